@@ -1,0 +1,73 @@
+"""The nouns that cross doors between rooms: frozen records, never bare dicts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Stopped = Literal["eos", "length"]
+
+METRICS: tuple[str, ...] = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr")
+"""Metric names in the order every table prints them."""
+
+
+class ImageHandle(Protocol):
+    """Where the pixels of one example come from; cheap to hold, decoded only when asked. Must be picklable."""
+
+    @property
+    def name(self) -> str:
+        """What an error message calls this image: a path, or `table.parquet row 17`."""
+
+    def load(self) -> Image:
+        """Decode to an RGB image of the source's own size.
+
+        Raises:
+            ImageError: the image is missing, broken or too large to be decoded safely; names it.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """One image with its reference captions, whatever source it came from."""
+
+    id: str
+    captions: tuple[str, ...]
+    image: ImageHandle
+    split: str
+    source: str
+    scene_class: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """One generated caption: a line of `predictions/<split>.jsonl`."""
+
+    example_id: str
+    caption: str
+    prefix: str
+    tokens: int
+    """How many tokens were generated, `<eos>` included."""
+    stopped: Stopped
+    """`length`: max_new_tokens cut it short."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreSheet:
+    """All that is known about how well a set of predictions did: `scores/<split>.json`.
+
+    `items[id][metric]` is the item score; `corpus[metric]` the corpus score; `intervals[metric]` its 95 % bootstrap
+    interval over images; a metric that could not be computed is absent from `corpus`, and `unscored` counts the
+    examples without a prediction. `extra` holds what the scorer adds (kept statistics, flags, scores by source …).
+    """
+
+    signature: str
+    n: int
+    corpus: Mapping[str, float]
+    intervals: Mapping[str, tuple[float, float]]
+    items: Mapping[str, Mapping[str, float]]
+    unscored: int = 0
+    extra: Mapping[str, Any] = field(default_factory=dict)
