@@ -13,8 +13,8 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,7 +50,7 @@ def constant_caption(train: Sequence[Example]) -> str:
     pool = _pool(train)
     space = CaptionSpace.of(pool)
     references = [space.vector(caption) for example in pool for caption in example.captions]
-    centroid: tuple[Counter[Gram], ...] = tuple(Counter() for _ in _ORDERS)
+    centroid: tuple[defaultdict[Gram, float], ...] = tuple(defaultdict(float) for _ in _ORDERS)
     for reference in references:
         for order, total in enumerate(centroid):
             for gram, weight in reference.weights[order].items():
@@ -139,7 +139,8 @@ def _orientations(image: Image.Image) -> NDArray[np.float64]:
     direction = np.minimum((angle / np.pi * _DIRECTIONS).astype(np.int64), _DIRECTIONS - 1)
     cell = np.arange(_SIDE) * _CELLS // _SIDE
     bins = (cell[:, None] * _CELLS + cell[None, :]) * _DIRECTIONS + direction
-    return np.bincount(bins.ravel(), weights=np.hypot(down, right).ravel(), minlength=_CELLS * _CELLS * _DIRECTIONS)
+    strength = np.hypot(down, right)
+    return np.bincount(bins.ravel(), strength.ravel(), _CELLS * _CELLS * _DIRECTIONS).astype(np.float64)
 
 
 def _hellinger(part: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -225,9 +226,9 @@ def _cosine(one: _Vector, other: _Vector) -> float:
     return total / len(_ORDERS)
 
 
-def _centroid_cosine(vector: _Vector, centroid: Sequence[Counter[Gram]]) -> float:
+def _centroid_cosine(vector: _Vector, centroid: Sequence[Mapping[Gram, float]]) -> float:
     return sum(
-        sum(weight * centroid[order][gram] for gram, weight in weights.items()) / vector.norms[order]
+        sum(weight * centroid[order].get(gram, 0.0) for gram, weight in weights.items()) / vector.norms[order]
         for order, weights in enumerate(vector.weights)
     )
 
