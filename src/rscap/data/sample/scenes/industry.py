@@ -1,0 +1,202 @@
+"""Storage tanks and solar farms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import cos, pi, sin
+from typing import ClassVar, Self
+
+import numpy as np
+
+from rscap.data.sample.canvas import Canvas, Point, ellipse, polygon, stroke
+from rscap.data.sample.captions import Counted, Templates
+from rscap.data.sample.scenes.base import Claim
+from rscap.data.sample.texture import SUNS, Colour, Texture
+from rscap.data.sample.things import CONCRETE, FOLIAGE, LANDS, Frame, Land, choose, road
+
+YARD = Land("gray ground", "gray", CONCRETE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageTanks:
+    """One to six round tanks."""
+
+    tanks: int
+    colour: str
+    land: Land
+    road: bool
+    turn: float
+
+    PAINTS: ClassVar[dict[str, Colour]] = {"white": (226, 226, 222), "red": (160, 72, 54), "green": (92, 136, 96)}
+
+    groups: ClassVar[Templates] = (
+        ("{tank.Some} {tank.be} on {land} .", "There {tank.be} {tank.some} on {land} ."),
+        ("{tank.Tinted} {tank.be} in the picture .", "{tank.Tinted} {tank.be} arranged {order} ."),
+        ("The round storage {tanks} {tank.be} {colour} .", "The {colour} storage {tanks} cast{tank.s} dark shadows ."),
+        ("{road} near {tank.some} .", "{road} beside the storage {tanks} ."),
+        ("{tank.Tinted} {tank.be} surrounded by {land} .", "There is {land} around {tank.tinted} ."),
+    )
+
+    @classmethod
+    def plan(cls, rng: np.random.Generator) -> Self:
+        return cls(
+            tanks=int(rng.integers(1, 7)),
+            colour=choose(rng, tuple(cls.PAINTS)),
+            land=choose(rng, (YARD, *LANDS)),
+            road=bool(rng.random() < 0.5),
+            turn=float(rng.uniform(0, 2 * pi)),
+        )
+
+    def paint(self, canvas: Canvas) -> None:
+        rng, frame = canvas.rng, Frame(self.turn)
+        canvas.cover(self.land.texture)
+        if self.road:
+            road(canvas, [frame.at(-200, -84), frame.at(200, -84)], 16)
+        for x, y in self._spots():
+            cx, cy = frame.at(x, y)
+            self._tank(canvas, cx, cy, 25 + float(rng.uniform(-1.5, 1.5)) + (12 if self.tanks == 1 else 0))
+        pipe = frame([(-66.0, 1.0), (66.0, 1.0)])
+        if self.tanks > 3:
+            canvas.paint(stroke(1.6, pipe), (176, 172, 164))
+        canvas.scatter(10, (5, 8), FOLIAGE)
+
+    def _spots(self) -> list[Point]:
+        rows = 2 if self.tanks > 3 else 1
+        columns = -(-self.tanks // rows)
+        low = 6 if self.road else 0
+        spots = [
+            (64 * (c - (columns - 1) / 2), low + 64 * (r - (rows - 1) / 2)) for r in range(rows) for c in range(columns)
+        ]
+        return spots[: self.tanks]
+
+    def _tank(self, canvas: Canvas, x: float, y: float, radius: float) -> None:
+        if self.land is not YARD:
+            canvas.paint(polygon(ellipse(x, y, radius + 4, radius + 4)), (150, 142, 126))
+        outline = ellipse(x, y, radius, radius)
+        canvas.cast([outline], 9)
+        canvas.paint(polygon(outline), self.PAINTS[self.colour], "tank", grain=4)
+        sun_x, sun_y = SUNS[canvas.sun]
+        inner = ellipse(x, y, radius - 3, radius - 3)
+        canvas.shade(stroke(1.4, [*outline, outline[0]]), 0.82)
+        canvas.shade(polygon([*ellipse(x, y, radius, radius)[:36]]), 0.97)
+        canvas.shade(stroke(1.0, [*inner, inner[0]]), 0.9)
+        turn = pi / 2 if sun_x > 0 else 0.0
+        half = [
+            (x + (radius - 3) * cos(turn + k * pi / 18), y + (radius - 3) * sin(turn + k * pi / 18)) for k in range(19)
+        ]
+        canvas.shade(polygon(half), 1.06)
+        canvas.shade(polygon(ellipse(x - sun_x, y - sun_y, 3, 3)), 0.75)
+
+    def words(self) -> Mapping[str, object]:
+        return {
+            "tank": Counted(self.tanks, "storage tank", self.colour),
+            "tanks": "tank" if self.tanks == 1 else "tanks",
+            "colour": self.colour,
+            "land": self.land.phrase,
+            "road": "A gray road is" if self.road else "There is no road",
+            "order": "in two rows" if self.tanks > 3 else ("in one row" if self.tanks > 1 else "alone"),
+        }
+
+    def claims(self) -> tuple[Claim, ...]:
+        way = Claim(label="road", count=1, colour="gray") if self.road else Claim(label="road", count=0)
+        rows = Claim(label="rows", count=2 if self.tanks > 3 else 1)
+        return (
+            Claim(label="tank", count=self.tanks, colour=self.colour),
+            Claim(label="ground", colour=self.land.colour),
+            way,
+            rows,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SolarFarm:
+    """One to six blocks of panels."""
+
+    blocks: int
+    colour: str
+    land: Land
+    road: bool
+    turn: float
+
+    PANELS: ClassVar[dict[str, Texture]] = {
+        "blue": Texture((46, 70, 122), (56, 82, 136), 64, 4),
+        "dark": Texture((30, 34, 46), (38, 43, 56), 64, 4),
+    }
+
+    groups: ClassVar[Templates] = (
+        (
+            "{block.Some} of solar panels {block.be} in the solar farm .",
+            "The solar farm has {block.some} of solar panels .",
+        ),
+        ("The {colour} solar panels are arranged in lines .", "Many {colour} solar panels are in the solar farm ."),
+        (
+            "{block.Some} of {colour} panels {block.be} on {land} .",
+            "There {block.be} {block.some} of {colour} panels on {land} .",
+        ),
+        ("{road} {road_to} the solar farm .", "{road} {road_to} {block.some} of solar panels ."),
+        ("The solar farm is surrounded by {land} .", "It is a solar farm with {colour} panels on {land} ."),
+    )
+
+    @classmethod
+    def plan(cls, rng: np.random.Generator) -> Self:
+        return cls(
+            blocks=int(rng.integers(1, 7)),
+            colour=choose(rng, tuple(cls.PANELS)),
+            land=choose(rng, LANDS),
+            road=bool(rng.random() < 0.5),
+            turn=choose(rng, (0.0, pi / 2)) + float(rng.uniform(-0.1, 0.1)),
+        )
+
+    def paint(self, canvas: Canvas) -> None:
+        frame = Frame(self.turn)
+        canvas.cover(self.land.texture)
+        shift = 12.0 if self.road else 0.0
+        if self.road:
+            road(canvas, [frame.at(-200, -90), frame.at(200, -90)], 14, centre=False)
+        rows = 2 if self.blocks > 3 else 1
+        columns = -(-self.blocks // rows)
+        width = {1: 120.0, 2: 84.0, 3: 58.0}[columns]
+        height = 68.0 if rows == 2 else 110.0
+        for k in range(self.blocks):
+            row, column = divmod(k, columns)
+            x = (width + 12) * (column - (columns - 1) / 2)
+            y = shift + (height + 14) * (row - (rows - 1) / 2)
+            self._block(canvas, frame, x, y, width, height)
+        canvas.scatter(14, (4, 7), FOLIAGE)
+
+    def _block(self, canvas: Canvas, frame: Frame, x: float, y: float, width: float, height: float) -> None:
+        outline = frame.rectangle(x, y, width, height)
+        canvas.cast([outline], 3, depth=0.6)
+        canvas.paint(polygon(outline), self.PANELS[self.colour], "panel")
+        count = int(height // 9)
+        pitch = height / count
+        gaps = [frame.rectangle(x, y - height / 2 + pitch * k, width + 1, 2.6) for k in range(1, count)]
+        canvas.paint(polygon(*gaps), _middle_colour(self.land))
+        lines = [
+            [frame.at(x - width / 2 + 8 * k, y - height / 2), frame.at(x - width / 2 + 8 * k, y + height / 2)]
+            for k in range(1, int(width / 8))
+        ]
+        canvas.shade(stroke(0.6, *lines), 1.3)
+
+    def words(self) -> Mapping[str, object]:
+        return {
+            "block": Counted(self.blocks, "block"),
+            "colour": self.colour,
+            "land": self.land.phrase,
+            "road": "A gray road is" if self.road else "There is no road",
+            "road_to": "beside" if self.road else "near",
+        }
+
+    def claims(self) -> tuple[Claim, ...]:
+        way = Claim(label="road", count=1, colour="gray") if self.road else Claim(label="road", count=0)
+        return (
+            Claim(label="panel", count=self.blocks, colour=self.colour),
+            Claim(label="ground", colour=self.land.colour),
+            way,
+        )
+
+
+def _middle_colour(land: Land) -> Colour:
+    r, g, b = ((low + high) // 2 for low, high in zip(land.texture.low, land.texture.high, strict=True))
+    return r, g, b
