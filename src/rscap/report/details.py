@@ -1,0 +1,111 @@
+"""The sections below the figures: diagnostics, data, provenance, recipes."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rscap.report.html import Html, element, join
+from rscap.report.load import LoadedRun, Scored
+
+
+def diagnostics(runs: Sequence[LoadedRun]) -> Html | None:
+    """What else the sheets and the captions say about each run and baseline."""
+    blocks = [_diagnosis(run.label, run.scored) for run in runs]
+    found = [block for block in blocks if block is not None]
+    return element("div", *found, class_="blocks") if found else None
+
+
+def _diagnosis(label: str, scored: Scored) -> Html | None:
+    captions = [prediction.caption for prediction in scored.predictions.values()]
+    facts: list[tuple[str, str]] = []
+    if captions:
+        words = [len(caption.split()) for caption in captions]
+        most, times = Counter(captions).most_common(1)[0]
+        facts = [
+            ("distinct captions", f"{len(set(captions)):,} of {len(captions):,}"),
+            ("words a caption", f"{sum(words) / len(words):.1f} ({min(words)}–{max(words)})"),
+            ("cut at the length limit", f"{sum(one.stopped == 'length' for one in scored.predictions.values()):,}"),
+            ("most frequent caption", f"“{most}” ({times:,} times)"),
+        ]
+    lines = [line for name, value in facts for line in (element("dt", name), element("dd", value))]
+    return element("div", element("h3", label), element("dl", *lines), class_="block") if lines else None
+
+
+def data(runs: Sequence[LoadedRun]) -> Html:
+    """Rows of the data that could not be used, with the reasons; and what was missing in the run folders."""
+    return element("div", *[_data(run) for run in runs], class_="blocks")
+
+
+def _data(run: LoadedRun) -> Html:
+    part = run.provenance.get("data")
+    facts = [(str(key).replace("_", " "), _say(value)) for key, value in part.items()] if isinstance(part, dict) else []
+    facts.append(("rejected rows", f"{len(run.rejected):,}"))
+    lines = [line for name, value in facts for line in (element("dt", name), element("dd", value))]
+    reasons = Counter(str(row.get("reason", "no reason given")) for row in run.rejected)
+    listed = [element("li", f"{reason} ({count:,})") for reason, count in reasons.most_common(12)]
+    if len(reasons) > 12:
+        listed.append(element("li", f"and {len(reasons) - 12:,} other reasons: see rejected.jsonl"))
+    notes = [element("p", note, class_="note") for note in run.notes]
+    return element(
+        "div",
+        element("h3", run.label),
+        element("dl", *lines),
+        element("ul", *listed) if listed else None,
+        *notes,
+        class_="block",
+    )
+
+
+def provenance(runs: Sequence[LoadedRun]) -> Html:
+    """Commit, versions, device and command of each run."""
+    return element("div", *[_provenance(run) for run in runs], class_="blocks")
+
+
+def _provenance(run: LoadedRun) -> Html:
+    if not run.provenance:
+        return element(
+            "div", element("h3", run.label), element("p", "no provenance.json", class_="note"), class_="block"
+        )
+    facts = [
+        (key, _fact(key, value, run.provenance))
+        for key, value in run.provenance.items()
+        if key not in ("packages", "data", "dirty", "command") and value is not None
+    ]
+    lines = [line for name, value in facts for line in (element("dt", name), element("dd", value))]
+    packages = run.provenance.get("packages")
+    listed = ", ".join(f"{name} {version}" for name, version in packages.items()) if isinstance(packages, dict) else ""
+    command = run.provenance.get("command")
+    return element(
+        "div",
+        element("h3", run.label),
+        element("dl", *lines),
+        element("p", element("code", str(command)), class_="command") if command else None,
+        element("details", element("summary", "packages"), element("p", listed, class_="quiet")) if listed else None,
+        class_="block",
+    )
+
+
+def _fact(key: str, value: Any, all_facts: Mapping[str, Any]) -> Html:
+    text = _say(value)
+    if key == "commit" and all_facts.get("dirty"):
+        return join(text, element("span", "with uncommitted changes", class_="flag"))
+    return join(text)
+
+
+def _say(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_say(inner)}" for key, inner in value.items() if inner is not None)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def recipes(runs: Sequence[LoadedRun]) -> Html | None:
+    """The recipe of each run as it was written to the run folder."""
+    found = [
+        element("details", element("summary", run.label), element("pre", element("code", run.recipe)))
+        for run in runs
+        if run.recipe
+    ]
+    return join(*found) if found else None

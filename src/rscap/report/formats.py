@@ -1,0 +1,91 @@
+"""The score tables as CSV, JSON and Markdown."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from rscap.records import METRICS
+from rscap.report.table import Cell, Row, ScoreTable
+
+_STATES = {"finished": "", "started": "not finished", "failed": "failed"}
+
+
+def state_note(row: Row) -> str:
+    """What to say about a run that did not finish; empty for one that did."""
+    return _STATES.get(row.state, row.state)
+
+
+def score_text(cell: Cell | None) -> str:
+    """`0.853`, or a dash where the metric was not scored."""
+    return "—" if cell is None else f"{cell.value:.3f}"
+
+
+def interval_text(cell: Cell | None) -> str:
+    """`[0.840, 0.866]`, or nothing."""
+    return f"[{cell.low:.3f}, {cell.high:.3f}]" if cell and cell.low is not None and cell.high is not None else ""
+
+
+def tables_csv(tables: Sequence[ScoreTable]) -> str:
+    """One line a row; `table` numbers the sets of comparable scores, missing scores are empty."""
+    stream = io.StringIO()
+    names = [name for metric in METRICS for name in (metric, f"{metric} low", f"{metric} high")]
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["table", "split", "label", "kind", "state", "n", "unscored", *names, "signature"])
+    for number, table in enumerate(tables, start=1):
+        for row in table.rows:
+            cells = [row.cells.get(metric) for metric in METRICS]
+            values = [value for cell in cells for value in ((cell.value, cell.low, cell.high) if cell else ("",) * 3)]
+            writer.writerow(
+                [number, table.split, row.label, row.kind, row.state, row.n, row.unscored, *values, row.signature]
+            )
+    return stream.getvalue()
+
+
+def tables_json(tables: Sequence[ScoreTable]) -> dict[str, Any]:
+    """The tables as JSON values, in full precision."""
+    return {"tables": [{"split": table.split, "rows": [_row(row) for row in table.rows]} for table in tables]}
+
+
+def _row(row: Row) -> dict[str, Any]:
+    return {
+        "label": row.label,
+        "kind": row.kind,
+        "state": row.state,
+        "n": row.n,
+        "unscored": row.unscored,
+        "scores": {metric: cell.value for metric, cell in row.cells.items()},
+        "intervals": {metric: [cell.low, cell.high] for metric, cell in row.cells.items() if cell.low is not None},
+        "signature": row.signature,
+    }
+
+
+def tables_markdown(tables: Sequence[ScoreTable]) -> str:
+    """The tables as Markdown: CIDEr with its interval, the other metrics as numbers, the signature below."""
+    return "\n\n".join(_markdown(table) for table in tables) + "\n"
+
+
+def _markdown(table: ScoreTable) -> str:
+    lines = [
+        "| | " + " | ".join(METRICS) + " | n |",
+        "|---|" + "---:|" * (len(METRICS) + 1),
+    ]
+    for row in table.rows:
+        note = f" ({state_note(row)})" if state_note(row) else ""
+        cells = [row.cells.get(metric) for metric in METRICS]
+        texts = [f"{score_text(cell)} {interval_text(cell)}".strip() for cell in cells[-1:]]
+        scores = [*(score_text(cell) for cell in cells[:-1]), *texts]
+        lines.append(f"| {_plain(row.label)}{note} | " + " | ".join(scores) + f" | {row.n} |")
+    signatures = table.signatures()
+    lines.append("")
+    lines += [
+        f"`{signature}`" if len(signatures) == 1 else f"{', '.join(map(_plain, labels))}: `{signature}`"
+        for signature, labels in signatures.items()
+    ]
+    return "\n".join(lines)
+
+
+def _plain(label: str) -> str:
+    return label.replace("|", "\\|")

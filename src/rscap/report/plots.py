@@ -1,0 +1,203 @@
+"""Inline SVG drawn here: line charts of a training log, and dots with intervals. Colours come from the style sheet."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from rscap.report.html import Html, element, join
+
+Point = tuple[float, float]
+_Place = Callable[[float], float]
+MAX_POINTS = 300
+"""Points drawn per line; longer logs are averaged in equal stretches."""
+_WIDTH, _HEIGHT = 480.0, 250.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58.0, 12.0, 10.0, 34.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """One line: points (x, y), the number of its colour, and whether it is a faint background or has marked points."""
+
+    label: str
+    points: tuple[Point, ...]
+    colour: int
+    faint: bool = False
+    marked: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """One dot of an interval plot."""
+
+    label: str
+    value: float
+    low: float | None
+    high: float | None
+    colour: int | None
+    """Number of the colour; None draws a hollow dot."""
+
+
+def smoothed(points: Sequence[Point], weight: float = 0.9) -> tuple[Point, ...]:
+    """Exponential mean of y, corrected for its start (as in Adam), so that the first value is the first point's."""
+    mean, total, found = 0.0, 0.0, []
+    for x, y in points:
+        if math.isfinite(y):
+            mean, total = weight * mean + (1 - weight) * y, weight * total + (1 - weight)
+            found.append((x, mean / total))
+    return tuple(found)
+
+
+def ticks(low: float, high: float, count: int = 5) -> list[float]:
+    """Round numbers (1, 2, 2.5 or 5 times a power of ten) from within low..high, about `count` of them."""
+    if not high > low:
+        return [low]
+    raw = (high - low) / count
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= raw * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    return [round(index * step, 12) for index in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def label(value: float) -> str:
+    """A tick's text: short, without needless digits."""
+    if value == 0:
+        return "0"
+    if abs(value) >= 10_000:
+        return f"{value / 1000:g}k"
+    if abs(value) < 0.001:
+        mantissa, exponent = f"{value:.1e}".split("e")
+        return f"{float(mantissa):g}e{int(exponent)}"
+    return f"{value:g}"
+
+
+def line_chart(series: Sequence[Series], *, title: str, x_label: str = "step", from_zero: bool = False) -> Html | None:
+    """A line chart as SVG with its title for screen readers; None where no point is finite."""
+    drawn = [(line, _thin(_finite(line.points))) for line in series]
+    points = [point for _, line in drawn for point in line]
+    if not points:
+        return None
+    x_low, x_high = _bounds([x for x, _ in points], pad=0.0)
+    y_low, y_high = _bounds([y for _, y in points], pad=0.06, from_zero=from_zero)
+
+    def place(x: float, y: float) -> Point:
+        return (
+            _LEFT + (x - x_low) / (x_high - x_low) * (_WIDTH - _LEFT - _RIGHT),
+            _HEIGHT - _BOTTOM - (y - y_low) / (y_high - y_low) * (_HEIGHT - _TOP - _BOTTOM),
+        )
+
+    axes = [_y_tick(place(x_low, tick)[1], label(tick)) for tick in ticks(y_low, y_high)]
+    axes += [_x_tick(place(tick, y_low)[0], label(tick)) for tick in ticks(x_low, x_high)]
+    lines = [_line(line, [place(x, y) for x, y in found]) for line, found in drawn if found]
+    name = element("text", x_label, x=(_LEFT + _WIDTH - _RIGHT) / 2, y=_HEIGHT - 4, class_="axis", text_anchor="middle")
+    return element(
+        "svg",
+        element("title", title),
+        *axes,
+        *lines,
+        name,
+        viewBox=f"0 0 {_WIDTH:g} {_HEIGHT:g}",
+        role="img",
+        aria_label=title,
+        class_="chart",
+    )
+
+
+def interval_chart(rows: Sequence[Interval], *, title: str, zero_line: bool = False) -> Html | None:
+    """Dots with their 95 % intervals, one line each, on one axis; None where there is nothing to draw."""
+    if not rows:
+        return None
+    ends = [end for row in rows for end in (row.value, row.low, row.high) if end is not None and math.isfinite(end)]
+    low, high = _bounds([*ends, 0.0], pad=0.04)
+    low = 0.0 if min(ends) >= 0 else low
+    row_height, top = 44.0, 6.0
+    height = top + row_height * len(rows) + 30
+
+    def place(value: float) -> float:
+        return 14 + (value - low) / (high - low) * (_WIDTH - 28)
+
+    parts: list[Html] = []
+    for tick in ticks(low, high, 6):
+        grid = "grid zero" if zero_line and tick == 0 else "grid"
+        parts.append(element("line", x1=place(tick), x2=place(tick), y1=top, y2=height - 28, class_=grid))
+        parts.append(
+            element("text", label(tick), x=place(tick), y=height - 12, class_="tick", text_anchor=_anchor(place(tick)))
+        )
+    parts += [_interval(row, top + row_height * index, place) for index, row in enumerate(rows)]
+    return element(
+        "svg",
+        element("title", title),
+        *parts,
+        viewBox=f"0 0 {_WIDTH:g} {height:g}",
+        role="img",
+        aria_label=title,
+        class_="chart intervals",
+    )
+
+
+def _interval(row: Interval, top: float, place: _Place) -> Html:
+    middle = top + 31
+    colour = "c-none" if row.colour is None else f"c{row.colour}"
+    dot = element("circle", cx=place(row.value), cy=middle, r=5.5, class_=f"dot {colour}")
+    whisker = None
+    if row.low is not None and row.high is not None:
+        whisker = element(
+            "line", x1=place(row.low), x2=place(row.high), y1=middle, y2=middle, class_=f"whisker {colour}"
+        )
+    return join(
+        element("text", row.label, x=14.0, y=top + 18, class_="name"),
+        element("text", f"{row.value:.3f}", x=_WIDTH - 14, y=top + 18, class_="number", text_anchor="end"),
+        whisker,
+        dot,
+    )
+
+
+def _anchor(x: float) -> str:
+    return "start" if x < 24 else "end" if x > _WIDTH - 24 else "middle"
+
+
+def _line(line: Series, points: Sequence[Point]) -> Html:
+    kind = f"line c{line.colour}" + (" faint" if line.faint else "")
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    parts = [element("polyline", points=path, class_=kind)]
+    if line.marked or len(points) == 1:
+        parts += [element("circle", cx=x, cy=y, r=3.2, class_=f"mark c{line.colour}") for x, y in points]
+    return join(*parts)
+
+
+def _y_tick(y: float, text: str) -> Html:
+    return join(
+        element("line", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=y, y2=y, class_="grid"),
+        element("text", text, x=_LEFT - 7, y=y + 4, class_="tick", text_anchor="end"),
+    )
+
+
+def _x_tick(x: float, text: str) -> Html:
+    anchor = "end" if x > _WIDTH - _RIGHT - 8 else "middle"
+    return element("text", text, x=x, y=_HEIGHT - _BOTTOM + 16, class_="tick", text_anchor=anchor)
+
+
+def _finite(points: Sequence[Point]) -> list[Point]:
+    return [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
+
+
+def _thin(points: list[Point]) -> list[Point]:
+    """At most `MAX_POINTS` points: means of equal stretches."""
+    if len(points) <= MAX_POINTS:
+        return points
+    edges = [round(index * len(points) / MAX_POINTS) for index in range(MAX_POINTS + 1)]
+    stretches = [points[start:end] for start, end in pairwise(edges)]
+    return [(sum(x for x, _ in part) / len(part), sum(y for _, y in part) / len(part)) for part in stretches]
+
+
+def _bounds(values: Sequence[float], *, pad: float, from_zero: bool = False) -> tuple[float, float]:
+    low, high = min(values), max(values)
+    if from_zero:
+        low = min(0.0, low)
+    if low == high:
+        margin = abs(low) * 0.1 or 1.0
+        return (low if low == 0 else low - margin), high + margin
+    margin = (high - low) * pad
+    return low if from_zero and low == 0 else low - margin, high + margin

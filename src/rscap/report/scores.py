@@ -1,0 +1,83 @@
+"""The score section: what the numbers say in words, the table, and dots with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rscap.records import METRICS
+from rscap.report.formats import interval_text, score_text, state_note
+from rscap.report.html import Html, element, join
+from rscap.report.load import LoadedRun
+from rscap.report.plots import Interval, interval_chart
+from rscap.report.table import Row, ScoreTable
+
+
+def score_section(runs: Sequence[LoadedRun], tables: Sequence[ScoreTable]) -> Html:
+    """All score tables, each with its signature; a note where runs have no scores or cannot be compared."""
+    colours = {run.label: number % 8 for number, run in enumerate(runs)}
+    missing = [run.label for run in runs if run.scored.sheet is None]
+    notes = [element("p", f"{', '.join(missing)}: no scores for this split.", class_="note")] if missing else []
+    if len(tables) > 1:
+        notes.append(
+            element(
+                "p",
+                f"These scores belong to {len(tables)} different sets of images, references or protocols. They stand "
+                "in separate tables because they must not be compared with each other.",
+                class_="warning",
+            )
+        )
+    return join(*notes, *[_table(table, colours) for table in tables])
+
+
+def _table(table: ScoreTable, colours: dict[str, int]) -> Html:
+    head = element(
+        "tr", element("th", "", scope="col"), *[element("th", name, scope="col") for name in (*METRICS, "n")]
+    )
+    rows = [_row(table, row, colours) for row in table.rows]
+    dots = [
+        Interval(label=row.label, value=cell.value, low=cell.low, high=cell.high, colour=colours.get(row.label))
+        for row in table.rows
+        if (cell := row.cells.get("CIDEr"))
+    ]
+    chart = interval_chart(dots, title="CIDEr with 95 % intervals")
+    return element(
+        "div",
+        element("table", element("thead", head), element("tbody", *rows), class_="scores"),
+        _signature(table),
+        element("figure", element("figcaption", "CIDEr, 95 % interval over images"), chart) if chart else None,
+        class_="table",
+    )
+
+
+def _row(table: ScoreTable, row: Row, colours: dict[str, int]) -> Html:
+    colour = colours.get(row.label) if row.kind == "run" else None
+    swatch = element("span", "", class_=f"swatch c{colour}" if colour is not None else "swatch c-none")
+    note = state_note(row)
+    name = element(
+        "th", swatch, row.label, element("span", note, class_="flag") if note else None, _unscored(row), scope="row"
+    )
+    cells = [_cell(table, row, metric) for metric in METRICS]
+    number = element("td", f"{row.n:,}", data_name="n")
+    return element("tr", name, *cells, number, class_=f"{row.kind} {'' if row.finished else 'unfinished'}".strip())
+
+
+def _unscored(row: Row) -> Html | None:
+    return element("span", f"{row.unscored} without a prediction", class_="flag") if row.unscored else None
+
+
+def _cell(table: ScoreTable, row: Row, metric: str) -> Html:
+    cell = row.cells.get(metric)
+    best = cell is not None and row.finished and len(table.rows) > 1 and cell.value == table.best(metric)
+    value = element("b" if best else "span", score_text(cell), class_="value")
+    interval = interval_text(cell)
+    return element("td", value, element("span", interval, class_="interval") if interval else None, data_name=metric)
+
+
+def _signature(table: ScoreTable) -> Html:
+    signatures = table.signatures()
+    lines = [
+        element("p", None if len(signatures) == 1 else f"{', '.join(labels)}: ", element("code", signature))
+        for signature, labels in signatures.items()
+    ]
+    legend = "Brackets are 95 % bootstrap intervals over images; bold is the highest of a finished row."
+    return element("div", *lines, element("p", legend), class_="signature")
