@@ -1,0 +1,114 @@
+"""Which of an image's captions are shown in an epoch, and in which order the images come.
+
+Pure functions of (seed, epoch, example id): no global random state, nothing to save for a resumed run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from rscap.data.draw import key, pick
+from rscap.errors import DataError
+
+
+class _Turn(NamedTuple):
+    """What a scheme may look at: captions of positive weight, their weights, and where in the run we are."""
+
+    captions: Sequence[str]
+    weights: Sequence[float]
+    seed: int
+    epoch: int
+    example_id: str
+
+
+def choose(
+    example_captions: Sequence[str],
+    scheme: str,
+    *,
+    seed: int,
+    epoch: int,
+    example_id: str,
+    weights: Sequence[float] | None = None,
+) -> tuple[str, ...]:
+    """The captions of one example that epoch `epoch` trains on.
+
+    `random`: one, drawn by weight. `first`: the first. `longest`: the one with most words, the first of equals.
+    `concat`: all, joined by a space, as one. `cycle`: one; n epochs show each of the n captions once, and with weights
+    each in proportion to its own. `all`: all of them (packed into one sequence).
+
+    Args:
+        example_captions: K captions in the source's order.
+        scheme: one of `SCHEMES`.
+        seed: the run's seed.
+        epoch: counted from 0.
+        example_id: the example's id; two examples draw independently.
+        weights: K numbers, not negative; None means equal. A caption of weight 0 is never chosen, by any scheme.
+
+    Raises:
+        DataError: an unknown scheme, no caption of positive weight, or weights that do not fit the captions.
+    """
+    if scheme not in _SCHEMES:
+        raise DataError(f"unknown caption scheme {scheme!r}", hint=f"known: {', '.join(SCHEMES)}")
+    values = [1.0] * len(example_captions) if weights is None else list(weights)
+    if len(values) != len(example_captions) or not all(0 <= value < float("inf") for value in values):
+        raise DataError(f"{example_id}: weights {values} do not fit {len(example_captions)} captions")
+    kept = [index for index, value in enumerate(values) if value > 0]
+    if not kept:
+        raise DataError(f"{example_id}: no caption of positive weight to choose from")
+    turn = _Turn([example_captions[i] for i in kept], [values[i] for i in kept], seed, epoch, example_id)
+    return _SCHEMES[scheme](turn)
+
+
+def order(ids: Sequence[str], *, seed: int, epoch: int) -> list[int]:
+    """The epoch's permutation: positions in `ids`, sorted by a hash of (seed, epoch, id).
+
+    The ids come in the same order however the source lists them.
+    """
+    keys = [key("order", seed, epoch, example_id) for example_id in ids]
+    return sorted(range(len(ids)), key=lambda position: (keys[position], ids[position], position))
+
+
+def _random(turn: _Turn) -> tuple[str, ...]:
+    return (turn.captions[pick(turn.weights, "caption", turn.seed, turn.epoch, turn.example_id)],)
+
+
+def _first(turn: _Turn) -> tuple[str, ...]:
+    return (turn.captions[0],)
+
+
+def _longest(turn: _Turn) -> tuple[str, ...]:
+    return (max(turn.captions, key=lambda caption: len(caption.split())),)
+
+
+def _concat(turn: _Turn) -> tuple[str, ...]:
+    return (" ".join(turn.captions),)
+
+
+def _cycle(turn: _Turn) -> tuple[str, ...]:
+    """Smooth weighted round robin from a shuffled start: each epoch all earn their weight and the richest pays."""
+    start = sorted(range(len(turn.captions)), key=lambda index: key("cycle", turn.seed, turn.example_id, index))
+    credit = dict.fromkeys(start, 0.0)
+    total = sum(turn.weights)
+    chosen = start[0]
+    for _ in range(turn.epoch + 1):
+        for index in start:
+            credit[index] += turn.weights[index]
+        chosen = max(start, key=credit.__getitem__)
+        credit[chosen] -= total
+    return (turn.captions[chosen],)
+
+
+def _all(turn: _Turn) -> tuple[str, ...]:
+    return tuple(turn.captions)
+
+
+_SCHEMES: dict[str, Callable[[_Turn], tuple[str, ...]]] = {
+    "random": _random,
+    "first": _first,
+    "longest": _longest,
+    "concat": _concat,
+    "cycle": _cycle,
+    "all": _all,
+}
+SCHEMES: tuple[str, ...] = tuple(_SCHEMES)

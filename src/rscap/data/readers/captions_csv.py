@@ -1,0 +1,104 @@
+"""RISC's own layout: `captions.csv` (`source,split,image,caption_1 … caption_5`) beside `resized/` or `images/`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rscap.data.readers.text import read_utf8
+from rscap.data.rows import MAX_CAPTION_CHARACTERS, ImageFolder, Row
+from rscap.data.source import Rejected
+from rscap.errors import DataError
+
+FILE = "captions.csv"
+_CAPTION = re.compile(r"caption_([1-9]\d*)")
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """Which cell of a row is what."""
+
+    names: list[str]
+    captions: list[int]
+
+    def cell(self, cells: list[str], name: str) -> str | None:
+        return cells[self.names.index(name)] if name in self.names else None
+
+
+def folder_of(path: Path) -> ImageFolder:
+    """Images lie in `resized/`, in `images/`, or beside the file."""
+    root = path.parent
+    images = next((root / name for name in ("resized", "images") if (root / name).is_dir()), root)
+    return ImageFolder(root, images)
+
+
+def read(path: Path) -> Iterator[Row | Rejected]:
+    """The rows of a captions.csv.
+
+    Columns: `image` and `caption_1 … caption_k`, all of which a row must fill; `split`, `source` and `scene_class` are
+    optional. A row that spans several lines is rejected once per line: behind it is nearly always a quote left
+    open, and what it swallowed must be seen.
+
+    Raises:
+        DataError: not UTF-8, no header, a missing column, or quotes that do not close.
+    """
+    text = read_utf8(path)
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_CAPTION_CHARACTERS * 100))
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        header = next(reader, None)
+        columns = _columns(path, header)
+        before = reader.line_num
+        for cells in reader:
+            yield from _rows(path.name, columns, cells, before + 1, reader.line_num)
+            before = reader.line_num
+    except csv.Error as error:
+        raise DataError(
+            f"{path} line {reader.line_num}: not CSV: {error}",
+            hint="a cell that holds a quote needs it doubled and must be quoted as a whole",
+        ) from error
+
+
+def _columns(path: Path, header: list[str] | None) -> _Columns:
+    if not header:
+        raise DataError(f"{path} is empty: it has no header")
+    names = [name.strip().lower() for name in header]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DataError(f"{path} has columns twice: {', '.join(twice)}")
+    if "image" not in names:
+        raise DataError(f"{path} has no column 'image'; it has: {', '.join(header)[:300]}")
+    numbers = {int(match.group(1)): names.index(name) for name in names if (match := _CAPTION.fullmatch(name))}
+    if not numbers:
+        raise DataError(
+            f"{path} has no caption column; it has: {', '.join(header)[:300]}", hint="name them caption_1, caption_2, …"
+        )
+    gaps = [f"caption_{number}" for number in range(1, max(numbers)) if number not in numbers][:10]
+    if gaps:
+        raise DataError(f"{path} lacks columns between its captions: {', '.join(gaps)}")
+    return _Columns(names, [numbers[number] for number in sorted(numbers)])
+
+
+def _rows(name: str, columns: _Columns, cells: list[str], first: int, last: int) -> Iterator[Row | Rejected]:
+    if not any(cell.strip() for cell in cells) and last == first:
+        return  # a blank line
+    if last > first:
+        reason = f"one row spans lines {first} to {last}: is a quote left open?"
+        yield from (Rejected(f"{name} line {line}", reason) for line in range(first, last + 1))
+        return
+    where = f"{name} line {first}"
+    if len(cells) != len(columns.names):
+        yield Rejected(where, f"{len(cells)} cells, the header has {len(columns.names)}")
+        return
+    yield Row(
+        where=where,
+        image=columns.cell(cells, "image"),
+        captions=[cells[index] for index in columns.captions],
+        split=columns.cell(cells, "split"),
+        source=columns.cell(cells, "source"),
+        scene_class=columns.cell(cells, "scene_class"),
+    )

@@ -1,0 +1,211 @@
+"""Decoding: every kind of pixel comes out as upright 8-bit RGB, and every kind of damage as a named ImageError."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rscap.data.images import MAX_PIXELS, decode, probe
+from rscap.errors import ImageError
+
+
+def encoded(image: Image.Image, format: str, **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, format=format, **options)
+    return stream.getvalue()
+
+
+def gradient(size: tuple[int, int] = (40, 24)) -> Image.Image:
+    """A picture without symmetry: no flip or turn of it equals another."""
+    width, height = size
+    y, x = np.mgrid[0:height, 0:width]
+    pixels = np.stack([x * 255 // width, y * 255 // height, (x * y) % 256], axis=2).astype(np.uint8)
+    return Image.fromarray(pixels)
+
+
+def png(width: int, height: int) -> bytes:
+    """A valid PNG header that declares a size, with next to no pixels behind it."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
+        + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF", "BMP", "PPM"])
+def test_lossless_formats_keep_every_pixel(format: str) -> None:
+    """An RGB picture in a lossless format decodes to the very same pixels."""
+    picture = gradient()
+    assert np.array_equal(np.asarray(decode(encoded(picture, format), name="x")), np.asarray(picture))
+
+
+@pytest.mark.parametrize("format", ["JPEG", "WEBP", "JPEG2000"])
+def test_lossy_formats_stay_close(format: str) -> None:
+    """A lossy format decodes to RGB of the same size and nearly the same brightness."""
+    picture = gradient()
+    result = decode(
+        encoded(picture, format, quality=95) if format != "JPEG2000" else encoded(picture, format), name="x"
+    )
+    assert (result.mode, result.size) == ("RGB", picture.size)
+    assert abs(float(np.asarray(result).mean()) - float(np.asarray(picture).mean())) < 4
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF"])
+def test_sixteen_bit_grey_is_scaled_not_clipped(format: str) -> None:
+    """16-bit values are divided by 257, so that 0, 32,896 and 65,535 become 0, 128 and 255."""
+    values = np.array([[0, 257, 32_896, 65_535]], dtype=np.uint16)
+    result = np.asarray(decode(encoded(Image.fromarray(values), format), name="x"))
+    assert result[0, :, 0].tolist() == [0, 1, 128, 255]
+
+
+def test_big_endian_sixteen_bit_tiff() -> None:
+    """A TIFF in the other byte order gives the same brightness."""
+    values = np.array([[0, 32_896, 65_535]], dtype=">u2")
+    image = Image.frombytes("I;16B", (3, 1), values.tobytes())
+    assert np.asarray(decode(encoded(image, "TIFF"), name="x"))[0, :, 0].tolist() == [0, 128, 255]
+
+
+def test_float_tiff_within_unit_range() -> None:
+    """Floats from 0 to 1 are multiplied by 255."""
+    image = Image.fromarray(np.array([[0.0, 0.5, 1.0]], dtype=np.float32))
+    assert np.asarray(decode(encoded(image, "TIFF"), name="x"))[0, :, 0].tolist() == [0, 128, 255]
+
+
+@pytest.mark.parametrize("values", [[0.0, 1500.0], [-0.1, 0.2], [float("nan"), 0.5], [float("inf"), 0.5]])
+def test_floats_without_defined_brightness_are_refused(values: list[float]) -> None:
+    """Reflectances, negative numbers, NaN and infinity are not guessed at."""
+    image = Image.fromarray(np.array([values], dtype=np.float32))
+    with pytest.raises(ImageError, match=r"scene\.tif: values"):
+        decode(encoded(image, "TIFF"), name="scene.tif")
+
+
+def test_palette_grey_bilevel_and_cmyk_become_rgb() -> None:
+    """Every mode comes out as RGB with the brightness that its own conversion says."""
+    picture = gradient()
+    for mode, format in [("P", "PNG"), ("P", "GIF"), ("L", "JPEG"), ("1", "PNG"), ("CMYK", "JPEG"), ("CMYK", "TIFF")]:
+        converted = picture.convert(mode)
+        result = decode(encoded(converted, format), name="x")
+        assert result.mode == "RGB"
+        expected = np.asarray(converted.convert("RGB"), dtype=float)
+        assert np.abs(np.asarray(result, dtype=float) - expected).mean() < 12, (mode, format)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_transparent_pixels_are_laid_on_black(mode: str) -> None:
+    """Transparent means no data: full transparency is black, none keeps the colour, half is half as bright."""
+    alpha = Image.fromarray(np.array([[0, 128, 255]], dtype=np.uint8))
+    white = Image.new("RGB" if mode == "RGBA" else "L", (3, 1), "white")
+    white.putalpha(alpha)
+    assert np.asarray(decode(encoded(white, "PNG"), name="x"))[0, :, 0].tolist() == [0, 128, 255]
+
+
+def test_palette_with_transparent_entries_is_laid_on_black_without_a_warning() -> None:
+    """A palette whose transparency stands in bytes makes Pillow warn; the warning stays inside."""
+    image = Image.new("P", (2, 1))
+    image.putpalette([255, 255, 255, 255, 0, 0])
+    image.putpixel((1, 0), 1)
+    result = decode(encoded(image, "PNG", transparency=b"\x00\xff"), name="x")
+    assert np.asarray(result)[0].tolist() == [[0, 0, 0], [255, 0, 0]]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("format", ["PNG", "TIFF"])
+def test_exif_orientation_is_applied_once(orientation: int, format: str) -> None:
+    """However the camera was held, the decoded picture is upright."""
+    upright = gradient()
+    undo = {
+        1: None,
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }[orientation]
+    stored = upright if undo is None else upright.transpose(undo)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    result = decode(encoded(stored, format, exif=exif), name="x")
+    assert np.array_equal(np.asarray(result), np.asarray(upright))
+
+
+def test_broken_exif_does_not_lose_the_picture() -> None:
+    """EXIF that cannot be read says nothing about the pixels, which are whole."""
+    data = encoded(gradient(), "PNG", exif=b"Exif\x00\x00MM\x00\x2a\xff\xff\xff\xff rubbish")
+    assert decode(data, name="x").size == gradient().size
+
+
+@pytest.mark.parametrize("format", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_the_first_frame_of_an_animation_is_taken(format: str) -> None:
+    """Of several frames the first is decoded."""
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    options = {"lossless": True} if format == "WEBP" else {}
+    data = encoded(frames[0], format, save_all=True, append_images=frames[1:], **options)
+    assert np.asarray(decode(data, name="x"))[0, 0].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize("size", [(200_000, 200_000), (12_000, 9_000), (2**31 - 1, 2**31 - 1)])
+def test_a_png_bomb_is_refused_by_its_header(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of 100 bytes that declares gigabytes is refused before a pixel is decoded."""
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda self: pytest.fail("decoded"))
+    for read in (decode, probe):
+        with pytest.raises(ImageError, match=r"bomb\.png"):
+            read(png(*size), name="bomb.png")
+
+
+def test_the_limit_is_an_argument() -> None:
+    """A caller may lower the limit; an image at the limit is decoded, one pixel more is not."""
+    data = encoded(gradient((10, 10)), "PNG")
+    assert decode(data, name="x", max_pixels=100).size == (10, 10)
+    with pytest.raises(ImageError, match="10 x 10 pixels, more than the 99"):
+        decode(data, name="x", max_pixels=99)
+    assert MAX_PIXELS >= 8192 * 8192
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "TIFF"])
+def test_truncated_files_are_refused(format: str, share: float) -> None:
+    """A file cut short is never decoded to a half-grey picture."""
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    data = encoded(noise, format)
+    with pytest.raises(ImageError, match=r"cut\.img"):
+        decode(data[: int(len(data) * share)], name="cut.img")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\0", b"GIF89a", b"\xff\xd8\xff", b"<svg/>", b"%!PS-Adobe-3.0 EPSF", b"BM" + b"\xff" * 60, b"x" * 999],
+)
+def test_what_is_no_image_is_an_error_with_its_name(data: bytes) -> None:
+    """Bytes that are no image give an ImageError that names them."""
+    with pytest.raises(ImageError, match=r"a/b\.jpg"):
+        decode(data, name="a/b.jpg")
+
+
+def test_paths_that_cannot_be_read(tmp_path: Path) -> None:
+    """A missing file, a folder, a pipe and a NUL in the name are errors; a pipe does not hang."""
+    os.mkfifo(tmp_path / "pipe.jpg")
+    for path in (tmp_path / "none.jpg", tmp_path, tmp_path / "pipe.jpg", Path("nul\0.jpg")):
+        with pytest.raises(ImageError) as caught:
+            decode(path, name="the-name")
+        assert "the-name" in str(caught.value)
+
+
+def test_probe_reads_the_header_alone() -> None:
+    """Format, mode and size are known without decoding: a file cut after its header still tells them."""
+    header = probe(encoded(gradient(), "PNG")[:60], name="x")
+    assert (header.format, header.mode, header.width, header.height) == ("PNG", "RGB", 40, 24)
