@@ -1,0 +1,150 @@
+"""`rscap score`: captions in one file against references in another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rscap.records import ScoreSheet
+    from rscap.score import IdfPool
+
+_CIDER = "CIDEr"
+
+
+def score(
+    candidates: Annotated[
+        Path, typer.Option(help='JSON Lines with "id" and "caption", a JSON object {id: caption}, or COCO results.')
+    ],
+    references: Annotated[
+        Path,
+        typer.Option(
+            help="A JSON object {id: [captions]}, references/*.jsonl of a run, captions.csv, COCO annotations, "
+            "Karpathy JSON or PaliGemma JSON Lines."
+        ),
+    ],
+    split: Annotated[str | None, typer.Option(help="Only the references of this split.")] = None,
+    protocol: Annotated[
+        Literal["coco", "raw", "sentence", "all"],
+        typer.Option(
+            help="coco: PTB-tokenised (the published one); raw: strings as they are; sentence: NLTK and rouge_score."
+        ),
+    ] = "coco",
+    duplicates: Annotated[
+        Literal["keep", "distinct"],
+        typer.Option(help="References that an image has twice: keep them, as published, or not."),
+    ] = "keep",
+    pool: Annotated[
+        Path | None, typer.Option(help="Saved IDF pool for CIDEr; by default the references themselves.")
+    ] = None,
+    save_pool: Annotated[Path | None, typer.Option(help="Write the IDF pool of these references.")] = None,
+    training: Annotated[
+        Path | None, typer.Option(help="Training references: counts the captions that repeat one of them.")
+    ] = None,
+    prefix: Annotated[str | None, typer.Option(help="The prompt, to find captions that repeat it.")] = None,
+    decode: Annotated[
+        str | None, typer.Option(help="How the captions were generated, for the signature: greedy-64.")
+    ] = None,
+    json_file: Annotated[
+        Path | None,
+        typer.Option("--json", help="Write the score sheet; with `all`, one per protocol (OUT.coco.json …)."),
+    ] = None,
+    draws: Annotated[int, typer.Option(min=0, help="Bootstrap resamples of the images; 0 for no intervals.")] = 10_000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
+    meteor: Annotated[bool, typer.Option("--meteor/--no-meteor", help="Compute METEOR (needs rscap[meteor]).")] = True,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Leave out references without a candidate, and count them.")
+    ] = False,
+) -> None:
+    """Score captions: BLEU, METEOR, ROUGE-L and CIDEr with 95 % intervals and a signature."""
+    from rscap import score as scoring
+    from rscap.score.protocol import metrics_of
+
+    given, own = scoring.load_candidates(candidates), scoring.load_references(references, split)
+    idf = scoring.IdfPool.load(pool) if pool else None
+    learnt = (
+        [text for captions in scoring.load_references(training).values() for text in captions] if training else None
+    )
+    sheets = {
+        name: scoring.score_captions(
+            given,
+            own,
+            protocol=name,
+            reference_duplicates=duplicates,
+            decode=decode,
+            pool=_fitting(idf, name, only=protocol != "all"),
+            draws=draws,
+            seed=seed,
+            sources=own.sources,
+            scene_classes=own.scene_classes,
+            training_captions=learnt,
+            prefix=prefix or given.prefix,
+            metrics=[metric for metric in metrics_of(name) if meteor or metric != "METEOR"],
+            allow_missing=allow_missing,
+        )
+        for name in (scoring.PROTOCOLS if protocol == "all" else (protocol,))
+    }
+    if save_pool:
+        scoring.IdfPool.build(own, protocol="raw" if protocol == "raw" else "coco").save(save_pool)
+    if json_file:
+        for name, sheet in sheets.items():
+            scoring.write_sheet(json_file.with_suffix(f".{name}.json") if protocol == "all" else json_file, sheet)
+    show(sheets)
+
+
+def _fitting(pool: IdfPool | None, protocol: str, *, only: bool) -> IdfPool | None:
+    """The saved pool; under `--protocol all` it serves the protocol that it was built under."""
+    return pool if pool and (only or pool.protocol == protocol) else None
+
+
+def show(sheets: Mapping[str, ScoreSheet]) -> None:
+    """Print the scores of one or more sheets side by side, their signatures and what else is worth knowing."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from rscap.records import METRICS
+
+    console = Console(highlight=False, soft_wrap=True)
+    table = Table("metric", *sheets, title=f"{next(iter(sheets.values())).n:,} images")
+    for metric in METRICS:
+        if any(metric in sheet.corpus for sheet in sheets.values()):
+            table.add_row(metric, *(_cell(sheet, metric) for sheet in sheets.values()))
+    console.print(table)
+    for name, sheet in sheets.items():
+        console.print(_lines(name, sheet), markup=False)
+
+
+def _cell(sheet: ScoreSheet, metric: str) -> str:
+    if metric not in sheet.corpus:
+        return "–"
+    digits = 3 if metric == _CIDER else 4
+    bounds = sheet.intervals.get(metric)
+    interval = f"  {bounds[0]:.{digits}f}–{bounds[1]:.{digits}f}" if bounds else ""
+    return f"{sheet.corpus[metric]:.{digits}f}{interval}"
+
+
+def _lines(name: str, sheet: ScoreSheet) -> str:
+    from rscap.score import score_line
+
+    lines = [score_line(sheet, _CIDER) if _CIDER in sheet.corpus else sheet.signature]
+    lines += [f"note ({name}): {note}" for note in sheet.extra["notes"]]
+    found = sheet.extra["diagnostics"]
+    flagged = ", ".join(f"{kind} {entry['count']}" for kind, entry in found["degenerate"].items() if entry["count"])
+    lines.append(
+        f"{name}: {found['distinct_captions']:,} distinct captions, {found['vocabulary']:,} words"
+        + (f", length ratio {found['length_ratio']:.2f}" if found["length_ratio"] else "")
+        + f"; degenerate: {flagged or 'none'}"
+        + (f"; unscored: {sheet.unscored:,}" if sheet.unscored else "")
+    )
+    if "verbatim_training" in found:
+        lines.append(
+            f"{name}: {found['verbatim_training']['share']:.1%} of captions are training captions word for word"
+        )
+    shuffled = found["shuffled"].get(_CIDER)
+    if shuffled is not None:
+        lines.append(f"{name}: CIDEr after shuffling images among captions: {shuffled:.3f}")
+    return "\n".join(lines)

@@ -1,0 +1,40 @@
+"""Scores of captions: BLEU-1 to BLEU-4, METEOR 1.5, ROUGE-L and CIDEr-D as coco-caption reports them, without Java.
+
+    from rscap import score
+
+    sheet = score.score_captions(candidates, references)     # {id: caption}, {id: captions}
+    print(score.score_line(sheet))                           # CIDEr-D 1.51 [1.46, 1.56]  protocol:coco|…
+    score.write_sheet("scores.json", sheet)
+
+Metrics (the formulas stand in the modules): `bleu` Papineni et al., ACL 2002 · `meteor` Denkowski and Lavie, WMT 2014 ·
+`rouge` Lin, 2004 · `cider` Vedantam et al., CVPR 2015 · `sentence` Chen and Cherry, WMT 2014. Only NumPy is needed;
+METEOR reads its tables from the installed package pycocoevalcap (`pip install "rscap[meteor]"`) and is left out, with a
+note in the sheet, where that is missing.
+"""
+
+from rscap.score.bootstrap import DRAWS
+from rscap.score.captions import score_captions
+from rscap.score.cider import cider_rewards
+from rscap.score.degenerate import KINDS, degenerate
+from rscap.score.load import Candidates, References, load_candidates, load_references
+from rscap.score.pool import IdfPool
+from rscap.score.protocol import PROTOCOLS
+from rscap.score.sheet import read_sheet, write_sheet
+from rscap.score.signature import score_line
+
+__all__ = [
+    "DRAWS",
+    "KINDS",
+    "PROTOCOLS",
+    "Candidates",
+    "IdfPool",
+    "References",
+    "cider_rewards",
+    "degenerate",
+    "load_candidates",
+    "load_references",
+    "read_sheet",
+    "score_captions",
+    "score_line",
+    "write_sheet",
+]

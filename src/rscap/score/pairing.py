@@ -1,0 +1,96 @@
+"""Candidates and references brought together by id; what does not fit is an error that lists it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from rscap.errors import ScoreError
+from rscap.score.protocol import prepare
+
+_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Paired:
+    """The n images that are scored, by id ascending, as given and as the protocol's metrics see them.
+
+    Sorting (of the references of an image, too) makes every figure independent of the order of files, to the last bit.
+    Under `sentence` the references are the first one alone.
+    """
+
+    ids: tuple[str, ...]
+    captions: tuple[str, ...]
+    candidates: tuple[str, ...]
+    references: tuple[tuple[str, ...], ...]
+    references_per_image: float
+    distinct_per_image: float
+    unscored: int
+
+
+def pair(
+    candidates: Mapping[str, str],
+    references: Mapping[str, Sequence[str]],
+    *,
+    protocol: str,
+    duplicates: str,
+    allow_missing: bool,
+) -> Paired:
+    """Match ids and prepare the texts.
+
+    Raises:
+        ScoreError: an id is on one side only, a caption is not a string, an image has no reference, or nothing is left.
+    """
+    check_ids(candidates, references, allow_missing=allow_missing)
+    ids = sorted(candidates)
+    captions = [candidates[example] for example in ids]
+    own = [list(references[example]) for example in ids]
+    _check_texts(ids, captions, own)
+    if protocol == "sentence":
+        own = [group[:1] for group in own]
+    texts = iter(prepare(protocol, [*captions, *(text for group in own for text in group)]))
+    prepared = tuple(next(texts) for _ in ids)
+    groups = [sorted(next(texts) for _ in group) for group in own]
+    distinct = [sorted(set(group)) for group in groups]
+    return Paired(
+        ids=tuple(ids),
+        captions=tuple(captions),
+        candidates=prepared,
+        references=tuple(map(tuple, distinct if duplicates == "distinct" else groups)),
+        references_per_image=sum(map(len, groups)) / len(ids),
+        distinct_per_image=sum(map(len, distinct)) / len(ids),
+        unscored=len(references) - len(ids),
+    )
+
+
+def check_ids(candidates: Iterable[str], references: Iterable[str], *, allow_missing: bool) -> None:
+    """Raise ScoreError where ids differ, listing the first ten."""
+    mine, theirs = set(candidates), set(references)
+    missing, extra = sorted(theirs - mine), sorted(mine - theirs)
+    problems = []
+    if missing and not allow_missing:
+        problems.append(f"{len(missing)} of {len(theirs)} references have no candidate: {listed(missing)}")
+    if extra:
+        problems.append(f"{len(extra)} of {len(mine)} candidates have no reference: {listed(extra)}")
+    if problems:
+        hint = "ids must be equal strings on both sides; `--split` chooses the references of one split"
+        raise ScoreError("; ".join(problems), hint=hint)
+    if not mine:
+        raise ScoreError("there is no candidate to score")
+
+
+def listed(ids: Sequence[str]) -> str:
+    """The first ten ids, and an ellipsis where there are more."""
+    return ", ".join(map(repr, ids[:_SHOWN])) + (", …" if len(ids) > _SHOWN else "")
+
+
+def _check_texts(ids: Sequence[str], captions: Sequence[str], references: Sequence[Sequence[str]]) -> None:
+    for example, caption, own in zip(ids, captions, references, strict=True):
+        if not isinstance(caption, str):
+            raise ScoreError(f"the candidate of {example!r} is a {type(caption).__name__}, not a string")
+        wrong = [text for text in own if not isinstance(text, str)]
+        if wrong:
+            raise ScoreError(f"a reference of {example!r} is a {type(wrong[0]).__name__}, not a string")
+    bare = [example for example, own in zip(ids, references, strict=True) if not own]
+    if bare:
+        raise ScoreError(f"{len(bare)} images have no reference: {listed(bare)}")

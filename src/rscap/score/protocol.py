@@ -1,0 +1,50 @@
+"""The three protocols: what is done to a string before any metric sees it, and which metrics there are.
+
+| protocol   | strings                                                            | metrics                          |
+|------------|--------------------------------------------------------------------|----------------------------------|
+| `coco`     | PTB-tokenised, lower-cased, punctuation dropped, as coco-caption   | BLEU, METEOR, ROUGE-L, CIDEr     |
+| `raw`      | as they are, split at white space                                  | BLEU, METEOR, ROUGE-L, CIDEr     |
+| `sentence` | split at white space; first reference only                         | mean sentence BLEU-4, ROUGE-L F1 |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rscap.errors import ScoreError
+from rscap.records import METRICS
+
+PROTOCOLS = ("coco", "raw", "sentence")
+
+
+def check(protocol: str) -> None:
+    """Raise ScoreError unless `protocol` is one of PROTOCOLS."""
+    if protocol not in PROTOCOLS:
+        raise ScoreError(f"unknown protocol {protocol!r}", hint=f"one of {', '.join(PROTOCOLS)}")
+
+
+def metrics_of(protocol: str) -> tuple[str, ...]:
+    """The metrics that `protocol` defines, in the order of tables."""
+    return ("BLEU-4", "ROUGE-L") if protocol == "sentence" else METRICS
+
+
+def tokenizer_label(protocol: str) -> str:
+    """How the signature names the treatment of strings."""
+    check(protocol)
+    if protocol == "coco":
+        from rscap.score.ptb import TOKENIZER_VERSION
+
+        return TOKENIZER_VERSION
+    return "none" if protocol == "raw" else "split+porter"
+
+
+def prepare(protocol: str, texts: Sequence[str]) -> list[str]:
+    """Every text as the protocol's metrics see it: words joined by single spaces under `coco`, untouched otherwise."""
+    check(protocol)
+    if protocol != "coco":
+        return list(texts)
+    from rscap.score.ptb import tokenize_all
+
+    distinct = list(dict.fromkeys(texts))
+    tokenised = dict(zip(distinct, map(" ".join, tokenize_all(distinct)), strict=True))
+    return [tokenised[text] for text in texts]

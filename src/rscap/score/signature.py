@@ -1,0 +1,64 @@
+"""The signature: under which conditions a score was computed. Two scores with different ones are different quantities.
+
+protocol:coco|tok:ptb-3.4.1/1|refs:5,distinct:4.7|dup:keep|idf:self:ab12cd34/1500|n:1500|decode:greedy-64|data:ab12cd34|rscap:0.1.0
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rscap import __version__
+from rscap.records import ScoreSheet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditions:
+    """All that a score depends on besides the candidates."""
+
+    protocol: str
+    tokenizer: str
+    references_per_image: float
+    distinct_per_image: float
+    duplicates: str
+    pool: str
+    """`self:DIGEST/N` (the references that were passed), `file:DIGEST/N` (a given pool), or `none`."""
+    n: int
+    decode: str | None
+    data: str
+
+    def __str__(self) -> str:
+        return "|".join(
+            [
+                f"protocol:{self.protocol}",
+                f"tok:{self.tokenizer}",
+                f"refs:{_short(self.references_per_image)},distinct:{_short(self.distinct_per_image)}",
+                f"dup:{self.duplicates}",
+                f"idf:{self.pool}",
+                f"n:{self.n}",
+                f"decode:{self.decode or 'unstated'}",
+                f"data:{self.data}",
+                f"rscap:{__version__}",
+            ]
+        )
+
+
+def _short(value: float) -> str:
+    return f"{value:.2f}".rstrip("0").rstrip(".")
+
+
+def data_digest(references: Mapping[str, Sequence[str]]) -> str:
+    """Eight hexadecimal digits that name ids and references, whatever their order."""
+    rows = sorted((example, sorted(captions)) for example, captions in references.items())
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:8]
+
+
+def score_line(sheet: ScoreSheet, metric: str = "CIDEr") -> str:
+    """One score as it should be quoted: `CIDEr-D 1.51 [1.46, 1.56]  protocol:coco|tok:ptb-3.4.1/1|…`."""
+    name = "CIDEr-D" if metric == "CIDEr" else metric
+    digits = 2 if metric == "CIDEr" else 3
+    interval = sheet.intervals.get(metric)
+    bounds = f" [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]" if interval else ""
+    return f"{name} {sheet.corpus[metric]:.{digits}f}{bounds}  {sheet.signature}"
