@@ -13,7 +13,7 @@ def report(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="The page to write. Without it: report.html in the run folder, or in the folder that holds all the runs.",
+            help="The page to write; by default report.html in the run folder, or in the folder of all the runs.",
             show_default=False,
         ),
     ] = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -78,26 +79,39 @@ def _said(run: LoadedRun, number: int, example_id: str, reference: Reference | N
 
 
 def marked(caption: str, references: Sequence[str]) -> Html:
-    """The caption with each word in `<span class="hit">` where some reference has it (any case), else `"miss"`."""
-    known = {word.lower() for reference in references for word in _WORD.findall(reference)}
+    """The caption with each word in `<span class="hit">` where some reference has it, else in `"miss"`.
+
+    Any case. Counts are clipped as in BLEU-1: a word said more often than any one reference has it is a miss.
+    """
+    left: Counter[str] = Counter()
+    for reference in references:
+        left |= Counter(word.lower() for word in _WORD.findall(reference))
     parts: list[Html | str] = []
     end = 0
     for match in _WORD.finditer(caption):
-        kind = "hit" if match.group().lower() in known else "miss"
+        word = match.group().lower()
+        kind = "hit" if left[word] > 0 else "miss"
+        left[word] -= 1
         parts += [caption[end : match.start()], element("span", match.group(), class_=kind)]
         end = match.end()
-    return join(*parts, caption[end:])
+    return join(*parts, _tied(caption[end:]))
+
+
+def _tied(caption: str) -> str:
+    """Published captions end in ` .`: keep the full stop on the line of its word."""
+    return caption.replace(" .", "\N{NO-BREAK SPACE}.")
 
 
 def _references(reference: Reference | None) -> Html | None:
     if reference is None:
         return element("p", "no references kept", class_="note")
-    counts: dict[str, int] = {}
-    for caption in reference.captions:
-        counts[caption] = counts.get(caption, 0) + 1
     lines = [
-        element("li", caption, element("span", f" × {count}", class_="quiet") if count > 1 else None)
-        for caption, count in counts.items()
+        element(
+            "li",
+            _tied(caption),
+            element("span", f" × {count}", class_="quiet") if count > 1 else None,
+        )
+        for caption, count in Counter(reference.captions).items()
     ]
     return element(
         "details", element("summary", f"{len(reference.captions)} references"), element("ul", *lines), open=""

@@ -253,7 +253,9 @@ def _panel(path: Path) -> tuple[PanelImage, ...]:
 
 
 def _train_log(path: Path) -> tuple[tuple[Step, ...], tuple[Evaluation, ...]]:
-    rows = read_jsonl(path)
+    text = path.read_text(encoding="utf-8")
+    lines = text.split("\n")[:-1]  # what follows the last line break was cut off while it was written
+    rows = [json.loads(line) for line in lines if line.strip()]
     steps = tuple(_step(row) for row in rows if row.get("event") == "step")
     evaluations = tuple(
         Evaluation(

@@ -114,10 +114,10 @@ def _figure(runs: Sequence[LoadedRun]) -> Html | None:
     legend = element(
         "p",
         "A word is ",
-        element("span", "plain", class_="hit"),
+        element("span", "green", class_="hit"),
         " where at least one reference of the image has it and ",
-        element("span", "underlined", class_="miss"),
-        " where none has. CIDEr is the item score of the caption.",
+        element("span", "red and underlined", class_="miss"),
+        " where none has, or none so often. CIDEr is the item score of the caption.",
         class_="note",
     )
     return join(legend, content)

@@ -10,7 +10,6 @@ from itertools import pairwise
 from rscap.report.html import Html, element, join
 
 Point = tuple[float, float]
-_Place = Callable[[float], float]
 MAX_POINTS = 300
 """Points drawn per line; longer logs are averaged in equal stretches."""
 _WIDTH, _HEIGHT = 480.0, 250.0
@@ -67,7 +66,7 @@ def label(value: float) -> str:
         return "0"
     if abs(value) >= 10_000:
         return f"{value / 1000:g}k"
-    if abs(value) < 0.001:
+    if abs(value) < 0.01:
         mantissa, exponent = f"{value:.1e}".split("e")
         return f"{float(mantissa):g}e{int(exponent)}"
     return f"{value:g}"
@@ -105,57 +104,44 @@ def line_chart(series: Sequence[Series], *, title: str, x_label: str = "step", f
     )
 
 
-def interval_chart(rows: Sequence[Interval], *, title: str, zero_line: bool = False) -> Html | None:
-    """Dots with their 95 % intervals, one line each, on one axis; None where there is nothing to draw."""
-    if not rows:
-        return None
+def interval_chart(rows: Sequence[Interval], *, title: str, sign: bool = False) -> Html | None:
+    """Dots with their 95 % intervals on one axis that includes 0, as HTML that keeps its text size at any width.
+
+    None where there is nothing to draw. `sign` prints values with + or -.
+    """
     ends = [end for row in rows for end in (row.value, row.low, row.high) if end is not None and math.isfinite(end)]
+    if not ends:
+        return None
     low, high = _bounds([*ends, 0.0], pad=0.04)
     low = 0.0 if min(ends) >= 0 else low
-    row_height, top = 44.0, 6.0
-    height = top + row_height * len(rows) + 30
+    high = 0.0 if max(ends) <= 0 else high
 
-    def place(value: float) -> float:
-        return 14 + (value - low) / (high - low) * (_WIDTH - 28)
+    def place(value: float) -> str:
+        return f"{(value - low) / (high - low):.2%}"
 
-    parts: list[Html] = []
-    for tick in ticks(low, high, 6):
-        grid = "grid zero" if zero_line and tick == 0 else "grid"
-        parts.append(element("line", x1=place(tick), x2=place(tick), y1=top, y2=height - 28, class_=grid))
-        parts.append(
-            element("text", label(tick), x=place(tick), y=height - 12, class_="tick", text_anchor=_anchor(place(tick)))
-        )
-    parts += [_interval(row, top + row_height * index, place) for index, row in enumerate(rows)]
+    marks = ticks(low, high, 5)
+    grid = [
+        element("i", "", class_="grid zero" if tick == 0 else "grid", style=f"left:{place(tick)}") for tick in marks
+    ]
+    lines = [_interval(row, place, grid, form="{:+.3f}" if sign else "{:.3f}") for row in rows]
+    axis = [element("span", label(tick), style=f"left:{place(tick)}") for tick in marks]
     return element(
-        "svg",
-        element("title", title),
-        *parts,
-        viewBox=f"0 0 {_WIDTH:g} {height:g}",
-        role="img",
-        aria_label=title,
-        class_="chart intervals",
+        "div", *lines, element("div", *axis, class_="scale"), class_="intervals", role="img", aria_label=title
     )
 
 
-def _interval(row: Interval, top: float, place: _Place) -> Html:
-    middle = top + 31
+def _interval(row: Interval, place: Callable[[float], str], grid: Sequence[Html], form: str) -> Html:
     colour = "c-none" if row.colour is None else f"c{row.colour}"
-    dot = element("circle", cx=place(row.value), cy=middle, r=5.5, class_=f"dot {colour}")
     whisker = None
     if row.low is not None and row.high is not None:
-        whisker = element(
-            "line", x1=place(row.low), x2=place(row.high), y1=middle, y2=middle, class_=f"whisker {colour}"
-        )
+        ends = f"left:{place(row.low)};right:calc(100% - {place(row.high)})"
+        whisker = element("i", "", class_=f"whisker {colour}", style=ends)
+    dot = element("i", "", class_=f"dot {colour}", style=f"left:{place(row.value)}")
     return join(
-        element("text", row.label, x=14.0, y=top + 18, class_="name"),
-        element("text", f"{row.value:.3f}", x=_WIDTH - 14, y=top + 18, class_="number", text_anchor="end"),
-        whisker,
-        dot,
+        element("span", row.label, class_="name"),
+        element("span", form.format(row.value), class_="number"),
+        element("span", *grid, whisker, dot, class_="track"),
     )
-
-
-def _anchor(x: float) -> str:
-    return "start" if x < 24 else "end" if x > _WIDTH - 24 else "middle"
 
 
 def _line(line: Series, points: Sequence[Point]) -> Html:

@@ -1,0 +1,134 @@
+"""The parts that a report page is made of: escaped elements, ticks, charts, marked words."""
+
+from __future__ import annotations
+
+import math
+import re
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rscap.report.figure import marked
+from rscap.report.html import Html, element, join
+from rscap.report.plots import MAX_POINTS, Interval, Series, interval_chart, line_chart, smoothed, ticks
+
+FINITE = st.floats(-1e12, 1e12, allow_nan=False)
+
+
+class Reading(HTMLParser):
+    """Collects tags, attributes and text as a browser would see them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@given(text=st.text(st.characters(exclude_characters="\x00\r", exclude_categories=["Cs"])))
+def test_text_and_attributes_come_back_as_they_were(text: str) -> None:
+    """Whatever a string holds, it is read back as text and as one attribute, and makes no tag."""
+    read = Reading(element("p", text, title=text))
+    assert read.tags == ["p"]
+    assert read.text == text
+    assert read.attributes == [("title", text)]
+
+
+def test_only_html_passes_unescaped() -> None:
+    """A plain string is text; `Html` is markup; None is nothing."""
+    assert join("<b>", Html("<i>x</i>"), None, "&") == "&lt;b&gt;<i>x</i>&amp;"
+
+
+@given(low=FINITE, span=st.floats(1e-9, 1e12))
+def test_ticks_are_few_and_inside(low: float, span: float) -> None:
+    """Ticks lie inside the axis, in ascending order, and there are at most seven."""
+    high = low + span
+    found = ticks(low, high)
+    slack = (high - low) * 1e-6 + abs(low) * 1e-9
+    assert len(found) <= 7
+    assert all(low - slack <= tick <= high + slack for tick in found)
+    assert found == sorted(found)
+
+
+def test_ticks_are_round_numbers() -> None:
+    """The axis of a loss curve has the numbers a person would choose."""
+    assert ticks(0, 1) == [0, 0.2, 0.4, 0.6, 0.8, 1]
+    assert ticks(0.9, 5.3) == [1, 2, 3, 4, 5]
+    assert ticks(0, 0) == [0]
+
+
+@given(
+    points=st.lists(
+        st.tuples(st.integers(0, 10**6).map(float), st.floats(-1e9, 1e9) | st.sampled_from([math.nan, math.inf])),
+        max_size=20,
+    )
+)
+def test_charts_are_well_formed_and_draw_inside_their_frame(points: list[tuple[float, float]]) -> None:
+    """Any log gives well-formed SVG whose points lie inside the frame; a log without a finite value gives none."""
+    drawing = line_chart([Series(label="a & b", points=tuple(points), colour=0, marked=True)], title="<loss> & more")
+    if not any(math.isfinite(y) for _, y in points):
+        assert drawing is None
+        return
+    assert drawing is not None
+    root = ElementTree.fromstring(drawing)
+    _, _, width, height = map(float, root.attrib["viewBox"].split())
+    lines = [line.attrib["points"] for line in root.iter("polyline")]
+    assert lines
+    for x, y in (map(float, point.split(",")) for line in lines for point in line.split()):
+        assert 0 <= x <= width
+        assert 0 <= y <= height
+
+
+def test_a_long_log_stays_a_small_drawing() -> None:
+    """A hundred thousand steps are drawn as at most MAX_POINTS points that keep the mean."""
+    points = tuple((float(step), 5.0 + math.sin(step)) for step in range(100_000))
+    drawing = line_chart([Series(label="loss", points=points, colour=0)], title="loss")
+    assert drawing is not None
+    [line] = [line.attrib["points"] for line in ElementTree.fromstring(drawing).iter("polyline")]
+    assert len(line.split()) == MAX_POINTS
+
+
+def test_smoothing_starts_at_the_first_value_and_keeps_a_constant() -> None:
+    """The exponential mean is corrected for its start, and skips values that are not finite."""
+    assert smoothed([(1.0, 4.0), (2.0, math.nan)]) == ((1.0, 4.0),)
+    assert [round(y, 12) for _, y in smoothed([(float(x), 3.0) for x in range(50)])] == [3.0] * 50
+
+
+def test_interval_chart_places_dots_in_proportion() -> None:
+    """On an axis from 0, a value twice as high stands twice as far right, and a whisker spans its interval."""
+    rows = [
+        Interval(label="one", value=1.0, low=0.5, high=1.5, colour=0),
+        Interval(label="two", value=2.0, low=None, high=None, colour=None),
+    ]
+    drawing = interval_chart(rows, title="CIDEr")
+    assert drawing is not None
+    dots = [float(left) for left in re.findall(r'class="dot [^"]*" style="left:([\d.]+)%', drawing)]
+    assert len(dots) == 2
+    assert math.isclose(dots[1], 2 * dots[0], rel_tol=1e-3)
+    [(left, right)] = re.findall(r'class="whisker [^"]*" style="left:([\d.]+)%;right:calc\(100% - ([\d.]+)%', drawing)
+    assert math.isclose(float(right), 3 * float(left), rel_tol=1e-2)
+
+
+def test_words_are_marked_against_all_references() -> None:
+    """A word is a hit where any reference has it, in any case; counts are clipped as in BLEU."""
+    shown = marked("Two planes , planes on GRASS .", ["two planes .", "a plane on grass ."])
+    assert re.findall(r'class="hit">([^<]*)', shown) == ["Two", "planes", "on", "GRASS"]
+    assert re.findall(r'class="miss">([^<]*)', shown) == ["planes"]
+
+
+@given(caption=st.text(st.characters(exclude_characters="\x00\r", exclude_categories=["Cs"])))
+def test_marking_loses_no_character(caption: str) -> None:
+    """The marked caption reads as the caption, apart from the space that ties a full stop to its word."""
+    shown = Reading(marked(caption, ["a plane ."])).text
+    assert shown.replace("\N{NO-BREAK SPACE}", " ") == caption.replace("\N{NO-BREAK SPACE}", " ")
