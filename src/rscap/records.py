@@ -53,6 +53,8 @@ class Prediction:
     """How many tokens were generated, `<eos>` included."""
     stopped: Stopped
     """`length`: max_new_tokens cut it short."""
+    near_ties: int = 0
+    """Steps at which the two best tokens lay within rounding error of each other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

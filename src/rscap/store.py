@@ -1,17 +1,17 @@
 """The run folder: what lies where, and how it is written so that a reader never sees half a file.
 
-    runs/<name>/
-      recipe.toml       what was asked for (absent for a zero-shot evaluation, which has `evaluation.json` alone)
-      provenance.json   commit, versions, device, data digests
-      status.json       started -> finished | failed, written last
-      parameters.json   total and trainable parameters per tower
-      rejected.jsonl    rows of the data that could not be used, with the reason
-      train.jsonl       one line a step, one line an evaluation
-      adapter/          PEFT's own layout            (or model/ after full fine-tuning)
-      predictions/<split>.jsonl    references/<split>.jsonl    scores/<split>.json
-      panel/<split>/*.jpg          the examples that the report shows
-      baselines/<name>/predictions|scores/<split>…
-      report.html
+runs/<name>/
+  recipe.toml       what was asked for (absent for a zero-shot evaluation, which has `evaluation.json` alone)
+  provenance.json   commit, versions, device, data digests
+  status.json       started -> finished | failed, written last
+  parameters.json   total and trainable parameters per tower
+  rejected.jsonl    rows of the data that could not be used, with the reason
+  train.jsonl       one line a step, one line an evaluation
+  adapter/          PEFT's own layout            (or model/ after full fine-tuning)
+  predictions/<split>.jsonl    references/<split>.jsonl    scores/<split>.json
+  panel/<split>/*.jpg          the examples that the report shows
+  baselines/<name>/predictions|scores/<split>…
+  report.html
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ State = Literal["started", "finished", "failed"]
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; it takes the name when the block ends well and vanishes when it does not."""
+    """Yield a temporary path beside `path`: it takes the name if the block ends well, and vanishes if it does not."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     os.close(descriptor)
@@ -109,14 +109,15 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 def prediction_row(prediction: Prediction) -> dict[str, Any]:
-    """The JSON object of one prediction: id, caption, prefix, tokens, stopped."""
-    return {
+    """The JSON object of one prediction: id, caption, prefix, tokens, stopped, and near_ties where there are any."""
+    row = {
         "id": prediction.example_id,
         "caption": prediction.caption,
         "prefix": prediction.prefix,
         "tokens": prediction.tokens,
         "stopped": prediction.stopped,
     }
+    return {**row, "near_ties": prediction.near_ties} if prediction.near_ties else row
 
 
 def reference_row(example: Example) -> dict[str, Any]:
@@ -149,7 +150,8 @@ class RunFolder:
         """
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise StoreError(
-                f"{path} exists and is not an empty folder", hint="choose another name with --out, or move the old run away"
+                f"{path} exists and is not an empty folder",
+                hint="choose another name with --out, or move the old run away",
             )
         path.mkdir(parents=True, exist_ok=True)
         run = cls(path)

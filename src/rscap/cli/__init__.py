@@ -1,0 +1,51 @@
+"""The command line. Commands import what they need when they run, so that `rscap --help` answers at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from rscap.cli.caption import caption
+from rscap.cli.compare import compare
+from rscap.cli.data import app as data_app
+from rscap.cli.evaluate import evaluate
+from rscap.cli.quickstart import quickstart
+from rscap.cli.report import report
+from rscap.cli.score import score
+from rscap.cli.train import train
+from rscap.errors import RscapError
+
+app = typer.Typer(
+    name="rscap",
+    help="Remote-sensing image captioning: fine-tune PaliGemma, caption images, score in a way that can be trusted.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (quickstart, train, evaluate, caption, score, compare, report):
+    app.command(command.__name__)(command)
+app.add_typer(data_app, name="data")
+
+
+def main() -> None:
+    """Run the command line; an error of ours is two lines on standard error and exit code 2, not a traceback."""
+    try:
+        app()
+    except RscapError as error:
+        _complain(error)
+        sys.exit(2)
+    except BrokenPipeError:  # `rscap … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+def _complain(error: RscapError) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(Text.assemble(("error: ", "bold red"), error.message))
+    if error.hint:
+        console.print(Text.assemble(("hint:  ", "bold"), error.hint))

@@ -1,0 +1,1 @@
+"""Evaluation: generate on a split, write the file, score the file."""

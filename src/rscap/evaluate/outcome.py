@@ -1,0 +1,174 @@
+"""Generate on a split, write the file, score the file: the same steps for a base model, a run and a baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rscap import score
+from rscap.baselines import constant, nearest_image
+from rscap.batch import Encoder
+from rscap.data import Rejected
+from rscap.errors import DataError
+from rscap.generate import generate
+from rscap.model.captioner import Captioner
+from rscap.recipe import GenerateSection, Recipe
+from rscap.records import Example, Prediction, ScoreSheet
+from rscap.store import RunFolder, prediction_row, reference_row, write_json, write_jsonl
+
+PANEL_SIZE = 12
+
+Progress = Callable[[int, int], None]
+"""Called with (done, total)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """How images are captioned: the words before the caption, decode settings, and what is done with broken images."""
+
+    prefix: str
+    generate: GenerateSection
+    workers: int
+    max_rejected_share: float
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Task:
+        """The task of a recipe: evaluation asks with the words that training used."""
+        return cls(
+            prefix=recipe.prompt.prefix,
+            generate=recipe.generate,
+            workers=recipe.data.workers,
+            max_rejected_share=recipe.data.max_rejected_share,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """Captions of a split and their scores."""
+
+    predictions: list[Prediction]
+    rejected: list[Rejected]
+    sheet: ScoreSheet
+
+
+def decode_name(settings: GenerateSection) -> str:
+    """Decode settings as a signature names them."""
+    return f"greedy-{settings.max_new_tokens}"
+
+
+def caption_all(
+    captioner: Captioner,
+    encoder: Encoder,
+    examples: Sequence[Example],
+    *,
+    task: Task,
+    progress: Progress | None = None,
+) -> tuple[list[Prediction], list[Rejected]]:
+    """All predictions of a list of examples, in order, and the images that could not be decoded.
+
+    Raises:
+        DataError: more images are unreadable than the task allows.
+    """
+    predictions: list[Prediction] = []
+    rejected: list[Rejected] = []
+    stream = generate(
+        captioner,
+        encoder,
+        examples,
+        prefix=task.prefix,
+        settings=task.generate,
+        workers=task.workers,
+    )
+    for done, item in enumerate(stream, start=1):
+        if isinstance(item, Prediction):
+            predictions.append(item)
+        else:
+            rejected.append(item)
+        if progress:
+            progress(done, len(examples))
+    check_rejected(rejected, of=len(examples), allowed=task.max_rejected_share)
+    return predictions, rejected
+
+
+def check_rejected(rejected: Sequence[Rejected], *, of: int, allowed: float) -> None:
+    """Refuse a data set of which too much cannot be used.
+
+    Raises:
+        DataError: more than the share `allowed` is unusable; names the first.
+    """
+    if len(rejected) > allowed * of:
+        first = "; ".join(f"{item.row}: {item.reason}" for item in rejected[:3])
+        raise DataError(
+            f"{len(rejected)} of {of} examples cannot be used: {first}",
+            hint=f"mend them, or raise data.max_rejected_share above {allowed}",
+        )
+
+
+def evaluate_model(
+    captioner: Captioner,
+    encoder: Encoder,
+    *,
+    task: Task,
+    test: Sequence[Example],
+    train: Sequence[Example],
+    progress: Progress | None = None,
+) -> Outcome:
+    """Caption `test` and score it; `train` tells which captions are verbatim training captions."""
+    predictions, rejected = caption_all(captioner, encoder, test, task=task, progress=progress)
+    sheet = score_predictions(predictions, test, train=train, prefix=task.prefix, decode=decode_name(task.generate))
+    return Outcome(predictions=predictions, rejected=rejected, sheet=sheet)
+
+
+def score_predictions(
+    predictions: Sequence[Prediction], test: Sequence[Example], *, train: Sequence[Example], prefix: str, decode: str
+) -> ScoreSheet:
+    """The score sheet of predictions against the references of their examples."""
+    return score.score_captions(
+        {prediction.example_id: prediction.caption for prediction in predictions},
+        {example.id: example.captions for example in test},
+        decode=decode,
+        sources={example.id: example.source for example in test},
+        scene_classes={example.id: example.scene_class for example in test if example.scene_class},
+        training_captions={caption for example in train for caption in example.captions},
+        prefix=prefix,
+        allow_missing=True,
+    )
+
+
+def write_outcome(run: RunFolder, split: str, outcome: Outcome, test: Sequence[Example]) -> None:
+    """Predictions, references, a panel of images, and last the scores."""
+    write_jsonl(run.predictions(split), map(prediction_row, outcome.predictions))
+    write_jsonl(run.references(split), map(reference_row, test))
+    _write_panel(run, split, test, {item.row for item in outcome.rejected})
+    score.write_sheet(run.scores(split), outcome.sheet)
+
+
+def write_baselines(
+    run: RunFolder, split: str, *, test: Sequence[Example], train: Sequence[Example], progress: Progress | None = None
+) -> dict[str, ScoreSheet]:
+    """Score the constant caption and the nearest training image beside a run."""
+    sheets = {}
+    for name, predictions in (
+        ("constant", constant(train, test)),
+        ("nearest", nearest_image(train, test, progress=progress)),
+    ):
+        sheet = score_predictions(predictions, test, train=train, prefix="", decode=f"baseline-{name}")
+        folder = run.baseline(name)
+        write_jsonl(folder.predictions(split), map(prediction_row, predictions))
+        score.write_sheet(folder.scores(split), sheet)
+        sheets[name] = sheet
+    return sheets
+
+
+def _write_panel(run: RunFolder, split: str, test: Sequence[Example], unreadable: set[str]) -> None:
+    """Twelve images spread evenly over the split, so that every run over it shows the same."""
+    usable = [example for example in test if example.id not in unreadable]
+    count = min(PANEL_SIZE, len(usable))
+    chosen = [usable[index * len(usable) // count] for index in range(count)]
+    folder = run.panel(split)
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, example in enumerate(chosen):
+        example.image.load().save(folder / f"{number:03}.jpg", quality=90)
+    write_json(
+        folder / "panel.json", [{"id": example.id, "file": f"{number:03}.jpg"} for number, example in enumerate(chosen)]
+    )

@@ -1,0 +1,170 @@
+"""PaliGemma as the packed batch sees it: a summed caption loss for training, prefill and step for decoding.
+
+The towers are called one by one, so that images are encoded once, attention masks are ours (per layer type, from
+positions) and only supervised positions reach the language-model head.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import DynamicCache
+
+
+class Packed(Protocol):
+    """What the model needs of a batch: see `rscap.batch.Batch` for shapes."""
+
+    pixel_values: Tensor
+    tokens: Tensor
+    positions: Tensor
+    source_rows: Tensor
+    source_columns: Tensor
+    targets: Tensor
+
+    def attention(self, window: int | None) -> Tensor: ...
+
+
+@dataclass(slots=True)
+class Decoding:
+    """A batch half decoded: keys and values so far, and the next position of its rows."""
+
+    cache: DynamicCache
+    next_position: int
+
+
+class Captioner(nn.Module):
+    """Wraps a `PaliGemmaForConditionalGeneration`, bare or inside a PEFT model.
+
+    `compute_dtype` is the precision of matrix products. Weights that learn are held in float32 whatever it is, and
+    products with them are done in `compute_dtype` by autocast.
+    """
+
+    def __init__(self, net: nn.Module, *, compute_dtype: torch.dtype) -> None:
+        super().__init__()
+        self.net = net
+        self.compute_dtype = compute_dtype
+
+    @property
+    def paligemma(self) -> Any:
+        """The PaliGemma inside, adapters included."""
+        return self.net.get_base_model() if hasattr(self.net, "get_base_model") else self.net
+
+    @property
+    def image_tokens(self) -> int:
+        return self.paligemma.config.text_config.num_image_tokens
+
+    @property
+    def device(self) -> torch.device:
+        return self.paligemma.lm_head.weight.device
+
+    def autocast(self) -> Any:
+        """Products in `compute_dtype`; nothing to do for float32."""
+        if self.compute_dtype == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self.compute_dtype)
+
+    def forward(self, batch: Packed) -> Tensor:
+        """Summed negative log-likelihood of all supervised tokens (PaliGemma, arXiv:2407.07726, section 3.2).
+
+        A sum, so that the caller can divide by the tokens of the whole update and every token weighs the same.
+        """
+        with self.autocast():
+            hidden = self.hidden(batch)
+            logits = self.head(hidden[batch.source_rows, batch.source_columns])
+        return F.cross_entropy(logits.float(), batch.targets, reduction="sum")
+
+    def image_features(self, pixel_values: Tensor) -> Tensor:
+        """float[B, 3, R, R] to float[B, I, H]: what the language model reads in place of the image tokens."""
+        model = self.paligemma.model
+        learns = any(parameter.requires_grad for parameter in model.vision_tower.parameters())
+        pixel_values = pixel_values.to(next(model.vision_tower.parameters()).dtype)
+        with nullcontext() if learns else torch.no_grad():
+            seen = model.vision_tower(pixel_values).last_hidden_state
+        return model.multi_modal_projector(seen)
+
+    def hidden(self, batch: Packed) -> Tensor:
+        """float[B, N, H]: the last hidden states of the packed sequence."""
+        embeddings = self._embed(batch)
+        outputs = self.paligemma.model.language_model(
+            inputs_embeds=embeddings,
+            position_ids=batch.positions,
+            attention_mask=self._masks(batch, embeddings.dtype),
+            use_cache=False,
+        )
+        return outputs.last_hidden_state
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """float[S, H] to logits float[S, V], soft-capped where the model asks for it (Gemma 2, arXiv:2408.00118)."""
+        logits = self.paligemma.lm_head(hidden)
+        cap = getattr(self.paligemma.config.text_config, "final_logit_softcapping", None)
+        return logits if cap is None else torch.tanh(logits / cap) * cap
+
+    def prefill(self, batch: Packed) -> tuple[Tensor, Decoding]:
+        """Encode prefixes of one length P: logits float[B, V] of the first token, and the state to go on from."""
+        cache = DynamicCache()
+        with self.autocast():
+            embeddings = self._embed(batch)
+            outputs = self.paligemma.model.language_model(
+                inputs_embeds=embeddings,
+                position_ids=batch.positions,
+                attention_mask=self._masks(batch, embeddings.dtype),
+                past_key_values=cache,
+                use_cache=True,
+            )
+            logits = self.head(outputs.last_hidden_state[:, -1])
+        return logits.float(), Decoding(cache=cache, next_position=batch.tokens.shape[1] + 1)
+
+    def step(self, tokens: Tensor, state: Decoding) -> Tensor:
+        """One more token per row, int[B]: logits float[B, V] of the token after it. Moves `state` on."""
+        model = self.paligemma.model.language_model
+        position = state.next_position
+        with self.autocast():
+            embeddings = model.embed_tokens(tokens.unsqueeze(1))
+            seen = torch.arange(1, position + 1, device=tokens.device)
+            full = torch.ones(len(tokens), 1, position, dtype=torch.bool, device=tokens.device)
+            masks = self._per_layer_type(
+                full, None if (window := self.window) is None else full & (position - seen < window), embeddings.dtype
+            )
+            outputs = model(
+                inputs_embeds=embeddings,
+                position_ids=torch.full_like(tokens.unsqueeze(1), position),
+                attention_mask=masks,
+                past_key_values=state.cache,
+                use_cache=True,
+            )
+            logits = self.head(outputs.last_hidden_state[:, -1])
+        state.next_position += 1
+        return logits.float()
+
+    @property
+    def window(self) -> int | None:
+        """Gemma 2's sliding window, in positions; Gemma has none."""
+        return getattr(self.paligemma.config.text_config, "sliding_window", None)
+
+    def _embed(self, batch: Packed) -> Tensor:
+        """Image features in place of the I image tokens that open every row, then the embeddings of its words."""
+        words = self.paligemma.model.language_model.embed_tokens(batch.tokens[:, self.image_tokens :])
+        features = self.image_features(batch.pixel_values).to(words.dtype)
+        return torch.cat([features, words], dim=1)
+
+    def _masks(self, batch: Packed, dtype: torch.dtype) -> Any:
+        window = self.window
+        return self._per_layer_type(batch.attention(None), None if window is None else batch.attention(window), dtype)
+
+    def _per_layer_type(self, full: Tensor, sliding: Tensor | None, dtype: torch.dtype) -> Any:
+        """Masks bool[B, Q, K] in the form the attention of this model takes, per layer type where it has several."""
+        if sliding is None:
+            return self._form(full, dtype)
+        return {"full_attention": self._form(full, dtype), "sliding_attention": self._form(sliding, dtype)}
+
+    def _form(self, mask: Tensor, dtype: torch.dtype) -> Tensor:
+        mask = mask.unsqueeze(1)
+        if self.paligemma.config.text_config._attn_implementation != "eager":
+            return mask
+        # Eager attention adds its mask to the scores: a boolean one would be added as 0 and 1 and hide nothing.
+        return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, torch.finfo(dtype).min)

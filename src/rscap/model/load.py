@@ -1,0 +1,216 @@
+"""Base models: where they come from, in which precision they are held, and proof that both are as asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import BitsAndBytesConfig, PaliGemmaForConditionalGeneration, PaliGemmaProcessor
+
+from rscap import provenance
+from rscap.errors import ModelError
+from rscap.model.adapters import tower_of
+from rscap.model.geometry import paligemma_config
+from rscap.model.spec import ImageSpec
+from rscap.recipe import TOWERS, ModelSection
+
+NANO = Path(__file__).parent / "nano"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint on the Hub that rscap knows: the commit it was tested with, and its geometry."""
+
+    revision: str
+    geometry: str
+
+
+CHECKPOINTS = {
+    "google/paligemma-3b-pt-224": Checkpoint("35e4f46485b4d07967e7e9935bc3786aad50687c", "paligemma-3b"),
+    "google/paligemma2-3b-pt-224": Checkpoint("96eeb174da13ca1a2b247e4d0867436296c36420", "paligemma2-3b"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """A base model, ready to be adapted or asked."""
+
+    name: str
+    revision: str | None
+    model: Any
+    """`PaliGemmaForConditionalGeneration`"""
+    compute_dtype: torch.dtype
+    """Precision of matrix products, as the recipe asked."""
+    processor: PaliGemmaProcessor
+    image: ImageSpec
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.processor.tokenizer
+
+    @property
+    def image_token_id(self) -> int:
+        return self.model.config.image_token_id
+
+    @property
+    def image_tokens(self) -> int:
+        return self.model.config.text_config.num_image_tokens
+
+    def describe(self) -> dict[str, Any]:
+        """What provenance.json says of the base model: name, revision, digest of its files where they are local."""
+        source = locate(self.name)
+        digest = provenance.folder_digest(source) if isinstance(source, Path) else None
+        return {
+            "name": self.name,
+            "revision": self.revision,
+            "digest": digest,
+            "dtype": str(self.compute_dtype).removeprefix("torch."),
+        }
+
+
+def locate(base: str) -> Path | str:
+    """The folder of a local base model, or the name of a Hub repository.
+
+    Raises:
+        ModelError: neither a folder nor the form of a Hub name.
+    """
+    if base == "nano":
+        return NANO
+    folder = Path(base)
+    if folder.is_dir():
+        return folder
+    if base.count("/") == 1 and not base.startswith((".", "/")) and folder.suffix == "":
+        return base
+    raise ModelError(
+        f"base model {base!r} is neither a folder nor a Hub name",
+        hint=f"'nano' is built in; {', '.join(CHECKPOINTS)} are on the Hub",
+    )
+
+
+def load_base(section: ModelSection, *, device: str | torch.device = "cpu") -> Base:
+    """Load model and processor as the recipe's [model] says, all weights frozen.
+
+    Raises:
+        ModelError: not found, gated, not PaliGemma, or not in the precision that was asked for.
+    """
+    source = locate(section.base)
+    known = CHECKPOINTS.get(section.base)
+    revision = section.revision or (known.revision if known else None)
+    options: dict[str, Any] = {"revision": revision} if isinstance(source, str) and revision else {}
+    try:
+        processor = PaliGemmaProcessor.from_pretrained(source, **options)
+        model = PaliGemmaForConditionalGeneration.from_pretrained(
+            source,
+            dtype=getattr(torch, section.dtype),
+            quantization_config=_quantisation(section),
+            device_map={"": device} if section.quantisation != "none" else None,
+            **options,
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise _explain(section.base, error) from error
+    if known:
+        check_geometry(model, known.geometry)
+    if section.quantisation == "none":
+        model.to(device)
+    model.requires_grad_(False)
+    model.eval()
+    _check_precision(model, section)
+    return Base(
+        name=section.base,
+        revision=revision,
+        model=model,
+        compute_dtype=getattr(torch, section.dtype),
+        processor=processor,
+        image=_image_spec(processor),
+    )
+
+
+def check_geometry(model: Any, geometry: str) -> None:
+    """Refuse a checkpoint whose shape is not the one written down for it.
+
+    Raises:
+        ModelError: names each number that differs.
+    """
+    expected = paligemma_config(geometry)
+    differences = []
+    for part in ("vision_config", "text_config"):
+        ours, theirs = getattr(expected, part), getattr(model.config, part)
+        for key in (
+            "hidden_size",
+            "intermediate_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+            "vocab_size",
+            "patch_size",
+        ):
+            if getattr(ours, key, None) != getattr(theirs, key, None) and not (
+                part == "vision_config" and key == "vocab_size"
+            ):
+                differences.append(f"{part}.{key} is {getattr(theirs, key, None)}, expected {getattr(ours, key, None)}")
+    if differences:
+        raise ModelError(f"the checkpoint is not a {geometry}: {'; '.join(differences)}")
+
+
+def _quantisation(section: ModelSection) -> BitsAndBytesConfig | None:
+    """NF4, double quantisation, bfloat16 products (QLoRA, arXiv:2305.14314); the head and other towers keep theirs."""
+    if section.quantisation == "none":
+        return None
+    modules = {"vision_tower": "vision_tower", "projector": "multi_modal_projector", "language_model": "language_model"}
+    skipped = [modules[tower] for tower in TOWERS if tower not in section.quantise]
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+        llm_int8_skip_modules=[*skipped, "lm_head"],
+    )
+
+
+def _check_precision(model: nn.Module, section: ModelSection) -> None:
+    """Read the precision back: a misspelt option is swallowed by the library and shows only here."""
+    wanted = getattr(torch, section.dtype)
+    quantise = set(section.quantise) if section.quantisation == "nf4" else set()
+    for name, module in model.named_modules():
+        weight = getattr(module, "weight", None)
+        if not isinstance(weight, nn.Parameter) or name == "lm_head":
+            continue
+        quantised = type(module).__name__ == "Linear4bit"
+        if quantised != (isinstance(module, nn.Linear) and tower_of(f"{name}.") in quantise):
+            raise ModelError(f"{name} is {'' if quantised else 'not '}quantised, against the recipe's model.quantise")
+        if quantised:
+            kind, dtype, nested = module.weight.quant_type, module.compute_dtype, module.weight.compress_statistics  # type: ignore[union-attr]
+            if (kind, dtype, nested) != ("nf4", torch.bfloat16, True):
+                raise ModelError(f"{name} was quantised as {kind} with products in {dtype}, expected nf4 and bfloat16")
+        elif weight.dtype != wanted:
+            raise ModelError(f"{name} is held in {weight.dtype}, expected {wanted}")
+
+
+def _image_spec(processor: PaliGemmaProcessor) -> ImageSpec:
+    image = processor.image_processor
+    return ImageSpec(
+        resolution_px=int(image.size["height"]),
+        mean=tuple(float(value) for value in image.image_mean),  # type: ignore[arg-type]
+        std=tuple(float(value) for value in image.image_std),  # type: ignore[arg-type]
+    )
+
+
+def _explain(base: str, error: Exception) -> ModelError:
+    """The error of the Hub client in our words; its own stays attached."""
+    text = f"{type(error).__name__}: {error}"
+    if "gated" in text.lower() or "401" in text or "403" in text:
+        return ModelError(
+            f"base model {base} is gated and no token that may read it was found",
+            hint="accept its licence on the model's page, then run `hf auth login` or set HF_TOKEN",
+        )
+    if isinstance(locate(base), Path):
+        return ModelError(
+            f"base model {base} could not be loaded: {text.splitlines()[0]}",
+            hint="the folder needs config.json, model.safetensors and the processor's files",
+        )
+    return ModelError(
+        f"base model {base} could not be loaded: {text.splitlines()[0]}",
+        hint="check the name and the network; with HF_HUB_OFFLINE=1 only what the cache holds is found",
+    )

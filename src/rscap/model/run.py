@@ -1,0 +1,52 @@
+"""A model ready to caption: a base as it is, or a base with what a run learned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+
+from rscap.errors import AdapterError
+from rscap.model.captioner import Captioner
+from rscap.model.load import Base, load_base
+from rscap.recipe import Recipe
+from rscap.store import RunFolder
+
+
+def best_device() -> str:
+    """`cuda`, Apple's `mps`, or `cpu`, whichever is there first."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def load_run(run: RunFolder, recipe: Recipe, *, device: str) -> tuple[Base, Captioner]:
+    """The base model of a finished run with its adapter, or its fully trained model.
+
+    Raises:
+        AdapterError: the run folder holds neither, or an adapter whose keys do not fit the base model.
+    """
+    if run.model.is_dir():
+        base = load_base(recipe.model.model_copy(update={"base": str(run.model), "revision": None}), device=device)
+        return base, Captioner(base.model, compute_dtype=base.compute_dtype)
+    if not run.adapter.is_dir():
+        raise AdapterError(
+            f"{run.path} holds neither adapter/ nor model/", hint="did the training finish? see status.json"
+        )
+    base = load_base(recipe.model, device=device)
+    return base, Captioner(_with_adapter(base, run.adapter, device), compute_dtype=base.compute_dtype)
+
+
+def _with_adapter(base: Base, folder: Path, device: str) -> torch.nn.Module:
+    from peft import PeftModel, get_peft_model_state_dict
+
+    net = PeftModel.from_pretrained(base.model, folder, torch_device=device)
+    with safe_open(folder / "adapter_model.safetensors", "pt") as stored:
+        there, expected = set(stored.keys()), set(get_peft_model_state_dict(net))
+    if there != expected:
+        missing, extra = sorted(expected - there), sorted(there - expected)
+        raise AdapterError(
+            f"the adapter in {folder} does not fit {base.name}: missing {missing[:5]}, unknown {extra[:5]}"
+        )
+    return net.to(device).eval()

@@ -1,0 +1,242 @@
+"""What a run is: a recipe read from TOML and checked before anything is loaded. Unknown keys are refused.
+
+[data] where the examples come from       [adapter] how weights are changed
+[prompt] the words before the caption     [train]   how long and how fast
+[model] the base model and its precision  [generate], [evaluation] what is decoded and scored
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from rscap.errors import RecipeError
+
+Tower = Literal["vision_tower", "projector", "language_model"]
+TOWERS: tuple[Tower, ...] = get_args(Tower)
+TowerState = Literal["frozen", "adapted", "trained"]
+CaptionScheme = Literal["random", "first", "longest", "concat", "cycle", "all"]
+
+LANGUAGE_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+VISION_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
+
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class DataSection(_Section):
+    """Where the examples come from and which of their captions are learned."""
+
+    source: str
+    """`sample`, a folder with captions.csv, a parquet file, or a data set on the Hub."""
+    splits: str = "official"
+    captions: CaptionScheme = "all"
+    train_limit: Positive | None = None
+    """Learn from this many training images only, chosen by `seed`."""
+    max_rejected_share: Share = 0.01
+    """More unusable rows than this share, and the run is refused."""
+    workers: Annotated[int, Field(ge=0)] = 0
+    """Processes that decode images ahead of the step; 0 decodes in the training process."""
+
+
+class PromptSection(_Section):
+    """The words before the caption."""
+
+    prefix: str = "caption en"
+
+
+class ModelSection(_Section):
+    """The base model and the precision it is loaded in."""
+
+    base: str
+    """`nano`, a Hub name such as google/paligemma-3b-pt-224, or a local folder."""
+    revision: str | None = None
+    """Commit of the Hub repository; the two checkpoints rscap knows are pinned without it."""
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    quantisation: Literal["none", "nf4"] = "none"
+    quantise: tuple[Tower, ...] = ("language_model",)
+    """Towers whose linear layers are quantised."""
+
+
+class TowersSection(_Section):
+    """What happens to each tower: `frozen` (no adapter either), `adapted` (PEFT), `trained` (all its weights)."""
+
+    vision_tower: TowerState = "frozen"
+    projector: TowerState = "frozen"
+    language_model: TowerState = "adapted"
+
+    def in_state(self, state: TowerState) -> list[Tower]:
+        return [tower for tower in TOWERS if getattr(self, tower) == state]
+
+
+class AdapterSection(_Section):
+    """Low-rank adapters (LoRA, arXiv:2106.09685) and their variants; they may be combined."""
+
+    rank: Positive = 16
+    alpha: Annotated[float, Field(gt=0)] = 32.0
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    rank_stabilised: bool = False
+    """rsLoRA (arXiv:2312.03732): scale by alpha / sqrt(rank) in place of alpha / rank."""
+    weight_decomposed: bool = False
+    """DoRA (arXiv:2402.09353)."""
+    lora_plus_ratio: Annotated[float, Field(ge=1.0)] = 1.0
+    """LoRA+ (arXiv:2402.12354): learning rate of the B matrices over that of the A matrices."""
+    language_targets: tuple[str, ...] = LANGUAGE_TARGETS
+    vision_targets: tuple[str, ...] = VISION_TARGETS
+
+
+class TrainSection(_Section):
+    """How long and how fast. A micro batch counts images; each brings all its chosen captions."""
+
+    epochs: Annotated[float, Field(gt=0)] = 1.0
+    max_steps: Positive | None = None
+    """Stop after this many updates, wherever the epoch stands."""
+    micro_batch: Positive = 4
+    accumulation: Positive = 1
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    betas: tuple[Share, Share] = (0.9, 0.999)
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup_share: Share = 0.03
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    gradient_checkpointing: bool = False
+    evaluate_every: Positive | None = None
+    """Steps between evaluations on generated validation captions; none when absent."""
+    evaluate_images: Positive = 64
+
+
+class GenerateSection(_Section):
+    """Greedy decoding."""
+
+    max_new_tokens: Positive = 64
+    batch_size: Positive = 16
+
+
+class EvaluationSection(_Section):
+    """What is scored after training."""
+
+    split: str = "test"
+    limit: Positive | None = None
+
+
+class Recipe(_Section):
+    """A whole run."""
+
+    seed: int = 0
+    data: DataSection
+    prompt: PromptSection = PromptSection()
+    model: ModelSection
+    towers: TowersSection = TowersSection()
+    adapter: AdapterSection | None = None
+    train: TrainSection = TrainSection()
+    generate: GenerateSection = GenerateSection()
+    evaluation: EvaluationSection = EvaluationSection()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Recipe:
+        adapted, trained = self.towers.in_state("adapted"), self.towers.in_state("trained")
+        if adapted and self.adapter is None:
+            raise ValueError(f"towers.{adapted[0]} is 'adapted' but there is no [adapter] section")
+        if self.adapter is not None and not adapted:
+            raise ValueError("[adapter] is given but no tower is 'adapted'; nothing would be adapted")
+        if not adapted and not trained:
+            raise ValueError("every tower is frozen; nothing would be learned")
+        if "projector" in adapted:
+            raise ValueError("towers.projector is one matrix: choose 'trained' or 'frozen'")
+        if self.model.quantisation != "none" and (both := set(trained) & set(self.model.quantise)):
+            raise ValueError(
+                f"{sorted(both)} cannot be trained whole and quantised; adapt it, or take it out of model.quantise"
+            )
+        return self
+
+
+def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe file and apply `a.b=value` overrides (values are TOML; bare words are strings).
+
+    Raises:
+        RecipeError: unreadable file, bad TOML, unknown or wrong keys; names each.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        raise RecipeError(f"recipe {path} does not exist", hint="the shipped ones lie in recipes/") from None
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"recipe {path} is not UTF-8 (byte {error.start})") from None
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"recipe {path} is not TOML: {error}") from None
+    for override in overrides:
+        _apply(table, override)
+    return parse_recipe(table, name=str(path))
+
+
+def parse_recipe(table: dict[str, Any], *, name: str = "recipe") -> Recipe:
+    """Check a recipe that is already a table.
+
+    Raises:
+        RecipeError: unknown or wrong keys; names each, with the nearest right one.
+    """
+    try:
+        return Recipe.model_validate(table)
+    except ValidationError as error:
+        lines = [_explain(problem) for problem in error.errors()]
+        raise RecipeError(f"{name} cannot be run as written:\n" + "\n".join(f"  - {line}" for line in lines)) from None
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The recipe as TOML, defaults included, so that the run folder says all."""
+    return tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True))
+
+
+def _apply(table: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key.strip():
+        raise RecipeError(f"override {override!r} is not of the form section.key=value")
+    *parents, last = key.strip().split(".")
+    for parent in parents:
+        table = table.setdefault(parent, {})
+        if not isinstance(table, dict):
+            raise RecipeError(f"override {override!r}: {parent!r} is a value, not a section")
+    try:
+        table[last] = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        table[last] = text.strip()
+
+
+def _explain(problem: Any) -> str:
+    location = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] != "extra_forbidden":
+        given = "" if problem["type"] in ("missing", "value_error") else f" (given: {problem['input']!r})"
+        return f"{location or 'recipe'}: {problem['msg'].removeprefix('Value error, ')}{given}"
+    known = _keys(problem["loc"][:-1])
+    near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1, cutoff=0.5)
+    if near:
+        prefix = ".".join(str(part) for part in problem["loc"][:-1])
+        return f"unknown key {location!r}; did you mean {(prefix + '.' if prefix else '') + near[0]!r}?"
+    return f"unknown key {location!r}; known here: {', '.join(known)}"
+
+
+def _keys(parents: tuple[Any, ...]) -> list[str]:
+    """Field names of the section that `parents` leads to."""
+    section: Any = Recipe
+    for parent in parents:
+        annotation = section.model_fields[str(parent)].annotation
+        section = next((part for part in (annotation, *get_args(annotation)) if _is_section(part)), None)
+        if section is None:
+            return []
+    return list(section.model_fields)
+
+
+def _is_section(part: Any) -> bool:
+    return isinstance(part, type) and issubclass(part, _Section)

@@ -1,0 +1,60 @@
+"""The order of things: which examples make up each update, as a pure function of the recipe.
+
+An update is `accumulation` micro batches; an epoch's last update may be smaller, so that no example is left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from rscap.batch import Batch, Encoder, Row, batches
+from rscap.data import choose, order
+from rscap.recipe import Recipe
+from rscap.records import Example
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How many updates a run has."""
+
+    steps_per_epoch: int
+    total_steps: int
+
+    @classmethod
+    def of(cls, recipe: Recipe, examples: int) -> Schedule:
+        train = recipe.train
+        per_epoch = math.ceil(examples / (train.micro_batch * train.accumulation))
+        total = math.ceil(per_epoch * train.epochs)
+        return cls(per_epoch, min(total, train.max_steps) if train.max_steps else total)
+
+
+def encode_for_training(example: Example, *, recipe: Recipe, encoder: Encoder, epoch: int) -> Row:
+    """Encode an example with the captions that this epoch learns of it."""
+    captions = choose(example.captions, recipe.data.captions, seed=recipe.seed, epoch=epoch, example_id=example.id)
+    return encoder(example, prefix=recipe.prompt.prefix, captions=captions)
+
+
+def updates(examples: Sequence[Example], recipe: Recipe, encoder: Encoder) -> Iterator[list[Batch]]:
+    """Endless updates, epoch after epoch, each a list of micro batches."""
+    epoch = 0
+    while True:
+        positions = order([example.id for example in examples], seed=recipe.seed, epoch=epoch)
+        stream = batches(
+            [examples[position] for position in positions],
+            partial(encode_for_training, recipe=recipe, encoder=encoder, epoch=epoch),
+            size=recipe.train.micro_batch,
+            pad=encoder.prompter.pad,
+            workers=recipe.data.workers,
+        )
+        update: list[Batch] = []
+        for batch in stream:
+            update.append(batch)
+            if len(update) == recipe.train.accumulation:
+                yield update
+                update = []
+        if update:
+            yield update
+        epoch += 1

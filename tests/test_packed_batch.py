@@ -1,0 +1,151 @@
+"""The packed batch is exact: its loss and gradients are those of separate sequences through transformers' own path."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import PaliGemmaForConditionalGeneration
+
+from rscap.batch import Batch, Row, collate, pack
+from rscap.model.captioner import Captioner
+from rscap.model.geometry import paligemma_config
+
+IMAGES, BOS, EOS, PAD = 64, 2, 1, 0
+PREFIX_WORDS = [11, 12, 13]
+SUFFIXES = [
+    [[20, 21, 22, EOS], [23, EOS], [24, 25, 26, 27, 28, 29, EOS], [20, 30, EOS], [EOS]],
+    [[40, 41, EOS], [42, 43, 44, 45, 46, 47, 48, 49, 50, 51, EOS], [20, EOS]],
+    [[60, EOS]],
+]
+
+
+def small_model(geometry: str) -> PaliGemmaForConditionalGeneration:
+    """A random model with weights large enough for attention to matter."""
+    torch.manual_seed(0)
+    model = PaliGemmaForConditionalGeneration(paligemma_config(geometry, vocabulary=128, image_token_id=127)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    return model
+
+
+def packed(suffixes: list[list[list[int]]]) -> Batch:
+    """One row for every image, all its suffixes packed."""
+    generator = torch.Generator().manual_seed(1)
+    prefix = [127] * IMAGES + [BOS, *PREFIX_WORDS]
+    rows = [
+        Row(
+            example_id=str(index),
+            pixels=torch.randn(3, 224, 224, generator=generator),
+            captions=len(of_image),
+            **pack(prefix, of_image),
+        )
+        for index, of_image in enumerate(suffixes)
+    ]
+    return collate(rows, pad=PAD)
+
+
+def separate_loss(model: PaliGemmaForConditionalGeneration, batch: Batch) -> torch.Tensor:
+    """Summed loss of one right-padded sequence a caption through `labels` and `token_type_ids`."""
+    prefix = [127] * IMAGES + [BOS, *PREFIX_WORDS]
+    pairs = [(image, suffix) for image, of_image in enumerate(SUFFIXES) for suffix in of_image]
+    width = max(len(prefix) + len(suffix) for _, suffix in pairs)
+
+    def padded(make) -> torch.Tensor:
+        rows = [make(suffix) for _, suffix in pairs]
+        return torch.tensor([values + [fill] * (width - len(values)) for values, fill in rows])
+
+    labels = padded(lambda suffix: ([-100] * len(prefix) + suffix, -100))
+    outputs = model(
+        input_ids=padded(lambda suffix: (prefix + suffix, PAD)),
+        attention_mask=padded(lambda suffix: ([1] * (len(prefix) + len(suffix)), 0)),
+        token_type_ids=padded(lambda suffix: ([0] * len(prefix) + [1] * len(suffix), 1)),
+        pixel_values=batch.pixel_values[[image for image, _ in pairs]],
+        labels=labels,
+    )
+    return outputs.loss * (labels != -100).sum()
+
+
+@pytest.mark.parametrize("geometry", ["nano", "nano2"])
+def test_loss_and_gradients_equal_those_of_separate_sequences(geometry: str) -> None:
+    """K ragged captions in one sequence give the loss and every gradient of K sequences (PaliGemma 1; 2 with window 40)."""
+    model, batch = small_model(geometry), packed(SUFFIXES)
+    assert geometry == "nano" or model.config.text_config.sliding_window < batch.tokens.shape[1]
+
+    ours = Captioner(model, compute_dtype=torch.float32)(batch)
+    ours.backward()
+    gradients = {name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None}
+    model.zero_grad()
+    theirs = separate_loss(model, batch)
+    theirs.backward()
+
+    assert ours.item() == pytest.approx(theirs.item(), rel=1e-5)
+    assert len(gradients) == len(list(model.parameters()))
+    largest = max(float(gradient.abs().max()) for gradient in gradients.values())
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-5, atol=1e-6 * largest, msg=name)
+
+
+def moved(model: PaliGemmaForConditionalGeneration, batch: Batch, column: int) -> set[int]:
+    """The positions of row 0 whose last hidden state changes when the token at `column` does."""
+    changed = batch.tokens.clone()
+    changed[0, column] = 99
+    captioner = Captioner(model, compute_dtype=torch.float32)
+    other = packed(SUFFIXES)
+    object.__setattr__(other, "tokens", changed)
+    with torch.no_grad():
+        difference = (captioner.hidden(batch) - captioner.hidden(other))[0].abs().amax(dim=-1)
+    return set(torch.nonzero(difference > 1e-6).flatten().tolist())
+
+
+@pytest.mark.parametrize("geometry", ["nano", "nano2"])
+def test_the_last_prefix_token_moves_every_position(geometry: str) -> None:
+    """The prefix is bidirectional and every branch sees it: changing its last token moves all outputs of the row."""
+    model, batch = small_model(geometry), packed(SUFFIXES)
+    row = [column for column in range(batch.tokens.shape[1]) if batch.branch[0, column] >= 0]
+    assert moved(model, batch, IMAGES + len(PREFIX_WORDS)) == set(row)
+
+
+@pytest.mark.parametrize("geometry", ["nano", "nano2"])
+def test_a_suffix_token_moves_only_itself_and_its_own_future(geometry: str) -> None:
+    """Branches are isolated and causal: a token moves itself and what follows it in its own branch, nothing else."""
+    model, batch = small_model(geometry), packed(SUFFIXES)
+    branch = batch.branch[0].tolist()
+    third = [column for column, value in enumerate(branch) if value == 3]
+    assert moved(model, batch, third[2]) == set(third[2:])
+    assert moved(model, batch, third[-1]) == {third[-1]}
+
+
+def test_every_caption_is_predicted_whole() -> None:
+    """Targets are the suffixes, each closed by one <eos>; the first token of each comes from the last prefix token."""
+    batch = packed(SUFFIXES)
+    expected = [token for of_image in SUFFIXES for suffix in of_image for token in suffix]
+    assert batch.targets.tolist() == expected
+    assert batch.captions == batch.targets.tolist().count(EOS) == 9
+    last_prefix = IMAGES + len(PREFIX_WORDS)
+    assert batch.source_columns.tolist().count(last_prefix) == batch.captions
+    assert EOS not in batch.tokens[batch.branch >= 0].tolist()
+
+
+def test_positions_restart_after_the_prefix_in_every_branch() -> None:
+    """Rotary positions count from 1 and every branch begins at P + 1."""
+    laid = pack([7, 8, 9], [[1, 2, 3, EOS], [4, 5, EOS]])
+    assert laid["positions"] == [1, 2, 3, 4, 5, 6, 4, 5]
+    assert laid["branch"] == [0, 0, 0, 1, 1, 1, 2, 2]
+    assert laid["sources"] == [2, 3, 4, 5, 2, 6, 7]
+
+
+def test_extra_padding_changes_nothing() -> None:
+    """A row padded to a longer neighbour has the loss it has alone."""
+    model = small_model("nano")
+    captioner = Captioner(model, compute_dtype=torch.float32)
+    with torch.no_grad():
+        together = float(captioner(packed(SUFFIXES)))
+    total = 0.0
+    whole = packed(SUFFIXES)
+    for index in range(len(SUFFIXES)):
+        alone = packed([SUFFIXES[index]])
+        object.__setattr__(alone, "pixel_values", whole.pixel_values[index : index + 1])
+        with torch.no_grad():
+            total += float(captioner(alone))
+    assert together == pytest.approx(total, rel=1e-5)
