@@ -1,4 +1,4 @@
-"""The sections below the figures: diagnostics, data, provenance, recipes."""
+"""The sections at the end: data, provenance, recipes."""
 
 from __future__ import annotations
 
@@ -8,30 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rscap.report.html import Html, element, join
-from rscap.report.load import LoadedRun, Scored
-
-
-def diagnostics(runs: Sequence[LoadedRun]) -> Html | None:
-    """What else the sheets and the captions say about each run and baseline."""
-    blocks = [_diagnosis(run.label, run.scored) for run in runs]
-    found = [block for block in blocks if block is not None]
-    return element("div", *found, class_="blocks") if found else None
-
-
-def _diagnosis(label: str, scored: Scored) -> Html | None:
-    captions = [prediction.caption for prediction in scored.predictions.values()]
-    facts: list[tuple[str, str]] = []
-    if captions:
-        words = [len(caption.split()) for caption in captions]
-        most, times = Counter(captions).most_common(1)[0]
-        facts = [
-            ("distinct captions", f"{len(set(captions)):,} of {len(captions):,}"),
-            ("words a caption", f"{sum(words) / len(words):.1f} ({min(words)}–{max(words)})"),
-            ("cut at the length limit", f"{sum(one.stopped == 'length' for one in scored.predictions.values()):,}"),
-            ("most frequent caption", f"“{most}” ({times:,} times)"),
-        ]
-    lines = [line for name, value in facts for line in (element("dt", name), element("dd", value))]
-    return element("div", element("h3", label), element("dl", *lines), class_="block") if lines else None
+from rscap.report.load import LoadedRun
 
 
 def data(runs: Sequence[LoadedRun]) -> Html:

@@ -78,12 +78,8 @@ def _markdown(table: ScoreTable) -> str:
         texts = [f"{score_text(cell)} {interval_text(cell)}".strip() for cell in cells[-1:]]
         scores = [*(score_text(cell) for cell in cells[:-1]), *texts]
         lines.append(f"| {_plain(row.label)}{note} | " + " | ".join(scores) + f" | {row.n} |")
-    signatures = table.signatures()
-    lines.append("")
-    lines += [
-        f"`{signature}`" if len(signatures) == 1 else f"{', '.join(map(_plain, labels))}: `{signature}`"
-        for signature, labels in signatures.items()
-    ]
+    own = [f"; `{part}` for {', '.join(map(_plain, labels))}" for part, labels in table.own_signatures().items()]
+    lines += ["", f"`{table.signature()}`{''.join(own)}"]
     return "\n".join(lines)
 
 

@@ -6,12 +6,13 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rscap.errors import StoreError
+from rscap.errors import RscapError, StoreError
 from rscap.records import Prediction, ScoreSheet
+from rscap.score import read_sheet
 from rscap.store import RunFolder, read_json, read_jsonl
 
 T = TypeVar("T")
@@ -83,7 +84,7 @@ class LoadedRun:
     rejected: tuple[Mapping[str, Any], ...]
     provenance: Mapping[str, Any]
     recipe: str | None
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...]
 
     @property
     def state(self) -> str:
@@ -152,7 +153,7 @@ class _Reader:
             return empty
         try:
             return read(path)
-        except (StoreError, KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+        except (RscapError, KeyError, TypeError, ValueError, AttributeError, OSError) as error:
             self.notes.append(f"{path.relative_to(self.folder.path)} cannot be read: {_say(error)}")
             return empty
 
@@ -160,7 +161,7 @@ class _Reader:
         whose = "" if place is self.folder else f" of the baseline {name}"
         return Scored(
             name=name,
-            sheet=self.read(place.scores(split), read_sheet, None, f"no scores for the {split} split{whose}"),
+            sheet=self.read(place.scores(split), _sheet, None, f"no scores for the {split} split{whose}"),
             predictions=self.read(place.predictions(split), _predictions, {}),
         )
 
@@ -196,25 +197,19 @@ def _mapping(path: Path) -> dict[str, Any]:
 
 
 def _say(error: Exception) -> str:
+    if isinstance(error, RscapError):
+        return error.message
     return f"key {error} is missing" if isinstance(error, KeyError) else str(error) or type(error).__name__
 
 
-def read_sheet(path: Path) -> ScoreSheet:
-    """A score sheet; extra keys are kept in `extra`.
-
-    Raises:
-        StoreError: missing or not JSON. KeyError, TypeError, ValueError: not a score sheet.
-    """
-    data = dict(read_json(path))
-    extra = data.pop("extra", {})
-    return ScoreSheet(
-        signature=str(data.pop("signature")),
-        n=int(data.pop("n")),
-        corpus={name: float(value) for name, value in data.pop("corpus").items()},
-        intervals={name: (float(low), float(high)) for name, (low, high) in data.pop("intervals", {}).items()},
-        items=data.pop("items", {}),
-        unscored=int(data.pop("unscored", 0)),
-        extra={**extra, **data},
+def _sheet(path: Path) -> ScoreSheet:
+    """A score sheet whose corpus scores are finite numbers; a metric that is not one counts as unscored."""
+    sheet = read_sheet(path)
+    corpus = {name: float(value) for name, value in sheet.corpus.items()}
+    return replace(
+        sheet,
+        corpus={name: value for name, value in corpus.items() if math.isfinite(value)},
+        intervals={name: (float(low), float(high)) for name, (low, high) in sheet.intervals.items()},
     )
 
 

@@ -8,6 +8,7 @@ from importlib.resources import files
 
 import rscap
 from rscap.report import details, scores, training
+from rscap.report.diagnostics import diagnostics_section
 from rscap.report.figure import figure
 from rscap.report.html import Html, element, join
 from rscap.report.load import LoadedRun
@@ -41,7 +42,7 @@ def _sections(runs: Sequence[LoadedRun], tables: Sequence[ScoreTable]) -> list[S
         ("scores", "Scores", lambda: scores.score_section(runs, tables)),
         ("images", "Images and captions", lambda: _figure(runs)),
         ("training", "Training", lambda: training.training_section(runs)),
-        ("diagnostics", "Diagnostics", lambda: details.diagnostics(runs)),
+        ("diagnostics", "Diagnostics", lambda: diagnostics_section(tables)),
         ("data", "Data", lambda: details.data(runs)),
         ("provenance", "Provenance", lambda: details.provenance(runs)),
         ("recipes", "Recipes", lambda: details.recipes(runs)),

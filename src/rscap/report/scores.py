@@ -74,10 +74,8 @@ def _cell(table: ScoreTable, row: Row, metric: str) -> Html:
 
 
 def _signature(table: ScoreTable) -> Html:
-    signatures = table.signatures()
-    lines = [
-        element("p", None if len(signatures) == 1 else f"{', '.join(labels)}: ", element("code", signature))
-        for signature, labels in signatures.items()
-    ]
+    parts: list[Html | str] = [element("code", table.signature())]
+    for own, labels in table.own_signatures().items():
+        parts += ["; ", element("code", own), f" for {', '.join(labels)}"]
     legend = "Brackets are 95 % bootstrap intervals over images; bold is the highest of a finished row."
-    return element("div", *lines, element("p", legend), class_="signature")
+    return element("div", element("p", *parts), element("p", legend), class_="signature")

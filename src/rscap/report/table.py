@@ -53,19 +53,27 @@ class ScoreTable:
 
     split: str
     rows: tuple[Row, ...]
-    sheets: tuple[ScoreSheet, ...]
-    """The sheets behind the rows, in the same order."""
+    scored: tuple[Scored, ...]
+    """The predictions and sheets behind the rows, in the same order."""
 
     def best(self, metric: str) -> float | None:
         """The highest score of a finished row."""
         return max((row.cells[metric].value for row in self.rows if row.finished and metric in row.cells), default=None)
 
-    def signatures(self) -> dict[str, tuple[str, ...]]:
-        """Each signature with the labels of its rows; one entry where all agree."""
+    def signature(self) -> str:
+        """The parts of the signature that all rows share."""
+        return "|".join(part for part in self.rows[0].signature.split("|") if self._shared(part))
+
+    def own_signatures(self) -> dict[str, tuple[str, ...]]:
+        """What is left of the rows' signatures, such as `decode:greedy-64`, with the labels of its rows."""
         found: dict[str, list[str]] = {}
         for row in self.rows:
-            found.setdefault(row.signature, []).append(row.label)
-        return {signature: tuple(labels) for signature, labels in found.items()}
+            own = "|".join(part for part in row.signature.split("|") if not self._shared(part))
+            found.setdefault(own, []).append(row.label)
+        return {own: tuple(labels) for own, labels in found.items() if own}
+
+    def _shared(self, part: str) -> bool:
+        return all(part in row.signature.split("|") for row in self.rows)
 
 
 def build_table(runs: Sequence[Path], split: str = "test") -> tuple[ScoreTable, ...]:
@@ -82,17 +90,17 @@ def build_table(runs: Sequence[Path], split: str = "test") -> tuple[ScoreTable, 
 
 def tables_of(runs: Sequence[LoadedRun], split: str) -> tuple[ScoreTable, ...]:
     """As `build_table`, of runs already read."""
-    groups: dict[tuple[object, ...], list[tuple[Row, ScoreSheet]]] = {}
+    groups: dict[tuple[object, ...], list[tuple[Row, Scored]]] = {}
     for run, scored, kind in _all_scored(runs):
         sheet = scored.sheet
         if sheet is None:
             continue
         rows = groups.setdefault(_comparable(run, sheet), [])
-        if kind == "baseline" and any(_same(row, other, scored.name, sheet) for row, other in rows):
+        if kind == "baseline" and any(row.kind == "baseline" and _same(other, scored) for row, other in rows):
             continue
-        rows.append((_row(run, scored, sheet, kind, taken=[row.label for row, _ in rows]), sheet))
+        rows.append((_row(run, scored, sheet, kind, taken=[row.label for row, _ in rows]), scored))
     return tuple(
-        ScoreTable(split=split, rows=tuple(row for row, _ in rows), sheets=tuple(sheet for _, sheet in rows))
+        ScoreTable(split=split, rows=tuple(row for row, _ in rows), scored=tuple(scored for _, scored in rows))
         for rows in groups.values()
     )
 
@@ -114,12 +122,14 @@ def _baseline_label(name: str) -> str:
     return _BASELINE_LABELS.get(name, name)
 
 
-def _same(row: Row, sheet: ScoreSheet, name: str, other: ScoreSheet) -> bool:
+def _same(one: Scored, other: Scored) -> bool:
+    """Whether a baseline came out alike beside two runs."""
     return (
-        row.kind == "baseline"
-        and row.label.startswith(_baseline_label(name))
-        and sheet.corpus == other.corpus
-        and sheet.items == other.items
+        one.name == other.name
+        and one.sheet is not None
+        and other.sheet is not None
+        and one.sheet.corpus == other.sheet.corpus
+        and one.sheet.items == other.sheet.items
     )
 
 

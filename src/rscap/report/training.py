@@ -99,7 +99,7 @@ def _parameters(run: LoadedRun) -> Html | None:
             element("th", name, scope="row"),
             element("td", f"{trainable:,}" if trainable else "frozen"),
             element("td", f"{total:,}"),
-            element("td", f"{trainable / total:.2%}" if total else "—"),
+            element("td", f"{trainable / total:.2%}" if trainable and total else "—"),
         )
         for name, trainable, total in rows
     ]
