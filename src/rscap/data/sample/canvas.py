@@ -231,13 +231,18 @@ class Canvas:
                 self.tree(x, y, radius, colour)
 
     def image(self) -> Image.Image:
-        """The photograph: light of the day, a soft lens, sensor noise; RGB of 224x224."""
-        day = np.float32(0.92 + 0.16 * self.rng.random()) * (
-            np.float32(0.975) + np.float32(0.05) * self.rng.random(3, dtype=np.float32)
-        )
-        pixels = self.rgb * day
-        pixels += np.float32(4.0) * crop(noise(64), (SIZE, SIZE), self.rng)[..., None]
-        soft = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).filter(ImageFilter.BoxBlur(0.35))
-        grain = crop(noise(1), (SIZE, SIZE), self.rng) * np.float32(4.5)
-        noisy = np.asarray(soft).astype(np.float32) + grain[..., None]
-        return Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8))
+        """The photograph: light of the day, haze, a soft lens, sensor noise; RGB of 224x224. Uses up `rgb`."""
+        rng = self.rng
+        day = np.float32(0.9 + 0.18 * rng.random()) * (np.float32(0.975) + np.float32(0.05) * rng.random(3, np.float32))
+        haze = np.float32(0.08 + 0.16 * rng.random())
+        gray = self.rgb[..., 0] * np.float32(0.3)
+        gray += self.rgb[..., 1] * np.float32(0.6)
+        gray += self.rgb[..., 2] * np.float32(0.1)
+        gray *= haze
+        gray += crop(noise(64), (SIZE, SIZE), rng)
+        self.rgb *= day * (1 - haze)
+        self.rgb += gray[..., None]
+        np.clip(self.rgb, 0, 255, out=self.rgb)
+        soft = Image.fromarray(self.rgb.astype(np.uint8)).filter(ImageFilter.BoxBlur(0.4))
+        noisy = np.asarray(soft) + (crop(noise(1), (SIZE, SIZE), rng) * np.float32(5))[..., None]
+        return Image.fromarray(np.clip(noisy, 0, 255, out=noisy).astype(np.uint8))

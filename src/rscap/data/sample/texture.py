@@ -25,12 +25,15 @@ SUNS: tuple[tuple[float, float], ...] = ((0.8, 0.6), (-0.8, 0.6), (0.6, 0.8), (-
 
 @dataclass(frozen=True, slots=True)
 class Texture:
-    """A surface: two colours mixed by soft blotches of `blotch` pixels, and a luminance grain of amplitude `grain`."""
+    """A surface: two colours mixed by soft blotches of `blotch` pixels, a luminance grain of amplitude `grain`, and
+    perhaps thin spots where a third colour shows through.
+    """
 
     low: Colour
     high: Colour
     blotch: int = 32
     grain: float = 9.0
+    worn: Colour | None = None
 
 
 @lru_cache(maxsize=16)
@@ -49,17 +52,35 @@ def crop(field: Array, shape: tuple[int, int], rng: np.random.Generator) -> Arra
     return field[y : y + shape[0], x : x + shape[1]]
 
 
+@lru_cache(maxsize=8)
+def blotches(scale: int) -> Array:
+    """Weights 0..1 with which the two colours of a texture mix, float32[512, 512]."""
+    return noise(scale) * np.float32(0.45) + noise(8) * np.float32(0.3) + noise(4) * np.float32(0.2) + np.float32(0.5)
+
+
+@lru_cache(maxsize=1)
+def speckle() -> Array:
+    """Fine grain of about +-1, float32[512, 512]."""
+    return noise(1) * np.float32(0.5) + noise(2) * np.float32(0.8)
+
+
+@lru_cache(maxsize=1)
+def thin_spots() -> Array:
+    """Weights 0..0.75 with which a worn ground shows through, zero over most of it, float32[512, 512]."""
+    return np.clip(
+        noise(32) + noise(8) * np.float32(0.5) - noise(4) * np.float32(0.6) - np.float32(0.25), 0, np.float32(0.75)
+    )
+
+
 def surface(texture: Texture, shape: tuple[int, int], rng: np.random.Generator) -> Array:
     """Pixels of a texture, float32[height, width, 3] on the scale 0..255."""
-    broad = crop(noise(texture.blotch), shape, rng)
-    middle = crop(noise(8), shape, rng)
-    mix = np.clip(broad * np.float32(0.4) + middle * np.float32(0.25) + np.float32(0.5), 0, 1)
-    fine = crop(noise(1), shape, rng) * np.float32(0.5) + crop(noise(2), shape, rng) * np.float32(0.8)
-    grain = fine * np.float32(texture.grain)
     low, high = np.array(texture.low, np.float32), np.array(texture.high, np.float32)
-    pixels = mix[..., None] * (high - low)
+    pixels = crop(blotches(texture.blotch), shape, rng)[..., None] * (high - low)
     pixels += low
-    pixels += grain[..., None]
+    if texture.worn is not None:
+        weight = crop(thin_spots(), shape, rng)[..., None]
+        pixels += weight * (np.array(texture.worn, np.float32) - pixels)
+    pixels += (crop(speckle(), shape, rng) * np.float32(texture.grain))[..., None]
     return pixels
 
 

@@ -13,7 +13,6 @@ from rscap.data.sample.canvas import Canvas, ellipse, polygon, rectangle, windin
 from rscap.data.sample.captions import Counted, Templates
 from rscap.data.sample.scenes.base import Claim
 from rscap.data.sample.things import (
-    CONCRETE,
     FOLIAGE,
     GRASS,
     LANDS,
@@ -63,7 +62,7 @@ class DenseResidential:
 
     def paint(self, canvas: Canvas) -> None:
         rng, frame = canvas.rng, Frame(self.turn)
-        canvas.cover(GRASS if self.trees else CONCRETE)
+        canvas.cover(GRASS if self.trees else SOIL)
         spacing = 74
         spots = [spacing * (k - (self.roads - 1) / 2) for k in range(self.roads)]
         places = []

@@ -151,7 +151,7 @@ class BaseballField:
         soil = (
             Texture((142, 104, 68), (166, 126, 86), 32, 6)
             if self.soil == "brown"
-            else Texture((164, 82, 56), (184, 98, 68), 32, 6)
+            else Texture((166, 76, 52), (186, 92, 64), 32, 6)
         )
         frame = Frame(angle, *home)
         arc = [(size * cos(t), size * sin(t)) for t in (pi / 4 * (k / 8 - 1) for k in range(17))]
