@@ -15,6 +15,8 @@ note in the sheet, where that is missing.
 from rscap.score.bootstrap import DRAWS
 from rscap.score.captions import score_captions
 from rscap.score.cider import cider_rewards
+from rscap.score.compare import compare
+from rscap.score.comparison import Comparison, Difference, SystemScore
 from rscap.score.degenerate import KINDS, degenerate
 from rscap.score.load import Candidates, References, load_candidates, load_references
 from rscap.score.pool import IdfPool
@@ -27,9 +29,13 @@ __all__ = [
     "KINDS",
     "PROTOCOLS",
     "Candidates",
+    "Comparison",
+    "Difference",
     "IdfPool",
     "References",
+    "SystemScore",
     "cider_rewards",
+    "compare",
     "degenerate",
     "load_candidates",
     "load_references",
