@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from rscap.data.sample.texture import SUNS, VARIANTS, Array, Colour, Texture, canopy, crop, crown, noise, surface
+from rscap.data.sample.texture import SUNS, VARIANTS, Array, Colour, Texture, Where, canopy, crop, crown, noise, surface
 
 SIZE = 224
 """Width and height of every scene in pixels."""
@@ -31,6 +31,17 @@ class Mask:
     def window(self) -> tuple[slice, slice]:
         height, width = self.alpha.shape
         return slice(self.y, self.y + height), slice(self.x, self.x + width)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.alpha.shape[0], self.alpha.shape[1]
+
+    def thin(self) -> Where | None:
+        """The covered pixels, where they are so few in so large a window that it pays to touch them alone."""
+        if self.alpha.size < 4096:
+            return None
+        rows, columns = np.nonzero(self.alpha)
+        return (rows, columns) if len(rows) < self.alpha.size // 3 else None
 
 
 def _window(points: Iterable[Point], margin: float) -> tuple[int, int, int, int]:
@@ -54,7 +65,7 @@ def _rasterise(shapes: Sequence[Points], width: float | None) -> Mask:
         if width is None:
             draw.polygon(scaled, fill=255)
         else:
-            draw.line(scaled, fill=255, width=max(1, round(width * scale)), joint="curve")
+            draw.line(scaled, fill=255, width=max(1, round(width * scale)), joint="curve" if len(shape) > 2 else None)
     return Mask(left, top, np.asarray(image.reduce(scale)).astype(np.float32) / np.float32(255))
 
 
@@ -159,9 +170,13 @@ class Canvas:
         self.rgb = surface(texture, (SIZE, SIZE), self.rng)
         self.labels[:] = self.label(mark)
 
-    def _blend(self, mask: Mask, pixels: Array | NDArray[np.float32], mark: str | None) -> None:
+    def _blend(self, mask: Mask, pixels: Array, mark: str | None, at: Where | None = None) -> None:
         target = self.rgb[mask.window]
-        target += mask.alpha[..., None] * (pixels - target)
+        if at is None:
+            target += mask.alpha[..., None] * (pixels - target)
+        else:
+            old = target[at]
+            target[at] = old + mask.alpha[at][:, None] * (pixels - old)
         if mark is not None:
             self.labels[mask.window][mask.alpha > 0.5] = self.label(mark)
 
@@ -169,22 +184,29 @@ class Canvas:
         """Lay a texture, or one colour with a fine grain, over a shape."""
         if mask.alpha.size == 0:
             return
-        shape = (mask.alpha.shape[0], mask.alpha.shape[1])
+        at = mask.thin()
         if isinstance(fill, Texture):
-            self._blend(mask, surface(fill, shape, self.rng), mark)
+            self._blend(mask, surface(fill, mask.shape, self.rng, at), mark, at)
         else:
-            light = crop(noise(2), shape, self.rng) * np.float32(grain)
-            self._blend(mask, light[..., None] + np.array(fill, np.float32), mark)
+            light = crop(noise(2), mask.shape, self.rng, at) * np.float32(grain)
+            self._blend(mask, light[..., None] + np.array(fill, np.float32), mark, at)
 
     def shade(self, mask: Mask, factor: float) -> None:
         """Multiply the light under a shape."""
-        if mask.alpha.size:
+        at = mask.thin()
+        if at is not None:
+            self.rgb[mask.window][at] *= (np.float32(1) + mask.alpha[at] * np.float32(factor - 1))[:, None]
+        elif mask.alpha.size:
             self.rgb[mask.window] *= (np.float32(1) + mask.alpha * np.float32(factor - 1))[..., None]
 
     def cast(self, shapes: Iterable[Points], height: float, *, depth: float = 0.5) -> None:
         """Shadows of convex shapes of a height in pixels (of shadow length)."""
         dx, dy = (component * height for component in SUNS[self.sun])
-        swept = [hull([*shape, *((x + dx, y + dy) for x, y in shape)]) for shape in shapes]
+        swept: list[Points] = []
+        for shape in shapes:
+            moved = [(x + dx, y + dy) for x, y in shape]
+            # A low thing and its moved copy overlap so far that the hull would add nothing that can be seen.
+            swept += [shape, moved] if height < 4 else [hull([*shape, *moved])]
         if swept:
             self.shade(polygon(*swept), depth)
 
@@ -192,9 +214,11 @@ class Canvas:
         """Closed tree cover over a shape."""
         if mask.alpha.size == 0:
             return
-        shape = (mask.alpha.shape[0], mask.alpha.shape[1])
-        light = crop(canopy(self.sun), shape, self.rng) * (1 + np.float32(0.14) * crop(noise(32), shape, self.rng))
-        self._blend(mask, light[..., None] * np.array(colour, np.float32), mark)
+        at = mask.thin()
+        light = crop(canopy(self.sun), mask.shape, self.rng, at) * (
+            1 + np.float32(0.14) * crop(noise(32), mask.shape, self.rng, at)
+        )
+        self._blend(mask, light[..., None] * np.array(colour, np.float32), mark, at)
 
     def tree(self, x: float, y: float, radius: int, colour: Colour, mark: str | None = "tree") -> None:
         """One tree with its shadow; left out where it would cross the edge of the canvas."""
@@ -222,12 +246,15 @@ class Canvas:
         self, count: int, radii: tuple[int, int], colour: Colour, *, on: str = "ground", clearance: int = 3
     ) -> None:
         """Up to `count` trees, each wholly on one label."""
+        want = self.label(on)
         for _ in range(count):
             radius = int(self.rng.integers(radii[0], radii[1] + 1))
             x, y = (int(value) for value in self.rng.integers(radius + 2, SIZE - radius - 2, 2))
+            if self.labels[y, x] != want:
+                continue
             reach = radius + clearance
             around = self.labels[max(0, y - reach) : y + reach + 1 : 3, max(0, x - reach) : x + reach + 1 : 3]
-            if (around == self.label(on)).all():
+            if (around == want).all():
                 self.tree(x, y, radius, colour)
 
     def image(self) -> Image.Image:

@@ -15,6 +15,8 @@ from PIL import Image
 
 Array = NDArray[np.float32]
 Colour = tuple[int, int, int]
+Where = tuple[NDArray[np.intp], NDArray[np.intp]]
+"""Row and column of each of n pixels."""
 
 BANK = 512
 """Side of the noise fields; every texture is a random crop of them."""
@@ -46,10 +48,11 @@ def noise(scale: int) -> Array:
     return np.asarray(fine).astype(np.float32) / np.float32(127.5) - np.float32(1)
 
 
-def crop(field: Array, shape: tuple[int, int], rng: np.random.Generator) -> Array:
-    """A random window of `shape` (height, width) of a field of float32[512, 512]."""
+def crop(field: Array, shape: tuple[int, int], rng: np.random.Generator, at: Where | None = None) -> Array:
+    """A random window of `shape` (height, width) of a field of float32[512, 512], or its pixels `at` alone."""
     y, x = (int(rng.integers(0, BANK - extent + 1)) for extent in shape)
-    return field[y : y + shape[0], x : x + shape[1]]
+    window = field[y : y + shape[0], x : x + shape[1]]
+    return window if at is None else window[at]
 
 
 @lru_cache(maxsize=8)
@@ -72,15 +75,15 @@ def thin_spots() -> Array:
     )
 
 
-def surface(texture: Texture, shape: tuple[int, int], rng: np.random.Generator) -> Array:
-    """Pixels of a texture, float32[height, width, 3] on the scale 0..255."""
+def surface(texture: Texture, shape: tuple[int, int], rng: np.random.Generator, at: Where | None = None) -> Array:
+    """Pixels of a texture on the scale 0..255: float32[height, width, 3], or float32[n, 3] of the pixels `at`."""
     low, high = np.array(texture.low, np.float32), np.array(texture.high, np.float32)
-    pixels = crop(blotches(texture.blotch), shape, rng)[..., None] * (high - low)
+    pixels = crop(blotches(texture.blotch), shape, rng, at)[..., None] * (high - low)
     pixels += low
     if texture.worn is not None:
-        weight = crop(thin_spots(), shape, rng)[..., None]
+        weight = crop(thin_spots(), shape, rng, at)[..., None]
         pixels += weight * (np.array(texture.worn, np.float32) - pixels)
-    pixels += (crop(speckle(), shape, rng) * np.float32(texture.grain))[..., None]
+    pixels += (crop(speckle(), shape, rng, at) * np.float32(texture.grain))[..., None]
     return pixels
 
 

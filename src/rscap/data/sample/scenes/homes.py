@@ -91,7 +91,7 @@ class DenseResidential:
                 tall=3.5,
             )
         if self.trees:
-            canvas.scatter(420, (3, 5), FOLIAGE, clearance=-1)
+            canvas.scatter(300, (3, 5), FOLIAGE, clearance=-1)
 
     def words(self) -> Mapping[str, object]:
         return {
