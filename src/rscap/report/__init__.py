@@ -12,7 +12,8 @@ from rscap.errors import StoreError
 from rscap.report.formats import tables_csv, tables_json, tables_markdown
 from rscap.report.load import load_runs
 from rscap.report.page import page
-from rscap.report.table import Cell, Row, ScoreTable, build_table, tables_of
+from rscap.report.rows import Cell, Row
+from rscap.report.table import ScoreTable, build_table, tables_of
 from rscap.store import write_json, write_text
 
 __all__ = ["Cell", "Row", "ScoreTable", "build_table", "tables_markdown", "write_report"]

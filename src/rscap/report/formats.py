@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from rscap.records import METRICS
-from rscap.report.table import Cell, Row, ScoreTable
+from rscap.report.rows import Cell, Row
+from rscap.report.table import ScoreTable
+from rscap.score import Difference
 
 _STATES = {"finished": "", "started": "not finished", "failed": "failed"}
 
@@ -46,7 +48,32 @@ def tables_csv(tables: Sequence[ScoreTable]) -> str:
 
 def tables_json(tables: Sequence[ScoreTable]) -> dict[str, Any]:
     """The tables as JSON values, in full precision."""
-    return {"tables": [{"split": table.split, "rows": [_row(row) for row in table.rows]} for table in tables]}
+    return {"tables": [_table(table) for table in tables]}
+
+
+def _table(table: ScoreTable) -> dict[str, Any]:
+    comparison = table.comparison
+    return {
+        "split": table.split,
+        "rows": [_row(row) for row in table.rows],
+        "differences": [_difference(found, comparison.metric) for found in comparison.differences]
+        if comparison
+        else [],
+    }
+
+
+def _difference(found: Difference, metric: str) -> dict[str, Any]:
+    return {
+        "first": found.first,
+        "second": found.second,
+        "metric": metric,
+        "difference": found.difference,
+        "interval": list(found.interval),
+        "p_bootstrap": found.p_bootstrap,
+        "p_randomisation": found.p_randomisation,
+        "p_holm": found.p_holm,
+        "sentence": found.sentence,
+    }
 
 
 def _row(row: Row) -> dict[str, Any]:
@@ -63,7 +90,7 @@ def _row(row: Row) -> dict[str, Any]:
 
 
 def tables_markdown(tables: Sequence[ScoreTable]) -> str:
-    """The tables as Markdown: CIDEr with its interval, the other metrics as numbers, the signature below."""
+    """The tables as Markdown: CIDEr with its interval, the other metrics as numbers; signature and headline below."""
     return "\n\n".join(_markdown(table) for table in tables) + "\n"
 
 
@@ -80,6 +107,8 @@ def _markdown(table: ScoreTable) -> str:
         lines.append(f"| {_plain(row.label)}{note} | " + " | ".join(scores) + f" | {row.n} |")
     own = [f"; `{part}` for {', '.join(map(_plain, labels))}" for part, labels in table.own_signatures().items()]
     lines += ["", f"`{table.signature()}`{''.join(own)}"]
+    if table.headline:
+        lines += ["", table.headline.sentence]
     return "\n".join(lines)
 
 

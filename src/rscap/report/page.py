@@ -30,7 +30,7 @@ def page(runs: Sequence[LoadedRun], tables: Sequence[ScoreTable], split: str) ->
     )
     links = [element("a", heading, href=f"#{address}") for address, heading, _ in sections]
     body = join(
-        element("header", *_heading(runs, split), element("nav", *links, aria_label="sections")),
+        element("header", *_heading(runs, tables, split), element("nav", *links, aria_label="sections")),
         element("main", *[_section(*section) for section in sections]),
         element("footer", f"Written by rscap {rscap.__version__} from {_count(len(runs), 'run folder')}."),
     )
@@ -59,7 +59,7 @@ def _title(runs: Sequence[LoadedRun]) -> str:
     return f"{', '.join(run.label for run in runs)} · captioning report"
 
 
-def _heading(runs: Sequence[LoadedRun], split: str) -> list[Html]:
+def _heading(runs: Sequence[LoadedRun], tables: Sequence[ScoreTable], split: str) -> list[Html]:
     facts = [_count(max((run.scored.sheet.n for run in runs if run.scored.sheet), default=0), f"{split} image")]
     facts += _named("base model", [_part(run, "base") for run in runs])
     facts += _named("data", [_part(run, "data") for run in runs])
@@ -74,6 +74,7 @@ def _heading(runs: Sequence[LoadedRun], split: str) -> list[Html]:
         element("p", "Image captioning report", class_="kicker"),
         element("h1", " · ".join(run.label for run in runs)),
         element("p", "  ·  ".join(facts), class_="facts"),
+        *[element("p", table.headline.sentence, class_="lede") for table in tables if table.headline],
         *states,
     ]
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rscap.records import METRICS
+from rscap.report.differences import headline_metric
 from rscap.report.formats import interval_text, score_text, state_note
 from rscap.report.html import Html, element, join
 from rscap.report.load import LoadedRun
 from rscap.report.plots import Interval, interval_chart
-from rscap.report.table import Row, ScoreTable
+from rscap.report.rows import Row
+from rscap.report.table import ScoreTable
+from rscap.score import Comparison
 
 
 def score_section(runs: Sequence[LoadedRun], tables: Sequence[ScoreTable]) -> Html:
@@ -34,18 +37,62 @@ def _table(table: ScoreTable, colours: dict[str, int]) -> Html:
         "tr", element("th", "", scope="col"), *[element("th", name, scope="col") for name in (*METRICS, "n")]
     )
     rows = [_row(table, row, colours) for row in table.rows]
-    dots = [
-        Interval(label=row.label, value=cell.value, low=cell.low, high=cell.high, colour=colours.get(row.label))
-        for row in table.rows
-        if (cell := row.cells.get("CIDEr"))
-    ]
-    chart = interval_chart(dots, title="CIDEr with 95 % intervals")
     return element(
         "div",
         element("table", element("thead", head), element("tbody", *rows), class_="scores"),
         _signature(table),
-        element("figure", element("figcaption", "CIDEr, 95 % interval over images"), chart) if chart else None,
+        _intervals(table, colours),
+        element("p", table.note, class_="note") if table.note else None,
+        _differences(table.comparison, colours) if table.comparison else None,
         class_="table",
+    )
+
+
+def _intervals(table: ScoreTable, colours: dict[str, int]) -> Html | None:
+    metric = headline_metric(table.rows)
+    if metric is None:
+        return None
+    dots = [
+        Interval(
+            label=row.label,
+            value=row.cells[metric].value,
+            low=row.cells[metric].low,
+            high=row.cells[metric].high,
+            colour=colours.get(row.label),
+        )
+        for row in table.rows
+    ]
+    caption = element("figcaption", f"{metric} ", element("span", "95 % interval over images", class_="quiet"))
+    return element("figure", caption, interval_chart(dots, title=f"{metric} with 95 % intervals"))
+
+
+def _differences(comparison: Comparison, colours: dict[str, int]) -> Html:
+    """Dots of all paired differences, and the same in words."""
+    dots = [
+        Interval(
+            label=f"{found.first} − {found.second}",
+            value=found.difference,
+            low=found.interval[0],
+            high=found.interval[1],
+            colour=colours.get(found.first, 0) if found.distinguishable else None,
+        )
+        for found in comparison.differences
+    ]
+    legend = "95 % interval; a hollow dot: not distinguishable from no difference at the 5 % level"
+    caption = element(
+        "figcaption", f"Paired differences in {comparison.metric} ", element("span", legend, class_="quiet")
+    )
+    words = element("ul", *[element("li", found.sentence) for found in comparison.differences])
+    return element(
+        "figure",
+        caption,
+        interval_chart(dots, title=f"paired differences in {comparison.metric}", sign=True),
+        element(
+            "details",
+            element("summary", "In words"),
+            words,
+            *[element("p", f"{note[:1].upper()}{note[1:]}.", class_="quiet") for note in comparison.notes],
+        ),
     )
 
 

@@ -6,45 +6,19 @@ a number that can be compared.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from rscap.records import METRICS, ScoreSheet
+from rscap.report.differences import comparison_of, headline
 from rscap.report.load import LoadedRun, Scored, load_runs
-
-Kind = Literal["run", "baseline"]
+from rscap.report.rows import Cell, Kind, Row
+from rscap.score import Comparison, Difference
 
 _BASELINE_LABELS = {"constant": "constant caption", "nearest": "nearest training image"}
 _NOT_PROTOCOL = frozenset({"decode", "rscap"})
 """Parts of a signature that may differ between two rows of one table."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
-    """One corpus score with its 95 % interval over images, where there is one."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One run or baseline; `cells` lacks the metrics that were not scored."""
-
-    label: str
-    kind: Kind
-    state: str
-    n: int
-    unscored: int
-    signature: str
-    cells: Mapping[str, Cell]
-
-    @property
-    def finished(self) -> bool:
-        return self.state == "finished"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +29,14 @@ class ScoreTable:
     rows: tuple[Row, ...]
     scored: tuple[Scored, ...]
     """The predictions and sheets behind the rows, in the same order."""
+    comparison: Comparison | None
+    """Paired differences between the finished rows; None where there are fewer than two, or as `note` says."""
+    note: str
+
+    @property
+    def headline(self) -> Difference | None:
+        """The best finished run against the best baseline, or where there is none against the next run."""
+        return headline(self.rows, self.comparison)
 
     def best(self, metric: str) -> float | None:
         """The highest score of a finished row."""
@@ -99,10 +81,13 @@ def tables_of(runs: Sequence[LoadedRun], split: str) -> tuple[ScoreTable, ...]:
         if kind == "baseline" and any(row.kind == "baseline" and _same(other, scored) for row, other in rows):
             continue
         rows.append((_row(run, scored, sheet, kind, taken=[row.label for row, _ in rows]), scored))
-    return tuple(
-        ScoreTable(split=split, rows=tuple(row for row, _ in rows), scored=tuple(scored for _, scored in rows))
-        for rows in groups.values()
-    )
+    return tuple(_table(split, group) for group in groups.values())
+
+
+def _table(split: str, group: Sequence[tuple[Row, Scored]]) -> ScoreTable:
+    rows, scored = tuple(row for row, _ in group), tuple(own for _, own in group)
+    comparison, note = comparison_of(rows, scored)
+    return ScoreTable(split=split, rows=rows, scored=scored, comparison=comparison, note=note)
 
 
 def _all_scored(runs: Sequence[LoadedRun]) -> Iterator[tuple[LoadedRun, Scored, Kind]]:
