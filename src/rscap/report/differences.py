@@ -29,6 +29,8 @@ def comparison_of(rows: Sequence[Row], scored: Sequence[Scored]) -> tuple[Compar
         return compare({row.label: sheet for row, sheet in finished}, metric), ""
     except ScoreError as error:
         return None, f"No paired differences: {error.message}."
+    except (KeyError, IndexError, ValueError, TypeError) as error:  # a sheet whose kept statistics are damaged
+        return None, f"No paired differences: the kept statistics of a sheet cannot be used ({error})."
 
 
 def headline(rows: Sequence[Row], comparison: Comparison | None) -> Difference | None:

@@ -203,13 +203,17 @@ def _say(error: Exception) -> str:
 
 
 def _sheet(path: Path) -> ScoreSheet:
-    """A score sheet whose corpus scores are finite numbers; a metric that is not one counts as unscored."""
+    """A score sheet whose scores are finite numbers; a metric whose corpus score is not one counts as unscored."""
     sheet = read_sheet(path)
     corpus = {name: float(value) for name, value in sheet.corpus.items()}
     return replace(
         sheet,
+        signature=str(sheet.signature),
+        n=int(sheet.n),
+        unscored=int(sheet.unscored),
         corpus={name: value for name, value in corpus.items() if math.isfinite(value)},
         intervals={name: (float(low), float(high)) for name, (low, high) in sheet.intervals.items()},
+        items={name: {metric: float(value) for metric, value in own.items()} for name, own in sheet.items.items()},
     )
 
 
