@@ -23,7 +23,7 @@ def score(
     references: Annotated[
         Path,
         typer.Option(
-            help="A JSON object {id: [captions]}, references/*.jsonl of a run, captions.csv, COCO annotations, "
+            help="A JSON object {id: list of captions}, a run's references/*.jsonl, captions.csv, COCO annotations, "
             "Karpathy JSON or PaliGemma JSON Lines."
         ),
     ],

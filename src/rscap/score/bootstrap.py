@@ -8,7 +8,7 @@ from rscap.score.ngrams import Floats
 from rscap.score.statistics import Statistics
 
 DRAWS = 10_000
-_CELLS = 1_000_000
+CELLS = 1_000_000
 """Draws x images held at once; bounds the memory and does not change the result."""
 
 
@@ -17,13 +17,13 @@ def resampled_sums(matrix: Floats, draws: int, seed: int) -> Floats:
     n = len(matrix)
     rng = np.random.default_rng(seed)
     sums = np.empty((draws, matrix.shape[1]))
-    chunk = max(1, _CELLS // n)
+    chunk = max(1, CELLS // n)
     counts = np.empty((chunk, n))
-    width = np.uint16 if n <= 65_536 else np.uint32
     for start in range(0, draws, chunk):
         rows = min(chunk, draws - start)
-        picks = np.add(rng.integers(0, n, size=(rows, n), dtype=width), np.arange(rows)[:, None] * n, dtype=np.int64)
-        counts[:rows] = np.bincount(picks.ravel(), minlength=rows * n).reshape(rows, n)
+        picks = rng.integers(0, n, size=(rows, n), dtype=np.uint32)  # half the time of 64 bits
+        cells = np.add(picks, np.arange(rows)[:, None] * n, dtype=np.int64)
+        counts[:rows] = np.bincount(cells.ravel(), minlength=rows * n).reshape(rows, n)
         np.matmul(counts[:rows], matrix, out=sums[start : start + rows])
     return sums
 

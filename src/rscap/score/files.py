@@ -28,6 +28,8 @@ def read_text(path: Path) -> str:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        if b"\0" in content[:4096]:
+            raise ScoreError(f"{path} is a binary file, not a file of captions") from error
         line = content[: error.start].count(b"\n") + 1
         raise ScoreError(
             f"{path}, line {line}: not UTF-8 (byte 0x{content[error.start]:02x})",

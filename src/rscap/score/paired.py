@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from rscap.score.bootstrap import CELLS
 from rscap.score.ngrams import Floats
 
 POWER_QUANTILES = 1.959964 + 0.841621
@@ -28,10 +29,10 @@ def swapped_sums(first: Floats, second: Floats, draws: int, seed: int) -> tuple[
     n = len(first)
     rng = np.random.default_rng(seed)
     moved = np.empty((draws, first.shape[1]))
-    chunk = max(1, 1_000_000 // n)
+    chunk = max(1, CELLS // n)
     for start in range(0, draws, chunk):
         rows = min(chunk, draws - start)
-        bits = np.frombuffer(rng.bytes(rows * (-(-n // 8))), dtype=np.uint8).reshape(rows, -1)
+        bits = np.frombuffer(rng.bytes(rows * 8 * -(-n // 64)), dtype=np.uint8).reshape(rows, -1)
         swap = np.unpackbits(bits, axis=1, count=n).astype(np.float64)
         np.matmul(swap, first - second, out=moved[start : start + rows])
     return first.sum(axis=0) - moved, second.sum(axis=0) + moved

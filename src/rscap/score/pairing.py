@@ -69,9 +69,9 @@ def check_ids(candidates: Iterable[str], references: Iterable[str], *, allow_mis
     missing, extra = sorted(theirs - mine), sorted(mine - theirs)
     problems = []
     if missing and not allow_missing:
-        problems.append(f"{len(missing)} of {len(theirs)} references have no candidate: {listed(missing)}")
+        problems.append(f"{len(missing):,} of {len(theirs):,} references have no candidate: {listed(missing)}")
     if extra:
-        problems.append(f"{len(extra)} of {len(mine)} candidates have no reference: {listed(extra)}")
+        problems.append(f"{len(extra):,} of {len(mine):,} candidates have no reference: {listed(extra)}")
     if problems:
         hint = "ids must be equal strings on both sides; `--split` chooses the references of one split"
         raise ScoreError("; ".join(problems), hint=hint)

@@ -106,7 +106,7 @@ class IdfPool:
             ScoreError: the file is missing or is not a pool of this format.
         """
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
             form, protocol, tokenizer, n = arrays["header"].tobytes().decode().split("\n")
             joined = arrays["words"].tobytes().decode("utf-8", "surrogatepass")
