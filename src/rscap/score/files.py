@@ -7,6 +7,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -89,15 +90,18 @@ def read_table(path: Path) -> tuple[list[str], list[Row]]:
     Raises:
         ScoreError: a row has more fields than there are columns, or the file is not a table.
     """
-    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+    columns: list[str] = []
     rows = []
+    where = f"{path}, line 1"
     try:
-        columns = [str(name) for name in reader.fieldnames or ()]
-        for content in reader:
-            where = f"{path}, line {reader.line_num}"
-            if None in content:
-                raise ScoreError(f"{where}: more fields than the {len(columns)} columns of the header")
-            rows.append(Row({name: value or "" for name, value in content.items()}, where))
+        for fields in reader:
+            if len(fields) > len(columns) and columns:
+                raise ScoreError(f"{where}: {len(fields)} fields, but the header has {len(columns)} columns")
+            if fields and columns:
+                rows.append(Row(dict(zip_longest(columns, fields, fillvalue="")), where))
+            columns = columns or fields
+            where = f"{path}, line {reader.line_num + 1}"  # where the next row begins; this one may have had several
     except csv.Error as error:
-        raise ScoreError(f"{path}, line {reader.line_num}: {error}") from error
+        raise ScoreError(f"{where}: {error}") from error
     return columns, rows

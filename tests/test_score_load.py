@@ -1,0 +1,218 @@
+"""Candidates and references from files of every supported form, and what is said of files that are not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rscap import score
+from rscap.errors import ScoreError
+
+
+def write(path: Path, content: object) -> Path:
+    """A JSON file, or text as it is."""
+    text = content if isinstance(content, str) else json.dumps(content)
+    path.write_text(text, encoding="utf-8", newline="")
+    return path
+
+
+def lines(*rows: dict) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.json", {"1": "a plane", "2": ""}),
+        ("a.json", {"1": ["a plane"], "2": [""]}),
+        ("a.json", [{"image_id": 1, "caption": "a plane"}, {"image_id": 2, "caption": ""}]),
+        ("a.jsonl", lines({"id": "1", "caption": "a plane", "tokens": 4}, {"id": "2", "caption": ""})),
+        ("a.txt", lines({"id": "1", "caption": "a plane"}, {"id": "2", "caption": ""})),
+        ("a.jsonl", "\ufeff" + lines({"id": "1", "caption": "a plane"}) + "\n\n" + lines({"id": 2, "caption": ""})),
+    ],
+)
+def test_candidates(tmp_path: Path, name: str, content: object) -> None:
+    """`{id: caption}`, COCO results and JSON Lines give the same candidates; an empty caption is one."""
+    assert dict(score.load_candidates(write(tmp_path / name, content))) == {"1": "a plane", "2": ""}
+
+
+def test_the_prompt_is_known_where_the_file_names_it(tmp_path: Path) -> None:
+    """Predictions that share a prefix bring it along; predictions of several prompts do not."""
+    one = lines(
+        {"id": "1", "caption": "a", "prefix": "caption en"}, {"id": "2", "caption": "b", "prefix": "caption en"}
+    )
+    assert score.load_candidates(write(tmp_path / "a.jsonl", one)).prefix == "caption en"
+    two = lines({"id": "1", "caption": "a", "prefix": "caption en"}, {"id": "2", "caption": "b", "prefix": "describe"})
+    assert score.load_candidates(write(tmp_path / "b.jsonl", two)).prefix is None
+
+
+def test_a_line_separator_is_part_of_a_caption(tmp_path: Path) -> None:
+    """U+2028 inside a caption does not end a line."""
+    content = '{"id": "1", "caption": "a\u2028b"}\n{"id": "2", "caption": "c"}\n'
+    assert score.load_candidates(write(tmp_path / "a.jsonl", content))["1"] == "a\u2028b"
+
+
+WANTED = {"1.jpg": ("a plane", "two planes"), "2.jpg": ("a river",)}
+KARPATHY = {
+    "dataset": "UCM",
+    "images": [
+        {"filename": "1.jpg", "split": "test", "sentences": [{"raw": "a plane"}, {"raw": "two planes"}]},
+        {"filename": "2.jpg", "split": "test", "sentences": [{"raw": "a river"}]},
+        {"filename": "3.jpg", "split": "train", "sentences": [{"raw": "a road"}]},
+    ],
+}
+CSV = (
+    "source,split,image,caption_1,caption_2\r\n"
+    'UCM,test,resized/1.jpg,a plane,"two planes"\r\nUCM,test,2.jpg,"a, river","b\nc"\r\nNWPU,train,3.jpg,x,y\r\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "split"),
+    [
+        ("r.json", {"1.jpg": ["a plane", "two planes"], "2.jpg": ["a river"]}, None),
+        (
+            "r.jsonl",
+            lines({"id": "1.jpg", "captions": ["a plane", "two planes"]}, {"id": "2.jpg", "captions": ["a river"]}),
+            None,
+        ),
+        (
+            "r.jsonl",
+            lines(
+                {"prefix": "", "image": "resized/1.jpg", "suffix": "a plane"},
+                {"prefix": "", "image": "resized/2.jpg", "suffix": "a river"},
+                {"prefix": "", "image": "resized/1.jpg", "suffix": "two planes"},
+            ),
+            None,
+        ),
+        ("r.json", KARPATHY, "test"),
+    ],
+)
+def test_references(tmp_path: Path, name: str, content: object, split: str | None) -> None:
+    """The same references from JSON, our JSON Lines, PaliGemma's, and Karpathy's."""
+    assert dict(score.load_references(write(tmp_path / name, content), split)) == WANTED
+
+
+def test_coco_annotations(tmp_path: Path) -> None:
+    """COCO annotations are grouped by image id, which matches the ids of COCO results."""
+    content = {
+        "images": [{"id": 7, "file_name": "7.jpg"}],
+        "annotations": [
+            {"id": 1, "image_id": 7, "caption": "a plane"},
+            {"id": 2, "image_id": 9, "caption": "a river"},
+            {"id": 3, "image_id": 7, "caption": "two planes"},
+        ],
+    }
+    references = score.load_references(write(tmp_path / "r.json", content))
+    assert dict(references) == {"7": ("a plane", "two planes"), "9": ("a river",)}
+
+
+def test_captions_csv(tmp_path: Path) -> None:
+    """captions.csv gives the images of a split, with their source; quoted commas and line ends are text."""
+    references = score.load_references(write(tmp_path / "captions.csv", CSV), "test")
+    assert dict(references) == {"1.jpg": ("a plane", "two planes"), "2.jpg": ("a, river", "b\nc")}
+    assert references.sources == {"1.jpg": "UCM", "2.jpg": "UCM"}
+    assert len(score.load_references(tmp_path / "captions.csv")) == 3
+
+
+def test_references_of_a_run(tmp_path: Path) -> None:
+    """references/<split>.jsonl of a run folder brings source and scene class along."""
+    row = {"id": "1", "captions": ["a plane"], "source": "sample", "scene_class": "airport"}
+    references = score.load_references(write(tmp_path / "test.jsonl", lines(row)))
+    assert (references.sources, references.scene_classes) == ({"1": "sample"}, {"1": "airport"})
+
+
+def test_real_files(real_data: Path) -> None:
+    """The published files of RISC, UCM-Captions and Sydney-Captions are read whole, and agree where they overlap."""
+    annotations = real_data / "annotations"
+    test = score.load_references(annotations / "risc_test_captions.jsonl")
+    mini = score.load_references(real_data / "risc-mini" / "captions.csv", "test")
+    assert (len(test), len(mini)) == (4454, 900)
+    assert all(mini[i] == test[i] for i in mini)
+    assert set(mini.sources.values()) == {"RSICD", "UCM", "NWPU"}
+    assert len(score.load_references(annotations / "ucm_dataset.json")) == 2100
+    assert len(score.load_references(annotations / "sydney_dataset.json", "test")) == 58
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.json", "", "is empty"),
+        ("a.json", "{", "line 1: not JSON"),
+        ("a.json", '{"1": "a", "1": "b"}', "1 ids occur more than once: '1'"),
+        ("a.json", {"1": 5}, "'1': expected one caption, found 5"),
+        ("a.json", {"1": ["a", "b"]}, "expected one caption"),
+        ("a.json", "5", "holds a JSON int"),
+        (
+            "a.json",
+            [{"image_id": 1, "caption": "a"}, {"image_id": 1, "caption": "b"}],
+            "1 ids occur more than once: '1'",
+        ),
+        ("a.json", [5], "entry 1: expected a JSON object"),
+        ("a.jsonl", '{"id": "1", "caption": "a"}\n{"id": ', "line 2: not JSON"),
+        ("a.jsonl", '{"id": "1", "caption": "a"}\n[]', "line 2: expected a JSON object"),
+        ("a.jsonl", lines({"caption": "a"}), "line 1: no `id`"),
+        ("a.jsonl", lines({"id": "1", "caption": "a"}, {"id": "2"}), "line 2: expected one caption, found None"),
+    ],
+)
+def test_bad_candidates(tmp_path: Path, name: str, content: object, words: str) -> None:
+    """A file of candidates that cannot be used is an error that names the file and the place."""
+    with pytest.raises(ScoreError, match=words) as caught:
+        score.load_candidates(write(tmp_path / name, content))
+    assert name in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "split", "words"),
+    [
+        ("r.csv", "image,text\n1.jpg,a\n", None, "no caption column; it has image, text"),
+        ("r.csv", "image,caption_1\n1.jpg,a\n1.jpg,b\n", None, "1 ids occur more than once: '1.jpg'"),
+        ("r.csv", "image,caption_1\n1.jpg,a\n2.jpg,\n", None, "line 3: an empty reference caption"),
+        ("r.csv", "image,caption_1\n1.jpg,a,b\n", None, "line 2: 3 fields, but the header has 2 columns"),
+        ("r.csv", 'image,caption_1\n1.jpg,"a\nb"\n\n2.jpg,\n', None, "line 5: an empty reference caption"),
+        ("r.csv", "name,caption_1\n1.jpg,a\n", None, "line 2: no `id` or `image`"),
+        ("r.csv", "image,caption_1\n", None, "holds no references"),
+        ("r.csv", 'image,caption_1\n1.jpg,"a\n', None, "line 2: unexpected end of data"),
+        ("r.csv", CSV, "val", r"no split 'val'; it has test \(2\), train \(1\)"),
+        ("r.json", {"1": ["a"]}, "test", "does not say which split"),
+        ("r.json", {"1": "a"}, None, "'1': expected a list of captions"),
+        ("r.json", {"1": []}, None, "'1': expected a list of captions"),
+        ("r.json", {"1": ["a", " "]}, None, "'1': an empty reference caption"),
+        ("r.json", {"images": [{"filename": "1.jpg"}]}, None, "entry 1: no list `sentences`"),
+        ("r.json", {"annotations": {}}, None, "`annotations` is not a list"),
+        (
+            "r.jsonl",
+            lines({"image": "a/1.jpg", "suffix": "a"}, {"image": "b/1.jpg", "suffix": "b"}),
+            None,
+            "same id '1.jpg'",
+        ),
+        (
+            "r.jsonl",
+            lines({"id": "1", "captions": ["a"]}, {"id": "1", "captions": ["b"]}),
+            None,
+            "ids occur more than once",
+        ),
+    ],
+)
+def test_bad_references(tmp_path: Path, name: str, content: object, split: str | None, words: str) -> None:
+    """A file of references that cannot be used is an error that names the file and the place."""
+    with pytest.raises(ScoreError, match=words) as caught:
+        score.load_references(write(tmp_path / name, content), split)
+    assert name in str(caught.value)
+
+
+def test_not_utf8(tmp_path: Path) -> None:
+    """A Latin-1 file is refused with the line of its first odd byte; a binary or missing file is called so."""
+    file = tmp_path / "captions.csv"
+    file.write_bytes("image,caption_1\n1.jpg,a\n2.jpg,café\n".encode("latin-1"))
+    with pytest.raises(ScoreError, match=r"captions\.csv, line 3: not UTF-8 \(byte 0xe9\)"):
+        score.load_references(file)
+    file.write_bytes(b"PK\x03\x04\x00\xff")
+    with pytest.raises(ScoreError, match="binary file"):
+        score.load_references(file)
+    with pytest.raises(ScoreError, match=r"none\.json does not exist"):
+        score.load_candidates(tmp_path / "none.json")
+    with pytest.raises(ScoreError, match="cannot be read"):
+        score.load_candidates(tmp_path)
