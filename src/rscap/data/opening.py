@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from rscap.data.readers import captions_csv, parquet
-from rscap.data.rows import IMAGE_CHECKS, ImageCheck, assemble, refuse_if_too_many
+from rscap.data.normalise import NORMALISATIONS, normalised
+from rscap.data.readers import captions_csv, coco, image_folder, json_files, karpathy, paligemma, parquet
+from rscap.data.rows import IMAGE_CHECKS, ImageCheck, ImageFolder, Judged, Row, assemble, refuse_if_too_many
 from rscap.data.source import Note, Rejected, Source, digest
+from rscap.data.splits import assign_splits
 from rscap.errors import DataError
-from rscap.records import Example
+
+_WANTED = "captions.csv, metadata.jsonl, *.parquet, or annotations in *.json or *.jsonl"
+_Rows = Iterable[Row | Rejected | Note]
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What a reader and the judge of rows made of a data set, before a split scheme."""
+    """A data set that was recognised: its rows, not judged yet."""
 
     name: str
-    examples: list[Example]
-    rejected: Sequence[Rejected] = ()
-    notes: Sequence[Note] = ()
+    rows: _Rows
+    folder: ImageFolder | None = None
 
 
 def open_source(
@@ -29,15 +33,18 @@ def open_source(
     split_scheme: str = "official",
     max_rejected_share: float = 0.01,
     check: ImageCheck = "header",
+    normalise: Sequence[str] = (),
 ) -> Source:
-    """Open a data set: `sample`, a folder with `captions.csv`, a parquet file or folder, or a Hub id.
+    """Open a data set, whatever its format.
 
     Args:
-        spec: what to open; `owner/name@revision` pins a Hub data set.
-        split_scheme: how examples are split.
+        spec: `sample`; a file or folder: captions.csv, parquet, Karpathy or COCO JSON, PaliGemma JSON Lines, an image
+            folder with metadata.jsonl; or a Hub id, `owner/name` or `owner/name@revision`.
+        split_scheme: how examples are split, see `rscap.data.splits`.
         max_rejected_share: the share of rows (0 … 1) that may be unusable.
-        check: how closely images are looked at now: `decode` (each is decoded, about 1 ms an image), `header`,
+        check: how closely images are looked at now: `decode` (each is decoded, below 1 ms for RISC's), `header`,
             `exists`, or `none` (captions alone; images need not be there).
+        normalise: steps of text normalisation in order, see `rscap.data.normalise`; recorded in the source.
 
     Raises:
         DataError: nothing to open, or too much of it cannot be used; names it and the way out.
@@ -46,61 +53,116 @@ def open_source(
         raise DataError(f"unknown image check {check!r}", hint=f"known: {', '.join(IMAGE_CHECKS)}")
     if not 0 <= max_rejected_share <= 1:
         raise DataError(f"max_rejected_share is a share from 0 to 1, not {max_rejected_share}")
-    if split_scheme != "official":
-        raise DataError(f"unknown split scheme {split_scheme!r}", hint="known: official")
-    found = _find(spec, check)
-    refuse_if_too_many(found.name, found.examples, found.rejected, max_rejected_share)
+    unknown = [step for step in normalise if step not in NORMALISATIONS]
+    if unknown:
+        raise DataError(f"unknown normalisation {unknown[0]!r}", hint=f"known: {', '.join(NORMALISATIONS)}")
+    name, judged = _judged(spec, check)
+    refuse_if_too_many(name, judged, max_rejected_share, images_wanted=check != "none")
+    examples, notes = assign_splits(judged, split_scheme)
+    examples = normalised(examples, normalise)
     return Source(
-        name=found.name,
-        examples=found.examples,
-        rejected=tuple(found.rejected),
-        notes=tuple(found.notes),
-        digest=digest(found.examples),
+        name=name,
+        examples=examples,
+        rejected=tuple(judged.rejected),
+        notes=(*judged.notes, *notes),
+        digest=digest(examples),
         split_scheme=split_scheme,
+        normalised=tuple(normalise),
     )
 
 
-def _find(spec: str | Path, check: ImageCheck) -> _Found:
+def _judged(spec: str | Path, check: ImageCheck) -> tuple[str, Judged]:
     if str(spec) == "sample":
         from rscap.data.sample import sample_examples
 
-        return _Found("sample", sample_examples(seed=0))
+        examples = sample_examples(seed=0)
+        return "sample", Judged(examples=examples, positions=list(range(len(examples))), total=len(examples))
+    found = _find(spec)
+    origin = found.name.split("/")[-1].split("@")[0]
+    return found.name, assemble(found.rows, origin=origin, folder=found.folder, check=check)
+
+
+def _find(spec: str | Path) -> _Found:
     path = Path(spec)
     if path.is_dir():
-        return _folder(path, check)
-    if path.suffix.lower() == ".csv":
-        return _csv(path, check)
-    if path.suffix.lower() == ".parquet":
-        return _tables(path.stem, parquet.open_files(_existing(path)), check)
+        return _folder(path)
+    if path.is_file():
+        return _file(path)
     if path.exists():
-        raise DataError(f"{path} is no data set that rscap knows", hint="a captions.csv, a .parquet, or their folder")
-    if isinstance(spec, str) and parquet.HUB_ID.fullmatch(spec):
-        return _tables(spec, parquet.open_hub(spec), check)
+        raise DataError(f"{path} is not a regular file")
+    if isinstance(spec, str) and not path.suffix and parquet.HUB_ID.fullmatch(spec):
+        return _tables(spec, parquet.open_hub(spec))
     raise DataError(
         f"{str(spec)!r} is neither a file, a folder nor a Hub id (owner/name)", hint="`sample` opens the built-in one"
     )
 
 
-def _existing(path: Path) -> Path:
-    if not path.exists():
-        raise DataError(f"{path} does not exist")
-    return path
+def _file(path: Path) -> _Found:
+    read = {".csv": _csv, ".parquet": _parquet, ".json": _json, ".jsonl": _jsonl}.get(path.suffix.lower())
+    if read is None:
+        raise DataError(f"{path} is no data set that rscap knows", hint=f"it wants {_WANTED}")
+    return read(path)
 
 
-def _folder(path: Path, check: ImageCheck) -> _Found:
+def _folder(path: Path) -> _Found:
+    """The one data set that a folder holds: its captions.csv, or else whatever kind is there alone."""
     if (path / captions_csv.FILE).exists():
-        return _csv(path / captions_csv.FILE, check)
+        return _csv(path / captions_csv.FILE)
+    kinds: dict[str, Callable[[], _Found]] = {}
+    if image_folder.files(path):
+        kinds[image_folder.FILE] = lambda: _image_folder(path)
+    lines = [file for file in sorted(path.glob("*.jsonl")) if file.name != image_folder.FILE]
+    if lines:
+        kinds["JSON Lines"] = lambda: _several(path, [_jsonl(file) for file in lines])
+    annotations = sorted(path.glob("*.json"))
+    if annotations:
+        kinds["JSON"] = lambda: _several(path, [_json(file) for file in annotations])
     if next(path.glob("**/*.parquet"), None) is not None:
-        return _tables(path.name, parquet.open_files(path), check)
-    raise DataError(f"{path} holds no data set that rscap knows", hint="it wants captions.csv or .parquet files")
+        kinds["parquet"] = lambda: _parquet(path)
+    if not kinds:
+        raise DataError(f"{path} holds no data set that rscap knows", hint=f"it wants {_WANTED}")
+    if len(kinds) > 1:
+        raise DataError(f"{path} holds several data sets: {', '.join(kinds)}", hint="name the file to open")
+    return next(iter(kinds.values()))()
 
 
-def _csv(path: Path, check: ImageCheck) -> _Found:
-    name = path.resolve().parent.name
-    rows = captions_csv.read(_existing(path))
-    return _Found(name, *assemble(rows, origin=name, folder=captions_csv.folder_of(path), check=check))
+def _several(path: Path, found: Sequence[_Found]) -> _Found:
+    """Files of one folder, one a split, as one data set."""
+
+    def rows() -> Iterator[Row | Rejected | Note]:
+        for one in found:
+            yield from one.rows
+
+    return _Found(path.resolve().name, rows(), found[0].folder)
 
 
-def _tables(name: str, tables: dict, check: ImageCheck) -> _Found:
-    rows = parquet.read(tables, named_splits=len(tables) > 1)
-    return _Found(name, *assemble(rows, origin=name.split("/")[-1].split("@")[0], folder=None, check=check))
+def _csv(path: Path) -> _Found:
+    return _Found(path.resolve().parent.name, captions_csv.read(path), captions_csv.folder_of(path))
+
+
+def _image_folder(path: Path) -> _Found:
+    return _Found(path.resolve().name, image_folder.read(path), image_folder.folder_of(path))
+
+
+def _jsonl(path: Path) -> _Found:
+    if path.name == image_folder.FILE:
+        return _image_folder(path.parent)
+    return _Found(path.stem, paligemma.read(path), json_files.folder_of(path))
+
+
+def _json(path: Path) -> _Found:
+    value = json_files.load_object(path)
+    for layout in (karpathy, coco):
+        if layout.recognises(value):
+            return _Found(path.stem, layout.read(path, value), json_files.folder_of(path))
+    keys = ", ".join(list(value)[:10])
+    hint = "Karpathy: images with sentences; COCO: images and annotations"
+    raise DataError(f"{path} is no annotation file that rscap knows; its keys: {keys:.200}", hint=hint)
+
+
+def _parquet(path: Path) -> _Found:
+    return _tables(path.stem if path.is_file() else path.resolve().name, parquet.open_files(path))
+
+
+def _tables(name: str, tables: dict[str, Any]) -> _Found:
+    return _Found(name, parquet.read(tables, named_splits=len(tables) > 1))

@@ -6,12 +6,12 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from rscap.data.handles import ArrowImage, FileImage, MissingImage
-from rscap.data.source import UNSPLIT, Rejected
+from rscap.data.source import UNSPLIT, Note, Rejected
 from rscap.errors import DataError, ImageError
 from rscap.records import Example
 
@@ -36,6 +36,8 @@ class Row:
     image: object
     """A path relative to the source's image folder as written in the file, or an `ArrowImage`."""
     captions: Sequence[object]
+    folder: str = ""
+    """A folder within the image folder in which this row's image lies; no part of its id."""
     split: object = None
     source: object = None
     scene_class: object = None
@@ -52,13 +54,25 @@ class ImageFolder:
     """Leading folders that some annotation formats write into the path; they are no part of an id."""
 
 
+@dataclass(slots=True)
+class Judged:
+    """What became of a source's rows: each is an example or a rejection, and never both."""
+
+    examples: list[Example] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+    """The position of each example among all rows, the rejected ones included: what a seeded split counts by."""
+    rejected: list[Rejected] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+    total: int = 0
+
+
 class UnusableRowError(Exception):
     """Why a row cannot be used. Never leaves this room: it becomes a `Rejected`."""
 
 
 def assemble(
-    rows: Iterable[Row | Rejected], *, origin: str, folder: ImageFolder | None, check: ImageCheck
-) -> tuple[list[Example], list[Rejected]]:
+    rows: Iterable[Row | Rejected | Note], *, origin: str, folder: ImageFolder | None, check: ImageCheck
+) -> Judged:
     """Judge every row; each comes out exactly once, as an `Example` or as a `Rejected` with its reason.
 
     Args:
@@ -67,41 +81,46 @@ def assemble(
         folder: where the images lie; None where rows carry handles of their own.
         check: how closely images are looked at.
     """
-    examples: list[Example] = []
-    rejected: list[Rejected] = []
+    judged = Judged()
     seen: dict[str, str] = {}
     locate = _Locator(folder) if folder else None
     for row in rows:
+        if isinstance(row, Note):
+            judged.notes.append(row)
+            continue
+        judged.total += 1
         if isinstance(row, Rejected):
-            rejected.append(row)
+            judged.rejected.append(row)
             continue
         try:
             example = _example(row, origin, locate, check)
             if example.id in seen:
                 raise UnusableRowError(f"the image {example.id} stands at {seen[example.id]} already")
         except UnusableRowError as reason:
-            rejected.append(Rejected(row.where, str(reason)))
+            judged.rejected.append(Rejected(row.where, str(reason)))
             continue
         except ImageError as error:
-            rejected.append(Rejected(row.where, error.message))
+            judged.rejected.append(Rejected(row.where, error.message))
             continue
         seen[example.id] = row.where
-        examples.append(example)
-    return examples, rejected
+        judged.examples.append(example)
+        judged.positions.append(judged.total - 1)
+    return judged
 
 
-def refuse_if_too_many(
-    name: str, examples: Sequence[Example], rejected: Sequence[Rejected], max_rejected_share: float
-) -> None:
+def refuse_if_too_many(name: str, judged: Judged, max_rejected_share: float, *, images_wanted: bool) -> None:
     """Stop where a source is worse than it may be.
 
     Raises:
         DataError: nothing is usable, or more than `max_rejected_share` of the rows (0 … 1) were rejected.
     """
-    total = len(examples) + len(rejected)
+    total, rejected = judged.total, judged.rejected
     first = "".join(f"\n    {bad.row}: {bad.reason}" for bad in rejected[:5])
-    if not examples:
-        raise DataError(f"{name}: none of its {total} rows can be used{first}")
+    if not judged.examples:
+        hint = (
+            "captions without images: `rscap data inspect`, or open_source(…, check='none')" if images_wanted else None
+        )
+        raise DataError(f"{name}: none of its {total} rows can be used{first}", hint=hint)
     if len(rejected) > max_rejected_share * total:
         raise DataError(
             f"{name}: {len(rejected)} of {total} rows cannot be used, more than the allowed share of "
@@ -116,11 +135,12 @@ def _example(row: Row, origin: str, locate: _Locator | None, check: ImageCheck) 
     image: FileImage | ArrowImage | MissingImage
     if isinstance(row.image, ArrowImage):
         example_id, image = row.image.name, row.image
+        _require_encodable(example_id, "the image's name")
         _check_image(image, check)
     elif locate is None:
         raise UnusableRowError("the image cell holds no bytes")
     else:
-        example_id, path = locate.path(row.image)
+        example_id, path = locate.path(row.image, row.folder)
         image = _file_image(path, check)
     source = _text(row.source, "source") or _origin_of(example_id) or origin
     scene_class = _text(row.scene_class, "scene_class")
@@ -212,7 +232,7 @@ class _Locator:
         self._prefixes = folder.prefixes
         self._safe_folders: dict[str, bool] = {}
 
-    def path(self, written: object) -> tuple[str, Path]:
+    def path(self, written: object, folder: str) -> tuple[str, Path]:
         if not isinstance(written, str) or not written.strip():
             raise UnusableRowError("no image is named")
         _require_encodable(written, "the image's path")
@@ -224,7 +244,7 @@ class _Locator:
             raise UnusableRowError(f"the image's path {written!r:.200} leaves the data folder")
         prefix = next((prefix for prefix in self._prefixes if text.startswith(prefix)), "")
         example_id = str(PurePosixPath(text.removeprefix(prefix)))
-        path = self._images / example_id
+        path = self._images / folder / example_id
         if not self._stays_inside(path):
             raise UnusableRowError(f"the image's path {written!r:.200} leaves the data folder through a link")
         return example_id, path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rscap.data.handles import ArrowImage
@@ -122,6 +122,12 @@ def _lazy_images(split: str, table: Any) -> Any:
     raise DataError(f"table {split!r}: the image column holds {feature}, not image bytes")
 
 
+def _safe_name(path: str) -> str:
+    """A relative path as it is; of an absolute one, or one that climbs, the file name alone."""
+    pure = PurePosixPath(path)
+    return pure.name if pure.is_absolute() or ".." in pure.parts else str(pure)
+
+
 def _names_and_sizes(images: Any) -> tuple[list[str | None], list[int]]:
     """Each cell's file name (None where there is none) and its size in bytes, which Arrow knows without reading it."""
     import pyarrow
@@ -136,6 +142,6 @@ def _names_and_sizes(images: Any) -> tuple[list[str | None], list[int]]:
             paths = pyarrow.compute.struct_field(chunk, "path").to_pylist() if "path" in fields else [None] * len(chunk)
         else:
             content, paths = chunk, [None] * len(chunk)
-        names += [Path(path).name if path else None for path in paths]
+        names += [_safe_name(path) if path else None for path in paths]
         sizes += [size or 0 for size in pyarrow.compute.binary_length(content).to_pylist()]
     return names, sizes
