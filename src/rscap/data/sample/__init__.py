@@ -40,15 +40,18 @@ class RenderedScene:
 
     def load(self) -> Image:
         """Render: RGB, 224x224, the same pixels every time."""
-        return self.canvas().image()
+        rng = self._rng("light")
+        canvas = self.canvas()
+        tint = np.float32(0.94) + np.float32(0.12) * rng.random(3, np.float32)
+        canvas.rgb *= tint * np.float32(0.76 + 0.4 * rng.random())
+        return canvas.image()
 
     def captions(self) -> tuple[str, ...]:
         """Five sentences about the facts."""
-        scene = self.facts()
-        return compose(scene.groups, scene.words(), self._rng("captions"))
+        return compose(self.facts().remarks(), self._rng("captions"))
 
     def _rng(self, purpose: str) -> np.random.Generator:
-        stream = ("facts", "pixels", "captions").index(purpose)
+        stream = ("facts", "pixels", "captions", "light").index(purpose)
         return np.random.default_rng([self.seed, list(SCENES).index(self.scene_class), self.number, stream])
 
 

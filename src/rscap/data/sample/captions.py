@@ -1,71 +1,111 @@
-"""From facts to five sentences: number words, agreement, and the choice of templates."""
+"""From facts to five sentences: phrases that know their number, and frames that all scene classes share.
+
+The frames are few and common to the classes, so that a sentence says something only through the phrases that fill it:
+whoever names the class and gets count, colour or surroundings wrong shares little with the references.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
 from dataclasses import dataclass
 
 import numpy as np
 
 NUMBERS: tuple[str, ...] = ("no", "one", "two", "three", "four", "five", "six")
-"""Number words by value; larger counts are `many`."""
+"""Number words by value."""
 
-Templates = tuple[tuple[str, ...], ...]
-"""Sentences grouped by what they speak of; a caption takes one sentence from a group."""
+Frames = tuple[str, ...]
+"""Ways to say one relation of `{a}` to `{b}`; `{be}`, `{s}` and `{es}` agree with a, `{b_be}` and `{b_have}` with b."""
+
+NEAR: Frames = ("{a} {be} next to {b} .", "{a} {be} near {b} .", "there {be} {a} beside {b} .")
+ON: Frames = ("{a} {be} on {b} .", "there {be} {a} on {b} .", "{a} {be} surrounded by {b} .")
+WITHIN: Frames = ("{a} {be} surrounded by {b} .", "there {be} {a} in the middle of {b} .", "{b} {b_be} around {a} .")
+AND: Frames = ("{a} and {b} are in the picture .", "{a} and {b} can be seen .", "there {be} {a} and {b} .")
+IN: Frames = ("{a} {be} in {b} .", "there {be} {a} in {b} .", "{b} {b_have} {a} .")
+OVER: Frames = ("{a} {be} over {b} .", "there {be} {a} over {b} .", "{a} cross{es} {b} .")
+BETWEEN: Frames = ("{a} {be} between {b} .", "there {be} {a} between {b} .", "{b} {b_be} on both sides of {a} .")
+
+
+SYNONYMS: dict[str, tuple[str, ...]] = {
+    r"\bplane(s?)\b": (r"plane\1", r"airplane\1"),
+    r"\bboat(s?)\b": (r"boat\1", r"ship\1"),
+    r"\bhouse(s?)\b": (r"house\1", r"building\1"),
+    r"\bstorage tank(s?)\b": (r"storage tank\1", r"round tank\1", r"tank\1"),
+    r"\btennis court(s?)\b": (r"tennis court\1", r"court\1"),
+    r"\bbaseball field(s?)\b": (r"baseball field\1", r"baseball diamond\1"),
+    r"\bfootball field\b": ("football field", "football pitch", "field"),
+    r"\bstand(s?)\b": (r"stand\1", r"grandstand\1"),
+    r"\bpond(s?)\b": (r"pond\1", r"small lake\1"),
+    r"\broundabout\b": ("roundabout", "traffic circle"),
+    r"\bgreen grass\b": ("green grass", "a green lawn"),
+    r"\bbare brown land\b": ("bare brown land", "brown ground"),
+    r"\bdry yellow grass\b": ("dry yellow grass", "withered yellow grass"),
+    r"\bred soil\b": ("red soil", "red earth"),
+    r"\bgray ground\b": ("gray ground", "gray concrete"),
+    r"\ba gray road\b": ("a gray road", "a road"),
+    r"\ba blue stream\b": ("a blue stream", "a small stream"),
+    r"\bsome green trees\b": ("some green trees", "several trees", "trees"),
+    r"\bin the picture\b": ("in the picture", "in the image"),
+    r"\bmany\b": ("many", "lots of"),
+}
+"""Words that mean the same here; one of them is taken for each caption."""
+
+
+@dataclass(frozen=True, slots=True)
+class Phrase:
+    """Words that can be the subject of a sentence."""
+
+    text: str
+    plural: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """Things that a template can name in any number: `{boat.Some} {boat.be} …`."""
+    """Countable things of one colour."""
 
     count: int
     singular: str
     colour: str = ""
 
     @property
-    def n(self) -> str:
-        return NUMBERS[self.count] if self.count < len(NUMBERS) else "many"
-
-    @property
     def noun(self) -> str:
         return self.singular if self.count == 1 else f"{self.singular}s"
 
     @property
-    def be(self) -> str:
-        return "is" if self.count == 1 else "are"
+    def plain(self) -> Phrase:
+        """`three boats`."""
+        return Phrase(f"{NUMBERS[self.count]} {self.noun}", self.count > 1)
 
     @property
-    def has(self) -> str:
-        return "has" if self.count == 1 else "have"
-
-    @property
-    def s(self) -> str:
-        """Ending of a verb: one boat lie+s, two boats lie."""
-        return "s" if self.count == 1 else ""
-
-    @property
-    def some(self) -> str:
-        return f"{self.n} {self.noun}"
-
-    @property
-    def tinted(self) -> str:
-        return f"{self.n} {self.colour} {self.noun}"
-
-    @property
-    def Some(self) -> str:  # noqa: N802 - the capital letter is what it adds
-        return self.some.capitalize()
-
-    @property
-    def Tinted(self) -> str:  # noqa: N802
-        return self.tinted.capitalize()
+    def full(self) -> Phrase:
+        """`three white boats`."""
+        return Phrase(f"{NUMBERS[self.count]} {self.colour} {self.noun}", self.count > 1)
 
 
-def compose(groups: Templates, words: Mapping[str, object], rng: np.random.Generator) -> tuple[str, ...]:
-    """Five captions, each from another group of templates, in random order."""
-    chosen: Sequence[int] = rng.permutation(len(groups))[:5].tolist()
-    sentences = []
-    for index in chosen:
-        variants = groups[index]
-        sentence = variants[int(rng.integers(len(variants)))].format(**words)
-        sentences.append(sentence[0].upper() + sentence[1:])
-    return tuple(sentences)
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """One thing to say of a picture, in any of several frames."""
+
+    frames: Frames
+    a: Phrase
+    b: Phrase = Phrase("")
+
+    def say(self, rng: np.random.Generator) -> str:
+        """The sentence in one of the frames, with one of the synonyms of its words and a capital letter."""
+        sentence = self.frames[int(rng.integers(len(self.frames)))].format(
+            a=self.a.text,
+            b=self.b.text,
+            be="are" if self.a.plural else "is",
+            s="" if self.a.plural else "s",
+            es="" if self.a.plural else "es",
+            b_be="are" if self.b.plural else "is",
+            b_have="have" if self.b.plural else "has",
+        )
+        for pattern, words in SYNONYMS.items():
+            sentence = re.sub(pattern, words[int(rng.integers(len(words)))], sentence)
+        return sentence[0].upper() + sentence[1:]
+
+
+def compose(remarks: tuple[Remark, ...], rng: np.random.Generator) -> tuple[str, ...]:
+    """Five captions about five different remarks, in random order."""
+    return tuple(remarks[index].say(rng) for index in rng.permutation(len(remarks))[:5].tolist())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import atan2, pi
 from typing import TypeVar
@@ -35,10 +35,12 @@ class Land:
     texture: Texture
 
 
+RED_SOIL = Texture((146, 84, 60), (174, 106, 78), 32, 9)
 LANDS: tuple[Land, ...] = (
     Land("green grass", "green", GRASS),
     Land("bare brown land", "brown", SOIL),
     Land("dry yellow grass", "yellow", DRY),
+    Land("red soil", "red", RED_SOIL),
 )
 WATERS: dict[str, Texture] = {
     "blue": Texture((44, 88, 134), (58, 106, 150), 64, 4),
@@ -67,6 +69,27 @@ def choose(rng: np.random.Generator, values: Iterable[T]) -> T:
     """One of some values."""
     options = list(values)
     return options[int(rng.integers(len(options)))]
+
+
+def lands(rng: np.random.Generator, *, but: str = "") -> Land:
+    """A ground whose colour is not that of the things on it."""
+    return choose(rng, [land for land in LANDS if land.colour != but])
+
+
+def fresh(texture: Texture, rng: np.random.Generator) -> Texture:
+    """A texture a little lighter or darker, as on another day."""
+    factor = float(rng.uniform(0.86, 1.1))
+    return replace(
+        texture,
+        low=_scaled(texture.low, factor),
+        high=_scaled(texture.high, factor),
+        worn=None if texture.worn is None else _scaled(texture.worn, factor),
+    )
+
+
+def _scaled(colour: Colour, factor: float) -> Colour:
+    r, g, b = (min(255, round(channel * factor)) for channel in colour)
+    return r, g, b
 
 
 def varied(colour: Colour, rng: np.random.Generator, spread: int = 8) -> Colour:
@@ -114,6 +137,18 @@ def road(
     if centre:
         canvas.paint(stroke(1.0, *dashes(line, 7)), (205, 203, 190), grain=0)
     return mask
+
+
+WAYS: tuple[str, ...] = ("a gray road", "a blue stream")
+
+
+def way(canvas: Canvas, kind: str, line: Points, width: float) -> None:
+    """A road or a stream, as the words say; its label is the last word."""
+    if kind == "a gray road":
+        road(canvas, line, width)
+    else:
+        canvas.paint(stroke(width + 5, line), (128, 118, 88))
+        canvas.paint(stroke(width, line), WATERS["blue"], "stream")
 
 
 def dashes(line: Points, length: float) -> list[list[Point]]:

@@ -1,15 +1,14 @@
-"""What a scene class is: facts drawn at random, a painter and templates that both read them."""
+"""What a scene class is: facts drawn at random, a painter and sentences that both read them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, Self
+from typing import Protocol, Self
 
 import numpy as np
 
 from rscap.data.sample.canvas import Canvas
-from rscap.data.sample.captions import Templates
+from rscap.data.sample.captions import Remark
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,10 +21,14 @@ class Claim:
     side: str | None = None
 
 
+def way_claim(way: str) -> Claim:
+    """What `a gray road` or `a blue stream` claims."""
+    _, colour, label = way.split()
+    return Claim(label=label, count=1, colour=colour)
+
+
 class Scene(Protocol):
     """The facts of one picture. Both the drawing and the sentences come from these fields and nothing else."""
-
-    groups: ClassVar[Templates]
 
     @classmethod
     def plan(cls, rng: np.random.Generator) -> Self:
@@ -34,8 +37,8 @@ class Scene(Protocol):
     def paint(self, canvas: Canvas) -> None:
         """Draw the picture."""
 
-    def words(self) -> Mapping[str, object]:
-        """What the templates may name."""
+    def remarks(self) -> tuple[Remark, ...]:
+        """What there is to say, in at least five remarks."""
 
     def claims(self) -> tuple[Claim, ...]:
-        """What the captions may claim."""
+        """What the remarks claim of the picture."""

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import pi
-from typing import ClassVar, Self
+from typing import Self
 
 import numpy as np
 
 from rscap.data.sample.canvas import Canvas, ellipse, polygon, rectangle, winding
-from rscap.data.sample.captions import Counted, Templates
+from rscap.data.sample.captions import (
+    AND,
+    BETWEEN,
+    IN,
+    NEAR,
+    ON,
+    Counted,
+    Phrase,
+    Remark,
+)
 from rscap.data.sample.scenes.base import Claim
 from rscap.data.sample.things import (
     FOLIAGE,
     GRASS,
-    LANDS,
     ROOFS,
     SOIL,
     Frame,
@@ -23,7 +30,9 @@ from rscap.data.sample.things import (
     Plot,
     cars,
     choose,
+    fresh,
     houses,
+    lands,
     road,
 )
 
@@ -37,20 +46,6 @@ class DenseResidential:
     trees: bool
     turn: float
 
-    groups: ClassVar[Templates] = (
-        (
-            "Many {roof} houses are in the dense residential area .",
-            "The dense residential area has many houses with {roof} roofs .",
-        ),
-        ("{road.Some} go{es} through the dense residential area .", "{road.Some} {road.be} between the houses ."),
-        ("{trees} between the houses .", "{trees} in the dense residential area ."),
-        (
-            "Many {roof} houses are close to each other beside {road.some} .",
-            "Lots of {roof} roofs are on both sides of {road.some} .",
-        ),
-        ("The houses are arranged neatly along {road.some} .", "It is a dense residential area with {road.some} ."),
-    )
-
     @classmethod
     def plan(cls, rng: np.random.Generator) -> Self:
         return cls(
@@ -62,7 +57,7 @@ class DenseResidential:
 
     def paint(self, canvas: Canvas) -> None:
         rng, frame = canvas.rng, Frame(self.turn)
-        canvas.cover(GRASS if self.trees else SOIL)
+        canvas.cover(fresh(GRASS if self.trees else SOIL, rng))
         spacing = 74
         spots = [spacing * (k - (self.roads - 1) / 2) for k in range(self.roads)]
         places = []
@@ -93,13 +88,17 @@ class DenseResidential:
         if self.trees:
             canvas.scatter(300, (3, 5), FOLIAGE, clearance=-1)
 
-    def words(self) -> Mapping[str, object]:
-        return {
-            "road": Counted(self.roads, "road"),
-            "es": "es" if self.roads == 1 else "",
-            "roof": self.roof,
-            "trees": "Some green trees are" if self.trees else "There are no trees",
-        }
+    def remarks(self) -> tuple[Remark, ...]:
+        roads = Counted(self.roads, "road").plain
+        many = Phrase(f"many {self.roof} houses", plural=True)
+        trees = "some green trees" if self.trees else "no trees"
+        return (
+            Remark(NEAR, many, roads),
+            Remark(AND, many, Phrase(trees, plural=True)),
+            Remark(IN, many, Phrase(f"the dense residential area with {roads.text}")),
+            Remark(BETWEEN, Phrase(f"{roads.text} with {trees}", roads.plural), many),
+            Remark(IN, Phrase(f"{roads.text} and {trees}", plural=True), Phrase("the dense residential area")),
+        )
 
     def claims(self) -> tuple[Claim, ...]:
         tree = Claim(label="tree", colour="green") if self.trees else Claim(label="tree", count=0)
@@ -115,30 +114,19 @@ class SparseResidential:
     land: Land
     pool: bool
 
-    groups: ClassVar[Templates] = (
-        ("{house.Some} {house.be} in the sparse residential area .", "The sparse residential area has {house.some} ."),
-        ("{house.Tinted} {house.be} surrounded by {land} .", "There {house.be} {house.tinted} on {land} ."),
-        (
-            "Some green trees and a road are near the {house.noun} .",
-            "The {house.noun} in the sparse residential area {house.be} near a road .",
-        ),
-        ("{pool} beside {house.some} .", "{pool} next to the {house.noun} ."),
-        ("A sparse residential area with {house.tinted} and {land} .", "A road passes {house.tinted} and some trees ."),
-    )
-
     @classmethod
     def plan(cls, rng: np.random.Generator) -> Self:
         return cls(
             houses=int(rng.integers(1, 5)),
             roof=choose(rng, ("red", "gray", "white", "blue")),
-            land=choose(rng, LANDS),
+            land=lands(rng),
             pool=bool(rng.random() < 0.5),
         )
 
     def paint(self, canvas: Canvas) -> None:
         rng = canvas.rng
         frame = Frame(choose(rng, (0.0, pi / 2, pi, 3 * pi / 2)) + float(rng.uniform(-0.25, 0.25)))
-        canvas.cover(self.land.texture)
+        canvas.cover(fresh(self.land.texture, rng))
         line = winding(frame.at(-180, 0), frame.at(180, 0), rng, sway=9)
         road(canvas, line, 11, centre=False)
         corners = [(-52.0, -48.0), (44.0, -52.0), (-44.0, 50.0), (52.0, 48.0)]
@@ -158,28 +146,40 @@ class SparseResidential:
             drive = [frame.at(x, y * 0.7), frame.at(x, 0)]
             road(canvas, drive, 6, mark=None, centre=False)
         houses(canvas, plots, ROOFS[self.roof], "house", tall=8)
+        x, y = corners[0]
+        px, py = frame.at(x * 0.98, y + (36 if y > 0 else -36))
         if self.pool:
-            x, y = corners[0]
-            px, py = frame.at(x * 0.98, y + (36 if y > 0 else -36))
             shape = (
                 rectangle(px, py, 27, 15, frame.angle) if rng.random() < 0.5 else ellipse(px, py, 14, 9, frame.angle)
             )
             canvas.paint(polygon(rectangle(px, py, 34, 22, frame.angle)), (196, 190, 178))
             canvas.paint(polygon(shape), (58, 150, 200), "pool")
+        else:
+            bed = polygon(rectangle(px, py, 36, 20, frame.angle))
+            canvas.paint(polygon(rectangle(px, py, 42, 26, frame.angle)), (96, 116, 66))
+            canvas.paint(bed, (112, 78, 52), "garden")
+            canvas.furrows(bed, frame.angle, 6, 0.16)
         if self.land.texture is not SOIL:
             canvas.scatter(70, (7, 12), FOLIAGE, clearance=2)
         else:
             canvas.scatter(40, (6, 11), FOLIAGE, clearance=2)
 
-    def words(self) -> Mapping[str, object]:
-        return {
-            "house": Counted(self.houses, "house", self.roof),
-            "land": self.land.phrase,
-            "pool": "A blue swimming pool is" if self.pool else "There is no swimming pool",
-        }
+    def remarks(self) -> tuple[Remark, ...]:
+        homes = Counted(self.houses, "house", self.roof)
+        land, extra = Phrase(self.land.phrase), Phrase("a blue swimming pool" if self.pool else "a brown garden")
+        return (
+            Remark(ON, homes.full, land),
+            Remark(NEAR, homes.plain, extra),
+            Remark(AND, homes.full, extra),
+            Remark(IN, homes.full, Phrase("the sparse residential area")),
+            Remark(ON, Phrase(f"a road and {homes.plain.text}", plural=True), land),
+            Remark(NEAR, Phrase("some green trees and a road", plural=True), homes.plain),
+        )
 
     def claims(self) -> tuple[Claim, ...]:
-        pool = Claim(label="pool", count=1, colour="blue") if self.pool else Claim(label="pool", count=0)
+        pool = (
+            Claim(label="pool", count=1, colour="blue") if self.pool else Claim(label="garden", count=1, colour="brown")
+        )
         return (
             Claim(label="house", count=self.houses, colour=self.roof),
             Claim(label="ground", colour=self.land.colour),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import cos, pi, sin
 from typing import ClassVar, Self
@@ -10,10 +9,19 @@ from typing import ClassVar, Self
 import numpy as np
 
 from rscap.data.sample.canvas import Canvas, Point, ellipse, polygon, stroke
-from rscap.data.sample.captions import Counted, Templates
-from rscap.data.sample.scenes.base import Claim
+from rscap.data.sample.captions import (
+    AND,
+    IN,
+    NEAR,
+    ON,
+    WITHIN,
+    Counted,
+    Phrase,
+    Remark,
+)
+from rscap.data.sample.scenes.base import Claim, way_claim
 from rscap.data.sample.texture import SUNS, Colour, Texture
-from rscap.data.sample.things import CONCRETE, FOLIAGE, LANDS, Frame, Land, choose, road
+from rscap.data.sample.things import CONCRETE, FOLIAGE, LANDS, WAYS, Frame, Land, choose, fresh, lands, way
 
 YARD = Land("gray ground", "gray", CONCRETE)
 
@@ -25,34 +33,26 @@ class StorageTanks:
     tanks: int
     colour: str
     land: Land
-    road: bool
+    way: str
     turn: float
 
     PAINTS: ClassVar[dict[str, Colour]] = {"white": (226, 226, 222), "red": (160, 72, 54), "green": (92, 136, 96)}
 
-    groups: ClassVar[Templates] = (
-        ("{tank.Some} {tank.be} on {land} .", "There {tank.be} {tank.some} on {land} ."),
-        ("{tank.Tinted} {tank.be} in the picture .", "{tank.Tinted} {tank.be} arranged {order} ."),
-        ("The round storage {tanks} {tank.be} {colour} .", "The {colour} storage {tanks} cast{tank.s} dark shadows ."),
-        ("{road} near {tank.some} .", "{road} beside the storage {tanks} ."),
-        ("{tank.Tinted} {tank.be} surrounded by {land} .", "There is {land} around {tank.tinted} ."),
-    )
-
     @classmethod
     def plan(cls, rng: np.random.Generator) -> Self:
+        colour = choose(rng, tuple(cls.PAINTS))
         return cls(
             tanks=int(rng.integers(1, 7)),
-            colour=choose(rng, tuple(cls.PAINTS)),
-            land=choose(rng, (YARD, *LANDS)),
-            road=bool(rng.random() < 0.5),
+            colour=colour,
+            land=choose(rng, [YARD, *(land for land in LANDS if land.colour != colour)]),
+            way=choose(rng, WAYS),
             turn=float(rng.uniform(0, 2 * pi)),
         )
 
     def paint(self, canvas: Canvas) -> None:
         rng, frame = canvas.rng, Frame(self.turn)
-        canvas.cover(self.land.texture)
-        if self.road:
-            road(canvas, [frame.at(-200, -84), frame.at(200, -84)], 16)
+        canvas.cover(fresh(self.land.texture, canvas.rng))
+        way(canvas, self.way, [frame.at(-200, -88), frame.at(200, -88)], 16)
         for x, y in self._spots():
             cx, cy = frame.at(x, y)
             self._tank(canvas, cx, cy, 25 + float(rng.uniform(-1.5, 1.5)) + (12 if self.tanks == 1 else 0))
@@ -64,7 +64,7 @@ class StorageTanks:
     def _spots(self) -> list[Point]:
         rows = 2 if self.tanks > 3 else 1
         columns = -(-self.tanks // rows)
-        low = 6 if self.road else 0
+        low = 8
         spots = [
             (64 * (c - (columns - 1) / 2), low + 64 * (r - (rows - 1) / 2)) for r in range(rows) for c in range(columns)
         ]
@@ -88,23 +88,26 @@ class StorageTanks:
         canvas.shade(polygon(half), 1.06)
         canvas.shade(polygon(ellipse(x - sun_x, y - sun_y, 3, 3)), 0.75)
 
-    def words(self) -> Mapping[str, object]:
-        return {
-            "tank": Counted(self.tanks, "storage tank", self.colour),
-            "tanks": "tank" if self.tanks == 1 else "tanks",
-            "colour": self.colour,
-            "land": self.land.phrase,
-            "road": "A gray road is" if self.road else "There is no road",
-            "order": "in two rows" if self.tanks > 3 else ("in one row" if self.tanks > 1 else "alone"),
-        }
+    def remarks(self) -> tuple[Remark, ...]:
+        tanks = Counted(self.tanks, "storage tank", self.colour)
+        land, way = Phrase(self.land.phrase), Phrase(self.way)
+        order = "in two rows" if self.tanks > 3 else "in one row" if self.tanks > 1 else "alone"
+        return (
+            Remark(NEAR, tanks.full, way),
+            Remark(WITHIN, tanks.full, land),
+            Remark(AND, tanks.plain, way),
+            Remark(
+                (f"{{a}} lie{{s}} {order} on {{b}} .", f"{{a}} {{be}} arranged {order} on {{b}} ."), tanks.full, land
+            ),
+            Remark(ON, Phrase(f"{way.text} and {tanks.plain.text}", plural=True), land),
+        )
 
     def claims(self) -> tuple[Claim, ...]:
-        way = Claim(label="road", count=1, colour="gray") if self.road else Claim(label="road", count=0)
         rows = Claim(label="rows", count=2 if self.tanks > 3 else 1)
         return (
             Claim(label="tank", count=self.tanks, colour=self.colour),
             Claim(label="ground", colour=self.land.colour),
-            way,
+            way_claim(self.way),
             rows,
         )
 
@@ -116,7 +119,7 @@ class SolarFarm:
     blocks: int
     colour: str
     land: Land
-    road: bool
+    way: str
     turn: float
 
     PANELS: ClassVar[dict[str, Texture]] = {
@@ -124,36 +127,21 @@ class SolarFarm:
         "dark": Texture((30, 34, 46), (38, 43, 56), 64, 4),
     }
 
-    groups: ClassVar[Templates] = (
-        (
-            "{block.Some} of solar panels {block.be} in the solar farm .",
-            "The solar farm has {block.some} of solar panels .",
-        ),
-        ("The {colour} solar panels are arranged in lines .", "Many {colour} solar panels are in the solar farm ."),
-        (
-            "{block.Some} of {colour} panels {block.be} on {land} .",
-            "There {block.be} {block.some} of {colour} panels on {land} .",
-        ),
-        ("{road} {road_to} the solar farm .", "{road} {road_to} {block.some} of solar panels ."),
-        ("The solar farm is surrounded by {land} .", "It is a solar farm with {colour} panels on {land} ."),
-    )
-
     @classmethod
     def plan(cls, rng: np.random.Generator) -> Self:
         return cls(
             blocks=int(rng.integers(1, 7)),
             colour=choose(rng, tuple(cls.PANELS)),
-            land=choose(rng, LANDS),
-            road=bool(rng.random() < 0.5),
+            land=lands(rng),
+            way=choose(rng, WAYS),
             turn=choose(rng, (0.0, pi / 2)) + float(rng.uniform(-0.1, 0.1)),
         )
 
     def paint(self, canvas: Canvas) -> None:
         frame = Frame(self.turn)
-        canvas.cover(self.land.texture)
-        shift = 12.0 if self.road else 0.0
-        if self.road:
-            road(canvas, [frame.at(-200, -90), frame.at(200, -90)], 14, centre=False)
+        canvas.cover(fresh(self.land.texture, canvas.rng))
+        shift = 12.0
+        way(canvas, self.way, [frame.at(-200, -90), frame.at(200, -90)], 14)
         rows = 2 if self.blocks > 3 else 1
         columns = -(-self.blocks // rows)
         width = {1: 120.0, 2: 84.0, 3: 58.0}[columns]
@@ -179,21 +167,23 @@ class SolarFarm:
         ]
         canvas.shade(stroke(0.6, *lines), 1.3)
 
-    def words(self) -> Mapping[str, object]:
-        return {
-            "block": Counted(self.blocks, "block"),
-            "colour": self.colour,
-            "land": self.land.phrase,
-            "road": "A gray road is" if self.road else "There is no road",
-            "road_to": "beside" if self.road else "near",
-        }
+    def remarks(self) -> tuple[Remark, ...]:
+        blocks = Counted(self.blocks, "block").plain
+        panels = Phrase(f"{blocks.text} of {self.colour} solar panels", blocks.plural)
+        land, way = Phrase(self.land.phrase), Phrase(self.way)
+        return (
+            Remark(IN, panels, Phrase("the solar farm")),
+            Remark(WITHIN, panels, land),
+            Remark(NEAR, Phrase(f"{blocks.text} of panels", blocks.plural), way),
+            Remark(AND, panels, way),
+            Remark(ON, Phrase(f"a solar farm and {way.text}", plural=True), land),
+        )
 
     def claims(self) -> tuple[Claim, ...]:
-        way = Claim(label="road", count=1, colour="gray") if self.road else Claim(label="road", count=0)
         return (
             Claim(label="panel", count=self.blocks, colour=self.colour),
             Claim(label="ground", colour=self.land.colour),
-            way,
+            way_claim(self.way),
         )
 
 

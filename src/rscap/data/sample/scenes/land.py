@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import cos, pi, sin
 from typing import ClassVar, Self
@@ -10,10 +9,32 @@ from typing import ClassVar, Self
 import numpy as np
 
 from rscap.data.sample.canvas import Canvas, Point, blob, ellipse, polygon, stroke, winding
-from rscap.data.sample.captions import Counted, Templates
-from rscap.data.sample.scenes.base import Claim
+from rscap.data.sample.captions import (
+    AND,
+    IN,
+    NEAR,
+    WITHIN,
+    Counted,
+    Phrase,
+    Remark,
+)
+from rscap.data.sample.scenes.base import Claim, way_claim
 from rscap.data.sample.texture import Colour, Texture
-from rscap.data.sample.things import DRY, FOLIAGE, GRASS, LANDS, SOIL, WATERS, Frame, choose, road
+from rscap.data.sample.things import (
+    FOLIAGE,
+    GRASS,
+    LANDS,
+    SOIL,
+    WATERS,
+    WAYS,
+    Frame,
+    Land,
+    choose,
+    fresh,
+    lands,
+    road,
+    way,
+)
 
 CROPS: dict[str, Texture] = {
     "green": Texture((70, 112, 52), (98, 138, 70), 32, 6),
@@ -29,36 +50,27 @@ class Farmland:
     fields: int
     round: bool
     crop: str
-    road: bool
+    land: Land
+    way: str
     turn: float
-
-    groups: ClassVar[Templates] = (
-        ("{field.Some} {field.be} in the farmland .", "There {field.be} {field.some} in the {crop} farmland ."),
-        (
-            "The farmland is {crop} and divided into {shape} fields .",
-            "It is a piece of {crop} farmland with {shape} fields .",
-        ),
-        ("{road} {road_to} the farmland .", "{road} {road_to} {field.some} ."),
-        ("{field.Tinted} {field.be} arranged in the farmland .", "The farmland is made of {field.tinted} ."),
-        ("The {crop} fields {where} .", "The {shape} fields in the farmland are {crop} ."),
-    )
 
     @classmethod
     def plan(cls, rng: np.random.Generator) -> Self:
+        crop = choose(rng, tuple(CROPS))
         return cls(
             fields=int(rng.integers(2, 7)),
             round=bool(rng.random() < 0.4),
-            crop=choose(rng, tuple(CROPS)),
-            road=bool(rng.random() < 0.5),
+            crop=crop,
+            land=lands(rng, but=crop),
+            way=choose(rng, WAYS),
             turn=choose(rng, (0.0, pi / 2)) + float(rng.uniform(-0.08, 0.08)),
         )
 
     def paint(self, canvas: Canvas) -> None:
         frame = Frame(self.turn)
-        canvas.cover({"green": DRY, "brown": GRASS, "yellow": GRASS}[self.crop])
-        shift = 12 if self.road else 0
-        if self.road:
-            road(canvas, [frame.at(-200, -90), frame.at(200, -90)], 14)
+        canvas.cover(fresh(self.land.texture, canvas.rng))
+        shift = 12
+        way(canvas, self.way, [frame.at(-200, -90), frame.at(200, -90)], 14)
         rows = 2 if self.fields > 3 else 1
         columns = -(-self.fields // rows)
         height = (196.0 - shift) / rows
@@ -80,20 +92,23 @@ class Farmland:
         canvas.paint(mask, CROPS[self.crop], "field")
         canvas.furrows(mask, self.turn + choose(canvas.rng, (0.0, pi / 2)), choose(canvas.rng, (5.0, 7.0, 9.0)), 0.09)
 
-    def words(self) -> Mapping[str, object]:
-        shape = "circular" if self.round else "rectangular"
-        return {
-            "field": Counted(self.fields, f"{shape} field", self.crop),
-            "crop": self.crop,
-            "shape": shape,
-            "road": "A gray road is" if self.road else "There is no road",
-            "road_to": "beside" if self.road else "near",
-            "where": "are next to a gray road" if self.road else "have straight lines",
-        }
+    def remarks(self) -> tuple[Remark, ...]:
+        fields = Counted(self.fields, f"{'circular' if self.round else 'rectangular'} field", self.crop)
+        way, land = Phrase(self.way), Phrase(self.land.phrase)
+        return (
+            Remark(IN, fields.full, Phrase("the farmland")),
+            Remark(NEAR, fields.plain, way),
+            Remark(AND, fields.full, way),
+            Remark(WITHIN, fields.full, land),
+            Remark(NEAR, Phrase(f"{self.crop} farmland on {land.text}"), way),
+        )
 
     def claims(self) -> tuple[Claim, ...]:
-        way = Claim(label="road", count=1, colour="gray") if self.road else Claim(label="road", count=0)
-        return (Claim(label="field", count=self.fields, colour=self.crop), way)
+        return (
+            Claim(label="field", count=self.fields, colour=self.crop),
+            Claim(label="ground", colour=self.land.colour),
+            way_claim(self.way),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,14 +121,6 @@ class Forest:
     turn: float
 
     TONES: ClassVar[dict[str, Colour]] = {"dark green": (46, 70, 44), "green": (84, 112, 60), "brown": (128, 98, 64)}
-
-    groups: ClassVar[Templates] = (
-        ("The forest is full of dense {tone} trees .", "Many {tone} trees are in the forest ."),
-        ("{inside} the forest .", "{inside} the {tone} forest ."),
-        ("The trees in the forest are {tone} .", "It is a dense {tone} forest ."),
-        ("A {tone} forest with {feature} .", "There {be} {feature} between the {tone} trees ."),
-        ("Dense trees surround {feature} .", "Many {tone} trees are around {feature} ."),
-    )
 
     @classmethod
     def plan(cls, rng: np.random.Generator) -> Self:
@@ -146,15 +153,17 @@ class Forest:
         canvas.paint(stroke(32, line), (112, 104, 80))
         canvas.paint(stroke(26, line), WATERS["blue"], "river")
 
-    def words(self) -> Mapping[str, object]:
-        clearing = Counted(self.clearings, "bare clearing")
-        feature = {"road": "a gray road", "river": "a blue river", "clearing": clearing.some}[self.feature]
-        inside = {
-            "road": "A gray road goes through",
-            "river": "A blue river flows through",
-            "clearing": f"There {clearing.be} {clearing.some} in",
-        }[self.feature]
-        return {"tone": self.tone, "feature": feature, "inside": inside, "be": clearing.be if self.clearings else "is"}
+    def remarks(self) -> tuple[Remark, ...]:
+        clearing = Counted(self.clearings, "bare clearing").plain
+        feature = {"road": Phrase("a gray road"), "river": Phrase("a blue river"), "clearing": clearing}[self.feature]
+        trees = f"{self.tone} trees"
+        return (
+            Remark(IN, feature, Phrase(f"the {self.tone} forest")),
+            Remark(WITHIN, feature, Phrase(f"dense {trees}", plural=True)),
+            Remark(AND, Phrase(f"many {trees}", plural=True), feature),
+            Remark(NEAR, Phrase(f"lots of {trees}", plural=True), feature),
+            Remark(IN, Phrase(f"many {trees}", plural=True), Phrase(f"the dense forest with {feature.text}")),
+        )
 
     def claims(self) -> tuple[Claim, ...]:
         feature = {

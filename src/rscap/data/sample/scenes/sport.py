@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import cos, pi, sin
-from typing import ClassVar, Self
+from typing import Self
 
 import numpy as np
 
 from rscap.data.sample.canvas import Canvas, Point, polygon, stroke
-from rscap.data.sample.captions import Counted, Templates
-from rscap.data.sample.scenes.base import Claim
+from rscap.data.sample.captions import (
+    AND,
+    NEAR,
+    ON,
+    WITHIN,
+    Counted,
+    Phrase,
+    Remark,
+)
+from rscap.data.sample.scenes.base import Claim, way_claim
 from rscap.data.sample.texture import Colour, Texture
-from rscap.data.sample.things import FOLIAGE, GRASS, LANDS, MEADOW, ROOFS, SOIL, Frame, Land, Plot, choose, hall, road
+from rscap.data.sample.things import (
+    FOLIAGE,
+    GRASS,
+    MEADOW,
+    ROOFS,
+    WAYS,
+    Frame,
+    Land,
+    Plot,
+    choose,
+    fresh,
+    hall,
+    lands,
+    road,
+    way,
+)
 
 COURTS: dict[str, Colour] = {"green": (62, 118, 78), "blue": (58, 96, 158), "red": (166, 78, 60)}
 LINE: Colour = (232, 232, 226)
@@ -26,42 +48,33 @@ class TennisCourt:
     courts: int
     colour: str
     beside: str
+    land: Land
     turn: float
-
-    groups: ClassVar[Templates] = (
-        ("{court.Some} {court.be} surrounded by {beside} .", "There {court.be} {court.some} near {beside} ."),
-        ("{court.Tinted} {court.be} arranged neatly .", "There {court.be} {court.tinted} in the picture ."),
-        (
-            "The {court.noun} {court.be} {colour} with white lines .",
-            "White lines are on the {colour} ground of the {court.noun} .",
-        ),
-        ("{court.Tinted} {court.be} next to {beside} .", "{beside} {beside_be} around {court.tinted} ."),
-        ("There {court.be} {rows} of {colour} {court.noun} .", "The {colour} {court.noun} {court.be} in {rows} ."),
-    )
 
     @classmethod
     def plan(cls, rng: np.random.Generator) -> Self:
+        colour = choose(rng, tuple(COURTS))
         return cls(
             courts=int(rng.integers(1, 7)),
-            colour=choose(rng, tuple(COURTS)),
-            beside=choose(rng, ("green trees", "bare brown land", "a gray road")),
+            colour=colour,
+            beside=choose(rng, ("some green trees", "a gray road", "a blue stream")),
+            land=lands(rng, but=colour),
             turn=float(rng.uniform(0, pi)),
         )
 
     def paint(self, canvas: Canvas) -> None:
         rng, frame = canvas.rng, Frame(self.turn)
-        canvas.cover(SOIL if self.beside == "bare brown land" else GRASS)
-        if self.beside == "a gray road":
+        canvas.cover(fresh(self.land.texture, rng))
+        if self.beside in WAYS:
             side = choose(rng, (-1, 1))
-            road(canvas, [frame.at(-200, side * 82), frame.at(200, side * 82)], 22)
+            way(canvas, self.beside, [frame.at(-200, side * 86), frame.at(200, side * 86)], 18)
         for x, y in self._spots():
             canvas.paint(
                 polygon(frame.rectangle(x, y, 45, 65)), (112, 122, 116) if self.colour != "green" else (120, 112, 96)
             )
             canvas.paint(polygon(frame.rectangle(x, y, 38, 58)), COURTS[self.colour], "court", grain=3)
             self._lines(canvas, frame, x, y)
-        if self.beside != "bare brown land":
-            canvas.scatter(90 if self.beside == "green trees" else 12, (7, 11), FOLIAGE)
+        canvas.scatter(90 if self.beside == "some green trees" else 8, (7, 11), FOLIAGE)
 
     def _spots(self) -> list[Point]:
         columns = self.courts if self.courts < 4 else (self.courts + 1) // 2
@@ -82,23 +95,23 @@ class TennisCourt:
         canvas.paint(stroke(1.1, *(frame(line) for line in lines)), LINE, grain=0)
         canvas.shade(stroke(1.4, frame([(x - 15, y), (x + 15, y)])), 0.6)
 
-    def words(self) -> Mapping[str, object]:
-        return {
-            "court": Counted(self.courts, "tennis court", self.colour),
-            "colour": self.colour,
-            "beside": f"some {self.beside}" if self.beside == "green trees" else self.beside,
-            "beside_be": "are" if self.beside == "green trees" else "is",
-            "rows": "two rows" if self.courts > 3 else "one row",
-        }
+    def remarks(self) -> tuple[Remark, ...]:
+        courts = Counted(self.courts, "tennis court", self.colour)
+        beside, land = Phrase(self.beside, "trees" in self.beside), Phrase(self.land.phrase)
+        rows = Phrase("two rows" if self.courts > 3 else "one row")
+        return (
+            Remark(NEAR, courts.full, beside),
+            Remark(("{a} {be} arranged in {b} .", "there {be} {a} in {b} ."), courts.full, rows),
+            Remark(AND, courts.plain, beside),
+            Remark(ON, courts.full, land),
+            Remark(ON, Phrase(f"{beside.text} and {courts.plain.text}", plural=True), land),
+        )
 
     def claims(self) -> tuple[Claim, ...]:
-        beside = {
-            "green trees": Claim(label="tree", colour="green"),
-            "bare brown land": Claim(label="ground", colour="brown"),
-            "a gray road": Claim(label="road", count=1, colour="gray"),
-        }[self.beside]
+        beside = way_claim(self.beside) if self.beside in WAYS else Claim(label="tree", colour="green")
+        ground = Claim(label="ground", colour=self.land.colour)
         rows = Claim(label="rows", count=2 if self.courts > 3 else 1)
-        return (Claim(label="court", count=self.courts, colour=self.colour), beside, rows)
+        return (Claim(label="court", count=self.courts, colour=self.colour), ground, beside, rows)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,17 +122,6 @@ class BaseballField:
     soil: str
     beside: str
     turn: float
-
-    groups: ClassVar[Templates] = (
-        ("{field.Some} {field.be} on the green grass .", "There {field.be} {field.some} on a lawn ."),
-        ("The infield of the {field.noun} is {soil} .", "The {field.noun} {field.has} {soil} soil and green grass ."),
-        ("{beside} {beside_be} next to {field.some} .", "{field.Some} {field.be} near {beside} ."),
-        ("{field.Tinted} {field.be} surrounded by grass .", "There {field.be} {field.tinted} beside {beside} ."),
-        (
-            "The {field.noun} {field.be} shaped like {fan} .",
-            "The {soil} {field.noun} {field.be} like {fan} on green grass .",
-        ),
-    )
 
     @classmethod
     def plan(cls, rng: np.random.Generator) -> Self:
@@ -132,7 +134,7 @@ class BaseballField:
 
     def paint(self, canvas: Canvas) -> None:
         frame = Frame(self.turn)
-        canvas.cover(MEADOW)
+        canvas.cover(fresh(MEADOW, canvas.rng))
         canvas.furrows(polygon([(0, 0), (224, 0), (224, 224), (0, 224)]), self.turn, 14, 0.04)
         size = {1: 92.0, 2: 66.0, 3: 56.0, 4: 56.0}[self.fields]
         turns = [pi / 4 + k * pi / 2 for k in range(4)]
@@ -175,15 +177,16 @@ class BaseballField:
             x, y = {2: (0, -78)}.get(self.fields, (0, -88))
             hall(canvas, Plot(*frame.at(x, y), 60, 26, self.turn), ROOFS["white"], "building")
 
-    def words(self) -> Mapping[str, object]:
-        field = Counted(self.fields, "baseball field", self.soil)
-        return {
-            "field": field,
-            "soil": self.soil,
-            "beside": self.beside,
-            "beside_be": "are" if "trees" in self.beside else "is",
-            "fan": "a fan" if self.fields == 1 else "fans",
-        }
+    def remarks(self) -> tuple[Remark, ...]:
+        fields = Counted(self.fields, "baseball field", self.soil)
+        beside, grass = Phrase(self.beside, "trees" in self.beside), Phrase("green grass")
+        return (
+            Remark(NEAR, fields.full, beside),
+            Remark(ON, fields.full, grass),
+            Remark(AND, fields.plain, beside),
+            Remark(("{a} {be} fan shaped on {b} .", "{a} with the shape of a fan {be} on {b} ."), fields.full, grass),
+            Remark(ON, Phrase(f"{fields.plain.text} and {beside.text}", plural=True), grass),
+        )
 
     def claims(self) -> tuple[Claim, ...]:
         beside = {
@@ -206,36 +209,25 @@ class Playground:
     track: str
     field: str
     stands: int
+    stand: str
     land: Land
     turn: float
 
-    groups: ClassVar[Templates] = (
-        ("A playground with a {track} track is next to {land} .", "The playground is surrounded by {land} ."),
-        (
-            "The playground has a {field} football field and a {track} track .",
-            "A {field} football field is inside the {track} track .",
-        ),
-        (
-            "{stand.Some} {stand.be} beside the playground .",
-            "There {stand.be} {stand.some} next to the {track} track .",
-        ),
-        ("A {track} track surrounds a {field} field .", "The track around the {field} field is {track} ."),
-        ("A playground with {stand.some} is on {land} .", "A {track} playground with {stand.some} is in the picture ."),
-    )
-
     @classmethod
     def plan(cls, rng: np.random.Generator) -> Self:
+        track = choose(rng, ("red", "blue"))
         return cls(
-            track=choose(rng, ("red", "blue")),
+            track=track,
             field=choose(rng, ("green", "brown")),
-            stands=int(rng.integers(0, 3)),
-            land=choose(rng, LANDS),
+            stands=int(rng.integers(1, 3)),
+            stand=choose(rng, ("white", "blue", "red")),
+            land=lands(rng, but=track),
             turn=float(rng.uniform(0, pi)),
         )
 
     def paint(self, canvas: Canvas) -> None:
         frame = Frame(self.turn)
-        canvas.cover(self.land.texture)
+        canvas.cover(fresh(self.land.texture, canvas.rng))
         track = {"red": (172, 80, 64), "blue": (66, 104, 168)}[self.track]
         canvas.paint(polygon(frame(_oval(44, 58))), track, "track")
         for radius in (54.0, 50.0, 46.0):
@@ -248,7 +240,7 @@ class Playground:
         self._pitch(canvas, frame)
         for k in range(self.stands):
             y = (76 if k else -76) * (1 if self.turn < pi / 2 else -1)
-            hall(canvas, Plot(*frame.at(0, y), 92, 20, self.turn), ROOFS["white"], "stand")
+            hall(canvas, Plot(*frame.at(0, y), 92, 20, self.turn), ROOFS[self.stand], "stand")
         canvas.scatter(50, (6, 9), FOLIAGE)
 
     def _pitch(self, canvas: Canvas, frame: Frame) -> None:
@@ -258,19 +250,24 @@ class Playground:
         lines = [box, circle, *areas, [(0.0, -31.0), (0.0, 31.0)]]
         canvas.paint(stroke(1.1, *(frame(line) for line in lines)), LINE, grain=0)
 
-    def words(self) -> Mapping[str, object]:
-        return {
-            "track": self.track,
-            "field": self.field,
-            "stand": Counted(self.stands, "white stand"),
-            "land": self.land.phrase,
-        }
+    def remarks(self) -> tuple[Remark, ...]:
+        stands = Counted(self.stands, "stand", self.stand).full
+        land = Phrase(self.land.phrase)
+        track, field = Phrase(f"a {self.track} track"), Phrase(f"a {self.field} football field")
+        return (
+            Remark(WITHIN, field, track),
+            Remark(ON, Phrase(f"a playground with {track.text}"), land),
+            Remark(NEAR, stands, field),
+            Remark(AND, stands, track),
+            Remark(ON, Phrase(f"{field.text} and {stands.text}", plural=True), land),
+            Remark(WITHIN, Phrase(f"a playground with {stands.text}"), land),
+        )
 
     def claims(self) -> tuple[Claim, ...]:
         return (
             Claim(label="track", count=1, colour=self.track),
             Claim(label="field", count=1, colour=self.field),
-            Claim(label="stand", count=self.stands, colour="white" if self.stands else None),
+            Claim(label="stand", count=self.stands, colour=self.stand),
             Claim(label="ground", colour=self.land.colour),
         )
 

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import cos, pi, sin
-from typing import ClassVar, Self
+from typing import Self
 
 import numpy as np
 
 from rscap.data.sample.canvas import Canvas, ellipse, polygon, rectangle, stroke, winding
-from rscap.data.sample.captions import Counted, Templates
+from rscap.data.sample.captions import (
+    AND,
+    BETWEEN,
+    IN,
+    NEAR,
+    ON,
+    OVER,
+    WITHIN,
+    Counted,
+    Phrase,
+    Remark,
+)
 from rscap.data.sample.scenes.base import Claim
 from rscap.data.sample.things import (
     ASPHALT,
@@ -26,8 +36,10 @@ from rscap.data.sample.things import (
     cars,
     choose,
     dashes,
+    fresh,
     hall,
     houses,
+    lands,
     plane,
     road,
 )
@@ -39,34 +51,23 @@ class Airport:
 
     planes: int
     colour: str
-    terminal: str | None
+    terminal: str
     land: Land
     turn: float
-
-    groups: ClassVar[Templates] = (
-        (
-            "{plane.Some} {plane.be} parked on the apron of the airport .",
-            "{plane.Some} {plane.be} parked at the airport .",
-        ),
-        ("{plane.Tinted} {plane.be} near a gray runway .", "{plane.Tinted} stand{plane.s} next to the runway ."),
-        ("The runway of the airport is next to {land} .", "There is {land} beside the runway of the airport ."),
-        ("{house} in the airport with {plane.some} .", "{house} near {plane.some} ."),
-        ("An airport with {plane.tinted} and {land} .", "It is an airport with {plane.tinted} on a gray apron ."),
-    )
 
     @classmethod
     def plan(cls, rng: np.random.Generator) -> Self:
         return cls(
             planes=int(rng.integers(1, 6)),
             colour=choose(rng, ("white", "white", "blue")),
-            terminal=choose(rng, (None, "white", "red")),
-            land=choose(rng, LANDS),
+            terminal=choose(rng, ("white", "red", "blue")),
+            land=lands(rng),
             turn=choose(rng, tuple(SIDES.values())) + float(rng.uniform(-0.1, 0.1)),
         )
 
     def paint(self, canvas: Canvas) -> None:
         rng, frame = canvas.rng, Frame(self.turn)
-        canvas.cover(self.land.texture)
+        canvas.cover(fresh(self.land.texture, rng))
         shift = float(rng.uniform(-6, 6))
         canvas.paint(polygon(frame.rectangle(0, -46 + shift, 400, 36)), ASPHALT, "runway")
         middle = [frame.at(-200, -46 + shift), frame.at(200, -46 + shift)]
@@ -79,31 +80,33 @@ class Airport:
         for x in range(-110, 130, 22):
             canvas.shade(stroke(0.8, [frame.at(x, shift), frame.at(x, 84 + shift)]), 0.88)
         canvas.paint(stroke(1.2, [frame.at(-200, 12 + shift), frame.at(200, 12 + shift)]), (206, 178, 74))
-        if self.terminal:
-            width = float(rng.uniform(110, 180))
-            hall(canvas, Plot(*frame.at(0, 90 + shift), width, 26, self.turn), ROOFS[self.terminal], "building")
+        width = float(rng.uniform(110, 180))
+        hall(canvas, Plot(*frame.at(0, 90 + shift), width, 26, self.turn), ROOFS[self.terminal], "building")
         paint = {"white": (236, 237, 238), "blue": (60, 104, 178)}[self.colour]
         start = float(rng.uniform(-88, 88 - 41 * (self.planes - 1)))
         for k in range(self.planes):
             x, y = frame.at(start + 41 * k, 40 + shift + float(rng.uniform(-3, 3)))
             plane(canvas, x, y, self.turn + pi / 2 + float(rng.uniform(-0.08, 0.08)), 19.5, paint, "plane")
 
-    def words(self) -> Mapping[str, object]:
-        house = f"A {self.terminal} terminal building is" if self.terminal else "There is no terminal building"
-        return {"plane": Counted(self.planes, "plane", self.colour), "land": self.land.phrase, "house": house}
+    def remarks(self) -> tuple[Remark, ...]:
+        planes = Counted(self.planes, "plane", self.colour)
+        land, terminal = Phrase(self.land.phrase), Phrase(f"a {self.terminal} terminal building")
+        return (
+            Remark(IN, planes.full, Phrase("the airport")),
+            Remark(NEAR, planes.plain, terminal),
+            Remark(ON, Phrase(f"an airport with {terminal.text}"), land),
+            Remark(AND, planes.full, terminal),
+            Remark(NEAR, Phrase(f"a runway on {land.text}"), planes.plain),
+            Remark(("{a} {be} parked near {b} .", "{a} {be} parked beside {b} ."), planes.full, land),
+        )
 
     def claims(self) -> tuple[Claim, ...]:
-        building = (
-            (Claim(label="building", count=1, colour=self.terminal),)
-            if self.terminal
-            else (Claim(label="building", count=0),)
-        )
         return (
             Claim(label="plane", count=self.planes, colour=self.colour),
             Claim(label="ground", colour=self.land.colour),
             Claim(label="runway", colour="gray", count=1),
             Claim(label="apron", colour="gray"),
-            *building,
+            Claim(label="building", count=1, colour=self.terminal),
         )
 
 
@@ -116,17 +119,6 @@ class ParkingLot:
     beside: str
     turn: float
 
-    groups: ClassVar[Templates] = (
-        ("{row.Some} of cars {row.be} in the parking lot .", "Cars are parked in {row.some} in the parking lot ."),
-        ("The parking lot is {fill} cars .", "A parking lot {fill} cars is on gray ground ."),
-        ("{edge} {edge_be} next to the parking lot .", "There {edge_be} {edge} beside the parking lot ."),
-        ("{row.Some} of cars {row.be} near {edge} .", "A parking lot with {row.some} of cars is beside {edge} ."),
-        (
-            "{many} cars are parked neatly in the parking lot .",
-            "{many} cars of different colours are in the parking lot .",
-        ),
-    )
-
     @classmethod
     def plan(cls, rng: np.random.Generator) -> Self:
         return cls(
@@ -138,7 +130,7 @@ class ParkingLot:
 
     def paint(self, canvas: Canvas) -> None:
         rng, frame = canvas.rng, Frame(self.turn)
-        canvas.cover(ASPHALT, "lot")
+        canvas.cover(fresh(ASPHALT, rng), "lot")
         pitch = 42
         top = 22 - pitch * (self.rows - 1) / 2
         places: list[tuple[float, float, float]] = []
@@ -165,15 +157,19 @@ class ParkingLot:
             px, py = frame.at(x + float(canvas.rng.uniform(-3, 3)), -93 + float(canvas.rng.uniform(-2, 2)))
             canvas.tree(px, py, int(canvas.rng.integers(9, 13)), FOLIAGE)
 
-    def words(self) -> Mapping[str, object]:
-        trees = self.beside == "tree"
-        return {
-            "row": Counted(self.rows, "row"),
-            "fill": "full of" if self.full else "half empty with some",
-            "edge": "some green trees" if trees else f"a {self.beside} building",
-            "edge_be": "are" if trees else "is",
-            "many": "many" if self.full else "some",
-        }
+    def remarks(self) -> tuple[Remark, ...]:
+        rows = Counted(self.rows, "row").plain
+        edge = Phrase("some green trees", plural=True) if self.beside == "tree" else Phrase(f"a {self.beside} building")
+        fill = "full" if self.full else "half empty"
+        cars = Phrase(f"{'many' if self.full else 'a few'} cars in {rows.text}", plural=True)
+        lot = Phrase(f"the {fill} parking lot")
+        return (
+            Remark(IN, Phrase(f"{rows.text} of cars", rows.plural), lot),
+            Remark(NEAR, cars, edge),
+            Remark(NEAR, lot, edge),
+            Remark(AND, cars, edge),
+            Remark(("{a} {be} parked near {b} .", "{a} fill{s} {b} .") if self.full else NEAR[:2], cars, lot),
+        )
 
     def claims(self) -> tuple[Claim, ...]:
         trees = self.beside == "tree"
@@ -191,30 +187,19 @@ class Roundabout:
     homes: str | None
     turn: float
 
-    groups: ClassVar[Templates] = (
-        ("{road.Some} {road.be} connected to the roundabout .", "The roundabout connects {road.some} ."),
-        (
-            "There {inside_be} {inside} in the middle of the roundabout .",
-            "A round island with {inside} is in the roundabout .",
-        ),
-        ("The roundabout is surrounded by {around} .", "{around} {around_be} around the roundabout ."),
-        ("{road.Some} meet at a roundabout with {inside} .", "A roundabout with {inside} connects {road.some} ."),
-        ("A roundabout with {road.some} is near {around} .", "Some cars are on the {road.n} roads of the roundabout ."),
-    )
-
     @classmethod
     def plan(cls, rng: np.random.Generator) -> Self:
         return cls(
             roads=int(rng.integers(3, 6)),
             island=choose(rng, ("tree", "grass", "water")),
-            land=choose(rng, LANDS[:2]),
+            land=lands(rng),
             homes=choose(rng, (None, "red", "gray")),
             turn=float(rng.uniform(0, 2 * pi)),
         )
 
     def paint(self, canvas: Canvas) -> None:
         rng = canvas.rng
-        canvas.cover(self.land.texture)
+        canvas.cover(fresh(self.land.texture, rng))
         arms = [self.turn + 2 * pi * k / self.roads + float(rng.uniform(-0.12, 0.12)) for k in range(self.roads)]
         ends = [(112 + 180 * cos(arm), 112 + 180 * sin(arm)) for arm in arms]
         for end in ends:
@@ -256,15 +241,22 @@ class Roundabout:
         houses(canvas, [p for p in plots if 16 < p.x < 208 and 16 < p.y < 208], ROOFS[self.homes], "house")
         canvas.scatter(24, (4, 6), FOLIAGE)
 
-    def words(self) -> Mapping[str, object]:
-        inside = {"tree": "some green trees", "grass": "green grass", "water": "a blue fountain"}[self.island]
-        return {
-            "road": Counted(self.roads, "road"),
-            "inside": inside,
-            "inside_be": "are" if self.island == "tree" else "is",
-            "around": f"{self.homes} houses" if self.homes else f"trees and {self.land.phrase}",
-            "around_be": "are",
-        }
+    def remarks(self) -> tuple[Remark, ...]:
+        roads = Counted(self.roads, "road").plain
+        inside = {
+            "tree": Phrase("some green trees", plural=True),
+            "grass": Phrase("green grass"),
+            "water": Phrase("a blue fountain"),
+        }[self.island]
+        around = Phrase(f"{self.homes} houses" if self.homes else f"trees on {self.land.phrase}", plural=True)
+        ring = Phrase(f"a roundabout with {inside.text}")
+        return (
+            Remark(IN, inside, Phrase("the middle of the roundabout")),
+            Remark(WITHIN, Phrase(f"a roundabout with {roads.text}"), around),
+            Remark(NEAR, ring, around),
+            Remark(AND, roads, around),
+            Remark(("{a} meet at {b} .", "{a} {be} connected to {b} ."), roads, ring),
+        )
 
     def claims(self) -> tuple[Claim, ...]:
         inside = {"tree": "green", "grass": "green", "water": "blue"}[self.island]
@@ -288,20 +280,6 @@ class Bridge:
     banks: str
     turn: float
 
-    groups: ClassVar[Templates] = (
-        ("{bridge.Some} {bridge.be} over the river .", "{bridge.Some} cross{es} a {water} river ."),
-        ("The river under the {bridge.noun} is {water} .", "A {water} river flows under the {bridge.noun} ."),
-        ("There are {banks} on both sides of the river .", "{banks} are on the two banks of the river ."),
-        (
-            "{bridge.Some} {bridge.be} across the river between {banks} .",
-            "A {water} river with {bridge.some} is between {banks} .",
-        ),
-        (
-            "Some cars are on the {bridge.noun} over the {water} water .",
-            "Roads lead over {bridge.some} with some cars .",
-        ),
-    )
-
     @classmethod
     def plan(cls, rng: np.random.Generator) -> Self:
         return cls(
@@ -313,7 +291,7 @@ class Bridge:
 
     def paint(self, canvas: Canvas) -> None:
         rng, frame = canvas.rng, Frame(self.turn)
-        canvas.cover(choose(rng, LANDS[:2]).texture)
+        canvas.cover(fresh(choose(rng, LANDS[:3]).texture, rng))
         line = winding(frame.at(-180, 0), frame.at(180, 0), rng, sway=12)
         width = float(rng.uniform(54, 70))
         canvas.paint(stroke(width + 8, line), (158, 142, 110), "bank")
@@ -350,13 +328,17 @@ class Bridge:
         plots = [p for p in plots if _clear(canvas, p)]
         houses(canvas, plots, ROOFS[self.banks.split()[0]], "house")
 
-    def words(self) -> Mapping[str, object]:
-        return {
-            "bridge": Counted(self.bridges, "bridge"),
-            "es": "es" if self.bridges == 1 else "",
-            "water": self.water,
-            "banks": self.banks,
-        }
+    def remarks(self) -> tuple[Remark, ...]:
+        bridges = Counted(self.bridges, "bridge").plain
+        river, banks = Phrase(f"a {self.water} river"), Phrase(self.banks, plural=True)
+        crossed = Phrase(f"{river.text} with {bridges.text}")
+        return (
+            Remark(OVER, bridges, river),
+            Remark(NEAR, river, banks),
+            Remark(AND, bridges, banks),
+            Remark(BETWEEN, crossed, banks),
+            Remark(OVER, Phrase(f"{bridges.text} near {banks.text}", bridges.plural), Phrase("the river")),
+        )
 
     def claims(self) -> tuple[Claim, ...]:
         colour, thing = self.banks.split()

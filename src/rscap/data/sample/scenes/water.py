@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import pi
-from typing import ClassVar, Self
+from typing import Self
 
 import numpy as np
 
 from rscap.data.sample.canvas import Canvas, Point, blob, polygon, stroke, winding
-from rscap.data.sample.captions import Counted, Templates
-from rscap.data.sample.scenes.base import Claim
+from rscap.data.sample.captions import (
+    AND,
+    BETWEEN,
+    IN,
+    NEAR,
+    ON,
+    WITHIN,
+    Counted,
+    Phrase,
+    Remark,
+)
+from rscap.data.sample.scenes.base import Claim, way_claim
 from rscap.data.sample.things import (
     CONCRETE,
     FOLIAGE,
@@ -21,14 +30,17 @@ from rscap.data.sample.things import (
     SAND,
     SIDES,
     WATERS,
+    WAYS,
     Frame,
     Land,
     Plot,
     boat,
     cars,
     choose,
+    fresh,
     hall,
     road,
+    way,
 )
 
 BOATS = {"white": (236, 236, 234), "red": (184, 52, 44)}
@@ -43,17 +55,6 @@ class Harbour:
     water: str
     side: str
 
-    groups: ClassVar[Templates] = (
-        ("{boat.Some} {boat.be} docked in the harbour .", "There {boat.be} {boat.some} in the harbour ."),
-        ("{boat.Tinted} {boat.be} moored at the piers .", "{boat.Tinted} lie{boat.s} on the {water} water ."),
-        ("The water in the harbour is {water} .", "It is a harbour with {water} water ."),
-        ("A gray quay is on the {side} of the harbour .", "The quay with a building is on the {side} of the water ."),
-        (
-            "{boat.Some} {boat.be} docked beside the quay on the {side} .",
-            "A harbour with {boat.tinted} and {water} water .",
-        ),
-    )
-
     @classmethod
     def plan(cls, rng: np.random.Generator) -> Self:
         return cls(
@@ -66,7 +67,7 @@ class Harbour:
     def paint(self, canvas: Canvas) -> None:
         rng = canvas.rng
         frame = Frame(SIDES[self.side])
-        canvas.cover(WATERS[self.water], "water")
+        canvas.cover(fresh(WATERS[self.water], rng), "water")
         canvas.cast([frame.rectangle(-95, 0, 62, 300)], 6, depth=0.6)
         canvas.paint(polygon(frame.rectangle(-95, 0, 62, 300)), CONCRETE, "quay")
         hall(
@@ -89,8 +90,16 @@ class Harbour:
             bow = frame.angle + choose(rng, (0.0, pi)) + float(rng.uniform(-0.06, 0.06))
             boat(canvas, x, y, bow, float(rng.uniform(46, 52)), BOATS[self.colour], "boat")
 
-    def words(self) -> Mapping[str, object]:
-        return {"boat": Counted(self.boats, "boat", self.colour), "water": self.water, "side": self.side}
+    def remarks(self) -> tuple[Remark, ...]:
+        boats = Counted(self.boats, "boat", self.colour)
+        water, quay = Phrase(f"{self.water} water"), Phrase(f"a gray quay on the {self.side}")
+        return (
+            Remark(IN, boats.full, Phrase("the harbour")),
+            Remark(ON[:2], boats.full, water),
+            Remark(NEAR, boats.full, quay),
+            Remark(AND, boats.plain, quay),
+            Remark(NEAR, Phrase(f"a harbour with {water.text}"), quay),
+        )
 
     def claims(self) -> tuple[Claim, ...]:
         return (
@@ -109,14 +118,6 @@ class Beach:
     back: str
     side: str
 
-    groups: ClassVar[Templates] = (
-        ("A {sand} beach is next to the {water} sea .", "The {sand} beach is beside {water} water ."),
-        ("White waves run up the {sand} beach .", "There are white waves in the {water} sea near the beach ."),
-        ("The sea is on the {side} of the beach .", "The {water} sea is on the {side} of the {sand} beach ."),
-        ("{back} are behind the beach .", "{back} are next to the {sand} beach ."),
-        ("A beach lies between the {water} sea and {back} .", "The {sand} beach is between {back} and the sea ."),
-    )
-
     @classmethod
     def plan(cls, rng: np.random.Generator) -> Self:
         return cls(
@@ -129,7 +130,7 @@ class Beach:
     def paint(self, canvas: Canvas) -> None:
         rng = canvas.rng
         frame = Frame(SIDES[self.side] + float(rng.uniform(-0.2, 0.2)))
-        canvas.cover(WATERS[self.water], "water")
+        canvas.cover(fresh(WATERS[self.water], rng), "water")
         shore = float(rng.uniform(-30, 5))
         edge = winding((shore, -190), (shore, 190), rng, sway=10)
         for shift, colour in ((-16, 0.35), (-9, 0.6)):
@@ -158,8 +159,18 @@ class Beach:
         canvas.paint(stroke(6, frame([(x + shift - 3, y) for x, y in edge])), (240, 242, 240), "wave")
         canvas.paint(polygon(frame([*((x + shift, y) for x, y in edge), (300, 190), (300, -190)])), wet)
 
-    def words(self) -> Mapping[str, object]:
-        return {"water": self.water, "sand": self.sand, "back": f"some {self.back}", "side": self.side}
+    def remarks(self) -> tuple[Remark, ...]:
+        beach, sea = Phrase(f"a {self.sand} beach"), Phrase(f"the {self.water} sea")
+        back = Phrase(f"some {self.back}", plural=True)
+        side = Phrase(f"{sea.text} on the {self.side}")
+        return (
+            Remark(NEAR, beach, sea),
+            Remark(NEAR, side, beach),
+            Remark(NEAR, back, beach),
+            Remark(BETWEEN, beach, Phrase(f"{back.text} and {sea.text}", plural=True)),
+            Remark(AND, back, side),
+            Remark(NEAR, Phrase(f"white waves on the {self.side}", plural=True), beach),
+        )
 
     def claims(self) -> tuple[Claim, ...]:
         colour, thing = self.back.split()
@@ -178,18 +189,7 @@ class Pond:
     ponds: int
     water: str
     around: str
-    path: bool
-
-    groups: ClassVar[Templates] = (
-        ("{pond.Some} {pond.be} surrounded by {around} .", "There {pond.be} {pond.some} in the middle of {around} ."),
-        ("The water of the {pond.noun} is {water} .", "{pond.Tinted} {pond.be} in the picture ."),
-        ("{pond.Tinted} {pond.be} near {around} .", "{around} {around_be} around the {water} {pond.noun} ."),
-        ("{path} beside {pond.some} .", "{path} next to the {pond.noun} ."),
-        (
-            "The {pond.noun} {pond.be} irregular in shape with {water} water .",
-            "The irregular {pond.noun} {pond.be} {water} .",
-        ),
-    )
+    way: str
 
     @classmethod
     def plan(cls, rng: np.random.Generator) -> Self:
@@ -197,7 +197,7 @@ class Pond:
             ponds=int(rng.integers(1, 4)),
             water=choose(rng, ("blue", "green", "dark", "brown")),
             around=choose(rng, ("dense green trees", *(land.phrase for land in LANDS))),
-            path=bool(rng.random() < 0.5),
+            way=choose(rng, WAYS),
         )
 
     @property
@@ -207,14 +207,13 @@ class Pond:
     def paint(self, canvas: Canvas) -> None:
         rng = canvas.rng
         frame = Frame(float(rng.uniform(0, 2 * pi)))
-        canvas.cover(self._land.texture)
+        canvas.cover(fresh(self._land.texture, rng))
         radius, spots = {1: (56, [(0, 0)]), 2: (37, [(-48, 8), (46, -8)]), 3: (29, [(-50, 26), (52, 24), (0, -52)])}[
             self.ponds
         ]
         outlines = [blob(*frame.at(x, y), radius + float(rng.uniform(-3, 3)), rng, wobble=0.15) for x, y in spots]
-        if self.path:
-            offset = choose(rng, (-1, 1)) * (96 if self.ponds == 1 else 90)
-            road(canvas, winding(frame.at(-180, offset), frame.at(180, offset), rng, sway=6), 11, centre=False)
+        offset = {1: 95, 2: 92, 3: 92}[self.ponds]
+        way(canvas, self.way, winding(frame.at(-180, offset), frame.at(180, offset), rng, sway=6), 13)
         if self.around == "dense green trees":
             mask = polygon([(0, 0), (224, 0), (224, 224), (0, 224)])
             alpha = mask.alpha * (canvas.labels[mask.window] == canvas.label("ground"))
@@ -224,17 +223,20 @@ class Pond:
             canvas.paint(polygon(outline), WATERS[self.water], "water")
         canvas.scatter(26, (6, 10), FOLIAGE)
 
-    def words(self) -> Mapping[str, object]:
-        return {
-            "pond": Counted(self.ponds, "pond", self.water),
-            "water": self.water,
-            "around": self.around,
-            "around_be": "are" if self.around.endswith("trees") else "is",
-            "path": "A gray road is" if self.path else "There is no road",
-        }
+    def remarks(self) -> tuple[Remark, ...]:
+        ponds = Counted(self.ponds, "pond", self.water)
+        around, way = Phrase(self.around, self.around.endswith("trees")), Phrase(self.way)
+        return (
+            Remark(WITHIN, ponds.full, around),
+            Remark(NEAR, ponds.plain, way),
+            Remark(AND, ponds.full, way),
+            Remark(WITHIN, Phrase(f"{way.text} and {ponds.plain.text}", plural=True), around),
+            Remark(
+                ("{a} of irregular shape {be} near {b} .", "{a} {be} irregular with {b} around ."), ponds.full, around
+            ),
+        )
 
     def claims(self) -> tuple[Claim, ...]:
         wood = self.around.endswith("trees")
         around = Claim(label="tree", colour="green") if wood else Claim(label="ground", colour=self._land.colour)
-        road_claim = Claim(label="road", count=1, colour="gray") if self.path else Claim(label="road", count=0)
-        return (Claim(label="water", count=self.ponds, colour=self.water), around, road_claim)
+        return (Claim(label="water", count=self.ponds, colour=self.water), around, way_claim(self.way))
