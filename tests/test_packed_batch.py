@@ -68,13 +68,15 @@ def separate_loss(model: PaliGemmaForConditionalGeneration, batch: Batch) -> tor
 
 @pytest.mark.parametrize("geometry", ["nano", "nano2"])
 def test_loss_and_gradients_equal_those_of_separate_sequences(geometry: str) -> None:
-    """K ragged captions in one sequence give the loss and every gradient of K sequences (PaliGemma 1; 2 with window 40)."""
+    """K ragged captions in one sequence give loss and gradients of K sequences (PaliGemma 1; 2 with window 40)."""
     model, batch = small_model(geometry), packed(SUFFIXES)
     assert geometry == "nano" or model.config.text_config.sliding_window < batch.tokens.shape[1]
 
     ours = Captioner(model, compute_dtype=torch.float32)(batch)
     ours.backward()
-    gradients = {name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None}
+    gradients = {
+        name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None
+    }
     model.zero_grad()
     theirs = separate_loss(model, batch)
     theirs.backward()

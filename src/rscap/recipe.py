@@ -151,6 +151,10 @@ class Recipe(_Section):
             raise ValueError("[adapter] is given but no tower is 'adapted'; nothing would be adapted")
         if not adapted and not trained:
             raise ValueError("every tower is frozen; nothing would be learned")
+        if adapted and "language_model" in trained:
+            raise ValueError(
+                "with another tower 'adapted', towers.language_model is 'adapted' or 'frozen', not 'trained'"
+            )
         if "projector" in adapted:
             raise ValueError("towers.projector is one matrix: choose 'trained' or 'frozen'")
         if self.model.quantisation != "none" and (both := set(trained) & set(self.model.quantise)):

@@ -25,7 +25,7 @@ def evaluate(
 ) -> None:
     """Caption a split, write the predictions, score them; baselines that need no model are scored beside it."""
     from rscap.cli.screen import progress, say
-    from rscap.cli.tables import print_sheet
+    from rscap.cli.tables import print_sheets
     from rscap.evaluate.request import Request, plan
     from rscap.evaluate.request import evaluate as carry_out
 
@@ -43,6 +43,5 @@ def evaluate(
     planned = plan(request)
     with progress(f"captions ({split})") as bar:
         run, sheets = carry_out(planned, progress=bar, say=say)
-    for name, sheet in sheets.items():
-        print_sheet(name, sheet)
+    print_sheets(sheets)
     say(f"written: {run.scores(split)}\nnext:    rscap report {run.path}")

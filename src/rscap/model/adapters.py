@@ -7,58 +7,22 @@ how a "frozen" tower comes to learn; here every tower has its own expression and
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 
 from rscap.errors import AdapterError
-from rscap.recipe import TOWERS, AdapterSection, Tower, TowersSection
+from rscap.model.towers import MODULES, count_parameters, tower_of
+from rscap.recipe import AdapterSection, Tower, TowersSection
 
-_MODULES: dict[Tower, str] = {
-    "vision_tower": "model.vision_tower",
-    "projector": "model.multi_modal_projector",
-    "language_model": "model.language_model",
-}
 _PATHS: dict[Tower, str] = {
     "vision_tower": r"model\.vision_tower\.(?:vision_model\.)?encoder\.layers\.\d+\.(?:self_attn|mlp)\.",
     "language_model": r"model\.language_model\.layers\.\d+\.(?:self_attn|mlp)\.",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Count:
-    """Parameters of one tower."""
-
-    total: int
-    trainable: int
-
-
-def tower_of(name: str) -> Tower:
-    """The tower that a parameter belongs to, by its name, with or without PEFT's wrapping.
-
-    Raises:
-        AdapterError: the name lies in no tower.
-    """
-    for tower, module in _MODULES.items():
-        if f"{module}." in f".{name}":
-            return tower
-    if "lm_head." in name:  # tied to the embeddings of the language model
-        return "language_model"
-    raise AdapterError(f"parameter {name!r} belongs to none of the towers {', '.join(TOWERS)}")
-
-
-def count_parameters(net: nn.Module) -> dict[Tower, Count]:
-    """Total and trainable parameters per tower; a 4-bit weight counts as the parameters it stands for."""
-    total, trainable = dict.fromkeys(TOWERS, 0), dict.fromkeys(TOWERS, 0)
-    for name, parameter in net.named_parameters():
-        tower = tower_of(name)
-        size = _elements(parameter)
-        total[tower] += size
-        trainable[tower] += size if parameter.requires_grad else 0
-    return {tower: Count(total[tower], trainable[tower]) for tower in TOWERS}
 
 
 def prepare(net: Any, towers: TowersSection, adapter: AdapterSection | None, *, seed: int) -> nn.Module:
@@ -75,11 +39,19 @@ def prepare(net: Any, towers: TowersSection, adapter: AdapterSection | None, *, 
         net = _adapt(net, towers.in_state("adapted"), trained, adapter, seed=seed)
     else:
         for tower in trained:
-            net.get_submodule(_MODULES[tower]).float().requires_grad_(True)
+            net.get_submodule(MODULES[tower]).float().requires_grad_(True)
         if "language_model" in trained:
             net.tie_weights()
     _check(net, towers)
     return net
+
+
+@contextmanager
+def quiet_peft() -> Iterator[None]:
+    """Hide the warning that PEFT raises by asking transformers for an attribute by its old name."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        yield
 
 
 def parameter_groups(
@@ -134,10 +106,10 @@ def _adapt(net: Any, adapted: list[Tower], trained: list[Tower], adapter: Adapte
         use_rslora=adapter.rank_stabilised,
         use_dora=adapter.weight_decomposed,
         target_modules="|".join(f"(?:{expression})" for expression in expressions),
-        modules_to_save=[_MODULES[tower].rsplit(".", 1)[1] for tower in trained] or None,
+        modules_to_save=[MODULES[tower].rsplit(".", 1)[1] for tower in trained] or None,
         bias="none",
     )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), quiet_peft():
         torch.manual_seed(seed)  # PEFT draws the A matrices from the global generator; nobody else shall notice
         wrapped = get_peft_model(net, config)
     for name, parameter in wrapped.named_parameters():
@@ -173,14 +145,6 @@ def _check(net: nn.Module, towers: TowersSection) -> None:
             raise AdapterError(
                 f"the {tower} is {state!r} in the recipe but {count.trainable:,} of its parameters would learn"
             )
-
-
-def _elements(parameter: nn.Parameter) -> int:
-    """Elements of a weight, also where bitsandbytes packs two to a byte."""
-    state = getattr(parameter, "quant_state", None)
-    if state is not None:
-        return int(torch.Size(state.shape).numel())
-    return parameter.numel()
 
 
 def trainable_parameters(net: nn.Module) -> Iterator[nn.Parameter]:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from logging import ERROR, getLogger
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import BitsAndBytesConfig, PaliGemmaForConditionalGeneration, PaliGemmaProcessor
+from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 
 from rscap import provenance
 from rscap.errors import ModelError
-from rscap.model.adapters import tower_of
 from rscap.model.geometry import paligemma_config
 from rscap.model.spec import ImageSpec
+from rscap.model.towers import MODULES, tower_of
 from rscap.recipe import TOWERS, ModelSection
 
 NANO = Path(__file__).parent / "nano"
+
+# Without a GPU, bitsandbytes warns of an optional kernel that it would fetch at run time; we never fetch code.
+getLogger("bitsandbytes.backends.cpu.ops").setLevel(ERROR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +105,8 @@ def load_base(section: ModelSection, *, device: str | torch.device = "cpu") -> B
     known = CHECKPOINTS.get(section.base)
     revision = section.revision or (known.revision if known else None)
     options: dict[str, Any] = {"revision": revision} if isinstance(source, str) and revision else {}
+    # Loading gigabytes shows the library's bar; the built-in model is there at once.
+    (disable_progress_bar if source == NANO else enable_progress_bar)()
     try:
         processor = PaliGemmaProcessor.from_pretrained(source, **options)
         model = PaliGemmaForConditionalGeneration.from_pretrained(
@@ -158,8 +165,7 @@ def _quantisation(section: ModelSection) -> BitsAndBytesConfig | None:
     """NF4, double quantisation, bfloat16 products (QLoRA, arXiv:2305.14314); the head and other towers keep theirs."""
     if section.quantisation == "none":
         return None
-    modules = {"vision_tower": "vision_tower", "projector": "multi_modal_projector", "language_model": "language_model"}
-    skipped = [modules[tower] for tower in TOWERS if tower not in section.quantise]
+    skipped = [MODULES[tower] for tower in TOWERS if tower not in section.quantise]
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",

@@ -8,6 +8,7 @@ import torch
 from safetensors import safe_open
 
 from rscap.errors import AdapterError
+from rscap.model.adapters import quiet_peft
 from rscap.model.captioner import Captioner
 from rscap.model.load import Base, load_base
 from rscap.recipe import Recipe
@@ -41,7 +42,8 @@ def load_run(run: RunFolder, recipe: Recipe, *, device: str) -> tuple[Base, Capt
 def _with_adapter(base: Base, folder: Path, device: str) -> torch.nn.Module:
     from peft import PeftModel, get_peft_model_state_dict
 
-    net = PeftModel.from_pretrained(base.model, folder, torch_device=device)
+    with quiet_peft():
+        net = PeftModel.from_pretrained(base.model, folder, torch_device=device)
     with safe_open(folder / "adapter_model.safetensors", "pt") as stored:
         there, expected = set(stored.keys()), set(get_peft_model_state_dict(net))
     if there != expected:

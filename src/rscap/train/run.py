@@ -13,10 +13,11 @@ from accelerate import Accelerator
 from rscap import provenance
 from rscap.batch import Encoder
 from rscap.data import Source, open_source
-from rscap.model.adapters import count_parameters, prepare
+from rscap.model.adapters import prepare
 from rscap.model.captioner import Captioner
 from rscap.model.load import Base, load_base
 from rscap.model.run import best_device
+from rscap.model.towers import count_parameters
 from rscap.recipe import Recipe, dump_recipe
 from rscap.records import Example
 from rscap.store import RunFolder, replace_folder, write_json, write_jsonl, write_text

@@ -1,0 +1,37 @@
+"""`rscap caption`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def caption(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="Image files.")],
+    model: Annotated[str, typer.Option(help="A run folder or a base model.")],
+    prefix: Annotated[str | None, typer.Option(help="The words before the caption; by default as in training.")] = None,
+    dtype: Annotated[str, typer.Option(help="Precision of a base model: float32 or bfloat16.")] = "bfloat16",
+    json: Annotated[bool, typer.Option("--json", help="One JSON object a line in place of text.")] = False,
+) -> None:
+    """Caption image files; captions go to standard output, one image a line."""
+    import json as encode
+
+    from rscap.cli.screen import say
+    from rscap.data import Rejected
+    from rscap.evaluate.files import caption_files
+    from rscap.evaluate.subject import Subject
+    from rscap.store import prediction_row
+
+    failed = False
+    for item in caption_files(Subject.of(model, prefix=prefix, dtype=dtype), images):  # type: ignore[arg-type]
+        if isinstance(item, Rejected):
+            failed = True
+            say(f"error: {item.reason}")
+        elif json:
+            typer.echo(encode.dumps(prediction_row(item), ensure_ascii=False))
+        else:
+            typer.echo(f"{item.example_id}\t{' '.join(item.caption.split())}")
+    if failed:
+        raise typer.Exit(1)

@@ -1,0 +1,54 @@
+"""Who captions: a base model as it is, or what a run learned, with the words and decode settings that belong to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rscap.errors import StoreError
+from rscap.model.captioner import Captioner
+from rscap.model.load import Base, load_base
+from rscap.model.run import load_run
+from rscap.recipe import GenerateSection, ModelSection, PromptSection, Recipe, read_recipe
+from rscap.store import RunFolder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """A model that can be asked for captions; nothing heavy is loaded until `load`."""
+
+    name: str
+    trained: tuple[RunFolder, Recipe] | None
+    section: ModelSection
+    prefix: str
+    generate: GenerateSection
+
+    @classmethod
+    def of(
+        cls, model: str, *, prefix: str | None = None, dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    ) -> Subject:
+        """A run folder if `model` is one, else a base model; `prefix` replaces the words that training used.
+
+        Raises:
+            StoreError: a run folder that trained no model.
+            RecipeError: the run's recipe cannot be read.
+        """
+        folder = Path(model)
+        if not (folder / "status.json").is_file():
+            words = PromptSection().prefix if prefix is None else prefix
+            section = ModelSection(base=model, dtype=dtype)
+            return cls(name=folder.name, trained=None, section=section, prefix=words, generate=GenerateSection())
+        run = RunFolder.open(folder)
+        if not run.recipe_file.is_file():
+            raise StoreError(f"{folder} trained no model", hint="name a run that `rscap train` made, or a base model")
+        recipe = read_recipe(run.recipe_file)
+        words = recipe.prompt.prefix if prefix is None else prefix
+        return cls(name=run.name, trained=(run, recipe), section=recipe.model, prefix=words, generate=recipe.generate)
+
+    def load(self, device: str) -> tuple[Base, Captioner]:
+        """The model on `device`, ready to generate."""
+        if self.trained:
+            return load_run(*self.trained, device=device)
+        base = load_base(self.section, device=device)
+        return base, Captioner(base.model, compute_dtype=base.compute_dtype)

@@ -1,0 +1,58 @@
+"""The three towers of a PaliGemma, by the names of their parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from rscap.errors import AdapterError
+from rscap.recipe import TOWERS, Tower
+
+MODULES: dict[Tower, str] = {
+    "vision_tower": "model.vision_tower",
+    "projector": "model.multi_modal_projector",
+    "language_model": "model.language_model",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Parameters of one tower."""
+
+    total: int
+    trainable: int
+
+
+def tower_of(name: str) -> Tower:
+    """The tower that a parameter belongs to, by its name, with or without PEFT's wrapping.
+
+    Raises:
+        AdapterError: the name lies in no tower.
+    """
+    for tower, module in MODULES.items():
+        if f"{module}." in f".{name}":
+            return tower
+    if "lm_head." in name:  # tied to the embeddings of the language model
+        return "language_model"
+    raise AdapterError(f"parameter {name!r} belongs to none of the towers {', '.join(TOWERS)}")
+
+
+def count_parameters(net: nn.Module) -> dict[Tower, Count]:
+    """Total and trainable parameters per tower; a 4-bit weight counts as the parameters it stands for."""
+    total, trainable = dict.fromkeys(TOWERS, 0), dict.fromkeys(TOWERS, 0)
+    for name, parameter in net.named_parameters():
+        tower = tower_of(name)
+        size = _elements(parameter)
+        total[tower] += size
+        trainable[tower] += size if parameter.requires_grad else 0
+    return {tower: Count(total[tower], trainable[tower]) for tower in TOWERS}
+
+
+def _elements(parameter: nn.Parameter) -> int:
+    """Elements of a weight, also where bitsandbytes packs two to a byte."""
+    state = getattr(parameter, "quant_state", None)
+    if state is not None:
+        return int(torch.Size(state.shape).numel())
+    return parameter.numel()

@@ -1,0 +1,125 @@
+"""Batched greedy decoding is exact: the tokens of one image at a time, and those of transformers' `generate`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import PaliGemmaProcessor
+
+from rscap.batch import Encoder
+from rscap.data import Rejected
+from rscap.data.sample import sample_examples
+from rscap.errors import ImageError
+from rscap.generate import decode, generate
+from rscap.model.captioner import Captioner
+from rscap.model.load import NANO, Base, load_base
+from rscap.recipe import GenerateSection, ModelSection
+from rscap.records import Example, Prediction
+
+PREFIX = "caption en"
+
+
+@pytest.fixture(scope="module", params=["nano", "nano2"])
+def base(request: pytest.FixtureRequest, nano2: Path) -> Base:
+    name = "nano" if request.param == "nano" else str(nano2)
+    return load_base(ModelSection(base=name, dtype="float32"))
+
+
+@pytest.fixture(scope="module")
+def examples() -> list[Example]:
+    return sample_examples()[:6]
+
+
+def captions(base: Base, examples: list[Example], *, size: int, tokens: int = 24) -> list[Prediction]:
+    captioner = Captioner(base.model, compute_dtype=torch.float32)
+    settings = GenerateSection(max_new_tokens=tokens, batch_size=size)
+    found = list(generate(captioner, Encoder.of(base), examples, prefix=PREFIX, settings=settings))
+    assert all(isinstance(item, Prediction) for item in found)
+    return [item for item in found if isinstance(item, Prediction)]
+
+
+def test_batched_equals_one_by_one(base: Base, examples: list[Example]) -> None:
+    """In float32 a batch gives every image the caption it has alone, unless a near-tie is reported."""
+    alone, together = captions(base, examples, size=1), captions(base, examples, size=6)
+    assert [prediction.example_id for prediction in together] == [example.id for example in examples]
+    for one, many in zip(alone, together, strict=True):
+        assert (one.caption, one.tokens, one.stopped) == (many.caption, many.tokens, many.stopped) or one.near_ties
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_greedy_decoding_equals_transformers_generate(base: Base, examples: list[Example]) -> None:
+    """Our prefill and steps choose the tokens that `generate` chooses when it is given the whole processor batch."""
+    encoder = Encoder.of(base)
+    processor = PaliGemmaProcessor.from_pretrained(NANO)
+    for example in examples[:3]:
+        inputs = processor(images=[example.image.load()], text=[f"<image>{PREFIX}"], return_tensors="pt")
+        inputs.pop("labels", None)
+        theirs = base.model.generate(**inputs, max_new_tokens=16, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+        batch = next(iter_batches(encoder, [example]))
+        captioner = Captioner(base.model, compute_dtype=torch.float32)
+        (ours,) = decode(captioner, batch, eos=encoder.prompter.eos, max_new_tokens=16)
+        assert ours.ids == theirs.tolist()[: len(ours.ids)]
+
+
+def iter_batches(encoder: Encoder, examples: list[Example]):
+    from functools import partial
+
+    from rscap.batch import batches
+
+    return batches(examples, partial(encoder, prefix=PREFIX, captions=()), size=4, pad=encoder.prompter.pad)
+
+
+def test_length_limit_is_told(base: Base, examples: list[Example]) -> None:
+    """A caption cut by max_new_tokens says `length` and has that many tokens."""
+    for prediction in captions(base, examples[:2], size=2, tokens=2):
+        assert (prediction.stopped, prediction.tokens) == ("length", 2)
+
+
+class Broken:
+    """An image that cannot be decoded."""
+
+    name = "broken.jpg"
+
+    def load(self):
+        raise ImageError("broken.jpg is truncated")
+
+
+def test_a_broken_image_is_told_and_the_others_are_captioned(base: Base, examples: list[Example]) -> None:
+    """An undecodable image becomes a Rejected with its id; no other image of the batch is lost."""
+    mixed = [examples[0], replace(examples[1], image=Broken()), examples[2]]
+    captioner = Captioner(base.model, compute_dtype=torch.float32)
+    settings = GenerateSection(max_new_tokens=4, batch_size=3)
+    found = list(generate(captioner, Encoder.of(base), mixed, prefix=PREFIX, settings=settings))
+    assert [item for item in found if isinstance(item, Rejected)] == [
+        Rejected(row=examples[1].id, reason="broken.jpg is truncated")
+    ]
+    assert {item.example_id for item in found if isinstance(item, Prediction)} == {examples[0].id, examples[2].id}
+
+
+def test_near_ties_are_counted(base: Base, examples: list[Example]) -> None:
+    """With two equal rows in the head, every step that chooses between them is a near-tie."""
+    captioner = Captioner(base.model, compute_dtype=torch.float32)
+    encoder = Encoder.of(base)
+    batch = next(iter_batches(encoder, examples[:2]))
+    weights = base.model.lm_head.weight
+    kept = weights.detach().clone()
+    try:
+        with torch.no_grad():
+            weights.zero_()
+        results = decode(captioner, batch, eos=encoder.prompter.eos, max_new_tokens=3)
+    finally:
+        with torch.no_grad():
+            weights.copy_(kept)
+    assert all(result.near_ties == len(result.ids) for result in results)
+
+
+def test_generation_leaves_the_training_mode_as_it_was(base: Base, examples: list[Example]) -> None:
+    """Evaluation in the middle of training switches dropout off and on again."""
+    captioner = Captioner(base.model, compute_dtype=torch.float32).train()
+    settings = GenerateSection(max_new_tokens=1)
+    list(generate(captioner, Encoder.of(base), examples[:1], prefix=PREFIX, settings=settings))
+    assert captioner.training
+    captioner.eval()

@@ -1,0 +1,213 @@
+"""Training: what a run folder holds, that runs repeat, that updates mean what they say, that nonsense stops them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from rscap.batch import Encoder
+from rscap.data import open_source
+from rscap.errors import BrokenTargets, StoreError, TrainingDiverged
+from rscap.model.load import load_base
+from rscap.recipe import Recipe, TrainSection, parse_recipe
+from rscap.store import RunFolder, read_jsonl
+from rscap.train import loop
+from rscap.train.optimiser import rate_factor
+from rscap.train.run import train
+from rscap.train.updates import Schedule, updates
+
+
+def recipe(**changes: Any) -> Recipe:
+    """Three small steps of nano on the sample, with sections changed as asked."""
+    table: dict[str, Any] = {
+        "seed": 1,
+        "data": {"source": "sample", "train_limit": 10},
+        "model": {"base": "nano", "dtype": "float32"},
+        "adapter": {"rank": 2},
+        "train": {"max_steps": 3, "micro_batch": 4, "epochs": 9, "learning_rate": 1e-3},
+        "generate": {"max_new_tokens": 8},
+    }
+    for section, values in changes.items():
+        table[section] = {**table.get(section, {}), **values} if isinstance(values, dict) else values
+    return parse_recipe({name: values for name, values in table.items() if values is not None})
+
+
+def run(made: Recipe, folder: Path) -> RunFolder:
+    return train(made, folder, say=lambda _: None)
+
+
+def steps(folder: RunFolder) -> list[dict[str, Any]]:
+    return [row for row in read_jsonl(folder.train_log) if row["event"] == "step"]
+
+
+def test_a_run_folder_says_everything(tmp_path: Path) -> None:
+    """Recipe, provenance, parameters per tower, a line a step, a PEFT adapter, and the status written last."""
+    made = recipe(train={"evaluate_every": 2, "evaluate_images": 3})
+    folder = run(made, tmp_path / "run")
+    assert folder.status()["state"] == "finished"
+    provenance = json.loads(folder.provenance_file.read_text(encoding="utf-8"))
+    assert {"rscap", "commit", "packages", "device", "data", "base"} <= set(provenance)
+    assert len(provenance["data"]["digest"]) == 64
+    parameters = json.loads(folder.parameters_file.read_text(encoding="utf-8"))
+    assert parameters["vision_tower"]["trainable"] == parameters["projector"]["trainable"] == 0
+    rows = steps(folder)
+    assert [row["step"] for row in rows] == [1, 2, 3]
+    wanted = {
+        "loss",
+        "learning_rate",
+        "grad_norm",
+        "captions_per_s",
+        "images_per_s",
+        "memory_bytes",
+        "supervised_tokens",
+    }
+    assert wanted <= set(rows[0])
+    evaluations = [row for row in read_jsonl(folder.train_log) if row["event"] == "evaluation"]
+    assert [row["step"] for row in evaluations] == [2, 3]
+    assert evaluations[0]["n"] == 3
+    assert "CIDEr" in evaluations[0]["metrics"]
+    assert {path.name for path in folder.adapter.iterdir()} >= {"adapter_config.json", "adapter_model.safetensors"}
+
+
+def test_the_adapter_is_read_by_plain_peft(tmp_path: Path) -> None:
+    """`PeftModel.from_pretrained` loads the adapter onto the base with the weights that were saved."""
+    from peft import PeftModel, get_peft_model_state_dict
+
+    made = recipe()
+    folder = run(made, tmp_path / "run")
+    net = PeftModel.from_pretrained(load_base(made.model).model, folder.adapter)
+    saved = load_file(folder.adapter / "adapter_model.safetensors")
+    loaded = get_peft_model_state_dict(net)
+    assert set(saved) == set(loaded)
+    assert all(torch.equal(saved[name], loaded[name]) for name in saved)
+    assert any(bool(saved[name].any()) for name in saved if "lora_B" in name)
+
+
+def test_the_same_recipe_gives_the_same_adapter(tmp_path: Path) -> None:
+    """Two runs of one recipe on a CPU end bit for bit alike; another seed ends elsewhere."""
+    made = recipe(adapter={"dropout": 0.1})
+    one, two = (run(made, tmp_path / name).adapter / "adapter_model.safetensors" for name in ("a", "b"))
+    other = run(recipe(adapter={"dropout": 0.1}, seed=2), tmp_path / "c").adapter / "adapter_model.safetensors"
+    assert one.read_bytes() == two.read_bytes()
+    assert one.read_bytes() != other.read_bytes()
+
+
+def test_accumulation_changes_memory_and_not_the_update(tmp_path: Path) -> None:
+    """Four images at once, or two and two: every token weighs the same, so losses and weights agree to rounding."""
+    folders = [
+        run(recipe(train={"micro_batch": size, "accumulation": 4 // size}), tmp_path / str(size)) for size in (4, 2, 1)
+    ]
+    losses = [[row["loss"] for row in steps(folder)] for folder in folders]
+    tokens = [[row["supervised_tokens"] for row in steps(folder)] for folder in folders]
+    weights = [load_file(folder.adapter / "adapter_model.safetensors") for folder in folders]
+    for other in (1, 2):
+        assert losses[other] == pytest.approx(losses[0], rel=1e-4)
+        assert tokens[other] == tokens[0]
+        for name, value in weights[0].items():
+            # Adam turns a gradient at rounding level into a whole step, so single entries may differ by one rate.
+            assert (weights[other][name] - value).abs().mean() < 1e-4
+
+
+def test_gradient_checkpointing_changes_nothing(tmp_path: Path) -> None:
+    """Recomputed activations give the same losses."""
+    plain, checkpointed = (
+        [row["loss"] for row in steps(run(recipe(train={"gradient_checkpointing": on}), tmp_path / str(on)))]
+        for on in (False, True)
+    )
+    assert checkpointed == pytest.approx(plain, rel=1e-5)
+
+
+def test_full_fine_tuning_leaves_a_model_and_lowers_the_loss(tmp_path: Path) -> None:
+    """Without an adapter all weights learn and model/ holds an ordinary transformers folder."""
+    towers = {"vision_tower": "trained", "projector": "trained", "language_model": "trained"}
+    folder = run(recipe(adapter=None, towers=towers, train={"max_steps": 8}), tmp_path / "run")
+    losses = [row["loss"] for row in steps(folder)]
+    assert losses[-1] < losses[0]
+    assert not folder.adapter.exists()
+    from rscap.recipe import ModelSection
+
+    assert load_base(ModelSection(base=str(folder.model), dtype="float32")).image_tokens == 64
+
+
+def test_an_epoch_sees_every_example_once() -> None:
+    """10 images in updates of 4 are 3 updates, the last of 2; the next epoch has another order and all again."""
+    made = recipe()
+    source = open_source("sample")
+    examples = source.subset("train", 10, 1)
+    stream = updates(examples, made, Encoder.of(load_base(made.model)))
+    epochs = [[next(stream) for _ in range(3)] for _ in range(2)]
+    seen = [[name for update in epoch for batch in update for name in batch.example_ids] for epoch in epochs]
+    assert [len(update[0].example_ids) for update in epochs[0]] == [4, 4, 2]
+    assert Counter(seen[0]) == Counter(seen[1]) == Counter(example.id for example in examples)
+    assert seen[0] != seen[1]
+    assert Schedule.of(made, 10).steps_per_epoch == 3
+
+
+def test_prior_work_b_has_2366_steps() -> None:
+    """37,843 images in updates of 16 are B's 2,366 steps."""
+    made = recipe(train={"micro_batch": 4, "accumulation": 4, "epochs": 1, "max_steps": None})
+    assert Schedule.of(made, 37_843).total_steps == 2_366
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])
+def test_the_rate_warms_up_and_comes_down(schedule: Any) -> None:
+    """Linear warm-up to the peak, then down to about 0 (or level)."""
+    section = TrainSection(schedule=schedule, warmup_share=0.1)
+    rates = [rate_factor(step, train=section, total_steps=100) for step in range(100)]
+    assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert max(rates) == pytest.approx(1.0)
+    assert all(later <= earlier + 1e-12 for earlier, later in itertools.pairwise(rates))
+    assert rates[-1] == 1.0 if schedule == "constant" else rates[-1] < 0.02
+
+
+def test_a_random_base_is_taken_for_broken_targets(nano2: Path, tmp_path: Path) -> None:
+    """A first loss near ln(vocabulary) on a base that should know better stops the run and marks it failed."""
+    with pytest.raises(BrokenTargets, match=r"ln\(vocabulary\) = 8\.\d+"):
+        run(recipe(model={"base": str(nano2)}), tmp_path / "run")
+    status = RunFolder(tmp_path / "run").status()
+    assert status["state"] == "failed"
+    assert "BrokenTargets" in status["error"]
+    assert not (tmp_path / "run" / "adapter").exists()
+
+
+def test_a_visible_answer_is_taken_for_broken_targets() -> None:
+    """A first loss of 0 means that the model reads what it should predict."""
+
+    class Sees:
+        paligemma = load_base(recipe().model).model
+
+    learner: Any = type("L", (), {"captioner": Sees, "pretrained": True})
+    with pytest.raises(BrokenTargets, match="visible"):
+        loop._check(1, 1e-7, 1.0, learner)
+    loop._check(2, 1e-7, 1.0, learner)  # later in a run a small loss is success
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
+    """A learning rate of 1e18 blows the weights up; the run stops at the step where it shows and says so."""
+    with pytest.raises(TrainingDiverged, match=r"step \d+: loss"):
+        run(recipe(train={"learning_rate": 1e18, "max_steps": 9, "warmup_share": 0.0}), tmp_path / "run")
+    assert RunFolder(tmp_path / "run").status()["state"] == "failed"
+    assert all(math.isfinite(row["loss"]) for row in steps(RunFolder(tmp_path / "run")))
+
+
+def test_an_existing_run_is_not_overwritten(tmp_path: Path) -> None:
+    """A run folder that exists is refused before anything is written into it."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "precious").write_text("x", encoding="utf-8")
+    with pytest.raises(StoreError, match="exists"):
+        run(recipe(), tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["precious"]
+
+
+def test_nf4_trains(tmp_path: Path) -> None:
+    """QLoRA on a CPU: a 4-bit language model, finite losses, gradients on the adapters alone."""
+    folder = run(recipe(model={"quantisation": "nf4", "dtype": "bfloat16"}), tmp_path / "run")
+    assert all(math.isfinite(row["loss"]) and row["grad_norm"] > 0 for row in steps(folder))
