@@ -52,12 +52,13 @@ def test_golden_scores(real_data: Path, name: str, protocol: str) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_golden_scores_from_the_captions_themselves(real_data: Path, name: str) -> None:
-    """The whole way from published captions to scores under `coco` gives pycocoevalcap's figures, METEOR included."""
+@pytest.mark.parametrize("protocol", ["coco", "raw"])
+def test_golden_scores_from_the_captions_themselves(real_data: Path, name: str, protocol: str) -> None:
+    """From published captions to scores, tokenizer and METEOR included, the figures are pycocoevalcap's."""
     pytest.importorskip("pycocoevalcap.meteor")
     content = golden(real_data, name)
-    sheet = score.score_captions(content["candidates"], content["references"], draws=0)
-    expected = content["protocol_coco"]
+    sheet = score.score_captions(content["candidates"], content["references"], protocol=protocol, draws=0)
+    expected = content[f"protocol_{protocol}"]
     for ours, theirs in {**NAMES, "METEOR": "METEOR"}.items():
         assert sheet.corpus[ours] == pytest.approx(expected["corpus"][theirs], abs=1e-6)
         item = np.array([sheet.items[i][ours] for i in sheet.items])

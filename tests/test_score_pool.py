@@ -102,3 +102,9 @@ def test_refusals(tmp_path: Path) -> None:
         score.cider_rewards(["a"], [["a"], ["b"]], pool)
     with pytest.raises(ScoreError, match="no reference"):
         score.cider_rewards(["a"], [[]], pool)
+    with pytest.raises(ScoreError, match="of 0 are one string"):
+        score.cider_rewards(["a"], ["a plane"], pool)
+    with pytest.raises(ScoreError, match="of 'x' are one string"):
+        score.IdfPool.build({"x": "a plane"})
+    with pytest.raises(ScoreError, match="sentence has no CIDEr"):
+        score.score_captions({"1": "a plane"}, own, pool=pool, protocol="sentence")

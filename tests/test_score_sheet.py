@@ -153,6 +153,12 @@ def test_captions_that_are_no_strings() -> None:
     """A caption that is no string, and an image without references, are errors that name the id."""
     with pytest.raises(ScoreError, match="candidate of '2' is a NoneType"):
         score.score_captions({**CANDIDATES, "2": None}, REFERENCES)
+    with pytest.raises(ScoreError, match="the references of '2' are one string"):
+        score.score_captions(CANDIDATES, {**REFERENCES, "2": "a river"})
+    with pytest.raises(ScoreError, match="a reference of '2' is a int"):
+        score.score_captions(CANDIDATES, {**REFERENCES, "2": [5]})
+    with pytest.raises(ScoreError, match=r"an id is a string, found 1 \(int\)"):
+        score.score_captions({1: "a"}, {1: ["a"]})
     with pytest.raises(ScoreError, match="1 images have no reference: '3'"):
         score.score_captions(CANDIDATES, {**REFERENCES, "3": []})
     with pytest.raises(ScoreError, match="no candidate to score"):

@@ -41,7 +41,10 @@ def score(
     pool: Annotated[
         Path | None, typer.Option(help="Saved IDF pool for CIDEr; by default the references themselves.")
     ] = None,
-    save_pool: Annotated[Path | None, typer.Option(help="Write the IDF pool of these references.")] = None,
+    save_pool: Annotated[
+        Path | None,
+        typer.Option(help="Write the IDF pool of these references (of `coco`, unless the protocol is raw)."),
+    ] = None,
     training: Annotated[
         Path | None, typer.Option(help="Training references: counts the captions that repeat one of them.")
     ] = None,

@@ -119,6 +119,8 @@ def _pool(
 ) -> IdfPool | None:
     """The given pool, or that of all references; none under `sentence`."""
     if protocol == "sentence":
+        if given is not None:
+            raise ScoreError("protocol sentence has no CIDEr, so an IDF pool has no use", hint="leave the pool out")
         return None
     if given is None:
         return (

@@ -18,6 +18,7 @@ import numpy as np
 from rscap.errors import ScoreError
 from rscap.score.corpus import Corpus
 from rscap.score.ngrams import ORDERS, Floats
+from rscap.score.pairing import check_captions, check_references
 from rscap.score.pool import IdfPool
 from rscap.score.protocol import prepare
 
@@ -57,13 +58,12 @@ def cider_rewards(candidates: Sequence[str], references: Sequence[Sequence[str]]
     with the same pool.
 
     Raises:
-        ScoreError: the two sequences differ in length, or a candidate has no reference.
+        ScoreError: the two sequences differ in length, a candidate has no reference, or a text is not a string.
     """
     if len(candidates) != len(references):
         raise ScoreError(f"{len(candidates)} candidates but {len(references)} sets of references")
-    bare = [i for i, own in enumerate(references) if len(own) == 0]
-    if bare:
-        raise ScoreError(f"{len(bare)} candidates have no reference: positions {bare[:10]}")
+    check_captions(dict(enumerate(candidates)))
+    check_references(dict(enumerate(references)))
     if len(candidates) == 0:
         return np.empty(0)
     texts = prepare(pool.protocol, [*candidates, *(text for own in references for text in own)])

@@ -44,8 +44,9 @@ def pair(
     check_ids(candidates, references, allow_missing=allow_missing)
     ids = sorted(candidates)
     captions = [candidates[example] for example in ids]
+    check_captions(candidates)
+    check_references({example: references[example] for example in ids})
     own = [list(references[example]) for example in ids]
-    _check_texts(ids, captions, own)
     if protocol == "sentence":
         own = [group[:1] for group in own]
     texts = iter(prepare(protocol, [*captions, *(text for group in own for text in group)]))
@@ -66,6 +67,9 @@ def pair(
 def check_ids(candidates: Iterable[str], references: Iterable[str], *, allow_missing: bool) -> None:
     """Raise ScoreError where ids differ, listing the first ten."""
     mine, theirs = set(candidates), set(references)
+    odd = next((example for example in mine | theirs if not isinstance(example, str)), None)
+    if odd is not None:
+        raise ScoreError(f"an id is a string, found {odd!r} ({type(odd).__name__})")
     missing, extra = sorted(theirs - mine), sorted(mine - theirs)
     problems = []
     if missing and not allow_missing:
@@ -84,13 +88,21 @@ def listed(ids: Sequence[str]) -> str:
     return ", ".join(map(repr, ids[:_SHOWN])) + (", …" if len(ids) > _SHOWN else "")
 
 
-def _check_texts(ids: Sequence[str], captions: Sequence[str], references: Sequence[Sequence[str]]) -> None:
-    for example, caption, own in zip(ids, captions, references, strict=True):
-        if not isinstance(caption, str):
-            raise ScoreError(f"the candidate of {example!r} is a {type(caption).__name__}, not a string")
+def check_references(references: Mapping[str, Sequence[str]] | Mapping[int, Sequence[str]]) -> None:
+    """Raise ScoreError where references are not a sequence of one string or more."""
+    for example, own in references.items():
+        if isinstance(own, str):  # would be taken for a list of letters
+            raise ScoreError(f"the references of {example!r} are one string, not a list of strings")
         wrong = [text for text in own if not isinstance(text, str)]
         if wrong:
             raise ScoreError(f"a reference of {example!r} is a {type(wrong[0]).__name__}, not a string")
-    bare = [example for example, own in zip(ids, references, strict=True) if not own]
+    bare = [str(example) for example, own in references.items() if len(own) == 0]
     if bare:
         raise ScoreError(f"{len(bare)} images have no reference: {listed(bare)}")
+
+
+def check_captions(candidates: Mapping[str, str] | Mapping[int, str]) -> None:
+    """Raise ScoreError where a candidate is not a string."""
+    for example, caption in candidates.items():
+        if not isinstance(caption, str):
+            raise ScoreError(f"the candidate of {example!r} is a {type(caption).__name__}, not a string")

@@ -14,6 +14,7 @@ import numpy as np
 from rscap.errors import ScoreError
 from rscap.score.corpus import Corpus
 from rscap.score.ngrams import Floats, Ints, NgramTable
+from rscap.score.pairing import check_references
 from rscap.score.protocol import prepare, tokenizer_label
 from rscap.store import atomic_path
 
@@ -38,9 +39,11 @@ class IdfPool:
         """The pool of these images' references: `{id: captions}`, or the captions alone.
 
         Raises:
-            ScoreError: there are no images.
+            ScoreError: there are no images, or one has no reference.
         """
-        groups = list(references.values() if isinstance(references, Mapping) else references)
+        named = references if isinstance(references, Mapping) else dict(enumerate(references))
+        check_references(named)
+        groups = list(named.values())
         texts = iter(prepare(protocol, [text for own in groups for text in own]))
         prepared = [[next(texts) for _ in own] for own in groups]
         return cls.of(Corpus.build([], prepared), len(prepared), protocol)
