@@ -20,7 +20,7 @@ from rscap.score.corpus import Corpus
 from rscap.score.ngrams import ORDERS, Floats
 from rscap.score.pairing import check_captions, check_references
 from rscap.score.pool import IdfPool
-from rscap.score.protocol import prepare
+from rscap.score.protocol import prepare_remembered
 
 _SIGMA = 6.0
 
@@ -66,7 +66,7 @@ def cider_rewards(candidates: Sequence[str], references: Sequence[Sequence[str]]
     check_references(dict(enumerate(references)))
     if len(candidates) == 0:
         return np.empty(0)
-    texts = prepare(pool.protocol, [*candidates, *(text for own in references for text in own)])
+    texts = prepare_remembered(pool.protocol, [*candidates, *(text for own in references for text in own)])
     rest = iter(texts[len(candidates) :])
     corpus = Corpus.build(texts[: len(candidates)], [[next(rest) for _ in own] for own in references])
     return item_scores(corpus, pool)

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from rscap.errors import ScoreError
 from rscap.records import METRICS
@@ -48,3 +49,16 @@ def prepare(protocol: str, texts: Sequence[str]) -> list[str]:
     distinct = list(dict.fromkeys(texts))
     tokenised = dict(zip(distinct, map(" ".join, tokenize_all(distinct)), strict=True))
     return [tokenised[text] for text in texts]
+
+
+def prepare_remembered(protocol: str, texts: Sequence[str]) -> list[str]:
+    """As `prepare`, for texts that come again, such as references in every epoch: the last 65,536 are remembered."""
+    check(protocol)
+    return [_coco_text(text) for text in texts] if protocol == "coco" else list(texts)
+
+
+@lru_cache(maxsize=65_536)
+def _coco_text(text: str) -> str:
+    from rscap.score.ptb import tokenize
+
+    return " ".join(tokenize(text))
