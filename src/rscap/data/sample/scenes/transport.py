@@ -265,7 +265,7 @@ class Roundabout:
         )
         return (
             Claim(label="arms", count=self.roads),
-            Claim(label=f"island {self.island}", count=1, colour=inside),
+            Claim(label=f"island {self.island}", colour=inside),
             Claim(label="tree", colour="green"),
             around,
         )
