@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -16,6 +16,8 @@ from rscap.errors import ImageError
 from rscap.records import Example
 
 ALL = "all"
+
+_Similarities = Mapping[str, float | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +101,8 @@ def inspect(source: Source, *, with_images: bool = True, progress: Callable[[], 
     captions = [caption for example in examples for caption in example.captions]
     lengths = [float(len(tokens(caption))) for caption in captions]
     grams = [_grams(captions, n) for n in (1, 2, 3)]
-    similarities = [value for example in examples if (value := sibling_similarity(example.captions)) is not None]
+    alike = {example.id: sibling_similarity(example.captions) for example in examples}
+    similarities = [value for value in alike.values() if value is not None]
     distinct = Counter(len(set(example.captions)) for example in examples)
     classes = Counter(example.scene_class for example in examples if example.scene_class)
     return Inspection(
@@ -109,7 +112,7 @@ def inspect(source: Source, *, with_images: bool = True, progress: Callable[[], 
         splits=source.splits,
         rejected=len(source.rejected),
         notes=len(source.notes),
-        tables=tuple(_tables(examples)),
+        tables=tuple(_tables(examples, alike)),
         caption_words=Histogram.of(lengths, start=0.5, width=1.0, bins=max(1, min(60, int(max(lengths))))),
         distinct_per_image=tuple(sorted(distinct.items())),
         similarity=Histogram.of(similarities, start=0.0, width=0.05, bins=20),
@@ -121,23 +124,23 @@ def inspect(source: Source, *, with_images: bool = True, progress: Callable[[], 
     )
 
 
-def _tables(examples: Sequence[Example]) -> list[CaptionTable]:
+def _tables(examples: Sequence[Example], alike: _Similarities) -> list[CaptionTable]:
     cells: dict[tuple[str, str], list[Example]] = defaultdict(list)
     for example in examples:
         cells[example.source, example.split].append(example)
     splits = list(dict.fromkeys(example.split for example in examples))
-    rows = [_table(source, split, cells[source, split]) for source, split in sorted(cells)]
+    rows = [_table(source, split, cells[source, split], alike) for source, split in sorted(cells)]
     if len({source for source, _ in cells}) > 1:
-        rows += [_table(ALL, split, [one for one in examples if one.split == split]) for split in splits]
+        rows += [_table(ALL, split, [one for one in examples if one.split == split], alike) for split in splits]
     if len(splits) > 1:
-        rows.append(_table(ALL, ALL, examples))
+        rows.append(_table(ALL, ALL, examples, alike))
     return rows
 
 
-def _table(source: str, split: str, examples: Sequence[Example]) -> CaptionTable:
+def _table(source: str, split: str, examples: Sequence[Example], alike: _Similarities) -> CaptionTable:
     captions = [caption for example in examples for caption in example.captions]
     lengths = [len(tokens(caption)) for caption in captions]
-    similarities = [value for one in examples if (value := sibling_similarity(one.captions)) is not None]
+    similarities = [value for one in examples if (value := alike[one.id]) is not None]
     return CaptionTable(
         source=source,
         split=split,
@@ -146,7 +149,7 @@ def _table(source: str, split: str, examples: Sequence[Example]) -> CaptionTable
         words_mean=sum(lengths) / len(lengths),
         words_min=min(lengths),
         words_max=max(lengths),
-        vocabulary=len({word for caption in captions for word in words(caption)}),
+        vocabulary=len({word for caption in set(captions) for word in words(caption)}),
         distinct_captions=len(set(captions)),
         one_caption=sum(len(one.captions) > 1 and len(set(one.captions)) == 1 for one in examples),
         repeated=sum(len(set(one.captions)) < len(one.captions) for one in examples),

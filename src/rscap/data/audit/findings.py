@@ -64,7 +64,7 @@ class Audit:
     examples: int
     findings: tuple[Finding, ...]
     leaks: dict[str, int]
-    """`test in train`: how many test examples have a duplicate image or the same caption list in train; likewise val."""
+    """`test in train`: how many test examples have a duplicate image or the same captions in train; likewise val."""
 
     @property
     def counts(self) -> dict[str, int]:

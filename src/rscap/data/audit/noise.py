@@ -19,7 +19,7 @@ _ENDINGS = ("s", "es", "d", "ed", "r", "er", "n", "en", "y", "ly", "e", "al", "i
 
 def caption_noise(examples: Sequence[Example]) -> Iterator[Finding]:
     """Findings about single captions, each caption of an image once."""
-    stops = _most_end_with_a_stop(examples)
+    stops = most_end_with_a_stop(examples)
     for example in examples:
         for caption in dict.fromkeys(example.captions):
             for kind, severity, detail in _judge(caption, stops):
@@ -39,11 +39,7 @@ def _judge(caption: str, stops: bool) -> Iterator[tuple[str, str, str]]:
     if strange:
         names = ", ".join(f"{letter} ({unicodedata.name(letter, f'U+{ord(letter):04X}')})" for letter in strange[:5])
         yield "non-ascii", "note", names
-    if (
-        caption != " ".join(caption.split(" ")).strip()
-        or "  " in caption
-        or len(caption.split()) != len(caption.split(" "))
-    ):
+    if caption != " ".join(caption.split()):
         yield "spaces", "note", "white space before, behind or doubled"
     if stops and not caption.rstrip().endswith("."):
         yield "no-full-stop", "note", f"ends with {caption.rstrip()[-12:]!r}"
@@ -54,7 +50,13 @@ def _judge(caption: str, stops: bool) -> Iterator[tuple[str, str, str]]:
         yield "repeated-word", "warning", f"{doubled[0]} {doubled[0]}"
 
 
-def _most_end_with_a_stop(examples: Sequence[Example]) -> bool:
+def caption_kinds(caption: str, stops: bool) -> list[str]:
+    """The kinds of noise in one caption; `stops` says whether captions of its source end with a full stop."""
+    return [kind for kind, _, _ in _judge(caption, stops)]
+
+
+def most_end_with_a_stop(examples: Sequence[Example]) -> bool:
+    """Do more than half of all captions end with a full stop?"""
     captions = [caption for example in examples for caption in example.captions]
     return 2 * sum(caption.rstrip().endswith(".") for caption in captions) > len(captions)
 

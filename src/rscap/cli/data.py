@@ -1,0 +1,215 @@
+"""`rscap data …`: look at data sets, find what is wrong with them, convert them, freeze splits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from rscap.data.audit import Audit
+    from rscap.data.inspection import Inspection
+    from rscap.data.source import Source
+
+app = typer.Typer(name="data", help="Look at data sets, audit and convert them, freeze splits.", no_args_is_help=True)
+
+_TABLE_COLUMNS = 120
+
+SourceArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="SRC",
+        help="sample, a file or folder (captions.csv, parquet, Karpathy or COCO JSON, PaliGemma JSON Lines, an image "
+        "folder with metadata.jsonl), or a data set on the Hub.",
+    ),
+]
+SplitsOption = Annotated[str, typer.Option("--splits", help="Split scheme, or a frozen FILE.json.")]
+JsonOption = Annotated[Path | None, typer.Option("--json", help="Write everything as JSON here.", show_default=False)]
+HtmlOption = Annotated[Path | None, typer.Option("--html", help="Write a page here.", show_default=False)]
+ImagesOption = Annotated[bool, typer.Option("--images/--no-images", help="Decode the images, where they are at hand.")]
+
+
+@app.command()
+def inspect(
+    src: SourceArgument,
+    splits: SplitsOption = "official",
+    json: JsonOption = None,
+    html: HtmlOption = None,
+    images: ImagesOption = True,
+) -> None:
+    """Show what is in a data set: captions, words, repetitions, image sizes and brightness, per source and split."""
+    from dataclasses import asdict
+
+    from rscap.data.inspection import inspect as look
+    from rscap.report.dataset import inspect_page
+    from rscap.store import write_json, write_text
+
+    source = _open(src, splits)
+    with _progress("decoding", source, shown=images) as advance:
+        found = look(source, with_images=images, progress=advance)
+    _print_inspection(source, found)
+    if json is not None:
+        write_json(json, asdict(found))
+    if html is not None:
+        write_text(html, inspect_page(source, found))
+
+
+@app.command()
+def audit(
+    src: SourceArgument,
+    splits: SplitsOption = "official",
+    json: JsonOption = None,
+    html: HtmlOption = None,
+    images: ImagesOption = True,
+    fail_on: Annotated[
+        str,
+        typer.Option(
+            "--fail-on", help="Exit with code 1 on findings of this severity or worse: error, warning, never."
+        ),
+    ] = "error",
+) -> None:
+    """Find duplicates, leaks between splits, noise and disagreement; exit code 1 where there are errors, else 0."""
+    from dataclasses import asdict
+
+    from rscap.data.audit import audit as look
+    from rscap.errors import DataError
+    from rscap.quality import disagreements
+    from rscap.report.dataset import audit_page
+    from rscap.store import write_json, write_text
+
+    failing = {"error": {"error"}, "warning": {"error", "warning"}, "never": set()}.get(fail_on)
+    if failing is None:
+        raise DataError(f"--fail-on {fail_on!r}", hint="error, warning or never")
+    source = _open(src, splits)
+    with _progress("decoding", source, shown=images) as advance:
+        found = look(source, with_images=images, more=disagreements(source), progress=advance)
+    _print_audit(found)
+    if json is not None:
+        write_json(json, {**asdict(found), "counts": found.counts})
+    if html is not None:
+        write_text(html, audit_page(source, found))
+    if found.worst in failing:
+        raise typer.Exit(1)
+
+
+@app.command()
+def convert(
+    src: SourceArgument,
+    dst: Annotated[Path, typer.Argument(metavar="DST", help="A folder that does not exist yet.")],
+    to: Annotated[str, typer.Option("--to", help="csv, parquet, karpathy, coco, jsonl or imagefolder.")] = "csv",
+    splits: SplitsOption = "official",
+) -> None:
+    """Write a data set in another format, loss-free: the copy is opened again and compared before it gets its name."""
+    from rscap.cli.screen import say
+    from rscap.data.convert import convert as write
+
+    source = _open(src, splits, max_rejected_share=0.0)
+    write(source, dst, to=to)
+    say(f"{len(source.examples):,} examples written to {dst} as {to}, compared with {source.name}: the same")
+
+
+@app.command()
+def split(
+    src: SourceArgument,
+    out: Annotated[Path, typer.Option("--out", help="The file to write.")],
+    splits: SplitsOption = "official",
+) -> None:
+    """Freeze a split as id lists with a digest; `--splits FILE.json` and a recipe's `data.splits` then take it."""
+    from rscap.cli.screen import say
+    from rscap.data.splits.frozen import freeze
+
+    source = _open(src, splits)
+    freeze(source, out)
+    _print_notes(source)
+    say(f"{out}: " + ", ".join(f"{name} {count:,}" for name, count in source.splits.items()))
+
+
+def _open(src: str, splits: str, max_rejected_share: float = 1.0) -> Source:
+    """Broken images are findings here, not reasons to stop: they are looked at later."""
+    from rscap.data import open_source
+
+    return open_source(src, split_scheme=splits, check="none", max_rejected_share=max_rejected_share)
+
+
+def _progress(title: str, source: Source, *, shown: bool):  # type: ignore[no-untyped-def]
+    """A context that yields a function to call after each image, or None."""
+    from contextlib import contextmanager
+
+    from rscap.cli.screen import progress
+    from rscap.data import MissingImage
+
+    total = sum(not isinstance(example.image, MissingImage) for example in source.examples)
+
+    @contextmanager
+    def bar():  # type: ignore[no-untyped-def]
+        if not shown or not total:
+            yield None
+            return
+        with progress(title) as update:
+            done = iter(range(1, total + 1))
+            yield lambda: update(next(done, total), total)
+
+    return bar()
+
+
+def _print_inspection(source: Source, found: Inspection) -> None:
+    from rich.table import Table
+
+    from rscap.report.dataset.inspect_page import COLUMNS, cells
+
+    console = _console()
+    console.print(f"{found.name}: {sum(found.splits.values()):,} images, digest {found.digest[:12]}", markup=False)
+    table = Table(box=None, header_style="bold")
+    for number, column in enumerate(COLUMNS):
+        table.add_column(column, justify="left" if number < 2 else "right", no_wrap=True)
+    for row in found.tables:
+        table.add_row(*cells(row))
+    console.print(table)
+    for name, items in (("words", found.top_words), ("pairs", found.top_bigrams), ("triples", found.top_trigrams)):
+        console.print(f"{name}: " + ", ".join(f"{word} {count:,}" for word, count in items[:8]), markup=False)
+    if found.images is not None:
+        sizes = ", ".join(f"{size} ({count:,})" for size, count in found.images.sizes[:5])
+        console.print(f"images: {sizes}; brightness {found.images.brightness_mean:.1f} of 255", markup=False)
+    _print_notes(source)
+
+
+def _print_audit(found: Audit) -> None:
+    from rich.table import Table
+
+    from rscap.data.audit import KINDS
+
+    console = _console()
+    table = Table(box=None, header_style="bold")
+    for column in ("kind", "findings", "errors", "what"):
+        table.add_column(column, justify="right" if column in {"findings", "errors"} else "left")
+    for kind, count in found.counts.items():
+        errors = sum(one.kind == kind and one.severity == "error" for one in found.findings)
+        table.add_row(kind, f"{count:,}", f"{errors:,}" if errors else "–", KINDS[kind])
+    console.print(f"{found.name}: {found.examples:,} images, {len(found.findings):,} findings", markup=False)
+    console.print(table)
+    for name, count in found.leaks.items():
+        console.print(f"{name}: {count:,} images have a duplicate or the very same captions there", markup=False)
+
+
+def _console() -> Console:
+    """Standard output, wide enough that no table loses a figure, whatever the terminal says."""
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=True, width=max(Console().width, _TABLE_COLUMNS))
+
+
+def _print_notes(source: Source) -> None:
+    """Rejected rows and notes on standard error, the first ten of each."""
+    from rscap.cli.screen import say
+
+    for what, lines in (
+        ("rejected", [f"{bad.row}: {bad.reason}" for bad in source.rejected]),
+        ("note", [f"{note.row}: {note.text}" for note in source.notes]),
+    ):
+        for line in lines[:10]:
+            say(f"{what}: {line}")
+        if len(lines) > 10:
+            say(f"{what}: … and {len(lines) - 10:,} more")

@@ -1,0 +1,88 @@
+"""Augmentation for overhead images that reads the captions.
+
+Seen from above there is no up: a scene turned by 90° or mirrored is as good a picture, and its captions stay true,
+unless one of them says where something lies. Then the image is left as it is. Light and colour may change a little,
+unless a caption names a colour.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from PIL import ImageEnhance
+from PIL.Image import Image, Transpose
+
+from rscap.data.draw import key, uniform
+from rscap.errors import DataError
+
+DIRECTIONS = re.compile(
+    r"\b(?:left|right|top|bottom|upper|lower|above|below|up|down|north|south|east|west)(?:ern|most|ward|wards|side|"
+    r"east|west|eastern|western)?\b|clockwise|horizontal|vertical",
+    re.IGNORECASE,
+)
+"""Words that a turned or mirrored image would make untrue."""
+
+COLOURS = re.compile(
+    r"\b(?:red|orange|yellow|green|blue|cyan|purple|pink|brown|gr[ae]y|black|white|gold|golden|turquoise|emerald|khaki|"
+    r"beige|dark|light|bright|colou?r)(?:ish|er|ed|ful|s)?\b",
+    re.IGNORECASE,
+)
+"""Words that other colours or another light would make untrue."""
+
+_TURNS: tuple[Transpose | None, ...] = (
+    None,
+    Transpose.ROTATE_90,
+    Transpose.ROTATE_180,
+    Transpose.ROTATE_270,
+    Transpose.FLIP_LEFT_RIGHT,
+    Transpose.FLIP_TOP_BOTTOM,
+    Transpose.TRANSPOSE,
+    Transpose.TRANSVERSE,
+)
+
+
+def tells_directions(captions: Sequence[str]) -> bool:
+    """Whether some caption says where in the picture something lies."""
+    return any(DIRECTIONS.search(caption) for caption in captions)
+
+
+def turn(image: Image, captions: Sequence[str], *, seed: int, epoch: int, example_id: str) -> Image:
+    """One of the eight turns and mirrorings of an image, by (seed, epoch, example id); none if captions forbid it.
+
+    `captions` are all references of the image, not only those that this epoch learns: the eight are drawn alike for
+    every caption scheme.
+    """
+    if tells_directions(captions):
+        return image
+    chosen = _TURNS[key("turn", seed, epoch, example_id) % len(_TURNS)]
+    return image if chosen is None else image.transpose(chosen)
+
+
+def names_colours(captions: Sequence[str]) -> bool:
+    """Whether some caption names a colour or the light."""
+    return any(COLOURS.search(caption) for caption in captions)
+
+
+def recolour(
+    image: Image, captions: Sequence[str], *, strength: float, seed: int, epoch: int, example_id: str
+) -> Image:
+    """The image with brightness, contrast and saturation each scaled by a factor within 1 ± `strength` (0 … 0.5).
+
+    The factors are drawn by (seed, epoch, example id); the image stays as it is where a caption names a colour.
+
+    Raises:
+        DataError: `strength` is out of its range.
+    """
+    if not 0 <= strength <= 0.5:
+        raise DataError(f"the strength of recolouring is from 0 to 0.5, not {strength}")
+    if strength == 0 or names_colours(captions):
+        return image
+    for what, enhancer in (
+        ("brightness", ImageEnhance.Brightness),
+        ("contrast", ImageEnhance.Contrast),
+        ("saturation", ImageEnhance.Color),
+    ):
+        factor = 1 + strength * (2 * uniform(what, seed, epoch, example_id) - 1)
+        image = enhancer(image).enhance(factor)
+    return image
