@@ -20,7 +20,7 @@ PIXEL_DIGESTS = {
     ("airport", 7): "49b3f3192322ce331f61fc9e6aa185d7992c11f97f74236cba23f42740a06470",
     ("forest", 0): "8d7be54fbd30006670a6e83cc2c3f2506fb28d0e416dcb28c069cfc926ec592d",
     ("harbour", 33): "6bed8772427fb0a34da181c319808e0658d6e354a9b72a7fcf371706b37f6ec1",
-    ("dense residential", 39): "9013b37c62552fd21a8e2e1b537cff3e200643a0c1ade804057c1537e526e8b9",
+    ("dense residential", 39): "cf22323d206a38f018fd68c04b3b9c8b1cb3fc7e116acce6b66c0bbc43065c2e",
 }
 
 

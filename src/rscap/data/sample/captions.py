@@ -15,15 +15,19 @@ NUMBERS: tuple[str, ...] = ("no", "one", "two", "three", "four", "five", "six")
 """Number words by value."""
 
 Frames = tuple[str, ...]
-"""Ways to say one relation of `{a}` to `{b}`; `{be}`, `{s}` and `{es}` agree with a, `{b_be}` and `{b_have}` with b."""
+"""Ways to say one relation of `{a}` to `{b}`.
 
-NEAR: Frames = ("{a} {be} next to {b} .", "{a} {be} near {b} .", "there {be} {a} beside {b} .")
-ON: Frames = ("{a} {be} on {b} .", "there {be} {a} on {b} .", "{a} {be} surrounded by {b} .")
-WITHIN: Frames = ("{a} {be} surrounded by {b} .", "there {be} {a} in the middle of {b} .", "{b} {b_be} around {a} .")
-AND: Frames = ("{a} and {b} are in the picture .", "{a} and {b} can be seen .", "there {be} {a} and {b} .")
-IN: Frames = ("{a} {be} in {b} .", "there {be} {a} in {b} .", "{b} {b_have} {a} .")
-OVER: Frames = ("{a} {be} over {b} .", "there {be} {a} over {b} .", "{a} cross{es} {b} .")
-BETWEEN: Frames = ("{a} {be} between {b} .", "there {be} {a} between {b} .", "{b} {b_be} on both sides of {a} .")
+`{be}`, `{s}` and `{es}` agree with a, `{there}` (there is, there are) with its first thing; `{b_be}` and `{b_have}`
+with b.
+"""
+
+NEAR: Frames = ("{a} {be} next to {b} .", "{a} {be} near {b} .", "{there} {a} beside {b} .")
+ON: Frames = ("{a} {be} on {b} .", "{there} {a} on {b} .", "{a} {be} surrounded by {b} .")
+WITHIN: Frames = ("{a} {be} surrounded by {b} .", "{there} {a} in the middle of {b} .", "{b} {b_be} around {a} .")
+AND: Frames = ("{a} and {b} are in the picture .", "{a} and {b} can be seen .", "{there} {a} and {b} .")
+IN: Frames = ("{a} {be} in {b} .", "{there} {a} in {b} .", "{b} {b_have} {a} .")
+OVER: Frames = ("{a} {be} over {b} .", "{there} {a} over {b} .", "{a} cross{es} {b} .")
+BETWEEN: Frames = ("{a} {be} between {b} .", "{there} {a} between {b} .", "{b} {b_be} on both sides of {a} .")
 
 
 SYNONYMS: dict[str, tuple[str, ...]] = {
@@ -96,6 +100,7 @@ class Remark:
             a=self.a.text,
             b=self.b.text,
             be="are" if self.a.plural else "is",
+            there="there is" if self.a.text.startswith(("a ", "one ")) or not self.a.plural else "there are",
             s="" if self.a.plural else "s",
             es="" if self.a.plural else "es",
             b_be="are" if self.b.plural else "is",

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from rscap.data.sample.canvas import Canvas, Mask, Point, Points, polygon, rectangle, stroke, turned
+from rscap.data.sample.canvas import Canvas, Point, Points, polygon, rectangle, stroke, turned
 from rscap.data.sample.texture import SUNS, Colour, Texture
 
 T = TypeVar("T")
@@ -121,22 +121,19 @@ SIDES: dict[str, float] = {"left": 0.0, "top": pi / 2, "right": pi, "bottom": 3 
 """Turn of a frame that brings its left side to a side of the picture."""
 
 
-def road(
-    canvas: Canvas,
-    line: Points,
-    width: float,
-    *,
-    mark: str | None = "road",
-    centre: bool = True,
-    texture: Texture = ASPHALT,
-) -> Mask:
-    """A road with pale edges and a broken centre line; returns its mask."""
-    canvas.paint(stroke(width + 5, line), (150, 144, 130))
-    mask = stroke(width, line)
-    canvas.paint(mask, texture, mark)
+def road(canvas: Canvas, line: Points, width: float, *, mark: str | None = "road", centre: bool = True) -> None:
+    """A road with pale edges and a broken centre line."""
+    roads(canvas, [line], width, mark=mark, centre=centre)
+
+
+def roads(
+    canvas: Canvas, lines: Sequence[Points], width: float, *, mark: str | None = "road", centre: bool = True
+) -> None:
+    """Several roads of one width, laid at once."""
+    canvas.paint(stroke(width + 5, *lines), (150, 144, 130))
+    canvas.paint(stroke(width, *lines), ASPHALT, mark)
     if centre:
-        canvas.paint(stroke(1.0, *dashes(line, 7)), (205, 203, 190), grain=0)
-    return mask
+        canvas.paint(stroke(1.0, *(dash for line in lines for dash in dashes(line, 7))), (205, 203, 190), grain=0)
 
 
 WAYS: tuple[str, ...] = ("a gray road", "a blue stream")

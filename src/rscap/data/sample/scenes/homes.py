@@ -34,6 +34,7 @@ from rscap.data.sample.things import (
     houses,
     lands,
     road,
+    roads,
 )
 
 
@@ -61,8 +62,8 @@ class DenseResidential:
         spacing = 74
         spots = [spacing * (k - (self.roads - 1) / 2) for k in range(self.roads)]
         places = []
+        roads(canvas, [[frame.at(-200, spot), frame.at(200, spot)] for spot in spots], 14)
         for spot in spots:
-            road(canvas, [frame.at(-200, spot), frame.at(200, spot)], 14)
             for _ in range(5):
                 x, y = frame.at(float(rng.uniform(-120, 120)), spot + choose(rng, (-4.5, 4.5)))
                 places.append((x, y, self.turn))

@@ -101,7 +101,7 @@ class TennisCourt:
         rows = Phrase("two rows" if self.courts > 3 else "one row")
         return (
             Remark(NEAR, courts.full, beside),
-            Remark(("{a} {be} arranged in {b} .", "there {be} {a} in {b} ."), courts.full, rows),
+            Remark(("{a} {be} arranged in {b} .", "{there} {a} in {b} ."), courts.full, rows),
             Remark(AND, courts.plain, beside),
             Remark(ON, courts.full, land),
             Remark(ON, Phrase(f"{beside.text} and {courts.plain.text}", plural=True), land),

@@ -41,7 +41,7 @@ from rscap.data.sample.things import (
     houses,
     lands,
     plane,
-    road,
+    roads,
 )
 
 
@@ -202,8 +202,7 @@ class Roundabout:
         canvas.cover(fresh(self.land.texture, rng))
         arms = [self.turn + 2 * pi * k / self.roads + float(rng.uniform(-0.12, 0.12)) for k in range(self.roads)]
         ends = [(112 + 180 * cos(arm), 112 + 180 * sin(arm)) for arm in arms]
-        for end in ends:
-            road(canvas, [(112.0, 112.0), end], 22)
+        roads(canvas, [[(112.0, 112.0), end] for end in ends], 22)
         canvas.paint(polygon(ellipse(112, 112, 55, 55)), (150, 144, 130))
         canvas.paint(polygon(ellipse(112, 112, 52, 52)), ASPHALT, "road")
         ring = ellipse(112, 112, 41, 41)
@@ -298,18 +297,16 @@ class Bridge:
         canvas.paint(stroke(width, line), WATERS[self.water], "water")
         gap = 56
         spots = [gap * (k - (self.bridges - 1) / 2) + float(rng.uniform(-6, 6)) for k in range(self.bridges)]
-        places = []
-        for spot in spots:
-            road(canvas, [frame.at(spot, -200), frame.at(spot, 200)], 15)
-            reach = width / 2 + 12
-            canvas.cast([frame.rectangle(spot, 0, 20, 2 * reach)], 6, depth=0.6)
-            canvas.paint(polygon(frame.rectangle(spot, 0, 20, 2 * reach)), (196, 194, 188), "bridge")
-            canvas.paint(polygon(frame.rectangle(spot, 0, 13, 2 * reach)), (128, 129, 131))
-            canvas.paint(
-                stroke(1.0, *dashes([frame.at(spot, -reach), frame.at(spot, reach)], 7)), (214, 212, 200), grain=0
-            )
-            for lane in (-3.6, 3.6):
-                places.append((*frame.at(spot + lane, float(rng.uniform(-70, 70))), self.turn + pi / 2))
+        roads(canvas, [[frame.at(spot, -200), frame.at(spot, 200)] for spot in spots], 15)
+        reach = width / 2 + 12
+        decks = [frame.rectangle(spot, 0, 20, 2 * reach) for spot in spots]
+        canvas.cast(decks, 6, depth=0.6)
+        canvas.paint(polygon(*decks), (196, 194, 188), "bridge")
+        canvas.paint(polygon(*(frame.rectangle(spot, 0, 13, 2 * reach) for spot in spots)), (128, 129, 131))
+        lines = [dash for spot in spots for dash in dashes([frame.at(spot, -reach), frame.at(spot, reach)], 7)]
+        canvas.paint(stroke(1.0, *lines), (214, 212, 200), grain=0)
+        lanes = [spot + side for spot in spots for side in (-3.6, 3.6)]
+        places = [(*frame.at(lane, float(rng.uniform(-70, 70))), self.turn + pi / 2) for lane in lanes]
         cars(canvas, places, length=11, width=5)
         self._banks(canvas, frame, spots, width)
 
