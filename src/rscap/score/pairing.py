@@ -15,8 +15,9 @@ _SHOWN = 10
 class Paired:
     """The n images that are scored, by id ascending, as given and as the protocol's metrics see them.
 
-    Sorting (of the references of an image, too) makes every figure independent of the order of files, to the last bit.
-    Under `sentence` the references are the first one alone.
+    Sorting (of the references of an image, too) makes every figure independent of the order of files, to the last bit,
+    but for what the tokenizer of `coco` makes of a caption that ends in an initial. Under `sentence` the references are
+    the first one alone.
     """
 
     ids: tuple[str, ...]
@@ -42,21 +43,22 @@ def pair(
         ScoreError: an id is on one side only, a caption is not a string, an image has no reference, or nothing is left.
     """
     check_ids(candidates, references, allow_missing=allow_missing)
-    ids = sorted(candidates)
-    captions = [candidates[example] for example in ids]
     check_captions(candidates)
-    check_references({example: references[example] for example in ids})
-    own = [list(references[example]) for example in ids]
+    scored = {example: own for example, own in references.items() if example in candidates}
+    check_references(scored)
     if protocol == "sentence":
-        own = [group[:1] for group in own]
-    texts = iter(prepare(protocol, [*captions, *(text for group in own for text in group)]))
-    prepared = tuple(next(texts) for _ in ids)
-    groups = [sorted(next(texts) for _ in group) for group in own]
+        scored = {example: own[:1] for example, own in scored.items()}
+    # Tokenised in the order in which they were given, as two files: see `prepare`.
+    captions = dict(zip(candidates, prepare(protocol, list(candidates.values())), strict=True))
+    texts = iter(prepare(protocol, [text for own in scored.values() for text in own]))
+    prepared = {example: sorted(next(texts) for _ in own) for example, own in scored.items()}
+    ids = sorted(candidates)
+    groups = [prepared[example] for example in ids]
     distinct = [sorted(set(group)) for group in groups]
     return Paired(
         ids=tuple(ids),
-        captions=tuple(captions),
-        candidates=prepared,
+        captions=tuple(candidates[example] for example in ids),
+        candidates=tuple(captions[example] for example in ids),
         references=tuple(map(tuple, distinct if duplicates == "distinct" else groups)),
         references_per_image=sum(map(len, groups)) / len(ids),
         distinct_per_image=sum(map(len, distinct)) / len(ids),

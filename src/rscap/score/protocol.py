@@ -40,19 +40,21 @@ def tokenizer_label(protocol: str) -> str:
 
 
 def prepare(protocol: str, texts: Sequence[str]) -> list[str]:
-    """Every text as the protocol's metrics see it: words joined by single spaces under `coco`, untouched otherwise."""
+    """Every text as the protocol's metrics see it: words joined by single spaces under `coco`, untouched otherwise.
+
+    Under `coco` the order counts for a few texts: coco-caption hands all captions to its tokenizer as one file, and
+    whether the full stop of "… in area B." belongs to a word is decided by how the next line begins.
+    """
     check(protocol)
     if protocol != "coco":
         return list(texts)
     from rscap.score.ptb import tokenize_all
 
-    distinct = list(dict.fromkeys(texts))
-    tokenised = dict(zip(distinct, map(" ".join, tokenize_all(distinct)), strict=True))
-    return [tokenised[text] for text in texts]
+    return [" ".join(tokens) for tokens in tokenize_all(texts)]
 
 
 def prepare_remembered(protocol: str, texts: Sequence[str]) -> list[str]:
-    """As `prepare`, for texts that come again, such as references in every epoch: the last 65,536 are remembered."""
+    """As `prepare`, each text by itself, for texts that come again in every epoch: the last 65,536 are remembered."""
     check(protocol)
     return [_coco_text(text) for text in texts] if protocol == "coco" else list(texts)
 
