@@ -19,10 +19,8 @@ __all__ = ["TOKENIZER_VERSION", "tokenize", "tokenize_all"]
 TOKENIZER_VERSION = "ptb-3.4.1/1"
 
 # A caption of plain words and numbers apart by spaces, each with at most one mark behind it, needs no lexer …
-_PLAIN_CHUNK = (
-    r"(?:[A-Za-z](?:[A-Za-z]*(?:-[A-Za-z]+)+[.,:;?!]?|[A-Za-z]+[.,:;?!]?|[,:;?!]?)|[0-9]+[.,:;?!]?(?! *[0-9])|[.,:;?!])"
-)
-_PLAIN = re.compile(rf"(?: *{_PLAIN_CHUNK}(?= |\Z))* *")
+_PLAIN_CHUNK = r"(?:(?![A-Za-z]\.)[A-Za-z]++(?:-[A-Za-z]++)*+[.,:;?!]?+|[0-9]++[.,:;?!]?+(?! *+[0-9])|[.,:;?!])(?= |\Z)"
+_PLAIN = re.compile(rf"(?: *+{_PLAIN_CHUNK})*+ *+")
 _PLAIN_TOKEN = re.compile(r"[a-z0-9-]+")
 # … unless a word is one that is split, or may keep its full stop.
 _SPECIAL = frozenset(
