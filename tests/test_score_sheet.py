@@ -176,6 +176,15 @@ def test_damaged_sheets(tmp_path: Path) -> None:
     file.write_text('{"n": 3}', encoding="utf-8")
     with pytest.raises(ScoreError, match="signature, corpus, intervals, items, unscored missing"):
         score.read_sheet(file)
+    score.write_sheet(file, sheet())
+    content = json.loads(file.read_text(encoding="utf-8"))
+    for key in ("items", "intervals", "corpus"):
+        file.write_text(json.dumps({**content, key: [5]}), encoding="utf-8")
+        with pytest.raises(ScoreError, match="is not a score sheet"):
+            score.read_sheet(file)
+    file.write_text(json.dumps({**content, "statistics": {"BLEU": [[1, 2], [3]]}}), encoding="utf-8")
+    with pytest.raises(ScoreError, match="statistics of the score sheet are damaged"):
+        statistics_of(score.read_sheet(file))
     with pytest.raises(ScoreError, match="not a finite number"):
         score.write_sheet(tmp_path / "t.json", replace(sheet(), corpus={"CIDEr": float("nan")}))
     assert not (tmp_path / "t.json").exists()

@@ -68,12 +68,18 @@ def read_sheet(path: Path | str) -> ScoreSheet:
     missing = [name for name in _FIELDS if name not in content]
     if missing:
         raise ScoreError(f"{path} is not a score sheet: {', '.join(missing)} missing")
+    try:
+        intervals = {metric: (float(low), float(high)) for metric, (low, high) in content["intervals"].items()}
+        corpus = {metric: float(value) for metric, value in content["corpus"].items()}
+        items = {example: {m: float(x) for m, x in scores.items()} for example, scores in content["items"].items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ScoreError(f"{path} is not a score sheet: {error}") from error
     return ScoreSheet(
-        signature=content["signature"],
+        signature=str(content["signature"]),
         n=content["n"],
-        corpus=content["corpus"],
-        intervals={metric: (low, high) for metric, (low, high) in content["intervals"].items()},
-        items=content["items"],
+        corpus=corpus,
+        intervals=intervals,
+        items=items,
         unscored=content["unscored"],
         extra={key: value for key, value in content.items() if key not in _FIELDS},
     )
@@ -100,15 +106,14 @@ def statistics_of(sheet: ScoreSheet) -> Statistics:
     """
     ids = tuple(sheet.items)
     kept = sheet.extra.get("statistics")
-    if kept is None:
+    if not isinstance(kept, Mapping):
         raise ScoreError("the score sheet holds no statistics", hint="score the predictions again with `rscap score`")
-    parts = {name: np.array(rows, dtype=np.float64).reshape(len(ids), -1) for name, rows in kept.items()}
-    summed = {f"BLEU-{k}" for k in range(1, 5)} if "BLEU" in parts else set()
-    summed |= {"METEOR"} if "METEOR" in parts else set()
-    means = [metric for metric in sheet.corpus if metric not in summed]
-    return Statistics(
-        ids=ids,
-        means={metric: np.array([sheet.items[i][metric] for i in ids]) for metric in means},
-        bleu=parts.get("BLEU"),
-        meteor=parts.get("METEOR"),
-    )
+    try:
+        parts = {name: np.array(rows, dtype=np.float64).reshape(len(ids), -1) for name, rows in kept.items()}
+        summed = {f"BLEU-{k}" for k in range(1, 5)} if "BLEU" in parts else set()
+        summed |= {"METEOR"} if "METEOR" in parts else set()
+        means = [metric for metric in sheet.corpus if metric not in summed]
+        columns = {metric: np.array([sheet.items[i][metric] for i in ids]) for metric in means}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ScoreError(f"the statistics of the score sheet are damaged: {error}") from error
+    return Statistics(ids=ids, means=columns, bleu=parts.get("BLEU"), meteor=parts.get("METEOR"))
