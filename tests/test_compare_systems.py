@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rscap import score
@@ -151,6 +151,7 @@ def test_too_few() -> None:
         score.compare({"a": GOOD, "b": BAD}, draws=10)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
 def test_holm(p_values: list[float]) -> None:
     """Corrected values keep the order, are at least the originals and at most Bonferroni's."""

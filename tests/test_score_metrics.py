@@ -102,6 +102,7 @@ def test_closest_length_takes_the_shorter_of_two() -> None:
         assert bleu.closest_length(Corpus.build(["w x y z"], [own])).tolist() == [3]
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from("abcd"), max_size=90), st.lists(st.sampled_from("abcd"), max_size=90))
 def test_longest_common_subsequence(first: list[str], second: list[str]) -> None:
     """The bit-parallel length equals the textbook dynamic programme, beyond 64 words as well."""

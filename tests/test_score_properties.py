@@ -77,6 +77,7 @@ def test_an_empty_caption_is_scored(rows: Groups) -> None:
         assert sheet.extra["diagnostics"]["degenerate"]["empty"]["ids"] == [first]
 
 
+@settings(deadline=None)
 @given(caption, st.lists(caption, min_size=1, max_size=4), caption)
 def test_more_references_never_lower_rouge(text: str, own: list[str], another: str) -> None:
     """Per image, adding a reference never lowers ROUGE-L."""
