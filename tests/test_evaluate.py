@@ -44,7 +44,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_base_model_is_evaluated_without_training(tmp_path: Path) -> None:
-    """A zero-shot evaluation is a run folder of its own: predictions, references, scores, panel, baselines, provenance."""
+    """A zero-shot evaluation is a run folder of its own: predictions, references, scores, panel, baselines."""
     run, sheets = carry_out(model="nano", source="sample", limit=5, dtype="float32", out=tmp_path / "zero")
     assert set(sheets) == {"zero", "constant", "nearest"}
     assert all(sheet.n == 5 for sheet in sheets.values())

@@ -166,16 +166,19 @@ class Encoder:
         prompter = Prompter(base.tokenizer, image_token_id=base.image_token_id, image_tokens=base.image_tokens)
         return cls(prompter=prompter, image=base.image)
 
-    def __call__(self, example: Example, *, prefix: str, captions: Sequence[str]) -> Row:
-        """Encode one example with the captions to be learned; none for generation.
+    def __call__(
+        self, example: Example, *, prefix: str, captions: Sequence[str], change: Callable[[Image], Image] | None = None
+    ) -> Row:
+        """Encode one example with the captions to be learned; none for generation. `change` augments the image.
 
         Raises:
             DataError: the image cannot be decoded or a caption cannot be learned; names the example.
         """
         suffixes = [self.prompter.suffix(caption, example_id=example.id) for caption in captions]
+        image = example.image.load()
         return Row(
             example_id=example.id,
-            pixels=pixels(example.image.load(), self.image),
+            pixels=pixels(image if change is None else change(image), self.image),
             captions=len(suffixes),
             **pack(self.prompter.prefix(prefix), suffixes),
         )

@@ -1,7 +1,8 @@
 """Pretrain the built-in nano model from nothing: `python tools/nano/pretrain.py OUT` (about 25 minutes on two cores).
 
-The corpus is rendered by `corpus.py`, disjoint from the built-in sample in scene classes, sentences and seeds. The
-training loop is rscap's own. The result is an ordinary transformers folder, weights in bfloat16, with a digest.
+The corpus is rendered by `corpus.py`, disjoint from the built-in sample in scene classes, sentences and seeds; words
+without a picture are learned by `reading.py`. The training loop is rscap's own. The result is an ordinary transformers
+folder, weights in bfloat16, with a digest.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -19,11 +20,12 @@ import torch
 from accelerate import Accelerator
 from corpus import corpus_examples
 from PIL.Image import Image, fromarray
+from reading import READING, reading_examples
 from tokenizer import VOCABULARY, build_processor
 from transformers import PaliGemmaForConditionalGeneration
 from words import TRAINING_WORDS
 
-from rscap.batch import Encoder
+from rscap.batch import Encoder, Row
 from rscap.data.sample import sample_examples
 from rscap.model.adapters import prepare
 from rscap.model.captioner import Captioner
@@ -39,6 +41,10 @@ from rscap.train.updates import Schedule
 SIDE_PX = 224
 IMAGE_TOKENS = 64
 VALIDATION_IMAGES = 96
+READING_SHARE = 2
+"""One reading example for so many pictures."""
+
+Change = Callable[[Image], Image] | None
 
 
 def recipe(steps: int) -> Recipe:
@@ -63,6 +69,14 @@ def recipe(steps: int) -> Recipe:
             "generate": {"max_new_tokens": 32, "batch_size": 32},
         }
     )
+
+
+class ReadingEncoder(Encoder):
+    """Encodes captions as every encoder does, and reading examples under the prefix that they bring."""
+
+    def __call__(self, example: Example, *, prefix: str, captions: Sequence[str], change: Change = None) -> Row:
+        own = example.scene_class if example.source == READING else None
+        return super().__call__(example, prefix=own or prefix, captions=captions, change=change)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +120,8 @@ def tokenizer_texts() -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--images", type=int, default=10_000)
-    parser.add_argument("--steps", type=int, default=2_400)
+    parser.add_argument("--images", type=int, default=16_000)
+    parser.add_argument("--steps", type=int, default=3_000)
     parser.add_argument("--work", type=Path, default=Path("runs/nano-pretraining"))
     arguments = parser.parse_args()
     if arguments.out.exists():
@@ -120,11 +134,12 @@ def main() -> None:
     model = PaliGemmaForConditionalGeneration(config)
     examples = render(corpus_examples(arguments.images, seed=11), arguments.work / "corpus.u8")
     train, panel = examples[VALIDATION_IMAGES:], examples[:VALIDATION_IMAGES]
+    train += reading_examples([example.image for example in train[: len(train) // READING_SHARE]], seed=13)
 
     plan = recipe(arguments.steps)
     learner = Learner(
         captioner=Captioner(prepare(model, plan.towers, None, seed=plan.seed), compute_dtype=torch.bfloat16),
-        encoder=Encoder(
+        encoder=ReadingEncoder(
             prompter=Prompter(processor.tokenizer, processor.image_token_id, IMAGE_TOKENS),
             image=ImageSpec(resolution_px=SIDE_PX, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
         ),

@@ -48,7 +48,7 @@ def _train(texts: Iterable[str], words: Iterable[str], *, size: int) -> tuple[di
 
 
 def _lines(texts: Iterable[str], words: Iterable[str]) -> Iterator[str]:
-    """Every word alone, inside a sentence and at its head; every text; with spaces as Gemma's normaliser writes them."""
+    """Every word alone, inside a sentence and at its head; every text; spaces as Gemma's normaliser writes them."""
     for text in texts:
         yield text.replace(" ", "▁") + "\n"
     for word in words:

@@ -149,3 +149,9 @@ def _words() -> tuple[str, ...]:
 
 TRAINING_WORDS: tuple[str, ...] = _words()
 """Each word once: about two thousand, capitalised openings included."""
+
+KINDS: tuple[tuple[str, ...], ...] = tuple(
+    tuple(dict.fromkeys(block.split()))
+    for block in (_NUMBERS, _COLOURS, _SHAPES, _VERBS, _TRANSPORT, _BUILDINGS, _INDUSTRY, _SPORT, _NATURE, _DESCRIPTION)
+)
+"""The words by kind."""

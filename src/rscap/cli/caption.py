@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -12,7 +12,9 @@ def caption(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="Image files.")],
     model: Annotated[str, typer.Option(help="A run folder or a base model.")],
     prefix: Annotated[str | None, typer.Option(help="The words before the caption; by default as in training.")] = None,
-    dtype: Annotated[str, typer.Option(help="Precision of a base model: float32 or bfloat16.")] = "bfloat16",
+    dtype: Annotated[
+        Literal["float32", "bfloat16"], typer.Option(help="Precision of a base model: float32 or bfloat16.")
+    ] = "bfloat16",
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line in place of text.")] = False,
 ) -> None:
     """Caption image files; captions go to standard output, one image a line."""
@@ -25,7 +27,7 @@ def caption(
     from rscap.store import prediction_row
 
     failed = False
-    for item in caption_files(Subject.of(model, prefix=prefix, dtype=dtype), images):  # type: ignore[arg-type]
+    for item in caption_files(Subject.of(model, prefix=prefix, dtype=dtype), images):
         if isinstance(item, Rejected):
             failed = True
             say(f"error: {item.reason}")

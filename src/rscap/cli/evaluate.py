@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -17,7 +17,9 @@ def evaluate(
     split: Annotated[str, typer.Option(help="Which split.")] = "test",
     limit: Annotated[int | None, typer.Option(min=1, help="Only so many images, chosen by the seed.")] = None,
     prefix: Annotated[str | None, typer.Option(help="The words before the caption; by default as in training.")] = None,
-    dtype: Annotated[str, typer.Option(help="Precision of a zero-shot base: float32 or bfloat16.")] = "bfloat16",
+    dtype: Annotated[
+        Literal["float32", "bfloat16"], typer.Option(help="Precision of a zero-shot base: float32 or bfloat16.")
+    ] = "bfloat16",
     out: Annotated[
         Path | None, typer.Option(help="Where the result goes; the run folder itself when it is the run's own data.")
     ] = None,

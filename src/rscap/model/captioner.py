@@ -19,12 +19,23 @@ from transformers import DynamicCache
 class Packed(Protocol):
     """What the model needs of a batch: see `rscap.batch.Batch` for shapes."""
 
-    pixel_values: Tensor
-    tokens: Tensor
-    positions: Tensor
-    source_rows: Tensor
-    source_columns: Tensor
-    targets: Tensor
+    @property
+    def pixel_values(self) -> Tensor: ...
+
+    @property
+    def tokens(self) -> Tensor: ...
+
+    @property
+    def positions(self) -> Tensor: ...
+
+    @property
+    def source_rows(self) -> Tensor: ...
+
+    @property
+    def source_columns(self) -> Tensor: ...
+
+    @property
+    def targets(self) -> Tensor: ...
 
     def attention(self, window: int | None) -> Tensor: ...
 
@@ -52,7 +63,8 @@ class Captioner(nn.Module):
     @property
     def paligemma(self) -> Any:
         """The PaliGemma inside, adapters included."""
-        return self.net.get_base_model() if hasattr(self.net, "get_base_model") else self.net
+        net: Any = self.net
+        return net.get_base_model() if hasattr(net, "get_base_model") else net
 
     @property
     def image_tokens(self) -> int:

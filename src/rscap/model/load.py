@@ -187,7 +187,7 @@ def _check_precision(model: nn.Module, section: ModelSection) -> None:
         if quantised != (isinstance(module, nn.Linear) and tower_of(f"{name}.") in quantise):
             raise ModelError(f"{name} is {'' if quantised else 'not '}quantised, against the recipe's model.quantise")
         if quantised:
-            kind, dtype, nested = module.weight.quant_type, module.compute_dtype, module.weight.compress_statistics  # type: ignore[union-attr]
+            kind, dtype, nested = module.weight.quant_type, module.compute_dtype, module.weight.compress_statistics
             if (kind, dtype, nested) != ("nf4", torch.bfloat16, True):
                 raise ModelError(f"{name} was quantised as {kind} with products in {dtype}, expected nf4 and bfloat16")
         elif weight.dtype != wanted:

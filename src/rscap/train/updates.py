@@ -12,6 +12,7 @@ from functools import partial
 
 from rscap.batch import Batch, Encoder, Row, batches
 from rscap.data import choose, order
+from rscap.data.augment import turn
 from rscap.recipe import Recipe
 from rscap.records import Example
 
@@ -32,9 +33,16 @@ class Schedule:
 
 
 def encode_for_training(example: Example, *, recipe: Recipe, encoder: Encoder, epoch: int) -> Row:
-    """Encode an example with the captions that this epoch learns of it."""
-    captions = choose(example.captions, recipe.data.captions, seed=recipe.seed, epoch=epoch, example_id=example.id)
-    return encoder(example, prefix=recipe.prompt.prefix, captions=captions)
+    """Encode an example with the captions that this epoch learns of it, its image turned if the recipe says so."""
+    seed, name = recipe.seed, example.id
+    captions = choose(example.captions, recipe.data.captions, seed=seed, epoch=epoch, example_id=name)
+    change = partial(turn, captions=example.captions, seed=seed, epoch=epoch, example_id=name)
+    return encoder(
+        example,
+        prefix=recipe.prompt.prefix,
+        captions=captions,
+        change=change if recipe.data.augment == "turns" else None,
+    )
 
 
 def updates(examples: Sequence[Example], recipe: Recipe, encoder: Encoder) -> Iterator[list[Batch]]:
