@@ -24,7 +24,8 @@ def audit_page(source: Source, found: Audit) -> str:
     sections = [Section("summary", "Summary", _summary(found))]
     for kind, count in found.counts.items():
         members = [finding for finding in found.findings if finding.kind == kind]
-        sections.append(Section(kind, KINDS[kind], _kind(kind, members, by_id, count)))
+        link = f"{kind.replace('-', ' ')} ({count:,})"
+        sections.append(Section(kind, KINDS[kind], _kind(kind, members, by_id, count), link))
     errors = sum(one.severity == "error" for one in found.findings)
     return frame(
         kicker="Data audit",

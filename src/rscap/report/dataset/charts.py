@@ -54,15 +54,9 @@ def ranking(items: Sequence[tuple[str, int]], *, title: str) -> Html:
 
 def _bar(left: float, right: float, top: float, tip: str) -> Html:
     gap = min(1.5, (right - left) / 6)
-    return element(
-        "rect",
-        x=left + gap / 2,
-        y=top,
-        width=right - left - gap,
-        height=_HEIGHT - _BOTTOM - top,
-        class_="bar",
-        data_tip=tip,
-    )
+    height = _HEIGHT - _BOTTOM - top
+    bar = element("rect", x=left + gap / 2, y=top, width=right - left - gap, height=height, class_="bar")
+    return element("g", element("title", tip), bar)
 
 
 def _grid(y: float, text: str) -> Html:

@@ -25,6 +25,8 @@ class Section:
     address: str
     heading: str
     content: Html
+    link: str | None = None
+    """What the list of sections calls it, where the heading is long."""
 
 
 def frame(*, kicker: str, title: str, facts: str, lede: str, sections: Sequence[Section]) -> str:
@@ -40,7 +42,7 @@ def frame(*, kicker: str, title: str, facts: str, lede: str, sections: Sequence[
         element("title", f"{title} · {kicker}"),
         Html(f"<style>{''.join(styles)}</style>"),
     )
-    links = [element("a", section.heading, href=f"#{section.address}") for section in sections]
+    links = [element("a", section.link or section.heading, href=f"#{section.address}") for section in sections]
     body = join(
         element(
             "header",

@@ -80,8 +80,9 @@ def sheet(examples: Sequence[Example]) -> list[Example]:
 
 def _lede(found: Inspection) -> str:
     total = found.tables[-1]
-    share = total.repeated / total.images
-    text = f"{total.captions:,} captions of {total.words_mean:.2f} words; {share:.1%} of the images repeat a caption."
+    share = f"{total.repeated / total.images:.1%} of the images" if total.repeated else "no image"
+    verb = "repeat" if total.repeated else "repeats"
+    text = f"{total.captions:,} captions of {total.words_mean:.2f} words on average; {share} {verb} a caption."
     rejected = f" {found.rejected:,} rows could not be used." if found.rejected else ""
     return text + rejected
 
@@ -97,8 +98,8 @@ def _captions(found: Inspection) -> Html:
 
 
 def _distributions(found: Inspection) -> Html:
-    low, high = found.distinct_per_image[0][0], found.distinct_per_image[-1][0]
     counts = dict(found.distinct_per_image)
+    low, high = 1, max(counts)
     distinct = Histogram(
         edges=tuple(n - 0.5 for n in range(low, high + 2)), counts=tuple(counts.get(n, 0) for n in range(low, high + 1))
     )
