@@ -1,0 +1,35 @@
+"""From an alignment to the 23 counts that METEOR is computed from (`formula.COLUMNS`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rscap.score.meteor.matching import Match
+from rscap.score.meteor.text import Text
+
+
+def count(candidate: Text, reference: Text, alignment: Sequence[Match]) -> tuple[int, ...]:
+    """Words, matched words by matcher, side and kind, and chunks; `alignment` is in the order of the reference."""
+    masks = [0, 0] * 4  # candidate and reference words of each matcher
+    chunks = 0
+    expected = (-1, -1)
+    for match in alignment:
+        start, length, candidate_start, candidate_length, matcher = match
+        masks[2 * matcher] |= match.candidate_mask
+        masks[2 * matcher + 1] |= match.mask
+        chunks += (start, candidate_start) != expected
+        expected = (start + length, candidate_start + candidate_length)
+    functions = (candidate.function_mask, reference.function_mask) * 4
+    function = [(mask & words).bit_count() for mask, words in zip(masks, functions, strict=True)]
+    content = [mask.bit_count() - words for mask, words in zip(masks, function, strict=True)]
+    by_matcher = (content[k : k + 2] + function[k : k + 2] for k in range(0, 8, 2))
+    return (
+        len(candidate.words),
+        len(reference.words),
+        candidate.function_mask.bit_count(),
+        reference.function_mask.bit_count(),
+        *(number for four in by_matcher for number in four),
+        chunks,
+        sum(content[::2]) + sum(function[::2]),
+        sum(content[1::2]) + sum(function[1::2]),
+    )

@@ -1,0 +1,52 @@
+"""METEOR 1.5 from counts (Denkowski and Lavie 2014), with the parameters tuned for English.
+
+    P = sum_m w_m (delta c_m + (1 - delta) f_m) / (delta C + (1 - delta) F)      over candidate words; R alike over the reference
+    F_mean = P R / (alpha P + (1 - alpha) R)
+    penalty = gamma (chunks / matched words) ^ beta,   0 where one chunk covers both texts whole
+    METEOR = F_mean (1 - penalty)
+
+c_m, f_m: content and function words matched by matcher m; C, F: all content and function words.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+ALPHA, BETA, GAMMA, DELTA = 0.85, 0.20, 0.60, 0.75
+WEIGHTS = (1.0, 0.6, 0.8, 0.6)
+"""exact, stem, synonym, paraphrase"""
+
+COLUMNS = (
+    *("candidate_words", "reference_words", "candidate_function_words", "reference_function_words"),
+    *(
+        f"{matcher}_{side}_{kind}"
+        for matcher in ("exact", "stem", "synonym", "paraphrase")
+        for kind in ("content", "function")
+        for side in ("candidate", "reference")
+    ),
+    *("chunks", "candidate_matched", "reference_matched"),
+)
+"""What is counted of a segment; the order is that of the Java program's own statistics."""
+
+
+def meteor(statistics: Floats) -> Floats:
+    """METEOR of each row of statistics (or of sums of rows): float[..., 23] to float[...]; 0 where nothing matches."""
+    counts = np.asarray(statistics, dtype=np.float64)
+    candidate, reference, candidate_function, reference_function = np.moveaxis(counts[..., :4], -1, 0)
+    matched = counts[..., 4:20].reshape(*counts.shape[:-1], 4, 2, 2)  # matcher, kind, side
+    weighted = np.einsum("...mks,m,k->...s", matched, np.array(WEIGHTS), np.array([DELTA, 1 - DELTA]))
+    precision = _ratio(weighted[..., 0], DELTA * (candidate - candidate_function) + (1 - DELTA) * candidate_function)
+    recall = _ratio(weighted[..., 1], DELTA * (reference - reference_function) + (1 - DELTA) * reference_function)
+    mean = _ratio(precision * recall, ALPHA * precision + (1 - ALPHA) * recall)
+    chunks, candidate_matched, reference_matched = np.moveaxis(counts[..., 20:], -1, 0)
+    whole = (chunks == 1) & (candidate_matched == candidate) & (reference_matched == reference)
+    fragmentation = np.where(whole, 0.0, _ratio(chunks, (candidate_matched + reference_matched) / 2))
+    return mean * (1 - GAMMA * fragmentation**BETA)
+
+
+def _ratio(part: Floats, whole: Floats) -> Floats:
+    """part / whole, 0 where there is no whole."""
+    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
