@@ -93,7 +93,7 @@ MARKUP = (
 CONTRACTIONS = tuple(
     Rule(pattern, _HAS_APOSTROPHE)
     for pattern in (
-        rf"([A-Za-z{SOFT_HYPHEN}]*[A-MO-Za-mo-z{SOFT_HYPHEN}]){NOT}",
+        rf"([A-Za-z{SOFT_HYPHEN}]*[A-MO-Za-mo-z]{SOFT_HYPHEN}?){NOT}",
         NOT,
         f"({_DOTTED_WORD}){SUFFIX}",
         f"({SUFFIX})[^A-Za-z]",
@@ -144,7 +144,7 @@ NUMBERS = tuple(
         f"[-+]?{_NUMBER}",
         rf"(?:[{DIGIT}]{{1,4}}[- \u00a0])?[{DIGIT}]{{1,4}}(?:\\?/|\u2044)[{DIGIT}]{{1,4}}",
         "[0-9]{1,2}[-/][0-9]{1,2}[-/][0-9]{2,4}",
-        r"(?:\([0-9]{2,3}\)[ \u00a0]?|(?:\+\+?)?(?:[0-9]{2,4}[- \u00a0])?[0-9]{2,4}[- /\u00a0])"  # telephone
+        r"(?:\([0-9]{2,3}\)[ \u00a0]?|(?:\+\+?)?(?:[0-9]{2,4}[- \u00a0])?[0-9]{2,4}[- \u00a0])"  # telephone
         r"[0-9]{3,4}[- \u00a0]?[0-9]{3,5}",
     )
 )
