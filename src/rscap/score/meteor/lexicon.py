@@ -67,7 +67,7 @@ class Lexicon:
         index = self._index
         own = place(index.synset_words, word)
         synsets = set(_row(index.synset_bounds, index.synset_ids, own)) if own >= 0 else set()
-        irregular = place(index.exception_words, word) if len(word) > 2 else -1
+        irregular = place(index.exception_words, word)
         if irregular >= 0:
             for base in _row(index.exception_bounds, index.exception_bases, irregular):
                 synsets.update(_row(index.synset_bounds, index.synset_ids, base))
