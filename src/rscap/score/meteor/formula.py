@@ -2,10 +2,11 @@
 
     P = sum_m w_m (delta c_m + (1 - delta) f_m) / (delta C + (1 - delta) F)      over candidate words; R alike over the reference
     F_mean = P R / (alpha P + (1 - alpha) R)
-    penalty = gamma (chunks / matched words) ^ beta,   0 where one chunk covers both texts whole
+    penalty = gamma (chunks / matched words) ^ beta
     METEOR = F_mean (1 - penalty)
 
-c_m, f_m: content and function words matched by matcher m; C, F: all content and function words.
+c_m, f_m: content and function words matched by matcher m; C, F: all content and function words; matched words: the mean
+of both sides. A segment whose two texts are one chunk from end to end counts no chunk, in its own score and in the corpus.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ COLUMNS = (
     ),
     *("chunks", "candidate_matched", "reference_matched"),
 )
-"""What is counted of a segment; the order is that of the Java program's own statistics."""
+"""What is counted of a segment, in the order of the Java program's own statistics."""
 
 
 def meteor(statistics: Floats) -> Floats:
@@ -42,8 +43,7 @@ def meteor(statistics: Floats) -> Floats:
     recall = _ratio(weighted[..., 1], DELTA * (reference - reference_function) + (1 - DELTA) * reference_function)
     mean = _ratio(precision * recall, ALPHA * precision + (1 - ALPHA) * recall)
     chunks, candidate_matched, reference_matched = np.moveaxis(counts[..., 20:], -1, 0)
-    whole = (chunks == 1) & (candidate_matched == candidate) & (reference_matched == reference)
-    fragmentation = np.where(whole, 0.0, _ratio(chunks, (candidate_matched + reference_matched) / 2))
+    fragmentation = _ratio(chunks, (candidate_matched + reference_matched) / 2)
     return mean * (1 - GAMMA * fragmentation**BETA)
 
 

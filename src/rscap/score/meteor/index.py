@@ -1,15 +1,15 @@
 """METEOR's tables as arrays: built once from the installed package, then memory-mapped by every later start.
 
-    ~/.cache/rscap/meteor-<digest>/
-      meta.json        function words, prefixes, and the size of every array file
-      phrase_words.npy     bytes[W]    words of the paraphrase table, sorted; a word's id is its place
-      phrase_keys.npy      int64[P]    edges of the trie of phrases, sorted: parent * W + word leads to node place + 1
-      paraphrase_bounds.npy  int32[P+2]  node n has the paraphrases targets[bounds[n]:bounds[n+1]]
-      paraphrase_targets.npy int32[T]    nodes, in the order of the published file
-      synset_words.npy     bytes[S]    words of WordNet, sorted
-      synset_bounds.npy, synset_ids.npy        int32: word s has the synsets ids[bounds[s]:bounds[s+1]]
-      exception_words.npy  bytes[E]    irregular forms, sorted
-      exception_bounds.npy, exception_bases.npy int32: places of their base forms in synset_words
+~/.cache/rscap/meteor-<digest>/
+  meta.json        function words, prefixes, and the size of every array file
+  phrase_words.npy     bytes[W]    words of the paraphrase table, sorted; a word's id is its place
+  phrase_keys.npy      int64[P]    edges of the trie of phrases, sorted: parent * W + word leads to node place + 1
+  paraphrase_bounds.npy  int32[P+2]  node n has the paraphrases targets[bounds[n]:bounds[n+1]]
+  paraphrase_targets.npy int32[T]    nodes, in the order of the published file
+  synset_words.npy     bytes[S]    words of WordNet, sorted
+  synset_bounds.npy, synset_ids.npy        int32: word s has the synsets ids[bounds[s]:bounds[s+1]]
+  exception_words.npy  bytes[E]    irregular forms, sorted
+  exception_bounds.npy, exception_bases.npy int32: places of their base forms in synset_words
 """
 
 from __future__ import annotations
@@ -68,7 +68,9 @@ def load(source: Source) -> Index:
         _build(source, folder)
         index = _open(folder)
     if index is None:
-        raise MeteorUnavailable(f"{folder} cannot be read back after it was written", hint="set RSCAP_CACHE to another folder")
+        raise MeteorUnavailable(
+            f"{folder} cannot be read back after it was written", hint="set RSCAP_CACHE to another folder"
+        )
     return index
 
 
@@ -179,7 +181,9 @@ def _trie(phrases: Sequence[bytes], words: Sequence[bytes]) -> tuple[Ints, Ints]
 def _synset_arrays(source: Source) -> dict[str, Ints | Words]:
     """WordNet's words with their synsets, and its irregular forms; tokens never hold `_`, so such entries are left out."""
     lines = source.lines(tables.SYNSETS)
-    synsets = {word.encode(): line.split() for word, line in zip(lines[::2], lines[1::2], strict=True) if "_" not in word}
+    synsets = {
+        word.encode(): line.split() for word, line in zip(lines[::2], lines[1::2], strict=True) if "_" not in word
+    }
     words = sorted(synsets)
     place = {word: number for number, word in enumerate(words)}
     bases: dict[bytes, list[int]] = {}

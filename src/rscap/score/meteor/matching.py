@@ -7,9 +7,7 @@ from typing import NamedTuple
 from rscap.score.meteor.lexicon import PARAPHRASE
 from rscap.score.meteor.text import Text
 
-SEARCH_WORDS = tuple(
-    tuple(int(share * length) for length in range(64)) for share in (1.0, 0.6, 0.8, 0.5)
-)
+SEARCH_WORDS = tuple(tuple(int(share * length) for length in range(64)) for share in (1.0, 0.6, 0.8, 0.5))
 """Words a match counts for during the search, by matcher and length: METEOR rounds them down, so that a stem, a synonym
 or a paraphrase of one word counts nothing, and a paraphrase half its words (observed)."""
 
@@ -53,7 +51,9 @@ def matches(candidate: Text, reference: Text, related: list[dict[int, tuple[int,
     return rows
 
 
-def _word_row(common: set[int], found: dict[int, tuple[int, ...]], places: dict[int, list[int]]) -> list[tuple[int, int]]:
+def _word_row(
+    common: set[int], found: dict[int, tuple[int, ...]], places: dict[int, list[int]]
+) -> list[tuple[int, int]]:
     """(matcher, place in the candidate) of one reference word, sorted."""
     if len(common) == 1:
         (word,) = common

@@ -84,7 +84,9 @@ def _check(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> No
         raise ScoreError(f"{len(candidates)} candidates, but references for {len(references)}")
     for number, own in enumerate(references):
         if isinstance(own, str):
-            raise ScoreError(f"the references of candidate {number} are one string, {own[:60]!r}", hint="pass a list of strings")
+            raise ScoreError(
+                f"the references of candidate {number} are one string, {own[:60]!r}", hint="pass a list of strings"
+            )
         if not own:
             raise ScoreError(f"candidate {number} ({candidates[number][:60]!r}) has no reference")
 

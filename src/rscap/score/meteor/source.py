@@ -41,12 +41,16 @@ class Source:
         """
         spec = importlib.util.find_spec("pycocoevalcap")
         if spec is None or not spec.submodule_search_locations:
-            raise MeteorUnavailable("METEOR's tables come with the package pycocoevalcap, which is not installed", hint=HINT)
+            raise MeteorUnavailable(
+                "METEOR's tables come with the package pycocoevalcap, which is not installed", hint=HINT
+            )
         folder = Path(spec.submodule_search_locations[0]) / "meteor"
         source = cls(jar=folder / "meteor-1.5.jar", paraphrases=folder / "data" / "paraphrase-en.gz")
         for path in (source.jar, source.paraphrases):
             if not path.is_file():
-                raise MeteorUnavailable(f"{path} is missing from the installed pycocoevalcap", hint=f"reinstall it: {HINT}")
+                raise MeteorUnavailable(
+                    f"{path} is missing from the installed pycocoevalcap", hint=f"reinstall it: {HINT}"
+                )
         return source
 
     def digest(self, version: str) -> str:
@@ -62,7 +66,9 @@ class Source:
                     member = jar.getinfo(name)
                     digest.update(f"{name} {member.CRC} {member.file_size}\n".encode())
         except (zipfile.BadZipFile, KeyError) as error:
-            raise MeteorUnavailable(f"{self.jar} does not hold METEOR 1.5: {error}", hint=f"reinstall it: {HINT}") from None
+            raise MeteorUnavailable(
+                f"{self.jar} does not hold METEOR 1.5: {error}", hint=f"reinstall it: {HINT}"
+            ) from None
         with self.paraphrases.open("rb") as stream:
             size = stream.seek(0, io.SEEK_END)
             stream.seek(max(0, size - 8))
