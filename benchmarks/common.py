@@ -1,0 +1,130 @@
+"""What every benchmark shares: a quiet machine, variants in turn, and a record of where the figures come from."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rscap import provenance
+from rscap.store import write_json
+
+T = TypeVar("T")
+
+RESULTS = Path(__file__).resolve().parent / "results"
+BUSY_SHARE = 0.75
+"""A 1-minute load above this share of the cores makes timings worthless."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Load averages over 1, 5 and 15 minutes before a benchmark began, and what is tolerated."""
+
+    before: tuple[float, float, float]
+    limit: float
+    busy: bool
+
+
+@dataclass(slots=True)
+class Times:
+    """Seconds of the things that were timed, by the clock and of this process's own work (all its threads)."""
+
+    wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+
+    def after(self, skipped: int) -> Times:
+        """The same without the first `skipped`."""
+        return Times(self.wall[skipped:], self.cpu[skipped:])
+
+
+@dataclass(slots=True)
+class Stopwatch:
+    """Collects `times`; starting it while it runs changes nothing."""
+
+    times: Times = field(default_factory=Times)
+    _began: tuple[float, float] | None = None
+
+    def start(self) -> None:
+        if self._began is None:
+            self._began = time.perf_counter(), time.process_time()
+
+    def stop(self) -> None:
+        wall, cpu = time.perf_counter(), time.process_time()
+        if self._began is None:
+            raise RuntimeError("the stopwatch was stopped before it was started")
+        self.times.wall.append(wall - self._began[0])
+        self.times.cpu.append(cpu - self._began[1])
+        self._began = None
+
+
+def options(description: str | None, *, repetitions: int, out: str) -> argparse.ArgumentParser:
+    """A parser with what all benchmarks take: --repetitions, --threads, --out, --busy-ok."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repetitions", type=int, default=repetitions, help="turns of each variant (%(default)s)")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of each variant (%(default)s)")
+    parser.add_argument("--out", type=Path, default=RESULTS / out, help="the JSON record")
+    parser.add_argument("--busy-ok", action="store_true", help="measure on a busy machine, and say so in the record")
+    return parser
+
+
+def check_load(*, busy_ok: bool) -> Load:
+    """Look at the machine before measuring.
+
+    Raises:
+        SystemExit: the 1-minute load is above 0.75 of the cores, and `busy_ok` is not set.
+    """
+    before, limit = os.getloadavg(), BUSY_SHARE * (os.cpu_count() or 1)
+    load = Load(before=before, limit=limit, busy=before[0] > limit)
+    if load.busy and not busy_ok:
+        raise SystemExit(
+            f"the machine is busy: 1-minute load {before[0]:.2f}, at most {limit:.2f} for {os.cpu_count()} cores; "
+            "wait, or say --busy-ok"
+        )
+    return load
+
+
+def alternate(variants: Mapping[str, Callable[[], T]], *, repetitions: int) -> dict[str, list[T]]:
+    """Run the variants in turn, A B A B …, so that a machine that drifts treats all alike; results per variant."""
+    results: dict[str, list[T]] = {name: [] for name in variants}
+    for _ in range(repetitions):
+        for name, variant in variants.items():
+            results[name].append(variant())
+    return results
+
+
+def environment(*, threads: int) -> dict[str, Any]:
+    """When, on which commit, processor and versions, and with how many threads a benchmark ran."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "threads": threads,
+        **provenance.collect(),
+    }
+
+
+def write_record(path: Path, *, load: Load, threads: int, **results: Any) -> dict[str, Any]:
+    """Write a benchmark's JSON: environment, load before and after (the second includes our own), results."""
+    record = {
+        "environment": environment(threads=threads),
+        "load": {**asdict(load), "after": os.getloadavg()},
+        **results,
+    }
+    write_json(path, record)
+    return record
+
+
+def _cpu() -> str:
+    """The processor's name, where the system tells it."""
+    information = Path("/proc/cpuinfo")
+    if information.is_file():
+        for line in information.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

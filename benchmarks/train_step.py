@@ -1,0 +1,216 @@
+"""Speed and memory of one training step: rscap's packed batch against transformers' `Trainer`, side by side.
+
+    python benchmarks/train_step.py [--geometry bench-7M …] [--repetitions 7] [--steps 3] [--threads N] [--busy-ok]
+
+Both ways train the same random weights with the same LoRA (rank 16 on the seven linear layers of every block of the
+language model; vision tower and projector frozen) on the same images with five captions each, in float32 with AdamW.
+
+rscap     `rscap.train.loop.fit`: one sequence an image, its five captions packed behind it
+trainer   `Trainer.train`, `PaliGemmaProcessor(suffix=…)` and `get_peft_model`: one sequence a caption, five an image
+
+One step is the same captions both ways: 4 images or 20 pairs at bench-7M, 2 or 10 at bench-49M. The Trainer takes its
+pairs as one micro batch, or with --micro-batch as several that it accumulates.
+
+Each repetition trains one warm-up step and --steps timed ones, first with rscap and then with the Trainer, and so on in
+turn. A step is forward, backward, clipping and optimiser, without collation, which is timed apart. Before anything is
+timed, loss and gradients are compared: like must be measured with like. Seconds of the processor stand beside those of
+the clock; with one thread they hardly depend on what else the machine does.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import weakref
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from common import Stopwatch, Times, alternate, check_load, options, write_record
+from rscap.model.adapters import trainable_parameters
+from ways import RANK, Bench, build, collate_rscap, collate_trainer, load_examples, run_rscap, run_trainer, trainer_of
+
+IMAGES_A_STEP = {"bench-7M": 4, "bench-49M": 2}
+TARGETS = {"captions_per_s": 5.0, "bytes_kept": 4.0}
+LOSS_TOLERANCE, GRADIENT_TOLERANCE = 1e-4, 1e-3
+
+
+@dataclass(slots=True, eq=False, weakref_slot=True)
+class Saved:
+    """A tensor that autograd keeps for backward."""
+
+    tensor: Tensor
+
+
+def kept_bytes(forward: Callable[[], Tensor], net: nn.Module) -> int:
+    """Bytes of the distinct storages that autograd holds for backward when `forward` ends, parameters excluded."""
+    alive: weakref.WeakSet[Saved] = weakref.WeakSet()
+
+    def pack(tensor: Tensor) -> Saved:
+        alive.add(saved := Saved(tensor))
+        return saved
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved.tensor):
+        loss = forward()
+    own = {parameter.untyped_storage().data_ptr() for parameter in net.parameters()}
+    storages = [saved.tensor.untyped_storage() for saved in alive]
+    sizes = {storage.data_ptr(): storage.nbytes() for storage in storages}
+    del loss  # until here it held the graph, and the graph what was saved
+    return sum(size for address, size in sizes.items() if address not in own)
+
+
+def measure_bytes(bench: Bench) -> dict[str, int]:
+    """Bytes kept for backward by one micro batch each way, counted by the same instrument."""
+    bench.captioner.train()
+    bench.peft_model.train()
+    batch, inputs = bench.packed(), bench.collate_pairs(bench.pairs()[: bench.micro_batch])
+    with trainer_of(bench, Stopwatch(), steps=1) as trainer:
+        return {
+            "rscap": kept_bytes(lambda: bench.captioner(batch) / batch.supervised, bench.captioner),
+            "trainer": kept_bytes(lambda: trainer.compute_loss(trainer.model, dict(inputs)), bench.peft_model),
+        }
+
+
+def compare(bench: Bench) -> dict[str, Any]:
+    """Loss and adapter gradients of one step both ways, in one micro batch each.
+
+    Raises:
+        SystemExit: they differ, so that a comparison of speed would be one of different things.
+    """
+    batch, inputs = bench.packed(), bench.collate_pairs(bench.pairs())
+    ours = bench.captioner(batch) / batch.supervised
+    ours.backward()
+    with trainer_of(bench, Stopwatch(), steps=1) as trainer:
+        theirs = trainer.compute_loss(trainer.model, dict(inputs))
+    theirs.backward()
+    gradients = [[one.grad for one in trainable_parameters(net)] for net in (bench.captioner, bench.peft_model)]
+    difference = _distance(*gradients)
+    bench.captioner.zero_grad()
+    bench.peft_model.zero_grad()
+    relative = abs(ours.item() / theirs.item() - 1.0)
+    if not relative <= LOSS_TOLERANCE or not difference <= GRADIENT_TOLERANCE:
+        raise SystemExit(
+            f"{bench.geometry}: the two ways do not compute the same: loss {ours.item()} and {theirs.item()}, "
+            f"gradients apart by {difference:.1e} of their norm; no speed is reported"
+        )
+    return {
+        "supervised_tokens": batch.supervised,
+        "sequences": {"rscap": list(batch.tokens.shape), "trainer": list(inputs["input_ids"].shape)},
+        "loss": {"rscap": ours.item(), "trainer": theirs.item(), "relative_difference": relative},
+        "gradient_difference": difference,
+    }
+
+
+def _distance(ours: Iterable[Tensor | None], theirs: Iterable[Tensor | None]) -> float:
+    """Norm of the difference over the norm; what has no gradient on either side counts as a difference."""
+    pairs = [(a, b) for a, b in zip(ours, theirs, strict=True)]
+    if any(a is None or b is None for a, b in pairs):
+        return math.inf
+    apart = math.fsum(float((a - b).square().sum()) for a, b in pairs if a is not None and b is not None)
+    return math.sqrt(apart / math.fsum(float(b.square().sum()) for _, b in pairs if b is not None))
+
+
+def measure(bench: Bench, *, repetitions: int, steps: int) -> dict[str, Any]:
+    """Everything about one geometry: likeness, bytes, times and their ratios."""
+    alike, kept = compare(bench), measure_bytes(bench)
+    times = alternate(
+        {"rscap": lambda: run_rscap(bench, steps=steps), "trainer": lambda: run_trainer(bench, steps=steps)},
+        repetitions=repetitions,
+    )
+    collation = alternate(
+        {"rscap": lambda: collate_rscap(bench), "trainer": lambda: collate_trainer(bench)}, repetitions=repetitions
+    )
+    ways = {name: summary(bench, times[name], collation[name]) | {"bytes_kept": kept[name]} for name in times}
+    return {
+        "parameters": sum(parameter.numel() for parameter in bench.captioner.parameters()),
+        "learning": sum(parameter.numel() for parameter in trainable_parameters(bench.captioner)),
+        "images_a_step": len(bench.examples),
+        "captions_a_step": bench.captions,
+        "trainer_micro_batch": bench.micro_batch,
+        **alike,
+        **ways,
+        "ratios": ratios(ways),
+    }
+
+
+def summary(bench: Bench, steps: list[Times], collation: list[Times]) -> dict[str, Any]:
+    """Medians over all timed steps, rates, and every time they come from, in seconds."""
+    step = statistics.median(second for repetition in steps for second in repetition.wall)
+    collate = statistics.median(second for repetition in collation for second in repetition.wall)
+    return {
+        "step_s": step,
+        "step_cpu_s": statistics.median(second for repetition in steps for second in repetition.cpu),
+        "collation_s": collate,
+        "captions_per_s": bench.captions / step,
+        "images_per_s": len(bench.examples) / step,
+        "captions_per_s_with_collation": bench.captions / (step + collate),
+        "steps": [asdict(repetition) for repetition in steps],
+        "collations": [asdict(repetition) for repetition in collation],
+    }
+
+
+def ratios(ways: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """How many times faster rscap is, and how many times fewer bytes it keeps; the first also turn by turn."""
+    ours, theirs = ways["rscap"], ways["trainer"]
+    faster = ("captions_per_s", "images_per_s", "captions_per_s_with_collation")
+    fewer = ("step_cpu_s", "collation_s", "bytes_kept")
+    turns = zip(ours["steps"], theirs["steps"], strict=True)
+    return {
+        **{name: ours[name] / theirs[name] for name in faster},
+        **{name: theirs[name] / ours[name] for name in fewer},
+        "step_s_by_repetition": [statistics.median(b["wall"]) / statistics.median(a["wall"]) for a, b in turns],
+    }
+
+
+def table(geometries: dict[str, Any]) -> str:
+    """The result for the screen: a line a way, and the ratios."""
+    lines = [f"{'':20}{'step s':>9}{'cpu s':>9}{'captions/s':>12}{'images/s':>10}{'collation s':>13}{'MiB kept':>10}"]
+    for geometry, result in geometries.items():
+        for way in ("rscap", "trainer"):
+            one = result[way]
+            rates = f"{one['captions_per_s']:12.2f}{one['images_per_s']:10.2f}"
+            rest = f"{one['collation_s']:13.3f}{one['bytes_kept'] / 2**20:10.1f}"
+            lines.append(f"{geometry + ' ' + way:20}{one['step_s']:9.3f}{one['step_cpu_s']:9.3f}{rates}{rest}")
+        ratio = result["ratios"]
+        turns = ratio["step_s_by_repetition"]
+        lines.append(
+            f"{geometry}: {ratio['captions_per_s']:.2f} times the captions/s (by turn {min(turns):.2f} to "
+            f"{max(turns):.2f}; {ratio['captions_per_s_with_collation']:.2f} with collation; processor seconds "
+            f"{ratio['step_cpu_s']:.2f}), {ratio['bytes_kept']:.2f} times fewer bytes"
+        )
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = options(__doc__, repetitions=7, out="train_step.json")
+    parser.add_argument("--geometry", choices=IMAGES_A_STEP, action="append", help="one or several; all when left out")
+    parser.add_argument("--steps", type=int, default=3, help="timed steps a repetition (%(default)s)")
+    parser.add_argument("--micro-batch", type=int, help="captions in a micro batch of the Trainer; all when left out")
+    given = parser.parse_args(arguments)
+    load = check_load(busy_ok=given.busy_ok)
+    torch.set_num_threads(given.threads)
+    torch.manual_seed(0)
+    results = {}
+    for geometry in given.geometry or IMAGES_A_STEP:
+        bench = build(geometry, load_examples(IMAGES_A_STEP[geometry]), micro_batch=given.micro_batch)
+        results[geometry] = measure(bench, repetitions=given.repetitions, steps=given.steps)
+    met = all(one["ratios"][name] >= target for one in results.values() for name, target in TARGETS.items())
+    write_record(
+        given.out,
+        load=load,
+        threads=torch.get_num_threads(),
+        settings={"repetitions": given.repetitions, "steps": given.steps, "rank": RANK, "dtype": "float32"},
+        targets={**TARGETS, "met": met},
+        geometries=results,
+    )
+    print(table(results))
+    print(f"targets ({', '.join(f'{name} {value:g}x' for name, value in TARGETS.items())}): {'' if met else 'not '}met")
+    if load.busy:
+        print(f"the machine was busy (load {load.before[0]:.2f}): do not trust the times")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,258 @@
+"""Two ways to train on the same captions: rscap's loop on packed batches, and transformers' `Trainer` on pairs.
+
+Both hold the same random weights, with the same LoRA on the language model, and see the same images; `Bench` is one
+geometry set up both ways. Nothing here measures anything but the time of a step and of a collation.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from peft import LoraConfig, get_peft_model
+from PIL.Image import Image
+from torch import nn
+from transformers import (
+    PaliGemmaForConditionalGeneration,
+    PaliGemmaProcessor,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+
+from common import Stopwatch, Times
+from rscap.batch import Batch, Encoder
+from rscap.data import open_source
+from rscap.model.adapters import prepare, quiet_peft, target_expression
+from rscap.model.captioner import Captioner
+from rscap.model.geometry import paligemma_config
+from rscap.model.load import NANO
+from rscap.model.spec import ImageSpec
+from rscap.prompt import Prompter
+from rscap.recipe import LANGUAGE_TARGETS, Recipe, parse_recipe
+from rscap.records import Example
+from rscap.train.loop import Learner, fit
+from rscap.train.updates import Schedule, updates
+
+PREFIX, RANK, ALPHA, RATE = "caption en", 16, 32, 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedImage:
+    """An image in memory, so that neither way is charged for rendering or decoding."""
+
+    name: str
+    image: Image
+
+    def load(self) -> Image:
+        return self.image
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """One geometry, ready to be trained both ways: two copies of the same weights, the same examples."""
+
+    geometry: str
+    examples: list[Example]
+    """The images of one step, five captions each; every step sees them all."""
+    processor: PaliGemmaProcessor
+    recipe: Recipe
+    captioner: Captioner
+    peft_model: Any
+    micro_batch: int
+    """Captions in a micro batch of the Trainer."""
+
+    @property
+    def captions(self) -> int:
+        return sum(len(example.captions) for example in self.examples)
+
+    def encoder(self) -> Encoder:
+        image = self.processor.image_processor
+        spec = ImageSpec(resolution_px=224, mean=tuple(image.image_mean), std=tuple(image.image_std))
+        tokenizer, image_token = self.processor.tokenizer, self.processor.image_token_id
+        prompter = Prompter(tokenizer, image_token_id=image_token, image_tokens=self.processor.image_seq_length)
+        return Encoder(prompter=prompter, image=spec)
+
+    def packed(self) -> Batch:
+        """rscap's batch of one step, from its own stream of updates."""
+        (batch,) = next(updates(self.examples, self.recipe, self.encoder()))
+        return batch
+
+    def pairs(self) -> list[dict[str, Any]]:
+        """The Trainer's rows: one image and one of its captions."""
+        return [
+            {"image": example.image.load(), "caption": caption}
+            for example in self.examples
+            for caption in example.captions
+        ]
+
+    def collate_pairs(self, rows: list[dict[str, Any]]) -> Any:
+        """The Trainer's collator, as PaliGemma's documentation has it."""
+        return self.processor(
+            text=[f"<image>{PREFIX}" for _ in rows],
+            images=[row["image"] for row in rows],
+            suffix=[row["caption"] for row in rows],
+            return_tensors="pt",
+            padding="longest",
+        )
+
+
+def load_examples(count: int) -> list[Example]:
+    """Images of the built-in sample with five captions, one a scene class, rendered and held in memory."""
+    found = {example.scene_class: example for example in open_source("sample").split("train")}
+    chosen = [example for example in found.values() if len(example.captions) == 5][:count]
+    if len(chosen) != count:
+        raise SystemExit(f"the sample has {len(chosen)} scene classes with five captions; {count} images are wanted")
+    return [replace(one, image=LoadedImage(one.image.name, one.image.load())) for one in chosen]
+
+
+def build(geometry: str, examples: list[Example], *, micro_batch: int | None = None) -> Bench:
+    """Random weights, adapted by rscap and, in a copy, by PEFT alone; both hold the same numbers."""
+    config = paligemma_config(geometry)
+    processor = PaliGemmaProcessor.from_pretrained(NANO)
+    processor.image_seq_length = processor.image_processor.image_seq_length = config.text_config.num_image_tokens
+    config.image_token_id = processor.image_token_id
+    recipe = parse_recipe(
+        {
+            "data": {"source": "sample", "captions": "all"},
+            "prompt": {"prefix": PREFIX},
+            "model": {"base": "nano", "dtype": "float32"},
+            "adapter": {"rank": RANK, "alpha": ALPHA},
+            "train": {"micro_batch": len(examples), "learning_rate": RATE, "schedule": "linear", "warmup_share": 0.0},
+        }
+    )
+    model = PaliGemmaForConditionalGeneration(config)
+    scramble(model)
+    twin = copy.deepcopy(model)
+    net = prepare(model, recipe.towers, recipe.adapter, seed=0)
+    targets = target_expression(twin, "language_model", LANGUAGE_TARGETS)
+    with quiet_peft():
+        peft_model = get_peft_model(twin, LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=targets))
+    scramble(net, only=".lora_B.")
+    peft_model.load_state_dict(net.state_dict())
+    return Bench(
+        geometry=geometry,
+        examples=examples,
+        processor=processor,
+        recipe=recipe,
+        captioner=Captioner(net, compute_dtype=torch.float32),
+        peft_model=peft_model,
+        micro_batch=micro_batch or sum(len(example.captions) for example in examples),
+    )
+
+
+def scramble(net: nn.Module, *, only: str = "") -> None:
+    """Add noise to weights, so that attention, adapters and every token matter to the loss that is compared."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            if only in name:
+                parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.05)
+
+
+@contextmanager
+def trainer_of(bench: Bench, watch: Stopwatch, *, steps: int) -> Iterator[Trainer]:
+    """A Trainer for `steps` updates that stops `watch` at each; defaults wherever the comparison leaves a choice."""
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            output_dir=folder,
+            use_cpu=True,
+            per_device_train_batch_size=bench.micro_batch,
+            gradient_accumulation_steps=math.ceil(bench.captions / bench.micro_batch),
+            max_steps=steps,
+            learning_rate=RATE,
+            remove_unused_columns=False,
+            dataloader_pin_memory=False,
+            save_strategy="no",
+            logging_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+        )
+        with quiet_peft():
+            trainer = Trainer(
+                model=bench.peft_model,
+                args=arguments,
+                train_dataset=bench.pairs(),  # type: ignore[arg-type]
+                data_collator=bench.collate_pairs,
+                callbacks=[StepTimer(watch)],
+            )
+        trainer.remove_callback(PrinterCallback)
+        yield trainer
+
+
+class StepTimer(TrainerCallback):
+    """Times what lies between the two ends of an update in the Trainer's loop."""
+
+    def __init__(self, watch: Stopwatch) -> None:
+        self.watch = watch
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        self.watch.start()
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        self.watch.stop()
+
+
+@dataclass(slots=True)
+class StepLog:
+    """Stands in for `TrainLog`: the loop calls `step` when an update is done."""
+
+    watch: Stopwatch
+
+    def step(self, **_: Any) -> None:
+        self.watch.stop()
+
+
+def run_rscap(bench: Bench, *, steps: int) -> Times:
+    """Times of each of `steps` updates in rscap's loop, after one that is not counted."""
+    watch = Stopwatch()
+    learner = Learner(
+        captioner=bench.captioner,
+        encoder=bench.encoder(),
+        recipe=bench.recipe,
+        train=bench.examples,
+        panel=[],
+        pretrained=False,
+    )
+    hook = bench.captioner.register_forward_pre_hook(lambda *_: watch.start())
+    try:
+        fit(learner, Accelerator(cpu=True), StepLog(watch), Schedule(1, steps + 1))  # type: ignore[arg-type]
+    finally:
+        hook.remove()
+    return watch.times.after(1)
+
+
+def run_trainer(bench: Bench, *, steps: int) -> Times:
+    """Times of each of `steps` updates in the Trainer's loop, after one that is not counted."""
+    watch = Stopwatch()
+    with trainer_of(bench, watch, steps=steps + 1) as trainer:
+        trainer.train()
+    return watch.times.after(1)
+
+
+def collate_rscap(bench: Bench) -> Times:
+    """Time to make one step's batch from images in memory and captions."""
+    watch = Stopwatch()
+    watch.start()
+    bench.packed()
+    watch.stop()
+    return watch.times
+
+
+def collate_trainer(bench: Bench) -> Times:
+    """Time to make one step's batches through the Trainer's own loader."""
+    watch = Stopwatch()
+    with trainer_of(bench, Stopwatch(), steps=1) as trainer:
+        loader = trainer.get_train_dataloader()
+        watch.start()
+        list(loader)
+        watch.stop()
+    return watch.times
