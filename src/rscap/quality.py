@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from rscap.data.audit import Finding, about
 from rscap.data.audit.noise import caption_kinds, most_end_with_a_stop
+from rscap.data.draw import key
 from rscap.data.source import Source
 from rscap.data.text import tokens
 from rscap.errors import DataError
@@ -23,6 +24,8 @@ from rscap.records import Example
 from rscap.score import IdfPool, cider_rewards
 
 _IMAGES_AT_ONCE = 2_000
+_POOL_IMAGES = 10_000
+"""An audit of more images takes its document frequencies from this many, chosen by hash: memory stays bounded."""
 NOISE: tuple[str, ...] = ("non-ascii", "invisible", "spaces", "no-full-stop", "too-short", "repeated-word")
 
 
@@ -196,7 +199,8 @@ def disagreements(source: Source, *, below: float = 0.05, siblings_above: float 
     examples = [example for example in source.examples if len(example.captions) >= 3]
     if not examples:
         return []
-    pool = IdfPool.build([example.captions for example in source.examples])
+    pooled = sorted(source.examples, key=lambda one: key("pool", one.id))[:_POOL_IMAGES]
+    pool = IdfPool.build([example.captions for example in pooled])
     outsiders = [
         (example, index, score)
         for example, own in zip(examples, consensus(examples, pool), strict=True)

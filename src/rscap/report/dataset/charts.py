@@ -44,7 +44,7 @@ def ranking(items: Sequence[tuple[str, int]], *, title: str) -> Html:
         element(
             "li",
             element("span", name, class_="what"),
-            element("span", element("i", "", style=f"width:{count / most:.1%}"), class_="track"),
+            element("span", element("i", "", style=f"width:{count / most:.1%}"), class_="length"),
             element("span", f"{count:,}", class_="number"),
         )
         for name, count in items
