@@ -41,8 +41,9 @@ class DataSection(_Section):
     """`sample`, a folder with captions.csv, a parquet file, or a data set on the Hub."""
     splits: str = "official"
     captions: CaptionScheme = "all"
-    augment: Literal["none", "turns"] = "none"
-    """`turns`: every epoch shows an image in one of its eight turns and mirrorings, unless captions name directions."""
+    augment: Literal["none", "turns", "full"] = "none"
+    """`turns`: every epoch shows an image in one of its eight turns and mirrorings; `full`: also crops it and changes
+    its light and colour a little. What a caption would make untrue is left out."""
     train_limit: Positive | None = None
     """Learn from this many training images only, chosen by `seed`."""
     max_rejected_share: Share = 0.01

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 
 from PIL import ImageEnhance
-from PIL.Image import Image, Transpose
+from PIL.Image import Image, Resampling, Transpose
 
 from rscap.data.draw import key, uniform
 from rscap.errors import DataError
@@ -86,3 +86,28 @@ def recolour(
         factor = 1 + strength * (2 * uniform(what, seed, epoch, example_id) - 1)
         image = enhancer(image).enhance(factor)
     return image
+
+
+def crop(image: Image, captions: Sequence[str], *, least: float, seed: int, epoch: int, example_id: str) -> Image:
+    """A window of at least the share `least` of each side, drawn by (seed, epoch, example id), at the image's own size.
+
+    A window moves what is in the middle, so the image stays as it is where a caption names a direction.
+
+    Raises:
+        DataError: `least` is out of its range.
+    """
+    if not 0.5 <= least <= 1:
+        raise DataError(f"the least share of a side that a crop keeps is from 0.5 to 1, not {least}")
+    if least == 1 or tells_directions(captions):
+        return image
+    shares = [uniform(what, seed, epoch, example_id) for what in ("width", "height", "x", "y")]
+    width, height = ((least + (1 - least) * share) * side for share, side in zip(shares[:2], image.size, strict=True))
+    left, top = shares[2] * (image.width - width), shares[3] * (image.height - height)
+    return image.resize(image.size, Resampling.BILINEAR, box=(left, top, left + width, top + height))
+
+
+def vary(image: Image, captions: Sequence[str], *, seed: int, epoch: int, example_id: str) -> Image:
+    """A turn, a crop that keeps three quarters of each side or more, and light and colour within a quarter."""
+    turned = turn(image, captions, seed=seed, epoch=epoch, example_id=example_id)
+    cropped = crop(turned, captions, least=0.75, seed=seed, epoch=epoch, example_id=example_id)
+    return recolour(cropped, captions, strength=0.25, seed=seed, epoch=epoch, example_id=example_id)

@@ -6,15 +6,19 @@ An update is `accumulation` micro batches; an epoch's last update may be smaller
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from PIL.Image import Image
+
 from rscap.batch import Batch, Encoder, Row, batches
 from rscap.data import choose, order
-from rscap.data.augment import turn
+from rscap.data.augment import turn, vary
 from rscap.recipe import Recipe
 from rscap.records import Example
+
+_AUGMENTATIONS: dict[str, Callable[..., Image] | None] = {"none": None, "turns": turn, "full": vary}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +40,10 @@ def encode_for_training(example: Example, *, recipe: Recipe, encoder: Encoder, e
     """Encode an example with the captions that this epoch learns of it, its image turned if the recipe says so."""
     seed, name = recipe.seed, example.id
     captions = choose(example.captions, recipe.data.captions, seed=seed, epoch=epoch, example_id=name)
-    change = partial(turn, captions=example.captions, seed=seed, epoch=epoch, example_id=name)
-    return encoder(
-        example,
-        prefix=recipe.prompt.prefix,
-        captions=captions,
-        change=change if recipe.data.augment == "turns" else None,
-    )
+    change = _AUGMENTATIONS[recipe.data.augment]
+    if change is not None:
+        change = partial(change, captions=example.captions, seed=seed, epoch=epoch, example_id=name)
+    return encoder(example, prefix=recipe.prompt.prefix, captions=captions, change=change)
 
 
 def updates(examples: Sequence[Example], recipe: Recipe, encoder: Encoder) -> Iterator[list[Batch]]:
