@@ -15,13 +15,12 @@ def count(candidate: Text, reference: Text, alignment: Sequence[Match]) -> tuple
     """
     masks = [0, 0] * 4  # candidate and reference words of each matcher
     chunks = 0
-    expected = (-1, -1)
-    for match in alignment:
-        start, length, candidate_start, candidate_length, matcher = match
-        masks[2 * matcher] |= match.candidate_mask
-        masks[2 * matcher + 1] |= match.mask
-        chunks += (start, candidate_start) != expected
-        expected = (start + length, candidate_start + candidate_length)
+    at = (-1, -1)
+    for start, place, matcher, end, candidate_end, mask, candidate_mask, _, _ in alignment:
+        masks[2 * matcher] |= candidate_mask
+        masks[2 * matcher + 1] |= mask
+        chunks += (start, place) != at
+        at = (end, candidate_end)
     functions = (candidate.function_mask, reference.function_mask) * 4
     function = [(mask & words).bit_count() for mask, words in zip(masks, functions, strict=True)]
     content = [mask.bit_count() - words for mask, words in zip(masks, function, strict=True)]

@@ -19,30 +19,35 @@ class Phrases:
         self._paraphrases: dict[int, dict[int, int]] = {}
 
     def spans(self, words: Sequence[int]) -> list[tuple[int, int, int]]:
-        """(start, length, node) of every phrase that is a path of the trie; `words` are places in `phrase_words` or -1."""
+        """(start, length, node) of every run of words that begins a known phrase; `words` are places in `phrase_words`
+        or -1."""
         found = []
-        for start in range(len(words)):
+        children, base, count = self._children, self._base, len(words)
+        for start in range(count):
             node = ROOT
-            for end in range(start, len(words)):
-                if words[end] < 0 or (node := self._child(node, words[end])) < 0:
+            for end in range(start, count):
+                word = words[end]
+                if word < 0:
+                    break
+                key = node * base + word
+                node = children.get(key, 0) or self._child(key)
+                if node < 0:
                     break
                 found.append((start, end + 1 - start, node))
         return found
 
-    def _child(self, node: int, word: int) -> int:
-        key = node * self._base + word
-        child = self._children.get(key)
-        if child is None:
-            keys = self._index.phrase_keys
-            at = int(np.searchsorted(keys, key))
-            child = self._children[key] = at + 1 if at < len(keys) and keys[at] == key else -1
+    def _child(self, key: int) -> int:
+        """The node that an edge leads to, -1 where there is no such edge."""
+        keys = self._index.phrase_keys
+        at = int(np.searchsorted(keys, key))
+        child = self._children[key] = at + 1 if at < len(keys) and keys[at] == key else -1
         return child
 
     def paraphrases(self, node: int) -> dict[int, int]:
-        """The paraphrases of a phrase, each with its rank in the table; empty for a node that is no phrase of its own."""
+        """The paraphrases of a phrase, each with its rank in the table; empty where a node is only the begin of phrases."""
         ranks = self._paraphrases.get(node)
         if ranks is None:
-            bounds = self._index.paraphrase_bounds
-            targets = self._index.paraphrase_targets[bounds[node] : bounds[node + 1]].tolist()
+            first, last = self._index.paraphrase_bounds[node : node + 2].tolist()
+            targets = self._index.paraphrase_targets[first:last].tolist()
             ranks = self._paraphrases[node] = {target: rank for rank, target in enumerate(targets)}
         return ranks

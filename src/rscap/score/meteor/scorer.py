@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from operator import itemgetter
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rscap.errors import ScoreError
+from rscap.score.meteor.bound import upper_bound
 from rscap.score.meteor.counts import count
-from rscap.score.meteor.formula import COLUMNS, Floats, meteor
+from rscap.score.meteor.formula import COLUMNS, Floats, meteor, segment
 from rscap.score.meteor.index import Index, load
 from rscap.score.meteor.lexicon import Lexicon
 from rscap.score.meteor.matching import matches
@@ -19,6 +20,9 @@ from rscap.score.meteor.phrases import Phrases
 from rscap.score.meteor.search import align
 from rscap.score.meteor.source import Source
 from rscap.score.meteor.text import Reader, Text
+
+ROUNDING = 1e-9
+"""Scores and bounds this close may be equal."""
 
 
 class Meteor:
@@ -44,16 +48,12 @@ class Meteor:
             ScoreError: the numbers of candidates and of reference lists differ, or a candidate has no reference.
         """
         _check(candidates, references)
-        pairs: dict[tuple[Text, Text], int] = {}
         read = self._reader.read
-        numbers = [
-            pairs.setdefault((text, read(reference)), len(pairs))
+        rows = [
+            self._best(read(candidate), [read(reference) for reference in own])
             for candidate, own in zip(candidates, references, strict=True)
-            for text in (read(candidate),)
-            for reference in own
         ]
-        counts = np.array([self._counts(*pair) for pair in pairs], dtype=np.float64).reshape(-1, len(COLUMNS))
-        return counts[_best(meteor(counts), np.array(numbers, dtype=np.intp), [len(own) for own in references])]
+        return np.array(rows, dtype=np.float64).reshape(len(rows), len(COLUMNS))
 
     def item_scores(self, candidates: Sequence[str], references: Sequence[Sequence[str]]) -> Floats:
         """METEOR of every candidate with its best reference: float64[n], 0 to 1.
@@ -69,9 +69,21 @@ class Meteor:
         score = meteor(summed_statistics)
         return float(score) if score.ndim == 0 else score
 
-    def _counts(self, candidate: Text, reference: Text) -> tuple[int, ...]:
-        """The 23 counts of one candidate with one reference."""
-        return count(candidate, reference, align(matches(candidate, reference, self._lexicon.related)))
+    def _best(self, candidate: Text, references: Sequence[Text]) -> tuple[int, ...]:
+        """The 23 counts with the best reference. The most promising reference is aligned first; those that even at best
+        would score lower are not aligned at all."""
+        boards = [
+            (upper_bound(candidate, reference, rows), -number, reference, rows)
+            for number, reference in enumerate(dict.fromkeys(references))
+            for rows in (matches(candidate, reference, self._lexicon.related),)
+        ]
+        best: tuple[float, int, tuple[int, ...]] = (-1.0, 0, ())
+        for bound, order, reference, rows in sorted(boards, key=itemgetter(0), reverse=True):
+            if bound < best[0] - ROUNDING:
+                break
+            counts = count(candidate, reference, align(rows))
+            best = max(best, (segment(counts), order, counts))  # of equals the first reference
+        return best[2]
 
 
 @cache
@@ -89,14 +101,3 @@ def _check(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> No
             )
         if not own:
             raise ScoreError(f"candidate {number} ({candidates[number][:60]!r}) has no reference")
-
-
-def _best(scores: Floats, numbers: NDArray[np.intp], lengths: Sequence[int]) -> NDArray[np.intp]:
-    """For every segment, whose pairs follow one another in `numbers`, the first pair with the highest score."""
-    if not lengths:
-        return np.empty(0, dtype=np.intp)
-    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-    flat = scores[numbers]
-    highest = np.repeat(np.maximum.reduceat(flat, starts), lengths)
-    at_top = np.flatnonzero(flat == highest)
-    return numbers[at_top[np.searchsorted(at_top, starts)]]

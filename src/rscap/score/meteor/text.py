@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 
+from rscap.score.meteor.formula import DELTA
 from rscap.score.meteor.lexicon import Lexicon
 from rscap.score.meteor.phrases import Phrases
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Text:
-    """One normalised string; two texts are equal only if they are the same object, so that pairs of them are cheap keys."""
+    """One normalised string; a text equals only itself, so that pairs of texts are cheap keys."""
 
     words: tuple[int, ...]
     function_mask: int
     """Bit i is set where word i is a function word."""
+    weight: float
+    """What all words weigh: content words DELTA, function words 1 - DELTA each."""
     places: dict[int, list[int]]
     """Where each distinct word stands."""
     spans: list[tuple[int, int, dict[int, int]]]
-    """(start, length, paraphrases) of the phrases that have paraphrases, by start, then length."""
-    phrase_places: dict[int, list[int]]
-    """Where each node of the trie of phrases stands."""
-    phrase_lengths: dict[int, int]
+    """(start, length, paraphrases with their ranks) of the phrases that have paraphrases, by start, then length."""
+    phrase_places: dict[int, tuple[int, list[int]]]
+    """Length and places of each node of the trie of phrases."""
 
 
 class Reader:
@@ -36,7 +40,7 @@ class Reader:
         self._by_words: dict[tuple[int, ...], Text] = {}
 
     def read(self, string: str) -> Text:
-        """The text of a string; strings that differ in what `-norm` drops share one text."""
+        """The text of a string; strings that differ only in what `-norm` evens out share one text."""
         text = self._texts.get(string)
         if text is None:
             words = tuple(map(self._lexicon.number, self._normalise(string)))
@@ -47,28 +51,26 @@ class Reader:
         return text
 
     def _text(self, words: tuple[int, ...]) -> Text:
-        lexicon, phrases = self._lexicon, self._phrases
+        lexicon, paraphrases_of = self._lexicon, self._phrases.paraphrases
+        places: dict[int, list[int]] = {}
+        for place, word in enumerate(words):
+            places.setdefault(word, []).append(place)
         spans: list[tuple[int, int, dict[int, int]]] = []
-        phrase_places: dict[int, list[int]] = {}
-        lengths: dict[int, int] = {}
-        for start, length, node in phrases.spans([lexicon.phrase_word[word] for word in words]):
-            phrase_places.setdefault(node, []).append(start)
-            lengths[node] = length
-            if paraphrases := phrases.paraphrases(node):
+        phrase_places: dict[int, tuple[int, list[int]]] = {}
+        for start, length, node in self._phrases.spans([lexicon.phrase_word[word] for word in words]):
+            if node in phrase_places:
+                phrase_places[node][1].append(start)
+            else:
+                phrase_places[node] = (length, [start])
+            if paraphrases := paraphrases_of(node):
                 spans.append((start, length, paraphrases))
+        function_mask = reduce(or_, (1 << place for place, word in enumerate(words) if lexicon.is_function[word]), 0)
+        function_words = function_mask.bit_count()
         return Text(
             words=words,
-            function_mask=sum(1 << place for place, word in enumerate(words) if lexicon.is_function[word]),
-            places=places_of(words),
+            function_mask=function_mask,
+            weight=DELTA * (len(words) - function_words) + (1 - DELTA) * function_words,
+            places=places,
             spans=spans,
             phrase_places=phrase_places,
-            phrase_lengths=lengths,
         )
-
-
-def places_of(words: Sequence[int]) -> dict[int, list[int]]:
-    """Where each distinct word stands, in order."""
-    places: dict[int, list[int]] = {}
-    for place, word in enumerate(words):
-        places.setdefault(word, []).append(place)
-    return places
