@@ -51,6 +51,19 @@ def test_a_clear_difference(metric: str) -> None:
     assert other.sentence.startswith("good is better than bad")
 
 
+def test_meteor_is_compared_from_its_statistics() -> None:
+    """METEOR of resamples comes from its own summed counts, not from a mean of item scores."""
+    references = {f"{i}": [f"{i} planes on the runway", "many planes are parked"] for i in range(30)}
+    good = score.score_captions({i: own[0] for i, own in references.items()}, references, draws=0)
+    if "METEOR" not in good.corpus:
+        pytest.skip(good.extra["notes"][0])
+    bad = score.score_captions({i: f"a river with {i} boats on it" for i in references}, references, draws=0)
+    found = score.compare({"good": good, "bad": bad}, "METEOR", draws=500).differences[0]
+    assert found.difference == pytest.approx(good.corpus["METEOR"] - bad.corpus["METEOR"])
+    assert found.interval[0] <= found.difference <= found.interval[1]
+    assert found.distinguishable
+
+
 def test_noise() -> None:
     """Two systems of equal quality are not distinguishable, and it is said how many images would settle it."""
     found = score.compare({"a": GOOD, "b": ALSO_GOOD}, draws=2000).differences[0]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from rscap import score
 from rscap.score import rouge
 from rscap.score.corpus import Corpus
+from rscap.score.meteor import Meteor, MeteorUnavailable
 
 METRICS = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr")
 word = st.sampled_from(["a", "the", "plane", "planes", "runway", "river", "two", "green", "next", "to"])
@@ -83,6 +84,23 @@ def test_more_references_never_lower_rouge(text: str, own: list[str], another: s
     """Per image, adding a reference never lowers ROUGE-L."""
     fewer, more = (rouge.item_scores(Corpus.build([text], [refs]))[0] for refs in (own, [*own, another]))
     assert more >= fewer
+
+
+@pytest.fixture(scope="module")
+def meteor() -> Meteor:
+    try:
+        return Meteor()
+    except MeteorUnavailable as error:
+        pytest.skip(error.message)
+
+
+@settings(deadline=None, max_examples=50)
+@given(caption, st.lists(caption, min_size=1, max_size=4), caption)
+def test_more_references_never_lower_meteor(meteor: Meteor, text: str, own: list[str], another: str) -> None:
+    """Per image, adding a reference never lowers METEOR; a reference that equals the caption makes it 1."""
+    fewer, more, same = meteor.item_scores([text] * 3, [own, [*own, another], [*own, text]])
+    assert more >= fewer
+    assert same == pytest.approx(1)
 
 
 @settings(deadline=None, max_examples=30)

@@ -13,6 +13,7 @@ from rscap import score
 from rscap.errors import ScoreError
 from rscap.records import METRICS, ScoreSheet
 from rscap.score.bootstrap import intervals, resampled_sums
+from rscap.score.meteor import MeteorUnavailable
 from rscap.score.sheet import statistics_of
 
 CANDIDATES = {
@@ -122,6 +123,19 @@ def test_missing_and_extra_ids() -> None:
     many = {**CANDIDATES, **{f"x{i:02}": "a" for i in range(12)}}
     with pytest.raises(ScoreError, match=r"12 of 17 candidates have no reference: 'x00', .*'x09', …"):
         score.score_captions(many, REFERENCES)
+
+
+def test_without_meteor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where METEOR's tables are missing it is absent from the sheet, with a note; the other scores are there."""
+
+    def missing(self: object) -> None:
+        raise MeteorUnavailable("no tables", hint="install rscap[meteor]")
+
+    monkeypatch.setattr("rscap.score.meteor.Meteor.__init__", missing)
+    own = sheet()
+    assert "METEOR" not in own.corpus
+    assert set(METRICS) - set(own.corpus) == {"METEOR"}
+    assert own.extra["notes"] == ["METEOR is not scored: no tables (install rscap[meteor])"]
 
 
 def test_unscored() -> None:

@@ -67,7 +67,7 @@ def score_captions(
     paired = pair(
         candidates, references, protocol=protocol, duplicates=reference_duplicates, allow_missing=allow_missing
     )
-    corpus = Corpus.build(paired.candidates, paired.references)
+    corpus = Corpus.build(paired.candidates, [sorted(own) for own in paired.references])
     idf = _pool(pool, corpus, references, protocol, paired, wanted)
     meteor, note = meteor_statistics(paired.candidates, paired.references) if "METEOR" in wanted else (None, "")
     statistics = measure(paired, corpus, idf, wanted, meteor)

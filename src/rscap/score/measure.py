@@ -44,11 +44,9 @@ def shuffled(corpus: Corpus, seed: int) -> Corpus:
 
 def meteor_statistics(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> tuple[Floats | None, str]:
     """METEOR's statistics, float[n, k], or None with the reason why it cannot be computed here."""
+    from rscap.score.meteor import Meteor, MeteorUnavailable
+
     try:
-        from rscap.score.meteor import Meteor, MeteorUnavailable
-    except ImportError:
-        return None, "METEOR is not part of this installation"
-    try:
-        return np.asarray(Meteor().statistics(candidates, references), dtype=np.float64), ""
+        return Meteor().statistics(candidates, references), ""
     except MeteorUnavailable as error:
-        return None, str(error)
+        return None, f"METEOR is not scored: {error.message}" + (f" ({error.hint})" if error.hint else "")

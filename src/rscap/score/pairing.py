@@ -15,9 +15,8 @@ _SHOWN = 10
 class Paired:
     """The n images that are scored, by id ascending, as given and as the protocol's metrics see them.
 
-    Sorting (of the references of an image, too) makes every figure independent of the order of files, to the last bit,
-    but for what the tokenizer of `coco` makes of a caption that ends in an initial. Under `sentence` the references are
-    the first one alone.
+    Under `sentence` the references are the first one alone. Sorting makes the figures independent of the order of
+    files, but for what coco-caption itself makes of it: see "Order" in docs/scoring.md.
     """
 
     ids: tuple[str, ...]
@@ -51,15 +50,15 @@ def pair(
     # Tokenised in the order in which they were given, as two files: see `prepare`.
     captions = dict(zip(candidates, prepare(protocol, list(candidates.values())), strict=True))
     texts = iter(prepare(protocol, [text for own in scored.values() for text in own]))
-    prepared = {example: sorted(next(texts) for _ in own) for example, own in scored.items()}
+    prepared = {example: tuple(next(texts) for _ in own) for example, own in scored.items()}
     ids = sorted(candidates)
     groups = [prepared[example] for example in ids]
-    distinct = [sorted(set(group)) for group in groups]
+    distinct = [tuple(dict.fromkeys(group)) for group in groups]
     return Paired(
         ids=tuple(ids),
         captions=tuple(candidates[example] for example in ids),
         candidates=tuple(captions[example] for example in ids),
-        references=tuple(map(tuple, distinct if duplicates == "distinct" else groups)),
+        references=tuple(distinct if duplicates == "distinct" else groups),
         references_per_image=sum(map(len, groups)) / len(ids),
         distinct_per_image=sum(map(len, distinct)) / len(ids),
         unscored=len(references) - len(ids),
