@@ -30,10 +30,9 @@ def lcs_length(masks: dict[str, int], length: int, other: Sequence[str]) -> int:
     """Length of the longest common subsequence of `other` and the text of `length` words that `masks` describes."""
     full = (1 << length) - 1
     row = full
-    for word in other:
-        if mask := masks.get(word):
-            hit = row & mask
-            row = (row + hit) | (row - hit)
+    for mask in filter(None, map(masks.get, other)):  # words that the text has
+        hit = row & mask
+        row = (row + hit) | (row - hit)
     return length - (row & full).bit_count()
 
 
