@@ -68,32 +68,31 @@ def score_captions(
         candidates, references, protocol=protocol, duplicates=reference_duplicates, allow_missing=allow_missing
     )
     corpus = Corpus.build(paired.candidates, [sorted(own) for own in paired.references])
-    idf = _pool(pool, corpus, references, protocol, paired, wanted)
+    idf = _pool(pool, corpus, references, protocol, paired)
     meteor, note = meteor_statistics(paired.candidates, paired.references) if "METEOR" in wanted else (None, "")
     statistics = measure(paired, corpus, idf, wanted, meteor)
-    conditions = Conditions(
-        protocol=protocol,
-        tokenizer=tokenizer_label(protocol),
-        references_per_image=paired.references_per_image,
-        distinct_per_image=paired.distinct_per_image,
-        duplicates=reference_duplicates,
-        pool="none" if idf is None else f"{'self' if pool is None else 'file'}:{idf.digest}/{idf.n}",
-        n=len(paired.ids),
-        decode=decode,
-        data=data_digest(references if not paired.unscored else {i: references[i] for i in paired.ids}),
+    conditions = _conditions(paired, references, idf, protocol, reference_duplicates, decode, pool is not None)
+    found = diagnostics.describe(
+        statistics,
+        corpus,
+        paired,
+        prefix=prefix,
+        sources=sources or {},
+        scene_classes=scene_classes or {},
+        training_captions=training_captions,
     )
-    found: dict[str, Any] = {
-        **diagnostics.variety(corpus),
-        "length_ratio": diagnostics.length_ratio(statistics),
-        "degenerate": diagnostics.degenerate_outputs(paired, prefix),
-        "by_source": diagnostics.by_group(statistics, sources or {}),
-        "by_scene_class": diagnostics.by_group(statistics, scene_classes or {}),
-        "by_length": diagnostics.by_length(statistics, corpus),
-        "shuffled": measure(paired, shuffled(corpus, _SHUFFLE_SEED), idf, wanted).corpus_scores(),
+    found["shuffled"] = measure(paired, shuffled(corpus, _SHUFFLE_SEED), idf, wanted).corpus_scores()
+    extra = {
+        **conditions.fields(),
+        "draws": draws,
+        "seed": seed,
+        "rscap": __version__,
+        "notes": [note] if note else [],
+        "diagnostics": found,
+        "statistics": kept_statistics(statistics),
     }
-    if training_captions is not None:
-        found["verbatim_training"] = diagnostics.verbatim(paired.captions, training_captions)
-    return _sheet(statistics, conditions, wanted, draws, seed, paired.unscored, found, [note] if note else [])
+    bounds = intervals(statistics, draws=draws, seed=seed)
+    return _sheet(statistics, wanted, bounds, str(conditions), paired.unscored, extra)
 
 
 def _wanted(protocol: str, duplicates: str, metrics: Sequence[str] | None, draws: int) -> tuple[str, ...]:
@@ -115,19 +114,16 @@ def _pool(
     references: Mapping[str, Sequence[str]],
     protocol: str,
     paired: Paired,
-    wanted: Sequence[str],
 ) -> IdfPool | None:
     """The given pool, or that of all references; none under `sentence`."""
     if protocol == "sentence":
         if given is not None:
             raise ScoreError("protocol sentence has no CIDEr, so an IDF pool has no use", hint="leave the pool out")
         return None
+    if given is None and paired.unscored:
+        return IdfPool.build(references, protocol=protocol)
     if given is None:
-        return (
-            IdfPool.of(corpus, len(corpus), protocol)
-            if not paired.unscored
-            else IdfPool.build(references, protocol=protocol)
-        )
+        return IdfPool.of(corpus, len(corpus), protocol)
     if (given.protocol, given.tokenizer) != (protocol, tokenizer_label(protocol)):
         raise ScoreError(
             f"the IDF pool was built under protocol {given.protocol} with tokenizer {given.tokenizer}, "
@@ -137,43 +133,47 @@ def _pool(
     return given
 
 
+def _conditions(
+    paired: Paired,
+    references: Mapping[str, Sequence[str]],
+    idf: IdfPool | None,
+    protocol: str,
+    duplicates: str,
+    decode: str | None,
+    pool_was_given: bool,
+) -> Conditions:
+    return Conditions(
+        protocol=protocol,
+        tokenizer=tokenizer_label(protocol),
+        references_per_image=paired.references_per_image,
+        distinct_per_image=paired.distinct_per_image,
+        duplicates=duplicates,
+        pool="none" if idf is None else f"{'file' if pool_was_given else 'self'}:{idf.digest}/{idf.n}",
+        n=len(paired.ids),
+        decode=decode,
+        data=data_digest({example: references[example] for example in paired.ids}),
+    )
+
+
 def _sheet(
     statistics: Statistics,
-    conditions: Conditions,
     wanted: Sequence[str],
-    draws: int,
-    seed: int,
+    bounds: Mapping[str, tuple[float, float]],
+    signature: str,
     unscored: int,
-    found: dict[str, Any],
-    notes: list[str],
+    extra: Mapping[str, Any],
 ) -> ScoreSheet:
     scores = statistics.item_scores()
     reported = [metric for metric in scores if metric in wanted]
     columns = {metric: scores[metric].tolist() for metric in reported}
     rows = zip(*columns.values(), strict=True) if columns else ([] for _ in statistics.ids)
     corpus = statistics.corpus_scores()
-    bounds = intervals(statistics, draws=draws, seed=seed)
     return ScoreSheet(
-        signature=str(conditions),
+        signature=signature,
         n=len(statistics.ids),
         corpus={metric: corpus[metric] for metric in reported},
         intervals={metric: bounds[metric] for metric in reported if metric in bounds},
         items={i: dict(zip(reported, row, strict=True)) for i, row in zip(statistics.ids, rows, strict=True)},
         unscored=unscored,
-        extra={
-            "protocol": conditions.protocol,
-            "tokenizer": conditions.tokenizer,
-            "reference_duplicates": conditions.duplicates,
-            "references_per_image": conditions.references_per_image,
-            "distinct_references_per_image": conditions.distinct_per_image,
-            "pool": conditions.pool,
-            "data": conditions.data,
-            "decode": conditions.decode,
-            "draws": draws,
-            "seed": seed,
-            "rscap": __version__,
-            "notes": notes,
-            "diagnostics": found,
-            "statistics": kept_statistics(statistics),
-        },
+        extra=extra,
     )

@@ -19,6 +19,32 @@ LENGTHS = ((0, 7), (8, 10), (11, 13), (14, 17), (18, None))
 """Candidate lengths in words that are scored apart, both ends included."""
 
 
+def describe(
+    statistics: Statistics,
+    corpus: Corpus,
+    paired: Paired,
+    *,
+    prefix: str | None,
+    sources: Mapping[str, str],
+    scene_classes: Mapping[str, str | None],
+    training_captions: Collection[str] | None,
+) -> dict[str, Any]:
+    """All of it, as a score sheet holds it under `diagnostics`."""
+    found: dict[str, Any] = {
+        **variety(corpus),
+        "length_ratio": length_ratio(statistics),
+        "degenerate": degenerate_outputs(paired, prefix),
+        "by_source": by_group(statistics, sources),
+        "by_scene_class": by_group(statistics, scene_classes),
+        "by_length": by_length(statistics, corpus),
+    }
+    return (
+        found
+        if training_captions is None
+        else {**found, "verbatim_training": verbatim(paired.captions, training_captions)}
+    )
+
+
 def variety(corpus: Corpus) -> dict[str, float]:
     """Lengths in words, and how many captions and words are distinct, of candidates and of references."""
     candidate, reference = corpus.lengths(corpus.candidate), corpus.lengths(corpus.reference)

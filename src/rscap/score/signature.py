@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rscap import __version__
 from rscap.records import ScoreSheet
@@ -28,6 +29,19 @@ class Conditions:
     n: int
     decode: str | None
     data: str
+
+    def fields(self) -> dict[str, Any]:
+        """As a score sheet holds them, apart."""
+        return {
+            "protocol": self.protocol,
+            "tokenizer": self.tokenizer,
+            "reference_duplicates": self.duplicates,
+            "references_per_image": self.references_per_image,
+            "distinct_references_per_image": self.distinct_per_image,
+            "pool": self.pool,
+            "data": self.data,
+            "decode": self.decode,
+        }
 
     def __str__(self) -> str:
         return "|".join(
