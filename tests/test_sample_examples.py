@@ -39,8 +39,8 @@ def cider(candidates: dict[str, str], references: list[Example]) -> float:
 
 
 def test_size_and_balance(examples: list[Example]) -> None:
-    """640 examples, 480 / 64 / 96, and every scene class has its share of every split."""
-    assert Counter(example.split for example in examples) == {"train": 480, "val": 64, "test": 96}
+    """736 examples, 480 / 64 / 192, and every scene class has its share of every split."""
+    assert Counter(example.split for example in examples) == {"train": 480, "val": 64, "test": 192}
     shares = Counter((example.split, example.scene_class) for example in examples)
     assert shares == {(split, name): count for split, count in SPLITS.items() for name in SCENES}
     assert len(SCENES) >= 14

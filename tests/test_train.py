@@ -211,3 +211,34 @@ def test_nf4_trains(tmp_path: Path) -> None:
     """QLoRA on a CPU: a 4-bit language model, finite losses, gradients on the adapters alone."""
     folder = run(recipe(model={"quantisation": "nf4", "dtype": "bfloat16"}), tmp_path / "run")
     assert all(math.isfinite(row["loss"]) and row["grad_norm"] > 0 for row in steps(folder))
+
+
+def test_quality_rules_remove_captions_and_say_which(tmp_path: Path) -> None:
+    """[data.quality] drops captions before training; removed.jsonl lists them and fewer tokens are supervised."""
+    plain = run(recipe(train={"max_steps": 1}), tmp_path / "plain")
+    ruled = run(
+        recipe(data={"quality": {"max_words": 9, "keep_at_least": 1}}, train={"max_steps": 1}), tmp_path / "ruled"
+    )
+    removed = read_jsonl(ruled.path / "removed.jsonl")
+    assert removed
+    assert all(len(row["caption"].split()) > 9 for row in removed)
+    assert steps(ruled)[0]["supervised_tokens"] < steps(plain)[0]["supervised_tokens"]
+    assert not (plain.path / "removed.jsonl").exists()
+
+
+def test_training_prompts_are_pure_draws() -> None:
+    """With several training prefixes each image draws one an epoch, the same in every run, and all are drawn."""
+    made = recipe(prompt={"training_prefixes": ["caption en", "describe the picture", "what is there"]})
+    source = open_source("sample")
+    examples = source.subset("train", 10, 1)
+    encoder = Encoder.of(load_base(made.model))
+    lengths = {len(encoder.prompter.prefix(words)) for words in made.prompt.training_prefixes}
+
+    def drawn() -> list[int]:
+        stream = updates(examples, made, encoder)
+        return [int((row == 0).sum()) for _ in range(6) for batch in next(stream) for row in batch.branch]
+
+    first = drawn()
+    assert first == drawn()
+    assert set(first) == lengths
+    assert len(lengths) > 1

@@ -34,6 +34,23 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
+class QualitySection(_Section):
+    """Which training captions are learned, and how much they weigh; see `rscap.quality.QualityRules` for each key.
+
+    Weights steer which caption `random` and `cycle` draw. An absent key leaves the rule at its default.
+    """
+
+    min_consensus: float | None = None
+    full_consensus: float | None = None
+    floor: float | None = None
+    min_words: int | None = None
+    max_words: int | None = None
+    repeated: Literal["keep", "weigh", "drop"] | None = None
+    noise: tuple[str, ...] | None = None
+    noisy: Literal["weigh", "drop"] | None = None
+    keep_at_least: int | None = None
+
+
 class DataSection(_Section):
     """Where the examples come from and which of their captions are learned."""
 
@@ -48,6 +65,9 @@ class DataSection(_Section):
     """Learn from this many training images only, chosen by `seed`."""
     max_rejected_share: Share = 0.01
     """More unusable rows than this share, and the run is refused."""
+    normalise: tuple[str, ...] = ()
+    """Steps of `rscap.data.normalise` for captions that are learned; what is measured on stays as published."""
+    quality: QualitySection | None = None
     workers: Annotated[int, Field(ge=0)] = 0
     """Processes that decode images ahead of the step; 0 decodes in the training process."""
 
@@ -56,6 +76,8 @@ class PromptSection(_Section):
     """The words before the caption."""
 
     prefix: str = "caption en"
+    training_prefixes: tuple[str, ...] = ()
+    """Training draws one of these for every image and epoch, in place of `prefix`; evaluation asks with `prefix`."""
 
 
 class ModelSection(_Section):

@@ -6,6 +6,7 @@ runs/<name>/
   status.json       started -> finished | failed, written last
   parameters.json   total and trainable parameters per tower
   rejected.jsonl    rows of the data that could not be used, with the reason
+  removed.jsonl     captions that the quality rules of the recipe removed, with the reason (if it has rules)
   train.jsonl       one line a step, one line an evaluation
   adapter/          PEFT's own layout            (or model/ after full fine-tuning)
   predictions/<split>.jsonl    references/<split>.jsonl    scores/<split>.json

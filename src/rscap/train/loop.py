@@ -22,7 +22,7 @@ from rscap.recipe import Recipe
 from rscap.records import Example
 from rscap.train.log import TrainLog, memory_bytes
 from rscap.train.optimiser import build_optimiser
-from rscap.train.updates import Schedule, updates
+from rscap.train.updates import CaptionWeights, Schedule, updates
 
 _UNIFORM = 0.05
 _SILENT = 1e-3
@@ -38,6 +38,7 @@ class Learner:
     train: Sequence[Example]
     panel: Sequence[Example]
     """Validation images that captions are generated for during training."""
+    weights: CaptionWeights = field(default_factory=dict)
     pretrained: bool = True
     rejected: list[Rejected] = field(default_factory=list)
 
@@ -59,7 +60,7 @@ def fit(learner: Learner, accelerator: Accelerator, log: TrainLog, schedule: Sch
     model.train()
 
     for step, micro_batches in enumerate(
-        islice(updates(learner.train, recipe, learner.encoder), schedule.total_steps), 1
+        islice(updates(learner.train, recipe, learner.encoder, learner.weights), schedule.total_steps), 1
     ):
         _note_rejected(learner, micro_batches)
         tokens = sum(batch.supervised for batch in micro_batches)

@@ -18,12 +18,13 @@ from rscap.model.captioner import Captioner
 from rscap.model.load import Base, load_base
 from rscap.model.run import best_device
 from rscap.model.towers import count_parameters
+from rscap.quality import QualityRules, select
 from rscap.recipe import Recipe, dump_recipe
 from rscap.records import Example
 from rscap.store import RunFolder, replace_folder, write_json, write_jsonl, write_text
 from rscap.train.log import TrainLog
 from rscap.train.loop import Learner, fit
-from rscap.train.updates import Schedule
+from rscap.train.updates import CaptionWeights, Schedule
 
 Say = Callable[[str], None]
 
@@ -35,7 +36,10 @@ def train(recipe: Recipe, out: Path, *, say: Say) -> RunFolder:
         RscapError: whatever makes the recipe impossible to run; the folder then says `failed` and why.
     """
     source = open_source(
-        recipe.data.source, split_scheme=recipe.data.splits, max_rejected_share=recipe.data.max_rejected_share
+        recipe.data.source,
+        split_scheme=recipe.data.splits,
+        max_rejected_share=recipe.data.max_rejected_share,
+        normalise=recipe.data.normalise,
     ).for_training()
     device = best_device()
     base = load_base(recipe.model, device=device)
@@ -61,7 +65,9 @@ def _train(recipe: Recipe, run: RunFolder, source: Source, base: Base, *, say: S
             base=base.describe(),
         ),
     )
-    examples, panel = training_examples(source, recipe), validation_panel(source, recipe)
+    panel = validation_panel(source, recipe)  # before captions are removed: what is measured stays whole
+    source, weights = _selected(source, recipe, run, say)
+    examples = training_examples(source, recipe)
     net = prepare(base.model, recipe.towers, recipe.adapter, seed=recipe.seed)
     learner = Learner(
         captioner=Captioner(net, compute_dtype=base.compute_dtype),
@@ -69,6 +75,7 @@ def _train(recipe: Recipe, run: RunFolder, source: Source, base: Base, *, say: S
         recipe=recipe,
         train=examples,
         panel=panel,
+        weights=weights,
         rejected=list(source.rejected),
     )
     _report_parameters(learner.captioner, run, say)
@@ -84,6 +91,20 @@ def _train(recipe: Recipe, run: RunFolder, source: Source, base: Base, *, say: S
     finally:
         write_jsonl(run.rejected_file, ({"row": item.row, "reason": item.reason} for item in learner.rejected))
     save(learner.captioner, base, recipe, run)
+
+
+def _selected(source: Source, recipe: Recipe, run: RunFolder, say: Say) -> tuple[Source, CaptionWeights]:
+    """The source after the recipe's quality rules; what they removed is listed in removed.jsonl."""
+    if recipe.data.quality is None:
+        return source, {}
+    selection = select(source, QualityRules(**recipe.data.quality.model_dump(exclude_none=True)))
+    write_jsonl(run.path / "removed.jsonl", map(asdict, selection.removed))
+    summary = selection.summary()
+    say(
+        f"quality: {summary['captions_removed']:,} captions removed, {summary['captions_weighted']:,} weighted down, "
+        f"{summary['images_dropped']:,} images dropped"
+    )
+    return selection.source, selection.weights
 
 
 def training_examples(source: Source, recipe: Recipe) -> list[Example]:
