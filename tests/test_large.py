@@ -66,7 +66,7 @@ def test_a_training_step_at_the_true_geometry(folder: Path, quantisation: Any) -
     base = load_base(ModelSection(base=str(folder), dtype="bfloat16", quantisation=quantisation))
     net = prepare(base.model, TowersSection(), recipe.adapter, seed=0)
     captioner = Captioner(net, compute_dtype=base.compute_dtype)
-    captioner.paligemma.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    captioner.checkpoint_activations()
     captioner.train()
     batch = five_captions()
     loss = captioner(batch) / batch.supervised

@@ -7,13 +7,13 @@ import json
 import math
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from rscap.batch import Encoder
+from rscap.batch import Batch, Encoder
 from rscap.data import open_source
 from rscap.errors import BrokenTargets, StoreError, TrainingDiverged
 from rscap.model.load import load_base
@@ -164,7 +164,7 @@ def test_the_rate_warms_up_and_comes_down(schedule: Any) -> None:
     rates = [rate_factor(step, train=section, total_steps=100) for step in range(100)]
     assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
     assert max(rates) == pytest.approx(1.0)
-    assert all(later <= earlier + 1e-12 for earlier, later in itertools.pairwise(rates))
+    assert all(later <= earlier + 1e-12 for earlier, later in itertools.pairwise(rates[9:]))
     assert rates[-1] == 1.0 if schedule == "constant" else rates[-1] < 0.02
 
 
@@ -178,16 +178,25 @@ def test_a_random_base_is_taken_for_broken_targets(nano2: Path, tmp_path: Path) 
     assert not (tmp_path / "run" / "adapter").exists()
 
 
+def losses_of(value: torch.Tensor) -> Any:
+    """A captioner with nano's vocabulary and the token losses given."""
+    paligemma = load_base(recipe().model).model
+    return type("Says", (), {"paligemma": paligemma, "token_losses": lambda self, batch: value})()
+
+
 def test_a_visible_answer_is_taken_for_broken_targets() -> None:
     """A first loss of 0 means that the model reads what it should predict."""
-
-    class Sees:
-        paligemma = load_base(recipe().model).model
-
-    learner: Any = type("L", (), {"captioner": Sees, "pretrained": True})
     with pytest.raises(BrokenTargets, match="visible"):
-        loop._check(1, 1e-7, 1.0, learner)
-    loop._check(2, 1e-7, 1.0, learner)  # later in a run a small loss is success
+        loop.check_targets(losses_of(torch.full((50,), 1e-7)), cast(Batch, None))
+
+
+def test_a_base_that_is_merely_surprised_may_learn() -> None:
+    """A mean of ln V with tokens far above and below is a base that does not know these captions yet."""
+    uniform = math.log(4096)
+    even, uneven = torch.full((50,), uniform), torch.tensor([1.0, 2 * uniform - 1.0] * 25)
+    with pytest.raises(BrokenTargets, match="uniform"):
+        loop.check_targets(losses_of(even), cast(Batch, None))
+    loop.check_targets(losses_of(uneven), cast(Batch, None))
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:

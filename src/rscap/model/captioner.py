@@ -80,15 +80,23 @@ class Captioner(nn.Module):
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self.compute_dtype)
 
+    def checkpoint_activations(self) -> None:
+        """Keep each layer's input alone for the backward pass and compute the rest again (arXiv:1604.06174)."""
+        self.paligemma.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+
     def forward(self, batch: Packed) -> Tensor:
         """Summed negative log-likelihood of all supervised tokens (PaliGemma, arXiv:2407.07726, section 3.2).
 
         A sum, so that the caller can divide by the tokens of the whole update and every token weighs the same.
         """
+        return self.token_losses(batch).sum()
+
+    def token_losses(self, batch: Packed) -> Tensor:
+        """float[S]: the negative log-likelihood of each supervised token."""
         with self.autocast():
             hidden = self.hidden(batch)
             logits = self.head(hidden[batch.source_rows, batch.source_columns])
-        return F.cross_entropy(logits.float(), batch.targets, reduction="sum")
+        return F.cross_entropy(logits.float(), batch.targets, reduction="none")
 
     def image_features(self, pixel_values: Tensor) -> Tensor:
         """float[B, 3, R, R] to float[B, I, H]: what the language model reads in place of the image tokens."""

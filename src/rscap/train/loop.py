@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from rscap import score
 from rscap.batch import Batch, Encoder
 from rscap.data import Rejected
+from rscap.data.draw import key
 from rscap.errors import BrokenTargets, TrainingDiverged, TrainingError
 from rscap.evaluate.outcome import Task, caption_all, check_rejected
 from rscap.model.adapters import trainable_parameters
@@ -24,7 +25,8 @@ from rscap.train.log import TrainLog, memory_bytes
 from rscap.train.optimiser import build_optimiser
 from rscap.train.updates import CaptionWeights, Schedule, updates
 
-_UNIFORM = 0.05
+_UNIFORM = 0.1  # share of ln V
+_EVEN = 1.0  # nats
 _SILENT = 1e-3
 
 
@@ -66,13 +68,16 @@ def fit(learner: Learner, accelerator: Accelerator, log: TrainLog, schedule: Sch
         tokens = sum(batch.supervised for batch in micro_batches)
         if tokens == 0:
             continue
+        if step == 1 and learner.pretrained:
+            check_targets(learner.captioner, micro_batches[0].to(accelerator.device))
         total = torch.zeros((), device=accelerator.device)
-        for batch in micro_batches:
+        for index, batch in enumerate(micro_batches):
+            torch.manual_seed(key("dropout", recipe.seed, step, index))  # dropout is a pure function of the place
             loss = model(batch.to(accelerator.device)) / tokens  # a mean over the tokens of the whole update
             accelerator.backward(loss)
             total += loss.detach()
         norm = accelerator.clip_grad_norm_(parameters, train.max_grad_norm)
-        _check(step, float(total), float(norm), learner)
+        _check_finite(step, float(total), float(norm))
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         log.step(
@@ -116,22 +121,34 @@ def _note_rejected(learner: Learner, micro_batches: Sequence[Batch]) -> None:
         check_rejected(learner.rejected, of=len(learner.train), allowed=allowed)
 
 
-def _check(step: int, loss: float, norm: float, learner: Learner) -> None:
+def _check_finite(step: int, loss: float, norm: float) -> None:
     if not math.isfinite(loss) or not math.isfinite(norm):
         raise TrainingDiverged(
             f"step {step}: loss {loss}, gradient norm {norm}",
             hint="lower train.learning_rate or lengthen train.warmup_share; or try model.dtype = 'float32'",
         )
-    if step > 1 or not learner.pretrained:
-        return
-    uniform = math.log(learner.captioner.paligemma.config.text_config.vocab_size)
-    if abs(loss / uniform - 1.0) < _UNIFORM:
+
+
+@torch.no_grad()
+def check_targets(captioner: Captioner, batch: Batch) -> None:
+    """Look at the first losses of a pretrained base, token by token.
+
+    A uniform guess has the loss ln V on every token. A base that knows language, but not these captions, may have the
+    same mean: some tokens cost it nothing and some twice as much. So the spread is looked at too.
+
+    Raises:
+        BrokenTargets: all losses lie near ln V, or near 0; says what that means.
+    """
+    losses = captioner.token_losses(batch)
+    mean, spread = losses.mean().item(), losses.std(correction=0).item()
+    uniform = math.log(captioner.paligemma.config.text_config.vocab_size)
+    if abs(mean / uniform - 1.0) < _UNIFORM and spread < _EVEN:
         raise BrokenTargets(
-            f"the first loss is {loss:.2f}, and ln(vocabulary) = {uniform:.2f} is that of a uniform guess",
+            f"the first loss is {mean:.2f} (spread {spread:.2f}); ln(vocabulary) = {uniform:.2f} is a uniform guess",
             hint="a pretrained base knows better: the targets are not the caption, or the weights are not the base's",
         )
-    if loss < _SILENT:
+    if mean < _SILENT:
         raise BrokenTargets(
-            f"the first loss is {loss:.2g}: the answer is visible to the model, or nothing is supervised",
+            f"the first loss is {mean:.2g}: the answer is visible to the model, or nothing is supervised",
             hint="only the caption and its <eos> may be targets, and a token must not see itself",
         )

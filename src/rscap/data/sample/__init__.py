@@ -62,7 +62,7 @@ class RenderedScene:
 
 @lru_cache(maxsize=1024)
 def _rendered(scene: RenderedScene) -> Image:
-    """Training asks for a picture every epoch; drawing takes ten times as long as decoding a file would (150 kB each)."""
+    """Training asks for a picture every epoch, and drawing takes ten times as long as decoding a file (150 kB each)."""
     return scene.render()
 
 
