@@ -5,12 +5,15 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
-from rscap.score.meteor.lexicon import PARAPHRASE
-from rscap.score.meteor.text import Text
+from rscap.score.meteor.lexicon import PARAPHRASE, Lexicon
+from rscap.score.meteor.phrases import Phrases
+from rscap.score.meteor.text import Text, bits
 
 SEARCH_SHARES = (1.0, 0.6, 0.8, 0.5)
 """What share of its words a match counts for during the search, by matcher. METEOR rounds the words of either side
 down, so that a stem, a synonym or a paraphrase of one word counts nothing (observed)."""
+
+WORD_BITS = 48
 
 
 class Match(NamedTuple):
@@ -23,7 +26,8 @@ class Match(NamedTuple):
     candidate_end: int
     mask: int
     candidate_mask: int
-    search_words: int
+    gain: int
+    """Words it counts for in the search, shifted left by WORD_BITS."""
     distance: int
 
 
@@ -39,49 +43,34 @@ def match(start: int, length: int, candidate_start: int, candidate_length: int, 
         candidate_start + candidate_length,
         (1 << length) - 1 << start,
         (1 << candidate_length) - 1 << candidate_start,
-        int(share * length) + int(share * candidate_length),
+        int(share * length) + int(share * candidate_length) << WORD_BITS,
         abs(start - candidate_start),
     )
 
 
-def matches(candidate: Text, reference: Text, related: list[dict[int, tuple[int, ...]]]) -> list[list[Match]]:
-    """The matches that begin at each reference word: by matcher, then by place in the candidate; paraphrases last."""
+def matches(candidate: Text, reference: Text, lexicon: Lexicon, phrases: Phrases) -> list[list[Match]]:
+    """The matches that begin at each reference word: by matcher, then by place in the candidate; paraphrases last, first
+    those of reference phrases found in the candidate, then those of candidate phrases found in the reference."""
     rows: list[list[Match]] = [[] for _ in reference.words]
     places = candidate.places
     words = places.keys()
     for word, starts in reference.places.items():
-        found = related[word]
+        found = lexicon.related[word]
         common = found.keys() & words
         if common:
             row = _word_row(common, found, places)
-            for start in starts:
+            for start in bits(starts):
                 rows[start] = [match(start, 1, place, 1, matcher) for matcher, place in row]
-    _add_paraphrases(rows, candidate, reference)
+    for start, length, place, width in phrases.pairs(reference, candidate):
+        rows[start].append(match(start, length, place, width, PARAPHRASE))
+    for place, width, start, length in phrases.pairs(candidate, reference):
+        rows[start].append(match(start, length, place, width, PARAPHRASE))
     return rows
 
 
-def _word_row(
-    common: set[int], found: dict[int, tuple[int, ...]], places: dict[int, list[int]]
-) -> list[tuple[int, int]]:
+def _word_row(common: set[int], found: dict[int, tuple[int, ...]], places: dict[int, int]) -> list[tuple[int, int]]:
     """(matcher, place in the candidate) of one reference word, sorted."""
     if len(common) == 1:
         (word,) = common
-        return [(matcher, place) for matcher in found[word] for place in places[word]]
-    return sorted((matcher, place) for word in common for matcher in found[word] for place in places[word])
-
-
-def _add_paraphrases(rows: list[list[Match]], candidate: Text, reference: Text) -> None:
-    """First paraphrases of reference phrases found in the candidate, then the other way round."""
-    nodes = candidate.phrase_places.keys()
-    for start, length, ranks in reference.spans:
-        if not nodes.isdisjoint(ranks):
-            for node in sorted(nodes & ranks.keys(), key=ranks.__getitem__):
-                width, places = candidate.phrase_places[node]
-                rows[start] += [match(start, length, place, width, PARAPHRASE) for place in places]
-    nodes = reference.phrase_places.keys()
-    for start, length, ranks in candidate.spans:
-        if not nodes.isdisjoint(ranks):
-            for node in sorted(nodes & ranks.keys(), key=ranks.__getitem__):
-                width, places = reference.phrase_places[node]
-                for place in places:
-                    rows[place].append(match(place, width, start, length, PARAPHRASE))
+        return [(matcher, place) for matcher in found[word] for place in bits(places[word])]
+    return sorted((matcher, place) for word in common for matcher in found[word] for place in bits(places[word]))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from rscap.score.meteor.index import ROOT, Index
+from rscap.score.meteor.text import Text, bits
 
 
 class Phrases:
@@ -15,6 +16,7 @@ class Phrases:
     def __init__(self, index: Index) -> None:
         self._index = index
         self._base = len(index.phrase_words)
+        self._lengths: dict[int, int] = {}
         self._children: dict[int, int] = {}
         self._paraphrases: dict[int, dict[int, int]] = {}
 
@@ -22,7 +24,7 @@ class Phrases:
         """(start, length, node) of every run of words that begins a known phrase; `words` are places in `phrase_words`
         or -1."""
         found = []
-        children, base, count = self._children, self._base, len(words)
+        children, lengths, base, count = self._children, self._lengths, self._base, len(words)
         for start in range(count):
             node = ROOT
             for end in range(start, count):
@@ -34,6 +36,7 @@ class Phrases:
                 if node < 0:
                     break
                 found.append((start, end + 1 - start, node))
+                lengths[node] = end + 1 - start
         return found
 
     def _child(self, key: int) -> int:
@@ -42,6 +45,19 @@ class Phrases:
         at = int(np.searchsorted(keys, key))
         child = self._children[key] = at + 1 if at < len(keys) and keys[at] == key else -1
         return child
+
+    def pairs(self, text: Text, other: Text) -> Iterator[tuple[int, int, int, int]]:
+        """(place, length) of phrases of `text`, in order, each with (place, length) of its paraphrases in `other`, which
+        come in the order of the table."""
+        there = other.phrase_places
+        nodes = there.keys()
+        for place, length, node in text.spans:
+            ranks = self._paraphrases[node]
+            if not nodes.isdisjoint(ranks):
+                for paraphrase in sorted(nodes & ranks.keys(), key=ranks.__getitem__):
+                    width = self._lengths[paraphrase]
+                    for start in bits(there[paraphrase]):
+                        yield place, length, start, width
 
     def paraphrases(self, node: int) -> dict[int, int]:
         """The paraphrases of a phrase, each with its rank in the table; empty where a node is only the begin of phrases."""

@@ -17,9 +17,10 @@ from rscap.score.meteor.lexicon import Lexicon
 from rscap.score.meteor.matching import matches
 from rscap.score.meteor.normalise import Prefixes, normaliser
 from rscap.score.meteor.phrases import Phrases
+from rscap.score.meteor.reader import Reader
 from rscap.score.meteor.search import align
 from rscap.score.meteor.source import Source
-from rscap.score.meteor.text import Reader, Text
+from rscap.score.meteor.text import Text
 
 ROUNDING = 1e-9
 """Scores and bounds this close may be equal."""
@@ -37,7 +38,8 @@ class Meteor:
     def __init__(self) -> None:
         index = _tables()
         self._lexicon = Lexicon(index)
-        self._reader = Reader(normaliser(Prefixes.parse(index.prefix_lines)), self._lexicon, Phrases(index))
+        self._phrases = Phrases(index)
+        self._reader = Reader(normaliser(Prefixes.parse(index.prefix_lines)), self._lexicon, self._phrases)
 
     def statistics(self, candidates: Sequence[str], references: Sequence[Sequence[str]]) -> Floats:
         """The counts (`COLUMNS`) of every candidate with its best reference, the first of equals: float64[n, 23].
@@ -75,7 +77,7 @@ class Meteor:
         boards = [
             (upper_bound(candidate, reference, rows), -number, reference, rows)
             for number, reference in enumerate(dict.fromkeys(references))
-            for rows in (matches(candidate, reference, self._lexicon.related),)
+            for rows in (matches(candidate, reference, self._lexicon, self._phrases),)
         ]
         best: tuple[float, int, tuple[int, ...]] = (-1.0, 0, ())
         for bound, order, reference, rows in sorted(boards, key=itemgetter(0), reverse=True):

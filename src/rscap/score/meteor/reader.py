@@ -1,0 +1,54 @@
+"""From a string to a text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rscap.score.meteor.formula import DELTA
+from rscap.score.meteor.lexicon import Lexicon
+from rscap.score.meteor.phrases import Phrases
+from rscap.score.meteor.text import Text
+
+
+class Reader:
+    """Turns strings into texts; equal strings give one text."""
+
+    def __init__(self, normalise: Callable[[str], list[str]], lexicon: Lexicon, phrases: Phrases) -> None:
+        self._normalise = normalise
+        self._lexicon = lexicon
+        self._phrases = phrases
+        self._texts: dict[str, Text] = {}
+        self._by_words: dict[tuple[int, ...], Text] = {}
+
+    def read(self, string: str) -> Text:
+        """The text of a string; strings that differ only in what `-norm` evens out share one text."""
+        text = self._texts.get(string)
+        if text is None:
+            words = tuple(map(self._lexicon.number, self._normalise(string)))
+            text = self._by_words.get(words)
+            if text is None:
+                text = self._by_words[words] = self._text(words)
+            self._texts[string] = text
+        return text
+
+    def _text(self, words: tuple[int, ...]) -> Text:
+        lexicon, paraphrases = self._lexicon, self._phrases.paraphrases
+        places: dict[int, int] = {}
+        function_mask = 0
+        for place, word in enumerate(words):
+            places[word] = places.get(word, 0) | 1 << place
+            if lexicon.is_function[word]:
+                function_mask |= 1 << place
+        found = self._phrases.spans([lexicon.phrase_word[word] for word in words])
+        phrase_places: dict[int, int] = {}
+        for start, _, node in found:
+            phrase_places[node] = phrase_places.get(node, 0) | 1 << start
+        function_words = function_mask.bit_count()
+        return Text(
+            words=words,
+            function_mask=function_mask,
+            weight=DELTA * (len(words) - function_words) + (1 - DELTA) * function_words,
+            places=places,
+            spans=tuple(span for span in found if paraphrases(span[2])),
+            phrase_places=phrase_places,
+        )
