@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from rscap.score.meteor.lexicon import PARAPHRASE, Lexicon
 from rscap.score.meteor.phrases import Phrases
-from rscap.score.meteor.text import Text, bits
+from rscap.score.meteor.text import Text, bits, spread
 
 SEARCH_SHARES = (1.0, 0.6, 0.8, 0.5)
 """What share of its words a match counts for during the search, by matcher. METEOR rounds the words of either side
@@ -17,7 +17,7 @@ WORD_BITS = 48
 
 
 class Match(NamedTuple):
-    """A run of candidate words that may stand for a run of reference words; the last six fields follow from the rest."""
+    """A run of candidate words that may stand for a run of reference words; the last five fields follow from the rest."""
 
     start: int
     candidate_start: int
@@ -25,7 +25,7 @@ class Match(NamedTuple):
     end: int
     candidate_end: int
     mask: int
-    candidate_mask: int
+    """The words it takes: bit 2k for word k of the reference, bit 2k + 1 for word k of the candidate."""
     gain: int
     """Words it counts for in the search, shifted left by WORD_BITS."""
     distance: int
@@ -41,8 +41,7 @@ def match(start: int, length: int, candidate_start: int, candidate_length: int, 
         matcher,
         start + length,
         candidate_start + candidate_length,
-        (1 << length) - 1 << start,
-        (1 << candidate_length) - 1 << candidate_start,
+        spread(length) << 2 * start | spread(candidate_length) << 2 * candidate_start + 1,
         int(share * length) + int(share * candidate_length) << WORD_BITS,
         abs(start - candidate_start),
     )

@@ -34,19 +34,19 @@ class Reader:
     def _text(self, words: tuple[int, ...]) -> Text:
         lexicon, paraphrases = self._lexicon, self._phrases.paraphrases
         places: dict[int, int] = {}
-        function_mask = 0
+        functions = 0
         for place, word in enumerate(words):
             places[word] = places.get(word, 0) | 1 << place
             if lexicon.is_function[word]:
-                function_mask |= 1 << place
+                functions |= 1 << 2 * place
         found = self._phrases.spans([lexicon.phrase_word[word] for word in words])
         phrase_places: dict[int, int] = {}
         for start, _, node in found:
             phrase_places[node] = phrase_places.get(node, 0) | 1 << start
-        function_words = function_mask.bit_count()
+        function_words = functions.bit_count()
         return Text(
             words=words,
-            function_mask=function_mask,
+            functions=functions,
             weight=DELTA * (len(words) - function_words) + (1 - DELTA) * function_words,
             places=places,
             spans=tuple(span for span in found if paraphrases(span[2])),

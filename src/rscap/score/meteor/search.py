@@ -1,9 +1,9 @@
 """Choosing among matches: METEOR 1.5's beam search, left to right over the reference.
 
 Matches whose words no other match touches are fixed first. For the rest every partial alignment is ranked by (words
-matched, as `SEARCH_SHARES` counts them; fewest chunks, the open one not counted; smallest distance; the rank before), and
-the best `BEAM` go on. As observed, the distance of a match weighs on whatever is tried *after* it at the same word, not on
-the alignment that takes it.
+matched, as `SEARCH_SHARES` counts them; fewest chunks, the open one not counted; smallest distance; the rank before),
+and the best `BEAM` go on. As observed, the distance of a match weighs on whatever is tried *after* it at the same word,
+not on the alignment that takes it.
 """
 
 from __future__ import annotations
@@ -18,110 +18,128 @@ from rscap.score.meteor.matching import WORD_BITS, Match
 BEAM = 40
 CLOSED = -1
 CHUNK = 1 << 24
-"""A rank is one integer, smallest best: minus 1 << WORD_BITS for a matched word, CHUNK for a chunk, 1 for a step of distance."""
+CROWD = 2 * BEAM
+"""So many new paths are cut to the beam before more are made."""
 
-Path = tuple[int, int, int, int, "Link | None"]
-"""(rank; where the open chunk ends in the candidate, or CLOSED; used words: candidate's, reference's; matches taken)."""
+Path = tuple[int, int, int, "Link | None"]
+"""(rank; where the open chunk ends in the candidate, or CLOSED; used words; matches taken). A rank is one integer,
+smallest best: minus 1 << WORD_BITS for a matched word, CHUNK for a chunk, 1 for a step of distance."""
 Link = tuple[Match, "Link | None"]
 
 _rank = itemgetter(0)
 
 
-class Ground(NamedTuple):
-    """What is settled before the search: masks are of reference words but where the name says candidate."""
+class Run(NamedTuple):
+    """Reference words without a choice, one after another: fixed matches, and words that no match touches."""
 
-    fixed: dict[int, Match]
-    """The matches whose words no other match touches, by start."""
-    used: int
-    used_candidate: int
-    covered: int
-    """The words that any match touches."""
+    place: int
+    """Where the first of them continues an open chunk in the candidate; CLOSED where it ends every chunk."""
+    chunks: int
+    """The rank of the chunks that end within the run."""
+    at: int
+    """Where the chunk that is open after the run ends, or CLOSED."""
+
+
+class Branch(NamedTuple):
+    """A reference word with a choice."""
+
+    bit: int
+    row: Sequence[Match]
+    to_come: int
+    """The most words that all later choices can win."""
 
 
 def align(rows: Sequence[Sequence[Match]]) -> list[Match]:
     """The matches of the alignment, by place in the reference."""
-    ground = _ground(rows)
-    fixed = ground.fixed
-    if sum(map(len, rows)) == len(fixed):
+    matches = list(chain.from_iterable(rows))
+    fixed, covered = _fixed(matches)
+    if len(matches) == len(fixed):
         return list(fixed.values())
-    gains = [max((match.gain >> WORD_BITS for match in row), default=0) for row in rows]
-    to_come = [*accumulate(reversed(gains), initial=0)][::-1]
-    paths: list[Path] = [(0, CLOSED, ground.used_candidate, ground.used, None)]
-    for start, row in enumerate(rows):
-        if start in fixed:
-            paths = _follow(paths, fixed[start])
-        elif not ground.covered >> start & 1:
-            if not start or ground.covered >> start - 1 & 1:  # else they are all closed already
-                paths = _close(paths)
-        elif not ground.used >> start & 1:
-            paths = _branch(paths, start, row, _hopeless(paths, to_come[start + 1]))
+    paths: list[Path] = [(0, CLOSED, 0, None)]
+    for step in _steps(rows, fixed, covered):
+        paths = _follow(paths, step) if isinstance(step, Run) else _branch(paths, step)
         paths.sort(key=_rank)
         del paths[BEAM:]
     best = min(paths, key=_finished)  # of equals the first
-    return sorted(chain(fixed.values(), _taken(best[4])))
+    return sorted(chain(fixed.values(), _taken(best[3])))
 
 
-def _ground(rows: Sequence[Sequence[Match]]) -> Ground:
-    """Fix the matches that compete with no other."""
-    matches = list(chain.from_iterable(rows))
-    once = twice = once_candidate = twice_candidate = 0
+def _fixed(matches: Sequence[Match]) -> tuple[dict[int, Match], int]:
+    """(the matches no other match touches, by start; all words that matches touch)."""
+    once = twice = 0
     for match in matches:
-        mask, candidate_mask = match[5], match[6]
+        mask = match.mask
         twice |= once & mask
         once |= mask
-        twice_candidate |= once_candidate & candidate_mask
-        once_candidate |= candidate_mask
-    fixed = {}
-    used = used_candidate = 0
-    for match in matches:
-        if not (match[5] & twice or match[6] & twice_candidate):
-            fixed[match.start] = match
-            used |= match.mask
-            used_candidate |= match.candidate_mask
-    return Ground(fixed, used, used_candidate, once)
+    return {match.start: match for match in matches if not match.mask & twice}, once
 
 
-def _hopeless(paths: list[Path], to_come: int) -> int:
-    """The rank from which on a path is not worth keeping: even all words to come cannot bring it level with the first.
-
-    Such a path, and all that grows from it, ranks behind the others now and later: it can neither win nor push a path
-    that may out of the beam.
-    """
-    return (paths[0][0] >> WORD_BITS) + to_come + 1 << WORD_BITS
-
-
-def _follow(paths: list[Path], match: Match) -> list[Path]:
-    """Every path takes a fixed match."""
-    place, end = match.candidate_start, match.candidate_end
-    return [
-        (rank if at < 0 or at == place else rank + CHUNK, end, used_candidate, used, link)
-        for rank, at, used_candidate, used, link in paths
+def _steps(rows: Sequence[Sequence[Match]], fixed: dict[int, Match], covered: int) -> list[Run | Branch]:
+    """The reference from left to right; neighbouring words without a choice are one step."""
+    steps: list[Run | Branch] = []
+    free = [start not in fixed and bool(covered >> 2 * start & 1) for start in range(len(rows))]
+    hopes = [
+        max((match.gain for match in row), default=0) if open_ else 0 for row, open_ in zip(rows, free, strict=True)
     ]
+    to_come = [*accumulate(reversed(hopes), initial=0)][::-1]
+    settled = 0  # words that belong to a fixed match begun further left
+    run: Run | None = None
+    for start, row in enumerate(rows):
+        if start in fixed:
+            run = _extended(run, fixed[start].candidate_start, fixed[start].candidate_end)
+            settled |= fixed[start].mask
+        elif not free[start]:
+            run = _extended(run, CLOSED, CLOSED)
+        elif not settled >> 2 * start & 1:
+            if run:
+                steps.append(run)
+                run = None
+            steps.append(Branch(1 << 2 * start, row, to_come[start + 1]))
+    return [*steps, run] if run else steps
 
 
-def _close(paths: list[Path]) -> list[Path]:
-    """No path has a match for this word: the open chunks end."""
-    return [path if path[1] < 0 else (path[0] + CHUNK, CLOSED, path[2], path[3], path[4]) for path in paths]
+def _extended(run: Run | None, place: int, end: int) -> Run:
+    """A run with one more fixed match (or, CLOSED, a word without any) after it."""
+    if run is None:
+        return Run(place, 0, end)
+    return Run(run.place, run.chunks + (CHUNK if run.at != CLOSED and run.at != place else 0), end)
 
 
-def _branch(paths: list[Path], start: int, row: Sequence[Match], hopeless: int) -> list[Path]:
-    """Every path with each match it still has words for, then without any; ranks from `hopeless` on are left out."""
-    bit = 1 << start
+def _follow(paths: list[Path], run: Run) -> list[Path]:
+    """Every path takes the fixed matches of a run."""
+    place, chunks, end = run
+    broken = chunks + CHUNK
+    return [(rank + (chunks if at < 0 or at == place else broken), end, used, link) for rank, at, used, link in paths]
+
+
+def _branch(paths: list[Path], branch: Branch) -> list[Path]:
+    """Every path with each match it still has words for, then without any.
+
+    Left out are paths so far behind the first that even all words to come cannot bring them level: such a path, and all
+    that grows from it, ranks behind the others now and later, so that it can neither win nor push out one that may.
+    """
+    bit, row, to_come = branch
+    limit = ((paths[0][0] >> WORD_BITS) + 1 << WORD_BITS) + to_come
     following: list[Path] = []
+    add = following.append
     for path in paths:
-        rank, at, used_candidate, used, link = path
+        rank, at, used, link = path
         if used & bit:
-            following.append(path)
+            add(path)
             continue
         for match in row:
-            _, place, _, _, end, mask, candidate_mask, gain, distance = match
-            if not (used_candidate & candidate_mask or used & mask):
+            _, place, _, _, end, mask, gain, distance = match
+            if not used & mask:
                 new = (rank if at < 0 or at == place else rank + CHUNK) - gain
-                if new < hopeless:
-                    following.append((new, end, used_candidate | candidate_mask, used | mask, (match, link)))
+                if new < limit:
+                    add((new, end, used | mask, (match, link)))
                 rank += distance
-        if rank < hopeless:
-            following.append((rank if at < 0 else rank + CHUNK, CLOSED, used_candidate, used, link))
+        if rank < limit:
+            add((rank if at < 0 else rank + CHUNK, CLOSED, used, link))
+        if len(following) > CROWD:
+            following.sort(key=_rank)
+            del following[BEAM:]
+            limit = min(limit, following[-1][0])  # of equals the earlier stay
     return following
 
 

@@ -11,8 +11,8 @@ class Text:
     """One normalised string; a text equals only itself, so that pairs of texts are cheap keys."""
 
     words: tuple[int, ...]
-    function_mask: int
-    """Bit i is set where word i is a function word."""
+    functions: int
+    """Bit 2k is set where word k is a function word; the odd bits are left to another text, see `Match.mask`."""
     weight: float
     """What all words weigh: content words DELTA, function words 1 - DELTA each."""
     places: dict[int, int]
@@ -27,3 +27,8 @@ class Text:
 def bits(mask: int) -> tuple[int, ...]:
     """The places of the set bits, lowest first."""
     return tuple(place for place in range(mask.bit_length()) if mask >> place & 1)
+
+
+def spread(words: int) -> int:
+    """The first `words` even bits, set."""
+    return (1 << 2 * words) // 3
