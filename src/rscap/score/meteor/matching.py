@@ -47,29 +47,29 @@ def match(start: int, length: int, candidate_start: int, candidate_length: int, 
     )
 
 
-def matches(candidate: Text, reference: Text, lexicon: Lexicon, phrases: Phrases) -> list[list[Match]]:
+Reach = dict[int, list[tuple[int, int]]]
+"""For every word that some word of a candidate may match: (matcher, place in the candidate), sorted."""
+
+
+def reach(candidate: Text, lexicon: Lexicon) -> Reach:
+    """What the words of a candidate may match; the same for all its references."""
+    reached: Reach = {}
+    for word, places in candidate.places.items():
+        for other, matchers in lexicon.related[word].items():
+            found = [(matcher, place) for matcher in matchers for place in bits(places)]
+            reached[other] = sorted(reached[other] + found) if other in reached else found
+    return reached
+
+
+def matches(candidate: Text, reference: Text, reached: Reach, phrases: Phrases) -> list[list[Match]]:
     """The matches that begin at each reference word: by matcher, then by place in the candidate; paraphrases last, first
     those of reference phrases found in the candidate, then those of candidate phrases found in the reference."""
-    rows: list[list[Match]] = [[] for _ in reference.words]
-    places = candidate.places
-    words = places.keys()
-    for word, starts in reference.places.items():
-        found = lexicon.related[word]
-        common = found.keys() & words
-        if common:
-            row = _word_row(common, found, places)
-            for start in bits(starts):
-                rows[start] = [match(start, 1, place, 1, matcher) for matcher, place in row]
+    rows = [
+        [match(start, 1, place, 1, matcher) for matcher, place in reached[word]] if word in reached else []
+        for start, word in enumerate(reference.words)
+    ]
     for start, length, place, width in phrases.pairs(reference, candidate):
         rows[start].append(match(start, length, place, width, PARAPHRASE))
     for place, width, start, length in phrases.pairs(candidate, reference):
         rows[start].append(match(start, length, place, width, PARAPHRASE))
     return rows
-
-
-def _word_row(common: set[int], found: dict[int, tuple[int, ...]], places: dict[int, int]) -> list[tuple[int, int]]:
-    """(matcher, place in the candidate) of one reference word, sorted."""
-    if len(common) == 1:
-        (word,) = common
-        return [(matcher, place) for matcher in found[word] for place in bits(places[word])]
-    return sorted((matcher, place) for word in common for matcher in found[word] for place in bits(places[word]))

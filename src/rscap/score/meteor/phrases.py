@@ -16,54 +16,57 @@ class Phrases:
     def __init__(self, index: Index) -> None:
         self._index = index
         self._base = len(index.phrase_words)
-        self._lengths: dict[int, int] = {}
         self._children: dict[int, int] = {}
-        self._paraphrases: dict[int, dict[int, int]] = {}
+        self._lengths: dict[int, int] = {}
+        self._ranks: dict[int, dict[int, int]] = {}
 
-    def spans(self, words: Sequence[int]) -> list[tuple[int, int, int]]:
-        """(start, length, node) of every run of words that begins a known phrase; `words` are places in `phrase_words`
-        or -1."""
-        found = []
-        children, lengths, base, count = self._children, self._lengths, self._base, len(words)
-        for start in range(count):
-            node = ROOT
-            for end in range(start, count):
-                word = words[end]
+    def find(self, words: Sequence[int]) -> tuple[dict[int, int], list[tuple[int, int, int]]]:
+        """(where each node of the trie stands in a text, as a mask; place, length and node of phrases with paraphrases).
+
+        `words` are places in `Index.phrase_words`, or -1.
+        """
+        places: dict[int, int] = {}
+        spans = []
+        children, base, ranks = self._children, self._base, self._ranks
+        for start in range(len(words)):
+            node, length = ROOT, 0
+            for word in words[start:]:
                 if word < 0:
                     break
+                length += 1
                 key = node * base + word
-                node = children.get(key, 0) or self._child(key)
+                node = children.get(key, 0) or self._child(key, length)
                 if node < 0:
                     break
-                found.append((start, end + 1 - start, node))
-                lengths[node] = end + 1 - start
-        return found
+                places[node] = places.get(node, 0) | 1 << start
+                if ranks[node]:
+                    spans.append((start, length, node))
+        return places, spans
 
-    def _child(self, key: int) -> int:
-        """The node that an edge leads to, -1 where there is no such edge."""
-        keys = self._index.phrase_keys
-        at = int(np.searchsorted(keys, key))
-        child = self._children[key] = at + 1 if at < len(keys) and keys[at] == key else -1
-        return child
+    def _child(self, key: int, length: int) -> int:
+        """The node that an edge leads to, -1 where there is no such edge; its paraphrases are looked up with it."""
+        index = self._index
+        at = int(np.searchsorted(index.phrase_keys, key))
+        if at == len(index.phrase_keys) or index.phrase_keys[at] != key:
+            self._children[key] = -1
+            return -1
+        node = self._children[key] = at + 1
+        self._lengths[node] = length
+        first, last = index.paraphrase_bounds[node : node + 2].tolist()
+        targets = index.paraphrase_targets[first:last].tolist()
+        self._ranks[node] = {target: rank for rank, target in enumerate(targets)}
+        return node
 
     def pairs(self, text: Text, other: Text) -> Iterator[tuple[int, int, int, int]]:
         """(place, length) of phrases of `text`, in order, each with (place, length) of its paraphrases in `other`, which
         come in the order of the table."""
         there = other.phrase_places
         nodes = there.keys()
+        all_ranks = self._ranks
         for place, length, node in text.spans:
-            ranks = self._paraphrases[node]
+            ranks = all_ranks[node]
             if not nodes.isdisjoint(ranks):
                 for paraphrase in sorted(nodes & ranks.keys(), key=ranks.__getitem__):
                     width = self._lengths[paraphrase]
                     for start in bits(there[paraphrase]):
                         yield place, length, start, width
-
-    def paraphrases(self, node: int) -> dict[int, int]:
-        """The paraphrases of a phrase, each with its rank in the table; empty where a node is only the begin of phrases."""
-        ranks = self._paraphrases.get(node)
-        if ranks is None:
-            first, last = self._index.paraphrase_bounds[node : node + 2].tolist()
-            targets = self._index.paraphrase_targets[first:last].tolist()
-            ranks = self._paraphrases[node] = {target: rank for rank, target in enumerate(targets)}
-        return ranks

@@ -32,23 +32,20 @@ class Reader:
         return text
 
     def _text(self, words: tuple[int, ...]) -> Text:
-        lexicon, paraphrases = self._lexicon, self._phrases.paraphrases
+        lexicon = self._lexicon
         places: dict[int, int] = {}
         functions = 0
         for place, word in enumerate(words):
             places[word] = places.get(word, 0) | 1 << place
             if lexicon.is_function[word]:
                 functions |= 1 << 2 * place
-        found = self._phrases.spans([lexicon.phrase_word[word] for word in words])
-        phrase_places: dict[int, int] = {}
-        for start, _, node in found:
-            phrase_places[node] = phrase_places.get(node, 0) | 1 << start
+        phrase_places, spans = self._phrases.find([lexicon.phrase_word[word] for word in words])
         function_words = functions.bit_count()
         return Text(
             words=words,
             functions=functions,
             weight=DELTA * (len(words) - function_words) + (1 - DELTA) * function_words,
             places=places,
-            spans=tuple(span for span in found if paraphrases(span[2])),
+            spans=tuple(spans),
             phrase_places=phrase_places,
         )

@@ -14,7 +14,7 @@ from rscap.score.meteor.counts import count
 from rscap.score.meteor.formula import COLUMNS, Floats, meteor, segment
 from rscap.score.meteor.index import Index, load
 from rscap.score.meteor.lexicon import Lexicon
-from rscap.score.meteor.matching import matches
+from rscap.score.meteor.matching import matches, reach
 from rscap.score.meteor.normalise import Prefixes, normaliser
 from rscap.score.meteor.phrases import Phrases
 from rscap.score.meteor.reader import Reader
@@ -74,10 +74,11 @@ class Meteor:
     def _best(self, candidate: Text, references: Sequence[Text]) -> tuple[int, ...]:
         """The 23 counts with the best reference. The most promising reference is aligned first; those that even at best
         would score lower are not aligned at all."""
+        reached = reach(candidate, self._lexicon)
         boards = [
             (upper_bound(candidate, reference, rows), -number, reference, rows)
             for number, reference in enumerate(dict.fromkeys(references))
-            for rows in (matches(candidate, reference, self._lexicon, self._phrases),)
+            for rows in (matches(candidate, reference, reached, self._phrases),)
         ]
         best: tuple[float, int, tuple[int, ...]] = (-1.0, 0, ())
         for bound, order, reference, rows in sorted(boards, key=itemgetter(0), reverse=True):
