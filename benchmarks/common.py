@@ -63,11 +63,19 @@ class Stopwatch:
         self._began = None
 
 
+def count(text: str) -> int:
+    """A whole number from 1, for argparse."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 1")
+    return value
+
+
 def options(description: str | None, *, repetitions: int, out: str) -> argparse.ArgumentParser:
     """A parser with what all benchmarks take: --repetitions, --threads, --out, --busy-ok."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repetitions", type=int, default=repetitions, help="turns of each variant (%(default)s)")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of each variant (%(default)s)")
+    parser.add_argument("--repetitions", type=count, default=repetitions, help="turns of each variant (%(default)s)")
+    parser.add_argument("--threads", type=count, default=os.cpu_count(), help="threads of each variant (%(default)s)")
     parser.add_argument("--out", type=Path, default=RESULTS / out, help="the JSON record")
     parser.add_argument("--busy-ok", action="store_true", help="measure on a busy machine, and say so in the record")
     return parser

@@ -29,7 +29,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from common import Stopwatch, Times, alternate, check_load, options, write_record
+from common import Stopwatch, Times, alternate, check_load, count, options, write_record
 from rscap.model.adapters import trainable_parameters
 from ways import RANK, Bench, build, collate_rscap, collate_trainer, load_examples, run_rscap, run_trainer, trainer_of
 
@@ -187,8 +187,8 @@ def table(geometries: dict[str, Any]) -> str:
 def main(arguments: list[str] | None = None) -> None:
     parser = options(__doc__, repetitions=7, out="train_step.json")
     parser.add_argument("--geometry", choices=IMAGES_A_STEP, action="append", help="one or several; all when left out")
-    parser.add_argument("--steps", type=int, default=3, help="timed steps a repetition (%(default)s)")
-    parser.add_argument("--micro-batch", type=int, help="captions in a micro batch of the Trainer; all when left out")
+    parser.add_argument("--steps", type=count, default=3, help="timed steps a repetition (%(default)s)")
+    parser.add_argument("--micro-batch", type=count, help="captions in a micro batch of the Trainer; all when left out")
     given = parser.parse_args(arguments)
     load = check_load(busy_ok=given.busy_ok)
     torch.set_num_threads(given.threads)

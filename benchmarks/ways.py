@@ -180,7 +180,7 @@ def trainer_of(bench: Bench, watch: Stopwatch, *, steps: int) -> Iterator[Traine
             trainer = Trainer(
                 model=bench.peft_model,
                 args=arguments,
-                train_dataset=bench.pairs(),  # type: ignore[arg-type]
+                train_dataset=bench.pairs(),
                 data_collator=bench.collate_pairs,
                 callbacks=[StepTimer(watch)],
             )
