@@ -1,12 +1,13 @@
 """METEOR 1.5 from counts (Denkowski and Lavie 2014), with the parameters tuned for English.
 
-    P = sum_m w_m (delta c_m + (1 - delta) f_m) / (delta C + (1 - delta) F)      over candidate words; R alike over the reference
+    P = sum_m w_m (delta c_m + (1 - delta) f_m) / (delta C + (1 - delta) F)   over the candidate; R: the reference
     F_mean = P R / (alpha P + (1 - alpha) R)
     penalty = gamma (chunks / matched words) ^ beta
     METEOR = F_mean (1 - penalty)
 
 c_m, f_m: content and function words matched by matcher m; C, F: all content and function words; matched words: the mean
-of both sides. A segment whose two texts are one chunk from end to end counts no chunk, in its own score and in the corpus.
+of both sides. A segment whose two texts are one chunk from end to end counts no chunk, in its own score and in the
+corpus.
 """
 
 from __future__ import annotations

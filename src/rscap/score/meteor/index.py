@@ -160,7 +160,7 @@ def _phrase_arrays(source: Source) -> dict[str, Ints | Words]:
 
 
 def _trie(phrases: Sequence[bytes], words: Sequence[bytes]) -> tuple[Ints, Ints]:
-    """(the node of every phrase, the sorted keys of all edges): breadth first, so that keys of deeper nodes are larger."""
+    """(the node of every phrase, the sorted keys of all edges): breadth first, so deeper nodes have larger keys."""
     place = {word: number for number, word in enumerate(words)}
     grid = np.full((len(phrases), LONGEST_PHRASE), -1, dtype=np.int32)
     for row, phrase in enumerate(phrases):
@@ -179,7 +179,7 @@ def _trie(phrases: Sequence[bytes], words: Sequence[bytes]) -> tuple[Ints, Ints]
 
 
 def _synset_arrays(source: Source) -> dict[str, Ints | Words]:
-    """WordNet's words with their synsets, and its irregular forms; tokens never hold `_`, so such entries are left out."""
+    """WordNet's words with their synsets, and its irregular forms, but for entries with `_`, which no token holds."""
     lines = source.lines(tables.SYNSETS)
     synsets = {
         word.encode(): line.split() for word, line in zip(lines[::2], lines[1::2], strict=True) if "_" not in word

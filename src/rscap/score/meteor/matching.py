@@ -17,7 +17,7 @@ WORD_BITS = 48
 
 
 class Match(NamedTuple):
-    """A run of candidate words that may stand for a run of reference words; the last five fields follow from the rest."""
+    """A run of candidate words that may stand for a run of reference words; the last fields follow from the rest."""
 
     start: int
     candidate_start: int
@@ -62,8 +62,10 @@ def reach(candidate: Text, lexicon: Lexicon) -> Reach:
 
 
 def matches(candidate: Text, reference: Text, reached: Reach, phrases: Phrases) -> list[list[Match]]:
-    """The matches that begin at each reference word: by matcher, then by place in the candidate; paraphrases last, first
-    those of reference phrases found in the candidate, then those of candidate phrases found in the reference."""
+    """The matches that begin at each reference word: by matcher, then by place in the candidate; paraphrases last.
+
+    First come paraphrases of reference phrases found in the candidate, then the other way round.
+    """
     rows = [
         [match(start, 1, place, 1, matcher) for matcher, place in reached[word]] if word in reached else []
         for start, word in enumerate(reference.words)

@@ -1,7 +1,7 @@
 """What METEOR's `-norm` option does to a string before words are compared, for English.
 
-The option tokenises much as the Moses translation toolkit does (Koehn et al. 2007), lower-cases, splits hyphenated words
-and writes typographic punctuation as ASCII. Every rule below was found by experiment; `docs/meteor.md` lists them.
+The option tokenises much as the Moses translation toolkit does (Koehn et al. 2007), lower-cases, splits hyphenated
+words and writes typographic punctuation as ASCII. Every rule was found by experiment; `docs/meteor.md` lists them.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ class Prefixes:
     @classmethod
     def parse(cls, text: str) -> Prefixes:
         """Read the table: one prefix a line, `#` begins a comment, `#NUMERIC_ONLY#` after a prefix restricts it."""
-        always, before_number = set(), set()
+        always: set[str] = set()
+        before_number: set[str] = set()
         for line in text.splitlines():
             words = line.split()
             if words and not words[0].startswith("#"):

@@ -21,7 +21,7 @@ class Phrases:
         self._ranks: dict[int, dict[int, int]] = {}
 
     def find(self, words: Sequence[int]) -> tuple[dict[int, int], list[tuple[int, int, int]]]:
-        """(where each node of the trie stands in a text, as a mask; place, length and node of phrases with paraphrases).
+        """(where each node of the trie stands in a text, as a mask; start, length, node of phrases with paraphrases).
 
         `words` are places in `Index.phrase_words`, or -1.
         """
@@ -29,11 +29,10 @@ class Phrases:
         spans = []
         children, base, ranks = self._children, self._base, self._ranks
         for start in range(len(words)):
-            node, length = ROOT, 0
-            for word in words[start:]:
+            node = ROOT
+            for length, word in enumerate(words[start:], start=1):
                 if word < 0:
                     break
-                length += 1
                 key = node * base + word
                 node = children.get(key, 0) or self._child(key, length)
                 if node < 0:
@@ -58,8 +57,10 @@ class Phrases:
         return node
 
     def pairs(self, text: Text, other: Text) -> Iterator[tuple[int, int, int, int]]:
-        """(place, length) of phrases of `text`, in order, each with (place, length) of its paraphrases in `other`, which
-        come in the order of the table."""
+        """(start, length) of the phrases of `text`, each with (start, length) of its paraphrases in `other`.
+
+        Phrases come by start, then length, paraphrases in the order of the table.
+        """
         there = other.phrase_places
         nodes = there.keys()
         all_ranks = self._ranks

@@ -29,7 +29,8 @@ ROUNDING = 1e-9
 class Meteor:
     """Scores segments as `java -jar meteor-1.5.jar - - -stdio -l en -norm` does (Denkowski and Lavie, WMT 2014).
 
-    What was learned about words and strings is kept, so a second call is faster and the object grows with the texts it sees.
+    What was learned about words and strings is kept: a second call is faster, and the object grows with the texts it
+    sees.
 
     Raises:
         MeteorUnavailable: the package pycocoevalcap, whose tables are read, is not installed or is damaged.
@@ -67,7 +68,7 @@ class Meteor:
 
     @staticmethod
     def corpus_score(summed_statistics: Floats) -> float | Floats:
-        """METEOR of a corpus from the sum over segments of their statistics, float[23]; float[..., 23] gives float[...]."""
+        """METEOR of a corpus from its segments' summed statistics: float[23] to float, float[..., 23] to float[...]."""
         score = meteor(summed_statistics)
         return float(score) if score.ndim == 0 else score
 

@@ -1,4 +1,4 @@
-"""The two files of the installed package pycocoevalcap that hold METEOR's tables: the jar (a zip) and the paraphrases."""
+"""The two files of the installed pycocoevalcap that hold METEOR's tables: the jar (a zip) and the paraphrases."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Source:
         return source
 
     def digest(self, version: str) -> str:
-        """A digest of the tables' contents and of `version`, from the checksums that zip and gzip files carry themselves.
+        """A digest of the tables' contents and of `version`, from the checksums that zip and gzip files carry.
 
         Raises:
             MeteorUnavailable: the jar is not a zip file, or lacks a table.

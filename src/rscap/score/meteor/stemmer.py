@@ -1,7 +1,7 @@
 """The English (Porter2) stemmer, as Snowball published it before 2018.
 
-Written from the description at snowballstem.org/algorithms/english/stemmer.html. Later editions of the algorithm changed
-some words; METEOR 1.5 carries an early one, and this file follows it.
+Written from the description at snowballstem.org/algorithms/english/stemmer.html. Later editions of the algorithm
+changed some words; METEOR 1.5 carries an early one, and this file follows it.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ class Text:
     weight: float
     """What all words weigh: content words DELTA, function words 1 - DELTA each."""
     places: dict[int, int]
-    """Where each distinct word stands, as a mask; plain numbers keep the garbage collector out of thousands of texts."""
+    """Where each distinct word stands, as a mask: plain numbers, which the garbage collector need not visit."""
     spans: tuple[tuple[int, int, int], ...]
     """(start, length, node) of the phrases that have paraphrases, by start, then length."""
     phrase_places: dict[int, int]
