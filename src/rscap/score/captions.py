@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+import gc
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 from rscap import __version__
 from rscap.errors import ScoreError
@@ -20,9 +22,28 @@ from rscap.score.signature import Conditions, data_digest
 from rscap.score.statistics import Statistics
 
 DUPLICATES = ("keep", "distinct")
+P = ParamSpec("P")
+R = TypeVar("R")
 _SHUFFLE_SEED = 20_150_607
 
 
+def _without_collector(function: Callable[P, R]) -> Callable[P, R]:
+    """Pause the cyclic garbage collector, which thousands of lists of words, none in a cycle, start again and again."""
+
+    @wraps(function)
+    def paused(*args: P.args, **kwargs: P.kwargs) -> R:
+        if not gc.isenabled():
+            return function(*args, **kwargs)
+        gc.disable()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            gc.enable()
+
+    return paused
+
+
+@_without_collector
 def score_captions(
     candidates: Mapping[str, str],
     references: Mapping[str, Sequence[str]],

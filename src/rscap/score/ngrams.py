@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -85,7 +86,8 @@ def count_ngrams(texts: Sequence[Sequence[str]], words: Sequence[str]) -> tuple[
     """Number all n-grams of `texts`, whose words all stand in `words`, and count them per text."""
     places = {word: place for place, word in enumerate(words)}
     lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
-    flat = np.fromiter((places[w] for text in texts for w in text), dtype=np.int64, count=int(lengths.sum()))
+    numbered = map(places.__getitem__, chain.from_iterable(texts))
+    flat = np.fromiter(numbered, dtype=np.int64, count=int(lengths.sum()))
     owner = np.repeat(np.arange(len(texts)), lengths)
     left = np.cumsum(lengths)[owner] - np.arange(len(flat))  # words from here to the end of the text
     numbers, owners, keys = [flat], [owner], []
