@@ -41,7 +41,7 @@ def quickstart(out: Path, *, say: Say, bar: Bar) -> tuple[dict[str, ScoreSheet],
         say,
         bar,
     )
-    say("2/4  training: adapters on its language model")
+    say("2/4  training: five captions of each of 480 images")
     train(recipe, out / "adapted", say=say)
     say("3/4  adapted: the same images again")
     adapted = _evaluate(Request(model=str(out / "adapted")), say, bar)

@@ -6,6 +6,7 @@ positions) and only supervised positions reach the language-model head.
 
 from __future__ import annotations
 
+import inspect
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -14,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import DynamicCache
+from transformers.models.gemma.modeling_gemma import rotate_half
 
 
 class Packed(Protocol):
@@ -46,6 +48,17 @@ class Decoding:
 
     cache: DynamicCache
     next_position: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """Stands in for a cache: keys and values of the whole sequence, whatever an attention layer computes itself."""
+
+    keys: Tensor
+    values: Tensor
+
+    def update(self, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        return self.keys, self.values
 
 
 class Captioner(nn.Module):
@@ -94,8 +107,7 @@ class Captioner(nn.Module):
     def token_losses(self, batch: Packed) -> Tensor:
         """float[S]: the negative log-likelihood of each supervised token."""
         with self.autocast():
-            hidden = self.hidden(batch)
-            logits = self.head(hidden[batch.source_rows, batch.source_columns])
+            logits = self.head(self.supervised(batch))
         return F.cross_entropy(logits.float(), batch.targets, reduction="none")
 
     def image_features(self, pixel_values: Tensor) -> Tensor:
@@ -117,6 +129,36 @@ class Captioner(nn.Module):
             use_cache=False,
         )
         return outputs.last_hidden_state
+
+    def supervised(self, batch: Packed) -> Tensor:
+        """float[S, H]: the last hidden states at the sources of the targets alone.
+
+        Nothing reads what the last layer makes of other tokens, so it computes queries and MLP for these alone,
+        and keys and values for all. That spares most of one layer in 4 (nano) to 26 (PaliGemma 2).
+        """
+        model = self.paligemma.model.language_model
+        hidden = self._embed(batch)
+        masks = self._masks(batch, hidden.dtype)
+        rotary = model.rotary_emb(hidden, batch.positions)
+        for index, layer in enumerate(model.layers[:-1]):
+            hidden = layer(
+                hidden,
+                attention_mask=self._mask_of(index, masks),
+                position_ids=batch.positions,
+                position_embeddings=rotary,
+            )
+        slots, columns = _slots(batch, rows=len(hidden))
+        last = model.layers[-1]
+        # Without its wrapper: gradient checkpointing would drop keys and values; so few rows need none.
+        outputs = inspect.unwrap(type(last).forward)(
+            last,
+            _at(columns, hidden),
+            attention_mask=_at(columns, self._mask_of(-1, masks).squeeze(1)).unsqueeze(1),
+            position_ids=batch.positions.gather(1, columns),
+            position_embeddings=tuple(_at(columns, part) for part in rotary),
+            past_key_values=_keys_and_values(last, hidden, rotary),
+        )
+        return model.norm(outputs[batch.source_rows, slots])
 
     def head(self, hidden: Tensor) -> Tensor:
         """float[S, H] to logits float[S, V], soft-capped where the model asks for it (Gemma 2, arXiv:2408.00118)."""
@@ -176,6 +218,9 @@ class Captioner(nn.Module):
         window = self.window
         return self._per_layer_type(batch.attention(None), None if window is None else batch.attention(window), dtype)
 
+    def _mask_of(self, layer: int, masks: Any) -> Tensor:
+        return masks[self.paligemma.config.text_config.layer_types[layer]] if isinstance(masks, dict) else masks
+
     def _per_layer_type(self, full: Tensor, sliding: Tensor | None, dtype: torch.dtype) -> Any:
         """Masks bool[B, Q, K] in the form the attention of this model takes, per layer type where it has several."""
         if sliding is None:
@@ -188,3 +233,27 @@ class Captioner(nn.Module):
             return mask
         # Eager attention adds its mask to the scores: a boolean one would be added as 0 and 1 and hide nothing.
         return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, torch.finfo(dtype).min)
+
+
+def _at(columns: Tensor, values: Tensor) -> Tensor:
+    """values[b, columns[b, m]]: [B, N, D] to [B, M, D]. Gathered, since the backward of indexing sums in any order."""
+    return values.gather(1, columns.unsqueeze(-1).expand(-1, -1, values.shape[-1]))
+
+
+def _slots(batch: Packed, *, rows: int) -> tuple[Tensor, Tensor]:
+    """Sources row by row, padded to the longest row M: the slot of each, int[S], and their columns, int[B, M]."""
+    counts = torch.bincount(batch.source_rows, minlength=rows)
+    first = (counts.cumsum(0) - counts)[batch.source_rows]  # sources come row after row
+    slots = torch.arange(len(batch.source_rows), device=first.device) - first
+    columns = torch.zeros(rows, int(counts.max()), dtype=torch.long, device=first.device)
+    columns[batch.source_rows, slots] = batch.source_columns
+    return slots, columns
+
+
+def _keys_and_values(layer: Any, hidden: Tensor, rotary: tuple[Tensor, Tensor]) -> _Given:
+    """Keys, turned by their positions, and values that a layer's attention makes of float[B, N, H]."""
+    attention, normed = layer.self_attn, layer.input_layernorm(hidden)
+    shape = (*normed.shape[:-1], -1, attention.head_dim)
+    keys, values = (project(normed).view(shape).transpose(1, 2) for project in (attention.k_proj, attention.v_proj))
+    cos, sin = (part.unsqueeze(1) for part in rotary)
+    return _Given(keys * cos + rotate_half(keys) * sin, values)

@@ -105,8 +105,8 @@ def load_base(section: ModelSection, *, device: str | torch.device = "cpu") -> B
     known = CHECKPOINTS.get(section.base)
     revision = section.revision or (known.revision if known else None)
     options: dict[str, Any] = {"revision": revision} if isinstance(source, str) and revision else {}
-    # Loading gigabytes shows the library's bar; the built-in model is there at once.
-    (disable_progress_bar if source == NANO else enable_progress_bar)()
+    # Downloading gigabytes shows the library's bar; a local folder is there at once.
+    (disable_progress_bar if isinstance(source, Path) else enable_progress_bar)()
     try:
         processor = PaliGemmaProcessor.from_pretrained(source, **options)
         model = PaliGemmaForConditionalGeneration.from_pretrained(
