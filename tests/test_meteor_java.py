@@ -37,6 +37,13 @@ def test_adversarial_segments(seed: int) -> None:
     assert_equal_to_java(list(ORACLE["pairs"](seed, 1500)))
 
 
+def test_identical_words() -> None:
+    """Java aligns identical words one to one without a search; one word more on one side, and it searches."""
+    crowded = "been the the the that the european parliament is being"
+    references = [crowded, crowded.upper(), f"  {crowded}", f"{crowded} x", f"{crowded}."]
+    assert_equal_to_java([(crowded, [reference]) for reference in references])
+
+
 @pytest.mark.parametrize("seed", [4, 5])
 def test_paraphrases_of_any_length(seed: int) -> None:
     """Sentences built from the paraphrase table's own entries align as in Java."""

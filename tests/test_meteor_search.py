@@ -98,3 +98,15 @@ def test_the_best_reference_is_the_first_of_the_best(meteor: Meteor) -> None:
         each = [tuple(meteor.statistics([candidate], [[reference]])[0].tolist()) for reference in references]
         best = max(each, key=lambda row: segment([int(number) for number in row]))  # max keeps the first
         assert tuple(meteor.statistics([candidate], [references])[0].tolist()) == best
+
+
+CROWDED = "been the the the that the european parliament is being"
+"""Paraphrases of several words push the plain alignment of this text with itself out of the beam."""
+
+
+def test_a_text_with_itself_is_not_searched(meteor: Meteor) -> None:
+    """Identical words are aligned one to one, as Java does, even where the search would lose that alignment."""
+    text = meteor._reader.read(CROWDED)
+    searched = align(matches(text, text, reach(text, meteor._lexicon), meteor._phrases))
+    assert any(match.start != match.candidate_start for match in searched) or len(searched) < len(text.words)
+    assert meteor.item_scores([CROWDED], [["the parliament", CROWDED.title()]])[0] == 1

@@ -13,8 +13,8 @@ from rscap.score.meteor.bound import upper_bound
 from rscap.score.meteor.counts import count
 from rscap.score.meteor.formula import COLUMNS, Floats, meteor, segment
 from rscap.score.meteor.index import Index, load
-from rscap.score.meteor.lexicon import Lexicon
-from rscap.score.meteor.matching import matches, reach
+from rscap.score.meteor.lexicon import EXACT, Lexicon
+from rscap.score.meteor.matching import match, matches, reach
 from rscap.score.meteor.normalise import Prefixes, normaliser
 from rscap.score.meteor.phrases import Phrases
 from rscap.score.meteor.reader import Reader
@@ -75,6 +75,8 @@ class Meteor:
     def _best(self, candidate: Text, references: Sequence[Text]) -> tuple[int, ...]:
         """The 23 counts with the best reference. The most promising reference is aligned first; those that even at best
         would score lower are not aligned at all."""
+        if candidate.words and candidate in references:
+            return _identical(candidate)
         reached = reach(candidate, self._lexicon)
         boards = [
             (upper_bound(candidate, reference, rows), -number, reference, rows)
@@ -93,6 +95,11 @@ class Meteor:
 @cache
 def _tables() -> Index:
     return load(Source.find())
+
+
+def _identical(text: Text) -> tuple[int, ...]:
+    """The counts of a text with itself: METEOR does not search there, and a crowded beam might lose the obvious."""
+    return count(text, text, [match(place, 1, place, 1, EXACT) for place in range(len(text.words))])
 
 
 def _check(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> None:
