@@ -17,7 +17,7 @@ from rscap.score.meteor.matching import WORD_BITS, Match
 
 BEAM = 40
 CLOSED = -1
-CHUNK = 1 << 24
+CHUNK = 1 << 30
 CROWD = 2 * BEAM
 """So many new paths are cut to the beam before more are made."""
 
