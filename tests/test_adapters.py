@@ -59,6 +59,7 @@ def test_every_combination_of_towers_learns_what_it_says(geometry: str, vision: 
     assert (counts["vision_tower"].trainable > 0) == (vision == "adapted")
     assert (counts["projector"].trainable > 0) == (projector == "trained")
     assert counts["language_model"].trainable > 0
+    assert counts["projector"].total == count_parameters(build(geometry))["projector"].total
 
 
 def test_full_fine_tuning_trains_everything() -> None:

@@ -125,9 +125,13 @@ def test_progress_counts_every_image_once() -> None:
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
-def test_broken_and_missing_images_are_errors() -> None:
-    """An image that cannot be decoded is named; no training images at all is said so."""
-    with pytest.raises(ImageError, match="bad"):
+def test_broken_images_take_no_part() -> None:
+    """An undecodable training image is nobody's neighbour, an undecodable test image has none; without any it is said."""
+    found = nearest_image(
+        [example("bad", None), example("a", noise(2))], [example("t", noise(1)), example("worse", None)]
+    )
+    assert [prediction.example_id for prediction in found] == ["t"]
+    with pytest.raises(DataError, match="none of the 1 training images"):
         nearest_image([example("bad", None)], [example("t", noise(1))])
     with pytest.raises(DataError, match="there are none"):
         nearest_image([], [example("t", noise(1))])

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from rscap import score
 from rscap.data import Rejected
-from rscap.errors import DataError, StoreError
+from rscap.errors import DataError, ModelError, StoreError
 from rscap.evaluate.files import caption_files
 from rscap.evaluate.request import Request, evaluate, plan
 from rscap.evaluate.subject import Subject
+from rscap.model.run import load_run
 from rscap.recipe import parse_recipe
 from rscap.records import Prediction
 from rscap.store import RunFolder, read_json, read_jsonl
@@ -103,14 +105,43 @@ def test_a_folder_that_trained_nothing_is_refused(tmp_path: Path) -> None:
         plan(Request(model=str(tmp_path / "zero")))
 
 
-def test_a_failed_evaluation_says_so(tmp_path: Path) -> None:
-    """The folder of an evaluation that broke is marked failed with the reason and holds no scores."""
-    with pytest.raises(Exception, match="neither a folder nor a Hub name"):
+def test_a_model_that_cannot_be_loaded_takes_no_name(tmp_path: Path) -> None:
+    """Where the model is missing no folder is made, so that the next try finds the name free."""
+    with pytest.raises(ModelError, match="neither a folder nor a Hub name"):
         carry_out(model="no-such-model", source="sample", limit=2, out=tmp_path / "x")
-    status = RunFolder(tmp_path / "x").status()
-    assert status["state"] == "failed"
-    assert "no-such-model" in status["error"]
-    assert not RunFolder(tmp_path / "x").scores("test").exists()
+    assert not (tmp_path / "x").exists()
+
+
+def test_other_words_do_not_go_into_the_runs_own_folder(trained: Path) -> None:
+    """A few images or another prompt sent to the run's own folder are refused; its scores are of its own test."""
+    for changed in ({"limit": 3}, {"prefix": ""}, {"source": "sample"}):
+        with pytest.raises(StoreError, match="its own data in its own words"):
+            plan(Request(model=str(trained), out=trained, **changed))
+
+
+def test_what_was_trained_comes_back_as_it_was(tmp_path: Path) -> None:
+    """Trained towers are read back in float32, bit for bit, whole or beside an adapter, though the base is bfloat16."""
+    from safetensors.torch import load_file
+
+    for name, towers, adapter in (
+        ("whole", {"vision_tower": "trained", "projector": "trained", "language_model": "trained"}, None),
+        ("beside", {"projector": "trained"}, {"rank": 2}),
+    ):
+        table: dict[str, Any] = {
+            "data": {"source": "sample", "train_limit": 4},
+            "model": {"base": "nano", "dtype": "bfloat16"},
+            "towers": towers,
+            "train": {"max_steps": 1, "micro_batch": 4},
+        }
+        recipe = parse_recipe(table if adapter is None else {**table, "adapter": adapter})
+        run = train(recipe, tmp_path / name, say=silent)
+        _, captioner = load_run(run, recipe, device="cpu")
+        loaded = dict(captioner.net.named_parameters())
+        projector = [value for key, value in loaded.items() if "projector" in key and ".original_module." not in key]
+        folder = run.adapter / "adapter_model.safetensors" if adapter else run.model / "model.safetensors"
+        saved = [value for key, value in load_file(folder).items() if "projector" in key]
+        assert {value.dtype for value in projector} == {torch.float32}
+        assert sorted(value.sum().item() for value in projector) == sorted(value.sum().item() for value in saved)
 
 
 def test_files_are_captioned_in_order_and_a_broken_one_is_named(tmp_path: Path) -> None:

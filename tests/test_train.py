@@ -251,3 +251,28 @@ def test_training_prompts_are_pure_draws() -> None:
     assert first == drawn()
     assert set(first) == lengths
     assert len(lengths) > 1
+
+
+def test_an_unusable_example_alone_in_its_micro_batch_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With micro batches of one, an image that cannot be read is listed and counted, and the update goes on."""
+    from rscap.data.sample import RenderedScene
+    from rscap.errors import ImageError
+    from rscap.train import run as train_run
+
+    source = open_source("sample")
+    victim = source.subset("train", 10, 1)[3].id
+    monkeypatch.setattr(train_run, "open_source", lambda *_, **__: source)
+    load = RenderedScene.load
+
+    def broken(self: RenderedScene) -> Any:
+        if self.name == victim:
+            raise ImageError(f"{victim} is truncated")
+        return load(self)
+
+    monkeypatch.setattr(RenderedScene, "load", broken)
+    made = recipe(train={"micro_batch": 1, "accumulation": 5, "max_steps": 2}, data={"max_rejected_share": 0.2})
+    folder = run(made, tmp_path / "run")
+    assert [row["images_per_s"] > 0 for row in steps(folder)] == [True, True]
+    assert read_jsonl(folder.rejected_file) == [{"row": victim, "reason": f"{victim} is truncated"}]

@@ -74,17 +74,19 @@ def nearest_image(
     """For every test image, a caption of the training image with the nearest `descriptor` (Euclidean distance).
 
     Of the neighbour's captions the one that agrees best with its siblings is said (`typical_caption`). Equal
-    distances go to the smaller training id, so that the order of `train` does not matter.
+    distances go to the smaller training id, so that the order of `train` does not matter. An image that cannot be
+    decoded takes no part: a test image then has no prediction, and the scores count it as unscored.
 
     Raises:
-        DataError: there is no training image.
-        ImageError: an image cannot be decoded.
+        DataError: there is no training image, or none that can be decoded.
     """
     space = CaptionSpace.of(_pool(train))
     ordered = sorted(train, key=lambda example: example.id)
     total = len(ordered) + len(test)
-    known = _descriptors(ordered, progress, 0, total)
-    wanted = _descriptors(test, progress, len(ordered), total)
+    ordered, known = _descriptors(ordered, progress, 0, total)
+    test, wanted = _descriptors(test, progress, len(train), total)
+    if not ordered:
+        raise DataError(f"none of the {len(train)} training images can be decoded")
     neighbours = _nearest(wanted, known)
     return [
         _prediction(example.id, typical_caption(ordered[neighbour].captions, space))
@@ -148,13 +150,20 @@ def _hellinger(part: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.sqrt(part / total) if total > 0 else np.zeros_like(part)  # a black or flat image has an empty part
 
 
-def _descriptors(examples: Sequence[Example], progress: Progress | None, done: int, total: int) -> NDArray[np.float32]:
-    table = np.empty((len(examples), DESCRIPTOR_SIZE), dtype=np.float32)
-    for row, example in enumerate(examples):
-        table[row] = descriptor(example.image.load())
+def _descriptors(
+    examples: Sequence[Example], progress: Progress | None, done: int, total: int
+) -> tuple[list[Example], NDArray[np.float32]]:
+    """The examples whose image can be decoded, and the descriptor of each; evaluation lists the others."""
+    usable, rows = [], []
+    for number, example in enumerate(examples, start=1):
+        try:
+            rows.append(descriptor(example.image.load()))
+            usable.append(example)
+        except DataError:
+            pass
         if progress is not None:
-            progress(done + row + 1, total)
-    return table
+            progress(done + number, total)
+    return usable, np.array(rows, dtype=np.float32).reshape(len(rows), DESCRIPTOR_SIZE)
 
 
 def _nearest(wanted: NDArray[np.float32], known: NDArray[np.float32]) -> list[int]:

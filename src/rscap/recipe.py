@@ -2,7 +2,7 @@
 
 [data] where the examples come from       [adapter] how weights are changed
 [prompt] the words before the caption     [train]   how long and how fast
-[model] the base model and its precision  [generate], [evaluation] what is decoded and scored
+[model] the base model and its precision  [generate] how captions are decoded
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ LANGUAGE_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_pro
 VISION_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
 
 Positive = Annotated[int, Field(ge=1)]
+Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 class QualitySection(_Section):
@@ -89,7 +90,7 @@ class ModelSection(_Section):
     """Commit of the Hub repository; the two checkpoints rscap knows are pinned without it."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     quantisation: Literal["none", "nf4"] = "none"
-    quantise: tuple[Tower, ...] = ("language_model",)
+    quantise: Annotated[tuple[Tower, ...], Field(min_length=1)] = ("language_model",)
     """Towers whose linear layers are quantised."""
 
 
@@ -116,8 +117,8 @@ class AdapterSection(_Section):
     """DoRA (arXiv:2402.09353)."""
     lora_plus_ratio: Annotated[float, Field(ge=1.0)] = 1.0
     """LoRA+ (arXiv:2402.12354): learning rate of the B matrices over that of the A matrices."""
-    language_targets: tuple[str, ...] = LANGUAGE_TARGETS
-    vision_targets: tuple[str, ...] = VISION_TARGETS
+    language_targets: Annotated[tuple[str, ...], Field(min_length=1)] = LANGUAGE_TARGETS
+    vision_targets: Annotated[tuple[str, ...], Field(min_length=1)] = VISION_TARGETS
 
 
 class TrainSection(_Section):
@@ -130,7 +131,7 @@ class TrainSection(_Section):
     accumulation: Positive = 1
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    betas: tuple[Share, Share] = (0.9, 0.999)
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     warmup_share: Share = 0.03
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
@@ -147,13 +148,6 @@ class GenerateSection(_Section):
     batch_size: Positive = 16
 
 
-class EvaluationSection(_Section):
-    """What is scored after training."""
-
-    split: str = "test"
-    limit: Positive | None = None
-
-
 class Recipe(_Section):
     """A whole run."""
 
@@ -165,7 +159,6 @@ class Recipe(_Section):
     adapter: AdapterSection | None = None
     train: TrainSection = TrainSection()
     generate: GenerateSection = GenerateSection()
-    evaluation: EvaluationSection = EvaluationSection()
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:

@@ -149,15 +149,24 @@ class RunFolder:
         Raises:
             StoreError: something is there already; nothing is overwritten.
         """
+        cls.check_free(path)
+        path.mkdir(parents=True, exist_ok=True)
+        run = cls(path)
+        write_json(run.status_file, {"state": "started", "started": now()})
+        return run
+
+    @staticmethod
+    def check_free(path: Path) -> None:
+        """Raise before work begins that could not be stored.
+
+        Raises:
+            StoreError: something is at `path` already.
+        """
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise StoreError(
                 f"{path} exists and is not an empty folder",
                 hint="choose another name with --out, or move the old run away",
             )
-        path.mkdir(parents=True, exist_ok=True)
-        run = cls(path)
-        write_json(run.status_file, {"state": "started", "started": now()})
-        return run
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
@@ -206,10 +215,6 @@ class RunFolder:
     @property
     def model(self) -> Path:
         return self.path / "model"
-
-    @property
-    def report_file(self) -> Path:
-        return self.path / "report.html"
 
     def predictions(self, split: str) -> Path:
         return self.path / "predictions" / f"{split}.jsonl"

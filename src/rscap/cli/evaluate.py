@@ -15,7 +15,7 @@ def evaluate(
     source: Annotated[str | None, typer.Option(help="Data to evaluate on; by default the run's own.")] = None,
     splits: Annotated[str | None, typer.Option(help="How the source is split; by default as in the run.")] = None,
     split: Annotated[str, typer.Option(help="Which split.")] = "test",
-    limit: Annotated[int | None, typer.Option(min=1, help="Only so many images, chosen by the seed.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only so many images, chosen by a hash.")] = None,
     prefix: Annotated[str | None, typer.Option(help="The words before the caption; by default as in training.")] = None,
     dtype: Annotated[
         Literal["float32", "bfloat16"], typer.Option(help="Precision of a zero-shot base: float32 or bfloat16.")

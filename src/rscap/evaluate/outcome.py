@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from rscap import score
 from rscap.baselines import constant, nearest_image
@@ -14,7 +14,7 @@ from rscap.generate import generate
 from rscap.model.captioner import Captioner
 from rscap.recipe import GenerateSection, Recipe
 from rscap.records import Example, Prediction, ScoreSheet
-from rscap.store import RunFolder, prediction_row, reference_row, write_json, write_jsonl
+from rscap.store import RunFolder, prediction_row, read_jsonl, reference_row, write_json, write_jsonl
 
 PANEL_SIZE = 12
 
@@ -100,7 +100,7 @@ def check_rejected(rejected: Sequence[Rejected], *, of: int, allowed: float) -> 
         first = "; ".join(f"{item.row}: {item.reason}" for item in rejected[:3])
         raise DataError(
             f"{len(rejected)} of {of} examples cannot be used: {first}",
-            hint=f"mend them, or raise data.max_rejected_share above {allowed}",
+            hint=f"mend them, or train with data.max_rejected_share above {allowed}",
         )
 
 
@@ -139,8 +139,17 @@ def write_outcome(run: RunFolder, split: str, outcome: Outcome, test: Sequence[E
     """Predictions, references, a panel of images, and last the scores."""
     write_jsonl(run.predictions(split), map(prediction_row, outcome.predictions))
     write_jsonl(run.references(split), map(reference_row, test))
+    _add_rejected(run, outcome.rejected)
     _write_panel(run, split, test, {item.row for item in outcome.rejected})
     score.write_sheet(run.scores(split), outcome.sheet)
+
+
+def _add_rejected(run: RunFolder, rejected: Sequence[Rejected]) -> None:
+    """Add images that could not be decoded to those that the run folder lists already."""
+    known = read_jsonl(run.rejected_file) if run.rejected_file.exists() else []
+    fresh = [asdict(item) for item in rejected if asdict(item) not in known]
+    if fresh:
+        write_jsonl(run.rejected_file, [*known, *fresh])
 
 
 def write_baselines(

@@ -15,6 +15,7 @@ from rscap.data import Source, open_source
 from rscap.errors import DataError, StoreError
 from rscap.evaluate.outcome import Progress, Task, evaluate_model, write_baselines, write_outcome
 from rscap.evaluate.subject import Subject
+from rscap.model.captioner import Captioner
 from rscap.model.load import Base
 from rscap.model.run import best_device
 from rscap.recipe import DataSection
@@ -52,7 +53,7 @@ class Plan:
     @property
     def in_place(self) -> bool:
         """The result belongs to the folder of the run that is evaluated."""
-        return self.subject.trained is not None and self.out == self.subject.trained[0].path
+        return self.subject.trained is not None and self.out.resolve() == self.subject.trained[0].path.resolve()
 
 
 def plan(request: Request) -> Plan:
@@ -86,7 +87,11 @@ def evaluate(planned: Plan, *, progress: Progress, say: Say) -> tuple[RunFolder,
     request, data = planned.request, planned.data
     source = open_source(data.source, split_scheme=data.splits, max_rejected_share=data.max_rejected_share)
     test = source.subset(request.split, request.limit, request.seed) if request.limit else source.split(request.split)
-    work = _Work(planned, source, test, progress, say)
+    device = best_device()
+    base, captioner = planned.subject.load(
+        device
+    )  # before the folder is made: a missing token should not take the name
+    work = _Work(planned, source, test, base, captioner, progress, say)
     if planned.in_place:
         return work.run(RunFolder(planned.out))
     target = RunFolder.create(planned.out)
@@ -104,15 +109,15 @@ class _Work:
     planned: Plan
     source: Source
     test: list[Example]
+    base: Base
+    captioner: Captioner
     progress: Progress
     say: Say
 
     def run(self, target: RunFolder) -> tuple[RunFolder, dict[str, ScoreSheet]]:
         split, subject, data = self.planned.request.split, self.planned.subject, self.planned.data
-        device = best_device()
-        base, captioner = subject.load(device)
         if not self.planned.in_place:
-            self._describe(target, base, device)
+            self._describe(target)
         train = self.source.split("train") if self.source.splits.get("train") else []
         task = Task(
             prefix=subject.prefix,
@@ -121,7 +126,7 @@ class _Work:
             max_rejected_share=data.max_rejected_share,
         )
         outcome = evaluate_model(
-            captioner, Encoder.of(base), task=task, test=self.test, train=train, progress=self.progress
+            self.captioner, Encoder.of(self.base), task=task, test=self.test, train=train, progress=self.progress
         )
         write_outcome(target, split, outcome, self.test)
         if ties := sum(1 for prediction in outcome.predictions if prediction.near_ties):
@@ -134,9 +139,9 @@ class _Work:
         if not train:
             self.say(f"{self.source.name} has no training split: no baselines")
             return {}
-        return write_baselines(target, split, test=self.test, train=train)
+        return write_baselines(target, split, test=self.test, train=train, progress=self.progress)
 
-    def _describe(self, target: RunFolder, base: Base, device: str) -> None:
+    def _describe(self, target: RunFolder) -> None:
         request, subject = self.planned.request, self.planned.subject
         write_json(
             target.path / "evaluation.json",
@@ -152,26 +157,36 @@ class _Work:
         write_json(
             target.provenance_file,
             provenance.collect(
-                device=device,
+                device=str(self.captioner.device),
                 threads=torch.get_num_threads(),
                 data={"name": self.source.name, "digest": self.source.digest, "split_scheme": self.source.split_scheme},
-                base=base.describe(),
+                base=self.base.describe(),
             ),
         )
         write_jsonl(target.rejected_file, map(asdict, self.source.rejected))
 
 
 def _place(request: Request, subject: Subject) -> Path:
-    """The run's own folder for its own data asked in its own words; a new folder otherwise."""
-    if request.out is not None:
-        return request.out
-    if subject.trained and not any((request.source, request.splits, request.limit, request.prefix)):
-        run = subject.trained[0]
-        if run.scores(request.split).exists():
+    """The run's own folder for its own data asked in its own words; a new folder otherwise.
+
+    Raises:
+        StoreError: the place is taken, or other data or words are sent into the run's own folder.
+    """
+    own = subject.trained[0].path if subject.trained else None
+    same_place = own is not None and (request.out is None or request.out.resolve() == own.resolve())
+    changed = any(value is not None for value in (request.source, request.splits, request.limit, request.prefix))
+    if own is not None and same_place and not changed:
+        scores = RunFolder(own).scores(request.split)
+        if scores.exists():
             raise StoreError(
-                f"{run.path} has been evaluated on {request.split} already: {run.scores(request.split)}",
+                f"{own} has been evaluated on {request.split} already: {scores}",
                 hint="give --out for another folder, or move the old scores away",
             )
-        return run.path
+        return own
+    if own is not None and same_place and request.out is not None:
+        raise StoreError(f"{own} holds the scores of its own data in its own words", hint="give --out another folder")
     kind = request.split if subject.trained else "zero-shot"
-    return Path("runs") / "-".join([subject.name, kind, *([str(request.limit)] if request.limit else [])])
+    name = "-".join([subject.name, kind, *([str(request.limit)] if request.limit else [])])
+    place = request.out if request.out is not None else Path("runs") / name
+    RunFolder.check_free(place)
+    return place

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import BitsAndBytesConfig, PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar
@@ -109,15 +110,21 @@ def load_base(section: ModelSection, *, device: str | torch.device = "cpu") -> B
     (disable_progress_bar if isinstance(source, Path) else enable_progress_bar)()
     try:
         processor = PaliGemmaProcessor.from_pretrained(source, **options)
-        model = PaliGemmaForConditionalGeneration.from_pretrained(
+        model, loading = PaliGemmaForConditionalGeneration.from_pretrained(
             source,
+            output_loading_info=True,
             dtype=getattr(torch, section.dtype),
             quantization_config=_quantisation(section),
             device_map={"": device} if section.quantisation != "none" else None,
             **options,
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         raise _explain(section.base, error) from error
+    if absent := sorted({*loading["missing_keys"], *(str(key) for key in loading["mismatched_keys"])}):
+        raise ModelError(
+            f"base model {section.base} lacks {len(absent)} weights of a PaliGemma: {absent[:3]}",
+            hint="is this a whole PaliGemma checkpoint?",
+        )
     if known:
         check_geometry(model, known.geometry)
     if section.quantisation == "none":
@@ -206,17 +213,20 @@ def _image_spec(processor: PaliGemmaProcessor) -> ImageSpec:
 def _explain(base: str, error: Exception) -> ModelError:
     """The error of the Hub client in our words; its own stays attached."""
     text = f"{type(error).__name__}: {error}"
+    first = text.splitlines()[0]
+    if isinstance(error, ImportError):
+        return ModelError(f"base model {base} needs a package: {first}", hint="pip install 'rscap[train]'")
+    if isinstance(locate(base), Path):
+        return ModelError(
+            f"base model {base} could not be loaded: {first}",
+            hint="the folder needs config.json, model.safetensors and the processor's files",
+        )
     if "gated" in text.lower() or "401" in text or "403" in text:
         return ModelError(
             f"base model {base} is gated and no token that may read it was found",
             hint="accept its licence on the model's page, then run `hf auth login` or set HF_TOKEN",
         )
-    if isinstance(locate(base), Path):
-        return ModelError(
-            f"base model {base} could not be loaded: {text.splitlines()[0]}",
-            hint="the folder needs config.json, model.safetensors and the processor's files",
-        )
     return ModelError(
-        f"base model {base} could not be loaded: {text.splitlines()[0]}",
+        f"base model {base} could not be loaded: {first}",
         hint="check the name and the network; with HF_HUB_OFFLINE=1 only what the cache holds is found",
     )

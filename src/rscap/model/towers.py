@@ -43,6 +43,8 @@ def count_parameters(net: nn.Module) -> dict[Tower, Count]:
     """Total and trainable parameters per tower; a 4-bit weight counts as the parameters it stands for."""
     total, trainable = dict.fromkeys(TOWERS, 0), dict.fromkeys(TOWERS, 0)
     for name, parameter in net.named_parameters():
+        if ".original_module." in name:  # PEFT keeps the untrained copy of a tower beside the one that learns
+            continue
         tower = tower_of(name)
         size = _elements(parameter)
         total[tower] += size

@@ -43,6 +43,7 @@ class Learner:
     weights: CaptionWeights = field(default_factory=dict)
     pretrained: bool = True
     rejected: list[Rejected] = field(default_factory=list)
+    """Training examples that turned out to be unusable."""
 
 
 def fit(learner: Learner, accelerator: Accelerator, log: TrainLog, schedule: Schedule) -> None:
@@ -60,16 +61,19 @@ def fit(learner: Learner, accelerator: Accelerator, log: TrainLog, schedule: Sch
     model, optimiser = accelerator.prepare(learner.captioner, optimiser)
     parameters = list(trainable_parameters(model))
     model.train()
+    unchecked = learner.pretrained
 
     for step, micro_batches in enumerate(
         islice(updates(learner.train, recipe, learner.encoder, learner.weights), schedule.total_steps), 1
     ):
         _note_rejected(learner, micro_batches)
-        tokens = sum(batch.supervised for batch in micro_batches)
-        if tokens == 0:
+        micro_batches = [batch for batch in micro_batches if batch.supervised]
+        if not micro_batches:  # every example of it turned out unusable, and is listed
             continue
-        if step == 1 and learner.pretrained:
+        tokens = sum(batch.supervised for batch in micro_batches)
+        if unchecked:
             check_targets(learner.captioner, micro_batches[0].to(accelerator.device))
+            unchecked = False
         total = torch.zeros((), device=accelerator.device)
         for index, batch in enumerate(micro_batches):
             torch.manual_seed(key("dropout", recipe.seed, step, index))  # dropout is a pure function of the place

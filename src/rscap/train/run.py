@@ -35,6 +35,7 @@ def train(recipe: Recipe, out: Path, *, say: Say) -> RunFolder:
     Raises:
         RscapError: whatever makes the recipe impossible to run; the folder then says `failed` and why.
     """
+    RunFolder.check_free(out)
     source = open_source(
         recipe.data.source,
         split_scheme=recipe.data.splits,
@@ -77,7 +78,6 @@ def _train(recipe: Recipe, run: RunFolder, source: Source, base: Base, *, say: S
         train=examples,
         panel=panel,
         weights=weights,
-        rejected=list(source.rejected),
     )
     _report_parameters(learner.captioner, run, say)
     if recipe.train.gradient_checkpointing:
@@ -88,7 +88,10 @@ def _train(recipe: Recipe, run: RunFolder, source: Source, base: Base, *, say: S
         with TrainLog(run.train_log, schedule.total_steps) as log:
             fit(learner, accelerator, log, schedule)
     finally:
-        write_jsonl(run.rejected_file, ({"row": item.row, "reason": item.reason} for item in learner.rejected))
+        write_jsonl(
+            run.rejected_file,
+            ({"row": item.row, "reason": item.reason} for item in [*source.rejected, *learner.rejected]),
+        )
     save(learner.captioner, base, recipe, run)
 
 
