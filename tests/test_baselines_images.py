@@ -126,7 +126,7 @@ def test_progress_counts_every_image_once() -> None:
 
 
 def test_broken_images_take_no_part() -> None:
-    """An undecodable training image is nobody's neighbour, an undecodable test image has none; without any it is said."""
+    """An undecodable training image is nobody's neighbour, a test image has none; without any it is said."""
     found = nearest_image(
         [example("bad", None), example("a", noise(2))], [example("t", noise(1)), example("worse", None)]
     )
