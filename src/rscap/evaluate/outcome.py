@@ -9,6 +9,7 @@ from rscap import score
 from rscap.baselines import constant, nearest_image
 from rscap.batch import Encoder
 from rscap.data import Rejected
+from rscap.data.draw import key
 from rscap.errors import DataError
 from rscap.generate import generate
 from rscap.model.captioner import Captioner
@@ -170,10 +171,9 @@ def write_baselines(
 
 
 def _write_panel(run: RunFolder, split: str, test: Sequence[Example], unreadable: set[str]) -> None:
-    """Twelve images spread evenly over the split, so that every run over it shows the same."""
+    """Twelve images drawn by a hash of their ids, so that every run over a split shows the same, of all kinds."""
     usable = [example for example in test if example.id not in unreadable]
-    count = min(PANEL_SIZE, len(usable))
-    chosen = [usable[index * len(usable) // count] for index in range(count)]
+    chosen = sorted(usable, key=lambda example: key("panel", example.id))[:PANEL_SIZE]
     folder = run.panel(split)
     folder.mkdir(parents=True, exist_ok=True)
     for number, example in enumerate(chosen):
