@@ -16,6 +16,8 @@ from safetensors.torch import load_file
 from rscap.batch import Batch, Encoder
 from rscap.data import open_source
 from rscap.errors import BrokenTargets, StoreError, TrainingDiverged
+from rscap.model.adapters import prepare
+from rscap.model.captioner import Captioner
 from rscap.model.load import load_base
 from rscap.recipe import Recipe, TrainSection, parse_recipe
 from rscap.store import RunFolder, read_jsonl
@@ -216,8 +218,23 @@ def test_an_existing_run_is_not_overwritten(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["precious"]
 
 
+def test_checkpointing_computes_layers_again() -> None:
+    """With checkpointed activations the backward pass runs a layer's MLP a second time; without, it does not."""
+    made = recipe()
+    base = load_base(made.model)
+    captioner = Captioner(prepare(base.model, made.towers, made.adapter, seed=0), compute_dtype=torch.float32).train()
+    (batch,) = next(updates(open_source("sample").subset("train", 2, 1), made, Encoder.of(base)))
+    calls: list[int] = []
+    captioner.paligemma.model.language_model.layers[0].mlp.register_forward_pre_hook(lambda *_: calls.append(1))
+    captioner(batch).backward()
+    plain = len(calls)
+    captioner.checkpoint_activations()
+    captioner(batch).backward()
+    assert (plain, len(calls) - plain) == (1, 2)
+
+
 def test_nf4_trains(tmp_path: Path) -> None:
-    """QLoRA on a CPU: a 4-bit language model, finite losses, gradients on the adapters alone."""
+    """QLoRA on a CPU: a 4-bit language model, finite losses, and a gradient at every step."""
     folder = run(recipe(model={"quantisation": "nf4", "dtype": "bfloat16"}), tmp_path / "run")
     assert all(math.isfinite(row["loss"]) and row["grad_norm"] > 0 for row in steps(folder))
 

@@ -41,6 +41,8 @@ from rscap.train.updates import Schedule
 SIDE_PX = 224
 IMAGE_TOKENS = 64
 VALIDATION_IMAGES = 96
+SAMPLE_IMAGES = 640
+"""How large the sample was when the vocabulary was cut; more of its sentences would order the merges differently."""
 READING_SHARE = 2
 """One reading example for so many pictures."""
 
@@ -113,7 +115,7 @@ def _draw(example: Example) -> np.ndarray:
 
 def tokenizer_texts() -> list[str]:
     """What the vocabulary is cut from: sentences of the corpus and of the sample; the weights see only the first."""
-    examples = [*corpus_examples(4000, seed=99), *sample_examples()]
+    examples = [*corpus_examples(4000, seed=99), *sample_examples()[:SAMPLE_IMAGES]]
     return [caption for example in examples for caption in example.captions]
 
 
