@@ -16,6 +16,7 @@ import torch
 from rscap.batch import Batch, Encoder, batches
 from rscap.data import Rejected
 from rscap.model.captioner import Captioner
+from rscap.model.decoding import prefill, step
 from rscap.prompt import Prompter
 from rscap.recipe import GenerateSection
 from rscap.records import Example, Prediction
@@ -35,7 +36,7 @@ class Decoded:
 @torch.inference_mode()
 def decode(captioner: Captioner, batch: Batch, *, eos: int, max_new_tokens: int) -> list[Decoded]:
     """Greedy decoding of a batch of prefixes."""
-    logits, state = captioner.prefill(batch)
+    logits, state = prefill(captioner, batch)
     chosen, margins = [], []
     done = torch.zeros(batch.images, dtype=torch.bool, device=logits.device)
     while True:
@@ -46,7 +47,7 @@ def decode(captioner: Captioner, batch: Batch, *, eos: int, max_new_tokens: int)
         done |= tokens == eos
         if len(chosen) == max_new_tokens or bool(done.all()):
             break
-        logits = captioner.step(tokens, state)
+        logits = step(captioner, tokens, state)
     ids, close = torch.stack(chosen, dim=1).tolist(), (torch.stack(margins, dim=1) < NEAR_TIE).tolist()
     return [_until(row, ties, eos) for row, ties in zip(ids, close, strict=True)]
 

@@ -1,4 +1,4 @@
-"""PaliGemma as the packed batch sees it: a summed caption loss for training, prefill and step for decoding.
+"""PaliGemma as the packed batch sees it: a summed caption loss for training. `rscap.model.decoding` generates.
 
 The towers are called one by one, so that images are encoded once, attention masks are ours (per layer type, from
 positions) and only supervised positions reach the language-model head.
@@ -14,7 +14,6 @@ from typing import Any, Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import DynamicCache
 from transformers.models.gemma.modeling_gemma import rotate_half
 
 
@@ -40,14 +39,6 @@ class Packed(Protocol):
     def targets(self) -> Tensor: ...
 
     def attention(self, window: int | None) -> Tensor: ...
-
-
-@dataclass(slots=True)
-class Decoding:
-    """A batch half decoded: keys and values so far, and the next position of its rows."""
-
-    cache: DynamicCache
-    next_position: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +112,11 @@ class Captioner(nn.Module):
 
     def hidden(self, batch: Packed) -> Tensor:
         """float[B, N, H]: the last hidden states of the packed sequence."""
-        embeddings = self._embed(batch)
+        embeddings = self.embed(batch)
         outputs = self.paligemma.model.language_model(
             inputs_embeds=embeddings,
             position_ids=batch.positions,
-            attention_mask=self._masks(batch, embeddings.dtype),
+            attention_mask=self.masks(batch, embeddings.dtype),
             use_cache=False,
         )
         return outputs.last_hidden_state
@@ -137,8 +128,8 @@ class Captioner(nn.Module):
         and keys and values for all. That spares most of one layer in 4 (nano) to 26 (PaliGemma 2).
         """
         model = self.paligemma.model.language_model
-        hidden = self._embed(batch)
-        masks = self._masks(batch, hidden.dtype)
+        hidden = self.embed(batch)
+        masks = self.masks(batch, hidden.dtype)
         rotary = model.rotary_emb(hidden, batch.positions)
         for index, layer in enumerate(model.layers[:-1]):
             hidden = layer(
@@ -166,62 +157,25 @@ class Captioner(nn.Module):
         cap = getattr(self.paligemma.config.text_config, "final_logit_softcapping", None)
         return logits if cap is None else torch.tanh(logits / cap) * cap
 
-    def prefill(self, batch: Packed) -> tuple[Tensor, Decoding]:
-        """Encode prefixes of one length P: logits float[B, V] of the first token, and the state to go on from."""
-        cache = DynamicCache()
-        with self.autocast():
-            embeddings = self._embed(batch)
-            outputs = self.paligemma.model.language_model(
-                inputs_embeds=embeddings,
-                position_ids=batch.positions,
-                attention_mask=self._masks(batch, embeddings.dtype),
-                past_key_values=cache,
-                use_cache=True,
-            )
-            logits = self.head(outputs.last_hidden_state[:, -1])
-        return logits.float(), Decoding(cache=cache, next_position=batch.tokens.shape[1] + 1)
-
-    def step(self, tokens: Tensor, state: Decoding) -> Tensor:
-        """One more token per row, int[B]: logits float[B, V] of the token after it. Moves `state` on."""
-        model = self.paligemma.model.language_model
-        position = state.next_position
-        with self.autocast():
-            embeddings = model.embed_tokens(tokens.unsqueeze(1))
-            seen = torch.arange(1, position + 1, device=tokens.device)
-            full = torch.ones(len(tokens), 1, position, dtype=torch.bool, device=tokens.device)
-            masks = self._per_layer_type(
-                full, None if (window := self.window) is None else full & (position - seen < window), embeddings.dtype
-            )
-            outputs = model(
-                inputs_embeds=embeddings,
-                position_ids=torch.full_like(tokens.unsqueeze(1), position),
-                attention_mask=masks,
-                past_key_values=state.cache,
-                use_cache=True,
-            )
-            logits = self.head(outputs.last_hidden_state[:, -1])
-        state.next_position += 1
-        return logits.float()
-
     @property
     def window(self) -> int | None:
         """Gemma 2's sliding window, in positions; Gemma has none."""
         return getattr(self.paligemma.config.text_config, "sliding_window", None)
 
-    def _embed(self, batch: Packed) -> Tensor:
+    def embed(self, batch: Packed) -> Tensor:
         """Image features in place of the I image tokens that open every row, then the embeddings of its words."""
         words = self.paligemma.model.language_model.embed_tokens(batch.tokens[:, self.image_tokens :])
         features = self.image_features(batch.pixel_values).to(words.dtype)
         return torch.cat([features, words], dim=1)
 
-    def _masks(self, batch: Packed, dtype: torch.dtype) -> Any:
+    def masks(self, batch: Packed, dtype: torch.dtype) -> Any:
         window = self.window
-        return self._per_layer_type(batch.attention(None), None if window is None else batch.attention(window), dtype)
+        return self.per_layer_type(batch.attention(None), None if window is None else batch.attention(window), dtype)
 
     def _mask_of(self, layer: int, masks: Any) -> Tensor:
         return masks[self.paligemma.config.text_config.layer_types[layer]] if isinstance(masks, dict) else masks
 
-    def _per_layer_type(self, full: Tensor, sliding: Tensor | None, dtype: torch.dtype) -> Any:
+    def per_layer_type(self, full: Tensor, sliding: Tensor | None, dtype: torch.dtype) -> Any:
         """Masks bool[B, Q, K] in the form the attention of this model takes, per layer type where it has several."""
         if sliding is None:
             return self._form(full, dtype)
