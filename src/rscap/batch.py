@@ -12,8 +12,9 @@ separate sequences. Dropout is the one difference: a mask drawn on the prefix is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -81,6 +82,27 @@ class Batch:
     def attention(self, window: int | None) -> Tensor:
         """bool[B, N, N]: who sees whom; see `attention`."""
         return attention(self.branch, self.positions, window=window)
+
+    def halves(self) -> list[Batch]:
+        """The batch cut in two by rows, for when it does not fit in memory; a batch of one row cannot be cut."""
+        middle = self.images // 2
+        return [self._rows(0, middle), self._rows(middle, self.images)] if middle else [self]
+
+    def _rows(self, start: int, end: int) -> Batch:
+        inside = (self.source_rows >= start) & (self.source_rows < end)
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        for name, value in values.items():
+            if name in ("source_rows", "source_columns", "targets"):
+                values[name] = value[inside]
+            elif torch.is_tensor(value):
+                values[name] = value[start:end]
+        values |= {
+            "source_rows": values["source_rows"] - start,
+            "example_ids": self.example_ids[start:end],
+            "captions": int(self.branch[start:end].amax(dim=1).clamp(min=0).sum()),
+            "rejected": (),
+        }
+        return Batch(**values)
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch with its tensors on `device`."""
@@ -184,21 +206,20 @@ class Encoder:
         )
 
 
-class _Rows(Dataset[Row | Rejected]):
-    """The encoded rows of a list of examples, in its order."""
+Place = TypeVar("Place")
 
-    def __init__(self, examples: Sequence[Example], encode: Callable[[Example], Row]) -> None:
-        self.examples, self.encode = examples, encode
 
-    def __len__(self) -> int:
-        return len(self.examples)
+class _Rows(Dataset[Row | Rejected], Generic[Place]):
+    """The encoded row of each place that a sampler names."""
 
-    def __getitem__(self, index: int) -> Row | Rejected:
-        example = self.examples[index]
+    def __init__(self, encode: Callable[[Place], Row], name: Callable[[Place], str]) -> None:
+        self.encode, self.name = encode, name
+
+    def __getitem__(self, place: Place) -> Row | Rejected:
         try:
-            return self.encode(example)
+            return self.encode(place)
         except DataError as error:
-            return Rejected(row=example.id, reason=error.message)
+            return Rejected(row=self.name(place), reason=error.message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,13 +235,41 @@ def batches(
     examples: Sequence[Example], encode: Callable[[Example], Row], *, size: int, pad: int, workers: int = 0
 ) -> Iterator[Batch]:
     """Batches of `size` examples in the order given; what cannot be encoded is told in `Batch.rejected`, never lost."""
+    everyone = range(len(examples))
+    groups = (everyone[start : start + size] for start in range(0, len(examples), size))
+    listed = _Listed(examples, encode)
+    return stream(groups, listed.encode_at, name=listed.name_at, pad=pad, workers=workers)
+
+
+def stream(
+    groups: Iterable[Sequence[Place]],
+    encode: Callable[[Place], Row],
+    *,
+    name: Callable[[Place], str],
+    pad: int,
+    workers: int = 0,
+) -> Iterator[Batch]:
+    """One batch a group of places, in order; groups may never end. `name` says which example lies at a place."""
     loader = DataLoader(
-        _Rows(examples, encode),
-        batch_size=size,
-        shuffle=False,
+        _Rows(encode, name),
+        batch_sampler=groups,  # type: ignore[arg-type]  # any iterable of lists of keys serves
         num_workers=workers,
         collate_fn=_Collate(pad),
         # Forked workers inherit torch's thread pool half alive; started afresh they do not.
         multiprocessing_context="spawn" if workers else None,
     )
     return iter(loader)
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """Examples by their position in a list."""
+
+    examples: Sequence[Example]
+    encode: Callable[[Example], Row]
+
+    def encode_at(self, position: int) -> Row:
+        return self.encode(self.examples[position])
+
+    def name_at(self, position: int) -> str:
+        return self.examples[position].id
