@@ -8,7 +8,9 @@
     │   └── AdapterError     a method or a target that was asked for and would not be applied
     ├── TrainingError        a run that must not go on
     │   ├── BrokenTargets    the first loss says that the targets are wrong
-    │   └── TrainingDiverged a loss or a gradient is not finite
+    │   ├── TrainingDiverged a loss or a gradient is not finite
+    │   ├── OutOfMemory      one image alone does not fit
+    │   └── Interrupted      asked to stop; the state is saved
     ├── ScoreError           candidates and references that cannot be scored together
     └── StoreError           a run folder that is missing, taken or damaged
 
@@ -60,6 +62,14 @@ class BrokenTargets(TrainingError):
 
 class TrainingDiverged(TrainingError):
     """A loss or a gradient is not finite."""
+
+
+class OutOfMemory(TrainingError):
+    """One image alone does not fit in memory."""
+
+
+class Interrupted(TrainingError):
+    """Asked to stop by a signal; the state is saved and the run can be resumed."""
 
 
 class ScoreError(RscapError):

@@ -2,7 +2,8 @@
 
 [data] where the examples come from       [adapter] how weights are changed
 [prompt] the words before the caption     [train]   how long and how fast
-[model] the base model and its precision  [generate] how captions are decoded
+[model] the base model and its precision  [selection] which weights are kept, and when to stop early
+[track] experiment trackers               [generate] how captions are decoded
 """
 
 from __future__ import annotations
@@ -88,8 +89,9 @@ class ModelSection(_Section):
     """`nano`, a Hub name such as google/paligemma-3b-pt-224, or a local folder."""
     revision: str | None = None
     """Commit of the Hub repository; the two checkpoints rscap knows are pinned without it."""
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    quantisation: Literal["none", "nf4"] = "none"
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    """Precision of frozen weights and of matrix products. float16 (for cards without bfloat16) scales the loss."""
+    quantisation: Literal["none", "nf4", "int8"] = "none"
     quantise: Annotated[tuple[Tower, ...], Field(min_length=1)] = ("language_model",)
     """Towers whose linear layers are quantised."""
 
@@ -136,9 +138,40 @@ class TrainSection(_Section):
     warmup_share: Share = 0.03
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     gradient_checkpointing: bool = False
+    max_tokens: Positive | None = None
+    """Stop once this many supervised tokens were learned from; the learning rate comes down over them."""
+    max_minutes: Annotated[float, Field(gt=0)] | None = None
+    """Stop after this time in the loop, likewise; where the clock decides, two runs differ."""
     evaluate_every: Positive | None = None
     """Steps between evaluations on generated validation captions; none when absent."""
     evaluate_images: Positive = 64
+    checkpoint_every: Positive | None = None
+    """Steps between checkpoints, besides those by the clock."""
+    checkpoint_minutes: Annotated[float, Field(gt=0)] = 10.0
+    keep_checkpoints: Positive = 2
+    """Checkpoints that are kept, besides the best one."""
+
+
+class SelectionSection(_Section):
+    """Which weights a run ends with: those of the best evaluation on generated validation captions."""
+
+    metric: Literal["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr", "loss"] = "CIDEr"
+    patience: Positive | None = None
+    """Stop after this many evaluations in a row without a new best; never when absent."""
+    min_gain: Annotated[float, Field(ge=0.0)] = 0.0
+    """A new best is better by more than this."""
+    max_degenerate: Share = 0.5
+    """An evaluation with a larger share of degenerate captions (empty, looping, cut short) is never the best."""
+
+
+class TrackSection(_Section):
+    """Experiment trackers, beside train.jsonl."""
+
+    trackers: tuple[str, ...] = ()
+    """`tensorboard`, `wandb` or any other that accelerate knows."""
+    project: str = "rscap"
+    captions: Annotated[int, Field(ge=0)] = 8
+    """Images shown with their captions at every evaluation."""
 
 
 class GenerateSection(_Section):
@@ -158,6 +191,8 @@ class Recipe(_Section):
     towers: TowersSection = TowersSection()
     adapter: AdapterSection | None = None
     train: TrainSection = TrainSection()
+    selection: SelectionSection | None = None
+    track: TrackSection = TrackSection()
     generate: GenerateSection = GenerateSection()
 
     @model_validator(mode="after")
@@ -173,6 +208,8 @@ class Recipe(_Section):
             raise ValueError(
                 "with another tower 'adapted', towers.language_model is 'adapted' or 'frozen', not 'trained'"
             )
+        if self.selection is not None and self.train.evaluate_every is None:
+            raise ValueError("[selection] needs train.evaluate_every: there would be no evaluation to select by")
         if "projector" in adapted:
             raise ValueError("towers.projector is one matrix: choose 'trained' or 'frozen'")
         if self.model.quantisation != "none" and (both := set(trained) & set(self.model.quantise)):

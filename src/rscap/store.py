@@ -3,11 +3,13 @@
 runs/<name>/
   recipe.toml       what was asked for (absent for a zero-shot evaluation, which has `evaluation.json` alone)
   provenance.json   commit, versions, device, data digests
-  status.json       started -> finished | failed, written last
+  status.json       started -> interrupted | finished | failed, written last
   parameters.json   total and trainable parameters per tower
   rejected.jsonl    rows of the data that could not be used, with the reason
   removed.jsonl     captions that the quality rules of the recipe removed, with the reason (if it has rules)
-  train.jsonl       one line a step, one line an evaluation
+  train.jsonl       one line a step, one line an evaluation: what is a function of the recipe alone
+  speed.jsonl       one line a step: what the clock and the memory said
+  checkpoints/step-000120/   enough to resume bit for bit: weights, optimiser, progress.json
   adapter/          PEFT's own layout            (or model/ after full fine-tuning)
   predictions/<split>.jsonl    references/<split>.jsonl    scores/<split>.json
   panel/<split>/*.jpg          the examples that the report shows
@@ -31,7 +33,7 @@ from typing import Any, Literal
 from rscap.errors import StoreError
 from rscap.records import Example, Prediction
 
-State = Literal["started", "finished", "failed"]
+State = Literal["started", "interrupted", "finished", "failed"]
 
 
 @contextmanager
@@ -207,6 +209,14 @@ class RunFolder:
     @property
     def train_log(self) -> Path:
         return self.path / "train.jsonl"
+
+    @property
+    def speed_log(self) -> Path:
+        return self.path / "speed.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
 
     @property
     def adapter(self) -> Path:
