@@ -12,7 +12,8 @@
     │   ├── OutOfMemory      one image alone does not fit
     │   └── Interrupted      asked to stop; the state is saved
     ├── ScoreError           candidates and references that cannot be scored together
-    └── StoreError           a run folder that is missing, taken or damaged
+    ├── StoreError           a run folder that is missing, taken or damaged
+    └── ExportError          an export that is not the model it was made from, or cannot be handed on
 
 The message says what happened and with which values; `hint` says what to do about it.
 """
@@ -78,3 +79,7 @@ class ScoreError(RscapError):
 
 class StoreError(RscapError):
     """A run folder that is missing, taken or damaged."""
+
+
+class ExportError(RscapError):
+    """An export that is not the model it was made from, or cannot be handed on."""
