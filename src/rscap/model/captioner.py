@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.models.gemma.modeling_gemma import rotate_half
+
+from rscap.errors import ModelError
+from rscap.model.loss import summed_loss, token_losses
 
 
 class Packed(Protocol):
@@ -93,13 +95,16 @@ class Captioner(nn.Module):
 
         A sum, so that the caller can divide by the tokens of the whole update and every token weighs the same.
         """
-        return self.token_losses(batch).sum()
-
-    def token_losses(self, batch: Packed) -> Tensor:
-        """float[S]: the negative log-likelihood of each supervised token."""
         with self.autocast():
-            logits = self.head(self.supervised(batch))
-        return F.cross_entropy(logits.float(), batch.targets, reduction="none")
+            hidden = self.supervised(batch)
+        return summed_loss(hidden, self._head_weight(), batch.targets, cap=self._cap, dtype=self.compute_dtype)
+
+    @torch.no_grad()
+    def token_losses(self, batch: Packed) -> Tensor:
+        """float[S]: the negative log-likelihood of each supervised token, without gradients."""
+        with self.autocast():
+            hidden = self.supervised(batch)
+        return token_losses(hidden, self._head_weight(), batch.targets, cap=self._cap, dtype=self.compute_dtype)
 
     def image_features(self, pixel_values: Tensor) -> Tensor:
         """float[B, 3, R, R] to float[B, I, H]: what the language model reads in place of the image tokens."""
@@ -153,9 +158,19 @@ class Captioner(nn.Module):
 
     def head(self, hidden: Tensor) -> Tensor:
         """float[S, H] to logits float[S, V], soft-capped where the model asks for it (Gemma 2, arXiv:2408.00118)."""
-        logits = self.paligemma.lm_head(hidden)
-        cap = getattr(self.paligemma.config.text_config, "final_logit_softcapping", None)
-        return logits if cap is None else torch.tanh(logits / cap) * cap
+        logits = self.paligemma.lm_head(hidden).float()
+        return logits if self._cap is None else torch.tanh(logits / self._cap) * self._cap
+
+    @property
+    def _cap(self) -> float | None:
+        return getattr(self.paligemma.config.text_config, "final_logit_softcapping", None)
+
+    def _head_weight(self) -> Tensor:
+        """float[V, H]: the head as the chunked loss multiplies with it, which knows of no adapters and no 4 bits."""
+        head = self.paligemma.lm_head
+        if type(head) is not nn.Linear:
+            raise ModelError(f"the language-model head is a {type(head).__name__}; the loss wants it as a plain matrix")
+        return head.weight
 
     @property
     def window(self) -> int | None:

@@ -1,0 +1,120 @@
+"""The caption loss without its logits: head and cross-entropy a few rows at a time, gradients found on the way.
+
+A row of PaliGemma's logits is 257,216 numbers, a megabyte in float32, and an image with five captions has some 70 of
+them. The gradient of a sum of cross-entropies is known as soon as its logits are (softmax minus one-hot), so each chunk
+of rows is made, used for loss and gradients, and let go. Nothing is computed twice: the matrix products are those of
+the plain way, and what is kept for the backward pass is S x H, and V x H where the head learns.
+The same idea: Liger Kernel's fused linear cross-entropy (arXiv:2410.10989).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+CHUNK_LOGITS = 2**26
+"""Logits alive at a time: 256 MiB in float32, 260 rows of PaliGemma's vocabulary. Fewer rows than some 200 would leave
+a GPU's matrix units waiting for the head's weights to be read; at small vocabularies all rows are one chunk."""
+
+_HEADROOM = 1024.0
+"""Gradients of logits are below 1 and mostly far below; in float16 they are carried this many times larger."""
+
+
+def chunk_rows(vocabulary: int) -> int:
+    """Rows of logits that are made at a time."""
+    return max(1, CHUNK_LOGITS // vocabulary)
+
+
+def summed_loss(
+    hidden: Tensor, weight: Tensor, targets: Tensor, *, cap: float | None, dtype: torch.dtype, rows: int | None = None
+) -> Tensor:
+    """Summed cross-entropy of `hidden @ weight.T`, soft-capped if `cap` is given (Gemma 2, arXiv:2408.00118).
+
+    Args:
+        hidden: float[S, H], the last hidden states at the supervised positions.
+        weight: float[V, H], the language-model head; its gradient is computed only if it learns.
+        targets: int[S].
+        cap: logits become `cap * tanh(logits / cap)`; None leaves them.
+        dtype: precision of the matrix products; softmax and sums are done in float32, or float64 where given.
+        rows: rows at a time; `chunk_rows` of the vocabulary when left out. The result does not depend on it.
+    """
+    rows = rows or chunk_rows(len(weight))
+    if torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad):
+        return _SummedLoss.apply(hidden, weight, targets, cap, dtype, rows)
+    return token_losses(hidden, weight, targets, cap=cap, dtype=dtype, rows=rows).sum()
+
+
+@torch.no_grad()
+def token_losses(
+    hidden: Tensor, weight: Tensor, targets: Tensor, *, cap: float | None, dtype: torch.dtype, rows: int | None = None
+) -> Tensor:
+    """float[S]: the cross-entropy of each row, without gradients; arguments as in `summed_loss`."""
+    rows = rows or chunk_rows(len(weight))
+    cast = weight.to(dtype)
+    with torch.autocast(hidden.device.type, enabled=False):
+        losses = [
+            F.cross_entropy(_logits(part, cast, cap), target, reduction="none")
+            for part, target in zip(hidden.split(rows), targets.split(rows), strict=True)
+        ]
+    return torch.cat(losses)
+
+
+class _SummedLoss(torch.autograd.Function):
+    """Loss and gradients of all chunks in the forward pass; the backward pass scales them."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, cap: float | None, dtype: torch.dtype, rows: int
+    ) -> Tensor:
+        cast = weight.to(dtype)
+        of_hidden = torch.empty_like(hidden) if hidden.requires_grad else None
+        of_weight = None
+        headroom = _HEADROOM if dtype == torch.float16 else 1.0
+        total = torch.zeros((), dtype=_wide(dtype), device=hidden.device)
+        with torch.autocast(hidden.device.type, enabled=False):
+            for begin in range(0, len(hidden), rows):
+                part = slice(begin, begin + rows)
+                loss, of_logits = _loss_and_gradient(hidden[part], cast, targets[part], cap)
+                total += loss
+                of_logits = (of_logits if headroom == 1.0 else of_logits.mul_(headroom)).to(dtype)
+                if of_hidden is not None:
+                    of_hidden[part] = of_logits @ cast
+                if weight.requires_grad:
+                    here = (of_logits.T @ hidden[part].to(dtype)).to(weight.dtype)
+                    of_weight = here if of_weight is None else of_weight.add_(here)
+        for gradient in (of_hidden, of_weight):
+            if gradient is not None and headroom != 1.0:
+                gradient.div_(headroom)
+        ctx.save_for_backward(of_hidden, of_weight)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        # In place, since V x H may be gigabytes; autograd itself refuses a second backward pass over what changed.
+        gradients = [None if gradient is None else gradient.mul_(upstream) for gradient in ctx.saved_tensors]
+        return *gradients, None, None, None, None
+
+
+def _logits(hidden: Tensor, weight: Tensor, cap: float | None) -> Tensor:
+    """float[R, V] in float32 or wider, capped."""
+    logits = (hidden.to(weight.dtype) @ weight.T).to(_wide(weight.dtype))
+    return logits if cap is None else torch.tanh(logits / cap) * cap
+
+
+def _loss_and_gradient(hidden: Tensor, weight: Tensor, targets: Tensor, cap: float | None) -> tuple[Tensor, Tensor]:
+    """Summed loss of some rows, and its gradient with respect to their logits before capping."""
+    logits = _logits(hidden, weight, cap)
+    slope = None if cap is None else 1 - (logits / cap).square()
+    log_sum = logits.logsumexp(dim=1, keepdim=True)
+    places = targets.unsqueeze(1)
+    loss = (log_sum - logits.gather(1, places)).sum()
+    gradient = logits.sub_(log_sum).exp_()
+    gradient.scatter_add_(1, places, gradient.new_full(places.shape, -1.0))
+    return loss, gradient if slope is None else gradient.mul_(slope)
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
