@@ -12,7 +12,7 @@ import difflib
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -161,7 +161,7 @@ class SelectionSection(_Section):
     min_gain: Annotated[float, Field(ge=0.0)] = 0.0
     """A new best is better by more than this."""
     max_degenerate: Share = 0.5
-    """An evaluation with a larger share of degenerate captions (empty, looping, cut short) is never the best."""
+    """An evaluation with a larger share of degenerate captions (empty, looping, the prompt again) is never the best."""
 
 
 class TrackSection(_Section):
@@ -175,10 +175,39 @@ class TrackSection(_Section):
 
 
 class GenerateSection(_Section):
-    """Greedy decoding."""
+    """How captions are decoded: greedily, by beam search (`beams`) or by draws (`temperature`): docs/decoding.md."""
 
     max_new_tokens: Positive = 64
     batch_size: Positive = 16
+    """Images decoded together; halved by itself where they do not fit in memory."""
+    beams: Annotated[int, Field(ge=1, le=64)] = 1
+    length_penalty: float = 1.0
+    """Beam search divides the summed log-probability of a finished caption by its tokens to this power."""
+    repetition_penalty: Annotated[float, Field(gt=0.0)] = 1.0
+    """Scores of tokens that occur already, prompt included, are divided by this, negative ones multiplied
+    (arXiv:1909.05858)."""
+    no_repeat_ngram: Annotated[int, Field(ge=0)] = 0
+    """No n-gram of tokens of this length occurs twice, prompt included; 0 allows all."""
+    temperature: Annotated[float, Field(ge=0.0)] = 0.0
+    """0 takes the best token; above 0 tokens are drawn, from scores divided by this."""
+    top_k: Annotated[int, Field(ge=0)] = 0
+    """Draw among the k most probable tokens; 0 among all."""
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Draw among the most probable tokens that together reach this probability (arXiv:1904.09751)."""
+    seed: int = 0
+    """A draw is a pure function of (seed, example id, step)."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> GenerateSection:
+        if self.beams > 1 and self.temperature > 0:
+            raise ValueError(f"beams = {self.beams} searches and temperature = {self.temperature:g} draws; choose one")
+        if self.beams == 1 and self.length_penalty != 1.0:
+            raise ValueError(f"length_penalty = {self.length_penalty:g} weighs finished beams; it needs beams above 1")
+        if not self.temperature:
+            for name in ("top_k", "top_p", "seed"):
+                if (value := getattr(self, name)) != type(self).model_fields[name].default:
+                    raise ValueError(f"{name} = {value:g} belongs to draws; it needs a temperature above 0")
+        return self
 
 
 class Recipe(_Section):
@@ -246,8 +275,36 @@ def parse_recipe(table: dict[str, Any], *, name: str = "recipe") -> Recipe:
     Raises:
         RecipeError: unknown or wrong keys; names each, with the nearest right one.
     """
+    return _checked(Recipe, table, name=name)
+
+
+def change_generate(section: GenerateSection, overrides: Sequence[str]) -> GenerateSection:
+    """Apply `generate.key=value` overrides to decode settings.
+
+    Raises:
+        RecipeError: an override of another section, unknown or wrong keys; names each.
+    """
+    table = {"generate": section.model_dump()}
+    for override in overrides:
+        if not override.strip().startswith("generate."):
+            raise RecipeError(
+                f"override {override!r} is none of generate.*; how a model was trained cannot be changed afterwards",
+                hint=f"keys of [generate]: {', '.join(GenerateSection.model_fields)}",
+            )
+        _apply(table, override)
+    return _checked(_OnlyGenerate, table, name="decoding").generate
+
+
+class _OnlyGenerate(_Section):
+    generate: GenerateSection
+
+
+Section = TypeVar("Section", bound=_Section)
+
+
+def _checked(kind: type[Section], table: dict[str, Any], *, name: str) -> Section:
     try:
-        return Recipe.model_validate(table)
+        return kind.model_validate(table)
     except ValidationError as error:
         lines = [_explain(problem) for problem in error.errors()]
         raise RecipeError(f"{name} cannot be run as written:\n" + "\n".join(f"  - {line}" for line in lines)) from None
