@@ -44,7 +44,7 @@ class Packed(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Given:
+class Given:
     """Stands in for a cache: keys and values of the whole sequence, whatever an attention layer computes itself."""
 
     keys: Tensor
@@ -152,7 +152,7 @@ class Captioner(nn.Module):
             attention_mask=_at(columns, self._mask_of(-1, masks).squeeze(1)).unsqueeze(1),
             position_ids=batch.positions.gather(1, columns),
             position_embeddings=tuple(_at(columns, part) for part in rotary),
-            past_key_values=_keys_and_values(last, hidden, rotary),
+            past_key_values=keys_and_values(last, hidden, rotary),
         )
         return model.norm(outputs[batch.source_rows, slots])
 
@@ -219,10 +219,10 @@ def _slots(batch: Packed, *, rows: int) -> tuple[Tensor, Tensor]:
     return slots, columns
 
 
-def _keys_and_values(layer: Any, hidden: Tensor, rotary: tuple[Tensor, Tensor]) -> _Given:
+def keys_and_values(layer: Any, hidden: Tensor, rotary: tuple[Tensor, Tensor]) -> Given:
     """Keys, turned by their positions, and values that a layer's attention makes of float[B, N, H]."""
     attention, normed = layer.self_attn, layer.input_layernorm(hidden)
     shape = (*normed.shape[:-1], -1, attention.head_dim)
     keys, values = (project(normed).view(shape).transpose(1, 2) for project in (attention.k_proj, attention.v_proj))
     cos, sin = (part.unsqueeze(1) for part in rotary)
-    return _Given(keys * cos + rotate_half(keys) * sin, values)
+    return Given(keys * cos + rotate_half(keys) * sin, values)
