@@ -18,6 +18,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from rscap.errors import RecipeError
+from rscap.methods import AdapterMethod, refusal, with_defaults
 
 Tower = Literal["vision_tower", "projector", "language_model"]
 TOWERS: tuple[Tower, ...] = get_args(Tower)
@@ -108,10 +109,15 @@ class TowersSection(_Section):
 
 
 class AdapterSection(_Section):
-    """Low-rank adapters (LoRA, arXiv:2106.09685) and their variants; they may be combined."""
+    """How adapted towers learn: one method of docs/adapters.md and what goes with it.
 
+    An absent rank, alpha or calibration_images becomes the method's own default.
+    """
+
+    method: AdapterMethod = "lora"
     rank: Positive = 16
-    alpha: Annotated[float, Field(gt=0)] = 32.0
+    alpha: Annotated[float, Field(gt=0)] | None = None
+    """Numerator of the scale; absent in methods that have none (hira, vera, miss)."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     rank_stabilised: bool = False
     """rsLoRA (arXiv:2312.03732): scale by alpha / sqrt(rank) in place of alpha / rank."""
@@ -119,8 +125,22 @@ class AdapterSection(_Section):
     """DoRA (arXiv:2402.09353)."""
     lora_plus_ratio: Annotated[float, Field(ge=1.0)] = 1.0
     """LoRA+ (arXiv:2402.12354): learning rate of the B matrices over that of the A matrices."""
+    calibration_images: Positive | None = None
+    """Training images that `eva` and `corda` look at before they start."""
     language_targets: Annotated[tuple[str, ...], Field(min_length=1)] = LANGUAGE_TARGETS
     vision_targets: Annotated[tuple[str, ...], Field(min_length=1)] = VISION_TARGETS
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults(cls, section: Any) -> Any:
+        return with_defaults(section) if isinstance(section, dict) else section
+
+    @model_validator(mode="after")
+    def _consistent(self) -> AdapterSection:
+        settings = self.model_dump(exclude={"rank", "dropout", "language_targets", "vision_targets", "method"})
+        if (reason := refusal(self.method, **settings)) is not None:
+            raise ValueError(reason)
+        return self
 
 
 class TrainSection(_Section):
