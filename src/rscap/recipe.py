@@ -95,6 +95,9 @@ class ModelSection(_Section):
     quantisation: Literal["none", "nf4", "int8"] = "none"
     quantise: Annotated[tuple[Tower, ...], Field(min_length=1)] = ("language_model",)
     """Towers whose linear layers are quantised."""
+    attention: Literal["auto", "plain", "flex"] = "auto"
+    """`plain`: SDPA, eager for Gemma 2; `flex`: FlexAttention in training steps; `auto`: `flex` for Gemma 2 on a GPU,
+    if it is shown there to compute the same."""
 
 
 class TowersSection(_Section):
@@ -158,6 +161,10 @@ class TrainSection(_Section):
     warmup_share: Share = 0.03
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     gradient_checkpointing: bool = False
+    cache_features: bool = False
+    """Compute what a frozen vision tower sees of each image once and keep it on disk; see docs/training.md."""
+    features_folder: str | None = None
+    """Where it is kept; `.features` beside the run folder when absent. Runs share it."""
     max_tokens: Positive | None = None
     """Stop once this many supervised tokens were learned from; the learning rate comes down over them."""
     max_minutes: Annotated[float, Field(gt=0)] | None = None
@@ -259,6 +266,15 @@ class Recipe(_Section):
             )
         if self.selection is not None and self.train.evaluate_every is None:
             raise ValueError("[selection] needs train.evaluate_every: there would be no evaluation to select by")
+        if self.train.cache_features and self.towers.vision_tower != "frozen":
+            raise ValueError(
+                f"train.cache_features keeps what a frozen vision tower sees; here it is {self.towers.vision_tower!r}"
+            )
+        if self.train.cache_features and self.data.augment != "none":
+            raise ValueError(
+                f"train.cache_features sees each image once, data.augment = {self.data.augment!r} changes it every "
+                "epoch: choose one of them"
+            )
         if "projector" in adapted:
             raise ValueError("towers.projector is one matrix: choose 'trained' or 'frozen'")
         if self.model.quantisation != "none" and (both := set(trained) & set(self.model.quantise)):
