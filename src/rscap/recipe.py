@@ -301,7 +301,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"recipe {path} is not TOML: {error}") from None
     for override in overrides:
-        _apply(table, override)
+        apply_override(table, override)
     return parse_recipe(table, name=str(path))
 
 
@@ -311,7 +311,7 @@ def parse_recipe(table: dict[str, Any], *, name: str = "recipe") -> Recipe:
     Raises:
         RecipeError: unknown or wrong keys; names each, with the nearest right one.
     """
-    return _checked(Recipe, table, name=name)
+    return check_table(Recipe, table, name=name)
 
 
 def change_generate(section: GenerateSection, overrides: Sequence[str]) -> GenerateSection:
@@ -327,22 +327,27 @@ def change_generate(section: GenerateSection, overrides: Sequence[str]) -> Gener
                 f"override {override!r} is none of generate.*; how a model was trained cannot be changed afterwards",
                 hint=f"keys of [generate]: {', '.join(GenerateSection.model_fields)}",
             )
-        _apply(table, override)
-    return _checked(_OnlyGenerate, table, name="decoding").generate
+        apply_override(table, override)
+    return check_table(_OnlyGenerate, table, name="decoding").generate
 
 
 class _OnlyGenerate(_Section):
     generate: GenerateSection
 
 
-Section = TypeVar("Section", bound=_Section)
+Section = TypeVar("Section", bound=BaseModel)
 
 
-def _checked(kind: type[Section], table: dict[str, Any], *, name: str) -> Section:
+def check_table(kind: type[Section], table: dict[str, Any], *, name: str) -> Section:
+    """Check a table against any kind of section.
+
+    Raises:
+        RecipeError: unknown or wrong keys; names each, with the nearest right one.
+    """
     try:
         return kind.model_validate(table)
     except ValidationError as error:
-        lines = [_explain(problem) for problem in error.errors()]
+        lines = [_explain(problem, kind) for problem in error.errors()]
         raise RecipeError(f"{name} cannot be run as written:\n" + "\n".join(f"  - {line}" for line in lines)) from None
 
 
@@ -351,7 +356,12 @@ def dump_recipe(recipe: Recipe) -> str:
     return tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True))
 
 
-def _apply(table: dict[str, Any], override: str) -> None:
+def apply_override(table: dict[str, Any], override: str) -> None:
+    """Put `a.b=value` into a table; the value is TOML, a bare word a string.
+
+    Raises:
+        RecipeError: not of that form, or a part of the path is a value.
+    """
     key, separator, text = override.partition("=")
     if not separator or not key.strip():
         raise RecipeError(f"override {override!r} is not of the form section.key=value")
@@ -366,24 +376,26 @@ def _apply(table: dict[str, Any], override: str) -> None:
         table[last] = text.strip()
 
 
-def _explain(problem: Any) -> str:
+def _explain(problem: Any, kind: type[BaseModel]) -> str:
     location = ".".join(str(part) for part in problem["loc"])
     if problem["type"] != "extra_forbidden":
         given = "" if problem["type"] in ("missing", "value_error") else f" (given: {problem['input']!r})"
         return f"{location or 'recipe'}: {problem['msg'].removeprefix('Value error, ')}{given}"
-    known = _keys(problem["loc"][:-1])
+    known = known_keys(kind, problem["loc"][:-1])
     near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1, cutoff=0.5)
     if near:
         prefix = ".".join(str(part) for part in problem["loc"][:-1])
         return f"unknown key {location!r}; did you mean {(prefix + '.' if prefix else '') + near[0]!r}?"
-    return f"unknown key {location!r}; known here: {', '.join(known)}"
+    return f"unknown key {location!r}; known here: {', '.join(known) or 'none'}"
 
 
-def _keys(parents: tuple[Any, ...]) -> list[str]:
-    """Field names of the section that `parents` leads to."""
-    section: Any = Recipe
-    for parent in parents:
-        annotation = section.model_fields[str(parent)].annotation
+def known_keys(kind: type[BaseModel], parents: Sequence[str | int]) -> list[str]:
+    """Field names of the section that `parents` leads to, from `kind` on; numbers are places in a list of sections."""
+    section: Any = kind
+    for parent in (name for name in parents if isinstance(name, str)):
+        if parent not in section.model_fields:
+            return []
+        annotation = section.model_fields[parent].annotation
         section = next((part for part in (annotation, *get_args(annotation)) if _is_section(part)), None)
         if section is None:
             return []
@@ -391,4 +403,4 @@ def _keys(parents: tuple[Any, ...]) -> list[str]:
 
 
 def _is_section(part: Any) -> bool:
-    return isinstance(part, type) and issubclass(part, _Section)
+    return isinstance(part, type) and issubclass(part, BaseModel)
