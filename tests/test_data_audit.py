@@ -13,11 +13,14 @@ from PIL import Image
 
 from rscap.data import FileImage, MissingImage, Source, open_source
 from rscap.data.audit import KINDS, Audit, audit
-from rscap.data.audit.duplicates import TURNS, Duplicates, find_duplicates, turned, turned_print
+from rscap.data.audit.alignment import turned
+from rscap.data.audit.duplicates import TURNS, Duplicates, find_duplicates
 from rscap.data.audit.noise import _one_edit
+from rscap.data.audit.search import turned_print
+from rscap.data.groups import connected
 from rscap.data.measure import FREQUENCIES, SIDE, fingerprint, measure
 from rscap.data.source import digest
-from rscap.data.splits.grouped import assign_grouped, connected
+from rscap.data.splits.grouped import assign_grouped
 from rscap.records import Example
 
 
@@ -82,7 +85,7 @@ def test_the_one_duplicate_pair_of_risc_mini(mini: Source, found_in_mini: Duplic
     pairs = {(mini.examples[pair.first].id, mini.examples[pair.second].id) for pair in found_in_mini.pairs}
     assert pairs == {("UCM_1852.jpg", "UCM_1855.jpg")}
     assert found_in_mini.pairs[0].similarity > 0.97
-    assert found_in_mini.candidates >= 50  # look-alikes that were looked at and refused
+    assert found_in_mini.candidates >= 30  # look-alikes that were looked at and refused
 
 
 @pytest.mark.parametrize("plant", PLANTED)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -20,6 +20,7 @@ SIDE = 32
 """Images are shrunk to SIDE x SIDE grey pixels for their fingerprint."""
 FREQUENCIES = 8
 """The fingerprint holds the FREQUENCIES x FREQUENCIES lowest frequencies in both directions."""
+_DIGEST_BYTES = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ def measure(picture: Image.Image) -> ImageFacts:
     histogram = np.asarray(grey.histogram(), dtype=np.float64)
     levels = np.arange(256)
     mean = float(histogram @ levels / histogram.sum())
-    digest = hashlib.blake2b(f"{picture.width}x{picture.height}".encode(), digest_size=12)
+    digest = hashlib.blake2b(f"{picture.width}x{picture.height}".encode(), digest_size=_DIGEST_BYTES)
     digest.update(picture.tobytes())
     return ImageFacts(
         width=picture.width,
@@ -66,19 +67,62 @@ def measure(picture: Image.Image) -> ImageFacts:
     )
 
 
-def measure_all(
-    examples: Iterable[Example], *, progress: Callable[[], None] | None = None
-) -> list[ImageFacts | Unreadable]:
+class Gallery:
+    """The facts of n images in columns: 300 bytes an image, however large the images are."""
+
+    def __init__(self, n: int) -> None:
+        self.unreadable: dict[int, str] = {}
+        """Position and reason of each image that could not be decoded; its columns are zero."""
+        self.colours: Floats = np.zeros((n, 3), dtype=np.float32)
+        self.fingerprints: Floats = np.zeros((n, FREQUENCIES, FREQUENCIES), dtype=np.float32)
+        self._sizes = np.zeros((n, 2), dtype=np.int32)
+        self._greys = np.zeros((n, 2), dtype=np.float32)
+        self._pixels = np.zeros((n, _DIGEST_BYTES), dtype=np.uint8)
+
+    def __len__(self) -> int:
+        return len(self.colours)
+
+    def __getitem__(self, index: int) -> ImageFacts | Unreadable:
+        if index in self.unreadable:
+            return Unreadable(self.unreadable[index])
+        red, green, blue = self.colours[index].tolist()
+        return ImageFacts(
+            width=int(self._sizes[index, 0]),
+            height=int(self._sizes[index, 1]),
+            brightness=float(self._greys[index, 0]),
+            contrast=float(self._greys[index, 1]),
+            colour=(red, green, blue),
+            pixels=self.pixels(index).hex(),
+            fingerprint=self.fingerprints[index],
+        )
+
+    def pixels(self, index: int) -> bytes:
+        """The digest of one image's size and pixels."""
+        return self._pixels[index].tobytes()
+
+    def put(self, index: int, facts: ImageFacts | Unreadable) -> None:
+        """Keep the facts of one image."""
+        if isinstance(facts, Unreadable):
+            self.unreadable[index] = facts.reason
+            return
+        self._sizes[index] = facts.width, facts.height
+        self._greys[index] = facts.brightness, facts.contrast
+        self.colours[index] = facts.colour
+        self._pixels[index] = np.frombuffer(bytes.fromhex(facts.pixels), dtype=np.uint8)
+        self.fingerprints[index] = facts.fingerprint
+
+
+def measure_all(examples: Sequence[Example], *, progress: Callable[[], None] | None = None) -> Gallery:
     """Measure every image, one in memory at a time; `progress` is called after each."""
-    found: list[ImageFacts | Unreadable] = []
-    for example in examples:
+    gallery = Gallery(len(examples))
+    for index, example in enumerate(examples):
         try:
-            found.append(measure(example.image.load()))
+            gallery.put(index, measure(example.image.load()))
         except ImageError as error:
-            found.append(Unreadable(error.message))
+            gallery.put(index, Unreadable(error.message))
         if progress is not None:
             progress()
-    return found
+    return gallery
 
 
 def fingerprint(small: Image.Image) -> Floats:

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from rscap.data.audit.findings import Finding, about, leaking
+from rscap.data.audit.findings import Finding, about, crosses, leaking
 from rscap.records import Example
 
 
 def same_captions(examples: Sequence[Example]) -> Iterator[Finding]:
     """One finding a list of captions, in whatever order, that more than one image has."""
-    groups: dict[tuple[str, ...], list[Example]] = defaultdict(list)
-    for example in examples:
-        groups[tuple(sorted(example.captions))].append(example)
-    for captions, members in groups.items():
-        if len(members) > 1:
-            where = "across splits" if leaking(members) else "within a split"
-            detail = f"{len(members)} images have the same {len(captions)} captions, {where}"
-            severity = "error" if leaking(members) else "note"
-            yield about(members, "same-captions", severity, detail, captions=captions)  # type: ignore[arg-type]
+    for members in groups_of_equal_captions(examples):
+        where = "across splits" if leaking(members) else "within a split"
+        captions = tuple(sorted(members[0].captions))
+        detail = f"{len(members)} images have the same {len(captions)} captions, {where}"
+        severity = "error" if leaking(members) else "note"
+        yield about(members, "same-captions", severity, detail, captions=captions)  # type: ignore[arg-type]
+
+
+def groups_of_equal_captions(examples: Sequence[Example]) -> list[list[Example]]:
+    """The images that share their list of captions, in whatever order, with another; by first appearance."""
+    first: dict[tuple[str, ...], int] = {}
+    groups: dict[int, list[Example]] = {}
+    for index, example in enumerate(examples):
+        original = first.setdefault(tuple(sorted(example.captions)), index)
+        if original != index:
+            groups.setdefault(original, [examples[original]]).append(example)
+    return [groups[original] for original in sorted(groups)]
 
 
 def shared_captions(examples: Sequence[Example]) -> Iterator[Finding]:
@@ -27,16 +35,20 @@ def shared_captions(examples: Sequence[Example]) -> Iterator[Finding]:
 
     A short true sentence may well be said twice, so this is a note; what it does to scores is in the counts.
     """
-    holders: dict[str, dict[str, Example]] = defaultdict(dict)
+    splits: dict[str, tuple[str, ...]] = {}
     for example in examples:
-        for caption in example.captions:
-            holders[caption.lower()][example.id] = example
-    crossing = [(caption, list(members.values())) for caption, members in holders.items()]
-    crossing = [(caption, members) for caption, members in crossing if leaking(members)]
-    for caption, members in sorted(crossing, key=lambda item: (-len(item[1]), item[0])):
-        splits = [example.split for example in members]
-        told = ", ".join(f"{splits.count(split)} {split}" for split in dict.fromkeys(splits))
-        yield about(members, "shared-caption", "note", f"said of {told} images", captions=(caption,))
+        for caption in map(str.lower, example.captions):
+            if example.split not in splits.setdefault(caption, (example.split,)):
+                splits[caption] += (example.split,)
+    crossing: dict[str, dict[str, Example]] = {caption: {} for caption, own in splits.items() if crosses(own)}
+    for example in examples:
+        for caption in map(str.lower, example.captions):
+            if caption in crossing:
+                crossing[caption][example.id] = example
+    for caption, holders in sorted(crossing.items(), key=lambda item: (-len(item[1]), item[0])):
+        counts = Counter(example.split for example in holders.values())
+        told = ", ".join(f"{count} {split}" for split, count in counts.items())
+        yield about(list(holders.values()), "shared-caption", "note", f"said of {told} images", captions=(caption,))
 
 
 def one_caption(examples: Sequence[Example]) -> Iterator[Finding]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -94,5 +94,9 @@ def about(examples: Sequence[Example], kind: str, severity: Severity, detail: st
 
 def leaking(examples: Sequence[Example]) -> bool:
     """Do these examples, which ought to be one, stand on two sides: train and val, train and test, or val and test?"""
-    splits = {example.split for example in examples}
-    return len(splits & {"train", "val", "test"}) > 1
+    return crosses(example.split for example in examples)
+
+
+def crosses(splits: Iterable[str]) -> bool:
+    """Are at least two of train, val and test among these?"""
+    return len({"train", "val", "test"}.intersection(splits)) > 1

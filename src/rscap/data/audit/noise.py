@@ -67,16 +67,15 @@ def likely_typos(examples: Sequence[Example]) -> Iterator[Finding]:
     No dictionary: the data set is its own. Deleted, added, changed and swapped letters behind the first count (Damerau,
     1964); forms of one word (`plane`, `planes`) do not. Real but rare words are found, too: hence "likely".
     """
-    counts: Counter[str] = Counter()
-    holders: dict[str, dict[str, Example]] = {}
+    counts = Counter(word for example in examples for caption in example.captions for word in words(caption))
+    typos = _typos(counts)
+    holders: dict[str, list[Example]] = {word: [] for word in typos}
     for example in examples:
-        for word in {word for caption in example.captions for word in words(caption)}:
-            holders.setdefault(word, {})[example.id] = example
-        counts.update(word for caption in example.captions for word in words(caption))
-    for word, meant in sorted(_typos(counts).items()):
+        for word in {word for caption in example.captions for word in words(caption)} & typos.keys():
+            holders[word].append(example)
+    for word, meant in sorted(typos.items()):
         detail = f"{word!r} ({counts[word]} times): {meant!r} ({counts[meant]} times)?"
-        extra = {"word": word, "meant": meant}
-        yield about(list(holders[word].values()), "likely-typo", "note", detail, extra=extra)
+        yield about(holders[word], "likely-typo", "note", detail, extra={"word": word, "meant": meant})
 
 
 def _typos(counts: Counter[str]) -> dict[str, str]:

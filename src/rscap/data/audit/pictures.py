@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from rscap.data.audit.duplicates import Duplicates, Pair
 from rscap.data.audit.findings import Finding, about, leaking
+from rscap.data.groups import connected
 from rscap.data.measure import ImageFacts, Unreadable
 from rscap.records import Example
 
@@ -16,13 +17,20 @@ _LONGEST_RATIO = 4.0
 
 def picture_findings(examples: Sequence[Example], duplicates: Duplicates) -> Iterator[Finding]:
     """What the measuring of the images and the search for duplicates brought to light."""
-    for example, facts in zip(examples, duplicates.facts, strict=True):
+    for index, example in enumerate(examples):
+        facts = duplicates.facts[index]
         if isinstance(facts, Unreadable):
             yield about([example], "unreadable-image", "error", facts.reason)
         elif detail := _odd(facts):
             yield about([example], "odd-image", "warning", detail)
     for pair in duplicates.pairs:
         yield _duplicate([examples[pair.first], examples[pair.second]], pair)
+
+
+def groups_of_duplicates(examples: Sequence[Example], duplicates: Duplicates) -> list[list[Example]]:
+    """The examples that duplicate pairs join, chains included; those without a duplicate are left out."""
+    pairs = [(pair.first, pair.second) for pair in duplicates.pairs]
+    return [[examples[index] for index in members] for members in connected(len(examples), pairs) if len(members) > 1]
 
 
 def _odd(facts: ImageFacts) -> str | None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from rscap.data.audit.duplicates import find_duplicates
 from rscap.data.draw import uniform
+from rscap.data.groups import connected
 from rscap.data.source import Note
 from rscap.records import Example
 
@@ -33,25 +33,6 @@ def assign_grouped(examples: Sequence[Example]) -> tuple[list[Example], list[Not
     return [replace(example, split=name) for example, name in zip(examples, names, strict=True)], [
         Note("all rows", text)
     ]
-
-
-def connected(n: int, pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
-    """The connected components of `n` nodes joined by `pairs`, each sorted, in order of their first node."""
-    parent = list(range(n))
-
-    def root(node: int) -> int:
-        while parent[node] != node:
-            parent[node] = parent[parent[node]]
-            node = parent[node]
-        return node
-
-    for one, other in pairs:
-        low, high = sorted((root(one), root(other)))
-        parent[high] = low
-    members: dict[int, list[int]] = defaultdict(list)
-    for node in range(n):
-        members[root(node)].append(node)
-    return list(members.values())
 
 
 def _same_captions(examples: Sequence[Example]) -> list[tuple[int, int]]:
