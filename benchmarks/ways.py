@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from peft import LoraConfig, get_peft_model
 from PIL.Image import Image
 from torch import nn
@@ -40,6 +39,7 @@ from rscap.prompt import Prompter
 from rscap.recipe import LANGUAGE_TARGETS, Recipe, parse_recipe
 from rscap.records import Example
 from rscap.train.loop import Learner, fit
+from rscap.train.team import Team
 from rscap.train.updates import Schedule, updates
 
 PREFIX, RANK, ALPHA, RATE = "caption en", 16, 32, 1e-4
@@ -210,6 +210,9 @@ class StepLog:
     def step(self, **_: Any) -> None:
         self.watch.stop()
 
+    def rewind(self, **_: Any) -> None:
+        """There is nothing to forget."""
+
 
 def run_rscap(bench: Bench, *, steps: int) -> Times:
     """Times of each of `steps` updates in rscap's loop, after one that is not counted."""
@@ -224,7 +227,7 @@ def run_rscap(bench: Bench, *, steps: int) -> Times:
     )
     hook = bench.captioner.register_forward_pre_hook(lambda *_: watch.start())
     try:
-        fit(learner, Accelerator(cpu=True), StepLog(watch), Schedule(1, steps + 1))  # type: ignore[arg-type]
+        fit(learner, Team(torch.device("cpu")), StepLog(watch), Schedule(1, steps + 1))  # type: ignore[arg-type]
     finally:
         hook.remove()
     return watch.times.after(1)

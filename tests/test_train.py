@@ -62,16 +62,10 @@ def test_a_run_folder_says_everything(tmp_path: Path) -> None:
     assert parameters["vision_tower"]["trainable"] == parameters["projector"]["trainable"] == 0
     rows = steps(folder)
     assert [row["step"] for row in rows] == [1, 2, 3]
-    wanted = {
-        "loss",
-        "learning_rate",
-        "grad_norm",
-        "captions_per_s",
-        "images_per_s",
-        "memory_bytes",
-        "supervised_tokens",
-    }
-    assert wanted <= set(rows[0])
+    assert {"loss", "learning_rate", "grad_norm", "supervised_tokens", "images", "captions"} <= set(rows[0])
+    speed = read_jsonl(folder.speed_log)
+    assert [row["step"] for row in speed] == [1, 2, 3]
+    assert {"captions_per_s", "images_per_s", "memory_bytes", "seconds"} <= set(speed[0])
     evaluations = [row for row in read_jsonl(folder.train_log) if row["event"] == "evaluation"]
     assert [row["step"] for row in evaluations] == [2, 3]
     assert evaluations[0]["n"] == 3
@@ -291,5 +285,5 @@ def test_an_unusable_example_alone_in_its_micro_batch_is_passed_over(
     monkeypatch.setattr(RenderedScene, "load", broken)
     made = recipe(train={"micro_batch": 1, "accumulation": 5, "max_steps": 2}, data={"max_rejected_share": 0.2})
     folder = run(made, tmp_path / "run")
-    assert [row["images_per_s"] > 0 for row in steps(folder)] == [True, True]
+    assert [row["images"] for row in steps(folder)] == [5, 4]
     assert read_jsonl(folder.rejected_file) == [{"row": victim, "reason": f"{victim} is truncated"}]

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from corpus import corpus_examples
 from PIL.Image import Image, fromarray
 from reading import READING, reading_examples
@@ -35,7 +34,8 @@ from rscap.prompt import Prompter
 from rscap.recipe import Recipe, parse_recipe
 from rscap.records import Example
 from rscap.train.log import TrainLog
-from rscap.train.loop import Learner, evaluate_panel, fit
+from rscap.train.loop import Learner, fit
+from rscap.train.team import Team
 from rscap.train.updates import Schedule
 
 SIDE_PX = 224
@@ -152,8 +152,7 @@ def main() -> None:
     )
     schedule = Schedule.of(plan, len(train))
     with TrainLog(arguments.work / "train.jsonl", schedule.total_steps) as log:
-        fit(learner, Accelerator(cpu=True), log, schedule)
-        evaluate_panel(learner, log, schedule.total_steps)
+        fit(learner, Team(torch.device("cpu")), log, schedule)
 
     model.to(torch.bfloat16).save_pretrained(arguments.out)
     processor.save_pretrained(arguments.out)

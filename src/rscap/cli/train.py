@@ -9,19 +9,33 @@ import typer
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(help="A recipe in TOML, such as recipes/risc-qlora.toml.")],
+    recipe: Annotated[
+        Path, typer.Argument(help="A recipe in TOML, such as recipes/risc-qlora.toml; or a run folder, with --resume.")
+    ],
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a key of the recipe; may be repeated.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder; runs/<recipe> by default.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a run that was cut off; begin it where there is none.")
+    ] = False,
 ) -> None:
     """Train as a recipe says; the result is a run folder with an adapter in PEFT's format."""
     from rscap.cli.screen import default_run_folder, say
+    from rscap.errors import RecipeError
     from rscap.recipe import read_recipe
 
+    if recipe.is_dir():
+        if not resume or out is not None or set_:
+            raise RecipeError(
+                f"{recipe} is a folder", hint=f"`rscap train {recipe} --resume` goes on with it, by its own recipe"
+            )
+        recipe, out = recipe / "recipe.toml", recipe
+    elif out is None:
+        out = Path("runs") / recipe.stem if resume else default_run_folder(recipe.stem)
     checked = read_recipe(recipe, set_ or [])  # before torch is imported: a typo should not cost seconds
 
     from rscap.train.run import train as run_recipe
 
-    run = run_recipe(checked, out or default_run_folder(recipe.stem), say=say)
+    run = run_recipe(checked, out, say=say, resume=resume)
     say(f"finished: {run.path}\nnext:     rscap evaluate {run.path}")

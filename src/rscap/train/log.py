@@ -1,9 +1,15 @@
-"""What a step leaves behind: a line in train.jsonl and a line on the screen."""
+"""What a step leaves behind: a line in train.jsonl, one in speed.jsonl, one on the screen and one with the trackers.
+
+train.jsonl holds what is a function of the recipe alone, so that a resumed run writes the same bytes as one that was
+never cut off. What the clock and the memory say stands in speed.jsonl.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +19,11 @@ import psutil
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from rscap.errors import StoreError
+from rscap.records import Example, Prediction
+from rscap.store import read_jsonl, write_jsonl
+from rscap.train.trackers import Trackers
 
 _RECENT_STEPS = 20
 
@@ -26,10 +37,14 @@ def memory_bytes(device: torch.device) -> int:
 
 @dataclass(slots=True)
 class TrainLog:
-    """Appends to train.jsonl as it happens and drives the progress bar (on standard error)."""
+    """Appends to the log files as it happens and drives the progress bar (on standard error).
 
-    path: Path
+    With `path` None nothing is written or shown: the log of a process that does not lead.
+    """
+
+    path: Path | None
     total_steps: int
+    trackers: Trackers = field(default_factory=Trackers)
     started: float = field(default_factory=time.perf_counter)
     _recent: list[tuple[float, int, int]] = field(default_factory=list)
     _bar: Progress = field(
@@ -47,6 +62,7 @@ class TrainLog:
     _task: Any = None
 
     def __enter__(self) -> TrainLog:
+        self._bar.disable = self.path is None
         self._bar.start()
         self._task = self._bar.add_task("training", total=self.total_steps, state="")
         self._recent.append((time.perf_counter(), 0, 0))
@@ -56,6 +72,44 @@ class TrainLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.stop()
+        self.trackers.close()
+
+    @property
+    def length(self) -> int:
+        """Bytes of train.jsonl, all of them on the disk."""
+        if self.path is None or not self.path.exists():
+            return 0
+        with self.path.open("ab") as stream:
+            os.fsync(stream.fileno())
+            return stream.tell()
+
+    def rewind(self, *, length: int, step: int) -> None:
+        """Forget what was logged after a checkpoint: it will be done, and logged, again.
+
+        Raises:
+            StoreError: the log is shorter than the checkpoint says.
+        """
+        self._bar.update(self._task, completed=step)
+        if self.path is None or not self.path.exists():
+            return
+        if self.path.stat().st_size < length:
+            raise StoreError(
+                f"{self.path} has {self.path.stat().st_size} bytes, the checkpoint of step {step} {length}"
+            )
+        with self.path.open("r+b") as stream:
+            stream.truncate(length)
+        if self.speed_path.exists():
+            write_jsonl(self.speed_path, _whole_rows(self.speed_path, up_to=step))
+
+    @property
+    def speed_path(self) -> Path:
+        assert self.path is not None
+        return self.path.with_name("speed.jsonl")
+
+    def say(self, message: str) -> None:
+        """A line above the progress bar."""
+        if self.path is not None:
+            self._bar.console.print(message, markup=False, highlight=False)
 
     def step(self, *, step: int, loss: float, images: int, captions: int, memory: int, **values: Any) -> None:
         """Log one update; rates are those of the last twenty steps."""
@@ -64,29 +118,46 @@ class TrainLog:
         seconds = max(now - self._recent[0][0], 1e-9)
         images_per_s = sum(entry[1] for entry in self._recent[1:]) / seconds
         captions_per_s = sum(entry[2] for entry in self._recent[1:]) / seconds
-        self._append(
-            event="step",
-            step=step,
-            loss=loss,
-            **values,
-            images_per_s=round(images_per_s, 3),
-            captions_per_s=round(captions_per_s, 3),
-            memory_bytes=memory,
-            seconds=round(now - self.started, 3),
-        )
+        facts = {"step": step, "loss": loss, **values, "images": images, "captions": captions}
+        speed = {
+            "images_per_s": round(images_per_s, 3),
+            "captions_per_s": round(captions_per_s, 3),
+            "memory_bytes": memory,
+            "seconds": round(now - self.started, 3),
+        }
+        self._append(self.path, event="step", **facts)
+        self._append(self.path and self.speed_path, step=step, **speed)
+        self.trackers.log({"train": {**facts, **speed}}, step=step)
         rates = f"{captions_per_s:.1f} captions/s · {images_per_s:.1f} images/s"
         state = f"loss {loss:.3f} · {rates} · {memory / 2**30:.2f} GiB"
         self._bar.update(self._task, completed=step, state=state)
 
-    def evaluation(self, *, step: int, split: str, n: int, metrics: dict[str, float], seconds: float) -> None:
+    def evaluation(
+        self, *, step: int, split: str, n: int, metrics: dict[str, float], loss: float, degenerate: float
+    ) -> None:
         """Log scores of captions generated between two steps; the time they took is not charged to the rates."""
-        self._append(event="evaluation", step=step, split=split, n=n, metrics=metrics, seconds=round(seconds, 3))
+        facts = {"metrics": metrics, "loss": loss, "degenerate": degenerate}
+        self._append(self.path, event="evaluation", step=step, split=split, n=n, **facts)
+        self.trackers.log({split: {**metrics, "loss": loss, "degenerate": degenerate}}, step=step)
         shown = "  ".join(
             f"{name} {value:.3f}" for name, value in metrics.items() if name in ("BLEU-4", "ROUGE-L", "CIDEr")
         )
-        self._bar.console.print(f"step {step}: {shown}  ({split}, n = {n})")
+        self.say(f"step {step}: {shown}  loss {loss:.3f}  ({split}, n = {n})")
         self._recent = [(time.perf_counter(), 0, 0)]
 
-    def _append(self, **row: Any) -> None:
-        with self.path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(row, allow_nan=False) + "\n")
+    def captions(self, step: int, examples: Sequence[Example], predictions: Sequence[Prediction]) -> None:
+        """Show the trackers some images with the captions generated for them."""
+        self.trackers.captions(step, examples, predictions)
+
+    def _append(self, path: Path | None, **row: Any) -> None:
+        if path is not None:
+            with path.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(row, allow_nan=False) + "\n")
+
+
+def _whole_rows(path: Path, *, up_to: int) -> list[dict[str, Any]]:
+    """Rows up to a step; a last line that was cut off in the writing counts as not written."""
+    text = path.read_bytes()
+    if not text.endswith(b"\n"):
+        path.write_bytes(text[: text.rfind(b"\n") + 1])
+    return [row for row in read_jsonl(path) if row["step"] <= up_to]

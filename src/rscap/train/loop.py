@@ -5,29 +5,34 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import islice
+from dataclasses import asdict, dataclass, field
 
 import torch
-from accelerate import Accelerator
+from torch import nn
 
-from rscap import score
 from rscap.batch import Batch, Encoder
 from rscap.data import Rejected
 from rscap.data.draw import key
-from rscap.errors import BrokenTargets, TrainingDiverged, TrainingError
-from rscap.evaluate.outcome import Task, caption_all, check_rejected
-from rscap.model.adapters import trainable_parameters
+from rscap.errors import BrokenTargets, Interrupted, OutOfMemory, TrainingDiverged
+from rscap.evaluate.outcome import check_rejected
 from rscap.model.captioner import Captioner
+from rscap.model.memory import is_out_of_memory, release
 from rscap.recipe import Recipe
 from rscap.records import Example
+from rscap.train.checkpoints import Checkpoints, Progress, read_checkpoint
 from rscap.train.log import TrainLog, memory_bytes
-from rscap.train.optimiser import build_optimiser
+from rscap.train.optimiser import budget_used, build_optimiser, build_scaler, rate_factor, set_rate
+from rscap.train.panel import evaluate_panel
+from rscap.train.selection import consider
+from rscap.train.signals import StopRequest
+from rscap.train.state import learning, load_optimiser, load_weights, optimiser_tensors
+from rscap.train.team import Team
 from rscap.train.updates import CaptionWeights, Schedule, updates
 
 _UNIFORM = 0.1  # share of ln V
 _EVEN = 1.0  # nats
 _SILENT = 1e-3
+_OVERFLOWS = 25  # in a row: a scale of 65,536 has then come down below 0.01
 
 
 @dataclass(slots=True)
@@ -46,91 +51,274 @@ class Learner:
     """Training examples that turned out to be unusable."""
 
 
-def fit(learner: Learner, accelerator: Accelerator, log: TrainLog, schedule: Schedule) -> None:
-    """Train for `schedule.total_steps` updates.
+def fit(
+    learner: Learner, team: Team, log: TrainLog, schedule: Schedule, checkpoints: Checkpoints | None = None
+) -> Progress:
+    """Train for `schedule.total_steps` updates, from the newest checkpoint where there is one.
 
     Raises:
         BrokenTargets: the first loss of a pretrained base says that the targets are wrong.
         TrainingDiverged: a loss or a gradient is not finite.
+        OutOfMemory: a single image does not fit.
+        Interrupted: SIGTERM or Ctrl-C; the state is saved.
         DataError: more examples turned out unusable than the recipe allows.
+        StoreError: a checkpoint could not be written, or none can be read.
     """
-    if accelerator.num_processes > 1:
-        raise TrainingError(f"{accelerator.num_processes} processes were launched; this version trains on one device")
-    recipe, train = learner.recipe, learner.recipe.train
-    optimiser, scheduler = build_optimiser(learner.captioner, recipe, total_steps=schedule.total_steps)
-    model, optimiser = accelerator.prepare(learner.captioner, optimiser)
-    parameters = list(trainable_parameters(model))
-    model.train()
-    unchecked = learner.pretrained
+    with StopRequest() as request:
+        loop = _Loop.begin(learner, team, log, schedule, checkpoints)
+        for micro_batches in updates(
+            learner.train, learner.recipe, learner.encoder, learner.weights, start=loop.progress.step, share=team.share
+        ):
+            if loop.is_over():
+                break
+            loop.update(micro_batches)
+            if loop.evaluation_is_due():
+                loop.evaluate()
+            stop = team.told(request.name)
+            if loop.checkpoint_is_due() or stop:
+                loop.save()
+            if stop:
+                raise Interrupted(f"stopped by {stop} after step {loop.progress.step}")
+        loop.save()
+        return loop.progress
 
-    for step, micro_batches in enumerate(
-        islice(updates(learner.train, recipe, learner.encoder, learner.weights), schedule.total_steps), 1
-    ):
-        _note_rejected(learner, micro_batches)
+
+@dataclass(slots=True)
+class _Loop:
+    """The moving parts, and where they stand."""
+
+    learner: Learner
+    team: Team
+    log: TrainLog
+    schedule: Schedule
+    checkpoints: Checkpoints | None
+    optimiser: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    parameters: list[nn.Parameter]
+    progress: Progress
+    clock: float
+    """When this sitting began, less the seconds of those before."""
+    saved: float
+    saved_step: int
+
+    @classmethod
+    def begin(
+        cls, learner: Learner, team: Team, log: TrainLog, schedule: Schedule, checkpoints: Checkpoints | None
+    ) -> _Loop:
+        captioner = learner.captioner
+        optimiser = build_optimiser(captioner.net, learner.recipe)
+        scaler = build_scaler(team.device, captioner.compute_dtype)
+        progress = _restore(learner, team, log, checkpoints, optimiser, scaler)
+        captioner.train()
+        now = time.perf_counter()
+        parameters = list(learning(captioner.net).values())
+        clock = now - progress.seconds
+        return cls(
+            learner,
+            team,
+            log,
+            schedule,
+            checkpoints,
+            optimiser,
+            scaler,
+            parameters,
+            progress,
+            clock,
+            now,
+            progress.step,
+        )
+
+    def is_over(self) -> bool:
+        progress = self.progress
+        done = progress.step >= self.schedule.total_steps or budget_used(progress, self.learner.recipe.train) >= 1.0
+        return done or progress.stopped is not None
+
+    def update(self, micro_batches: Sequence[Batch]) -> None:
+        """One update: gradients of every micro batch, summed over all processes, and a step of the optimiser."""
+        progress, team, train = self.progress, self.team, self.learner.recipe.train
+        step = progress.step + 1
+        self._note_rejected(micro_batches)
         micro_batches = [batch for batch in micro_batches if batch.supervised]
-        if not micro_batches:  # every example of it turned out unusable, and is listed
-            continue
-        tokens = sum(batch.supervised for batch in micro_batches)
-        if unchecked:
-            check_targets(learner.captioner, micro_batches[0].to(accelerator.device))
-            unchecked = False
-        total = torch.zeros((), device=accelerator.device)
-        for index, batch in enumerate(micro_batches):
-            torch.manual_seed(key("dropout", recipe.seed, step, index))  # dropout is a pure function of the place
-            loss = model(batch.to(accelerator.device)) / tokens  # a mean over the tokens of the whole update
-            accelerator.backward(loss)
-            total += loss.detach()
-        norm = accelerator.clip_grad_norm_(parameters, train.max_grad_norm)
-        _check_finite(step, float(total), float(norm))
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
-        log.step(
+        counts = [sum(getattr(one, name) for one in micro_batches) for name in ("supervised", "images", "captions")]
+        tokens, images, captions = team.sums(counts)
+        progress.step = step
+        if not tokens:  # every example of it turned out unusable, and is listed
+            return
+        if self.learner.pretrained and step == 1 and micro_batches:
+            check_targets(self.learner.captioner, micro_batches[0].to(team.device))
+        total = self.schedule.total_steps
+        factor = rate_factor(max(step - 1, budget_used(progress, train) * total), train=train, total_steps=total)
+        set_rate(self.optimiser, factor)
+        loss = self._gradients(micro_batches, step=step, tokens=tokens)
+        self.scaler.unscale_(self.optimiser)
+        norm = float(nn.utils.clip_grad_norm_(self.parameters, train.max_grad_norm))
+        scale = self.scaler.get_scale()
+        self._check_finite(step, loss, norm)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        self.optimiser.zero_grad(set_to_none=True)
+        progress.tokens += tokens
+        progress.images += images
+        progress.seconds = team.told(time.perf_counter() - self.clock)
+        extra = {"loss_scale": scale, "overflow": not math.isfinite(norm)} if self.scaler.is_enabled() else {}
+        self.log.step(
             step=step,
-            epoch=round(step / schedule.steps_per_epoch, 4),
-            loss=float(total),
-            learning_rate=scheduler.get_last_lr()[0],
-            grad_norm=float(norm),
+            epoch=round(step / self.schedule.steps_per_epoch, 4),
+            loss=loss,
+            learning_rate=train.learning_rate * factor,
+            grad_norm=norm if math.isfinite(norm) else None,
             supervised_tokens=tokens,
-            images=sum(batch.images for batch in micro_batches),
-            captions=sum(batch.captions for batch in micro_batches),
-            memory=memory_bytes(accelerator.device),
+            images=images,
+            captions=captions,
+            memory=memory_bytes(team.device),
+            **extra,
         )
-        scheduler.step()
-        if train.evaluate_every and (step % train.evaluate_every == 0 or step == schedule.total_steps):
-            evaluate_panel(learner, log, step)
 
+    def evaluation_is_due(self) -> bool:
+        train, step = self.learner.recipe.train, self.progress.step
+        last = self.is_over()
+        return bool(self.learner.panel and train.evaluate_every and (step % train.evaluate_every == 0 or last))
 
-def evaluate_panel(learner: Learner, log: TrainLog, step: int) -> None:
-    """Caption the fixed panel of validation images and log the scores."""
-    if not learner.panel:
-        return
-    begun = time.perf_counter()
-    predictions, _ = caption_all(learner.captioner, learner.encoder, learner.panel, task=Task.of(learner.recipe))
-    sheet = score.score_captions(
-        {prediction.example_id: prediction.caption for prediction in predictions},
-        {example.id: example.captions for example in learner.panel},
-        metrics=("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr"),
-        draws=0,
-        allow_missing=True,
-    )
-    log.evaluation(step=step, split="val", n=sheet.n, metrics=dict(sheet.corpus), seconds=time.perf_counter() - begun)
-
-
-def _note_rejected(learner: Learner, micro_batches: Sequence[Batch]) -> None:
-    known = {item.row for item in learner.rejected}
-    fresh = [item for batch in micro_batches for item in batch.rejected if item.row not in known]
-    if fresh:
-        learner.rejected += fresh
-        allowed = learner.recipe.data.max_rejected_share
-        check_rejected(learner.rejected, of=len(learner.train), allowed=allowed)
-
-
-def _check_finite(step: int, loss: float, norm: float) -> None:
-    if not math.isfinite(loss) or not math.isfinite(norm):
-        raise TrainingDiverged(
-            f"step {step}: loss {loss}, gradient norm {norm}",
-            hint="lower train.learning_rate or lengthen train.warmup_share; or try model.dtype = 'float32'",
+    def evaluate(self) -> None:
+        """Caption the panel, log the scores, and note whether they are the best."""
+        learner, progress = self.learner, self.progress
+        result = evaluate_panel(learner.captioner, learner.encoder, learner.panel, learner.recipe, self.team)
+        self.log.evaluation(
+            step=progress.step,
+            split="val",
+            n=result.n,
+            metrics=result.metrics,
+            loss=result.loss,
+            degenerate=result.degenerate,
         )
+        self.log.captions(progress.step, learner.panel, result.predictions)
+        selection = learner.recipe.selection
+        if selection and consider(progress, selection, result.metrics, loss=result.loss, degenerate=result.degenerate):
+            self.save()
+
+    def checkpoint_is_due(self) -> bool:
+        train = self.learner.recipe.train
+        by_step = train.checkpoint_every and self.progress.step % train.checkpoint_every == 0
+        return bool(by_step) or time.perf_counter() - self.saved >= 60 * train.checkpoint_minutes
+
+    def save(self) -> None:
+        """Write a checkpoint of this moment, if there is none yet."""
+        progress, net = self.progress, self.learner.captioner.net
+        if self.checkpoints is None or not self.team.leads or (self.saved_step == progress.step != 0):
+            return
+        progress.log_bytes = self.log.length
+        progress.rejected = [asdict(item) for item in self.learner.rejected]
+        progress.scaler = dict(self.scaler.state_dict())
+        self.checkpoints.save(progress, learning(net), optimiser_tensors(net, self.optimiser))
+        self.saved, self.saved_step = time.perf_counter(), progress.step
+
+    def _gradients(self, micro_batches: Sequence[Batch], *, step: int, tokens: int) -> float:
+        """Leave the gradients of the whole update with the parameters, and return its loss, a mean over its tokens.
+
+        Where memory runs out, micro batches are cut in two, from here on, and the update begins again.
+        """
+        while True:
+            loss = _attempt(self, micro_batches, step=step, tokens=tokens)
+            failed = self.team.sums([loss is None])[0]
+            if not failed:
+                assert loss is not None
+                self.team.sum_gradients(self.parameters)
+                return float(self.team.sum(loss))
+            self.optimiser.zero_grad(set_to_none=True)
+            release(self.team.device)
+            self._halve(step)
+
+    def _halve(self, step: int) -> None:
+        size = self.learner.recipe.train.micro_batch
+        if size >> self.progress.halvings <= 1:
+            raise OutOfMemory(
+                f"step {step}: a single image with its captions does not fit in memory",
+                hint="try train.gradient_checkpointing = true, model.quantisation = 'nf4', fewer captions an image, "
+                "or ask `rscap plan` what fits",
+            )
+        self.progress.halvings += 1
+        now = math.ceil(size / 2**self.progress.halvings)
+        self.log.say(
+            f"step {step}: out of memory; going on with micro batches of {now} image{'s' * (now > 1)}, "
+            "the update unchanged"
+        )
+
+    def _note_rejected(self, micro_batches: Sequence[Batch]) -> None:
+        learner = self.learner
+        known = {item.row for item in learner.rejected}
+        fresh = [item for batch in micro_batches for item in batch.rejected if item.row not in known]
+        if self.team.sums([len(fresh)])[0]:
+            learner.rejected += self.team.gather(fresh)
+            check_rejected(learner.rejected, of=len(learner.train), allowed=learner.recipe.data.max_rejected_share)
+
+    def _check_finite(self, step: int, loss: float, norm: float) -> None:
+        overflow = self.scaler.is_enabled() and not math.isfinite(norm) and math.isfinite(loss)
+        self.progress.overflows = self.progress.overflows + 1 if overflow else 0
+        if overflow and self.progress.overflows < _OVERFLOWS:
+            return  # the scaler skips this update and lowers the scale
+        if not math.isfinite(loss) or not math.isfinite(norm):
+            raise TrainingDiverged(
+                f"step {step}: loss {loss}, gradient norm {norm}",
+                hint="lower train.learning_rate or lengthen train.warmup_share; or try model.dtype = 'float32'",
+            )
+
+
+def _attempt(loop: _Loop, micro_batches: Sequence[Batch], *, step: int, tokens: int) -> torch.Tensor | None:
+    """Add up gradients of this process's micro batches; None if memory ran out.
+
+    A function of its own, so that nothing of a failed attempt is held when the next one begins.
+    """
+    learner, device = loop.learner, loop.team.device
+    total = torch.zeros((), device=device)
+    halvings = loop.progress.halvings
+    try:
+        for index, batch in enumerate(micro_batches):
+            number = loop.team.share.number(index)
+            for place, piece in enumerate(pieces(batch, halvings)):
+                # Dropout is a pure function of the place.
+                torch.manual_seed(key("dropout", learner.recipe.seed, step, number, *([place] if halvings else [])))
+                loss = learner.captioner(piece.to(device)) / tokens  # a mean over the tokens of the whole update
+                loop.scaler.scale(loss).backward()
+                total += loss.detach()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return None
+    return total
+
+
+def pieces(batch: Batch, halvings: int) -> list[Batch]:
+    """A micro batch cut in two, `halvings` times over, down to single images."""
+    cut = [batch]
+    for _ in range(halvings):
+        cut = [half for piece in cut for half in piece.halves()]
+    return cut
+
+
+def _restore(
+    learner: Learner,
+    team: Team,
+    log: TrainLog,
+    checkpoints: Checkpoints | None,
+    optimiser: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+) -> Progress:
+    """Put the newest whole checkpoint back; a fresh `Progress` where there is none."""
+    found = checkpoints.newest(log.say) if checkpoints and team.leads else None
+    folder = team.told(found.folder if found else None)
+    if folder is None:
+        log.rewind(length=0, step=0)
+        return Progress()
+    saved = found or read_checkpoint(folder)
+    load_weights(learner.captioner.net, saved.weights)
+    load_optimiser(learner.captioner.net, optimiser, saved.optimiser)
+    if saved.progress.scaler:
+        scaler.load_state_dict(saved.progress.scaler)
+    learner.rejected[:] = [Rejected(**row) for row in saved.progress.rejected]
+    log.rewind(length=saved.progress.log_bytes, step=saved.progress.step)
+    if saved.progress.step:
+        log.say(f"going on after step {saved.progress.step}")
+    return saved.progress
 
 
 @torch.no_grad()

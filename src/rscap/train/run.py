@@ -1,41 +1,61 @@
-"""`rscap train`: from a recipe to a run folder."""
+"""`rscap train`: from a recipe to a run folder, or from a run folder that was cut off to its end."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
+from filelock import FileLock, Timeout
 
 from rscap import provenance
 from rscap.batch import Encoder
 from rscap.data import Source, open_source
+from rscap.errors import Interrupted, RecipeError, StoreError
 from rscap.model.adapters import prepare
 from rscap.model.captioner import Captioner
 from rscap.model.load import Base, load_base
-from rscap.model.run import best_device
 from rscap.model.towers import count_parameters
 from rscap.quality import QualityRules, select
-from rscap.recipe import Recipe, dump_recipe
+from rscap.recipe import Recipe, dump_recipe, read_recipe
 from rscap.records import Example
-from rscap.store import RunFolder, replace_folder, write_json, write_jsonl, write_text
+from rscap.store import RunFolder, read_json, replace_folder, write_json, write_jsonl, write_text
+from rscap.train.checkpoints import Checkpoints, Progress, read_checkpoint
 from rscap.train.log import TrainLog
 from rscap.train.loop import Learner, fit
+from rscap.train.state import load_weights
+from rscap.train.team import Team
+from rscap.train.trackers import Trackers, check_trackers
 from rscap.train.updates import CaptionWeights, Schedule
 
 Say = Callable[[str], None]
 
 
-def train(recipe: Recipe, out: Path, *, say: Say) -> RunFolder:
-    """Run a recipe: data, model, loop, adapter; all of it in a new run folder.
+def train(recipe: Recipe, out: Path, *, say: Say, resume: bool = False) -> RunFolder:
+    """Run a recipe: data, model, loop, adapter; all of it in one run folder.
+
+    With `resume` a run that was cut off goes on from its newest checkpoint and ends as if nothing had happened; where
+    there is none yet, it begins.
 
     Raises:
         RscapError: whatever makes the recipe impossible to run; the folder then says `failed` and why.
+        Interrupted: SIGTERM or Ctrl-C; the folder says `interrupted`, and its state is saved.
     """
-    RunFolder.check_free(out)
+    team = Team.of(Accelerator(cpu=not torch.cuda.is_available() and not torch.backends.mps.is_available()))
+    say = say if team.leads else _silent
+    begun = resume and (out / "status.json").is_file()
+    if begun:
+        check_same_recipe(RunFolder(out), recipe)
+        if RunFolder(out).status()["state"] == "finished":
+            say(f"{out} is finished already")
+            return RunFolder(out)
+    elif team.leads:
+        RunFolder.check_free(out)
+    check_trackers(recipe.track)
     source = open_source(
         recipe.data.source,
         split_scheme=recipe.data.splits,
@@ -43,64 +63,188 @@ def train(recipe: Recipe, out: Path, *, say: Say) -> RunFolder:
         normalise=recipe.data.normalise,
         check="decode",  # now, and not at step 9,000: about a millisecond an image
     ).for_training()
-    device = best_device()
-    base = load_base(recipe.model, device=device)
-    run = RunFolder.create(out)
+    base = load_base(recipe.model, device=team.device)
+    if team.leads and not begun:
+        RunFolder.create(out)
+    team.wait()
+    job = _Job(recipe, RunFolder(out), source, base, team, say)
+    if team.leads:
+        _led(job)
+    else:
+        job.run()
+    return job.folder
+
+
+def check_same_recipe(run: RunFolder, recipe: Recipe) -> None:
+    """Refuse to go on with a run under another recipe.
+
+    Raises:
+        RecipeError: names each key that differs.
+    """
+    if not run.recipe_file.exists():  # cut off before it was written
+        return
+    before, now = (_flat(one.model_dump(mode="json")) for one in (read_recipe(run.recipe_file), recipe))
+    changed = [f"{name}: {before.get(name)!r} → {now.get(name)!r}" for name in now if before.get(name) != now[name]]
+    if changed:
+        raise RecipeError(
+            f"{run.path} was begun with another recipe: {'; '.join(changed)}",
+            hint=f"`rscap train {run.path} --resume` goes on with its own; another recipe needs another --out",
+        )
+
+
+def _led(job: _Job) -> None:
+    """Run as the process that writes: one at a time, and the status says how it ended."""
+    run = job.folder
     try:
-        _train(recipe, run, source, base, say=say)
-    except BaseException as error:
-        run.close("failed", error=f"{type(error).__name__}: {error}")
-        raise
-    run.close("finished")
-    return run
+        with FileLock(run.path / ".lock", timeout=0):
+            write_json(run.status_file, {**run.status(), "state": "started"})
+            try:
+                details = job.run()
+            except Interrupted as error:
+                run.close("interrupted", error=str(error))
+                error.hint = f"go on with: rscap train {run.path} --resume"
+                raise
+            except BaseException as error:
+                run.close("failed", error=f"{type(error).__name__}: {error}")
+                raise
+            run.close("finished", **details)
+    except Timeout:
+        raise StoreError(f"another process is training in {run.path}", hint="wait for it, or stop it") from None
 
 
-def _train(recipe: Recipe, run: RunFolder, source: Source, base: Base, *, say: Say) -> None:
-    accelerator = Accelerator(cpu=not torch.cuda.is_available() and not torch.backends.mps.is_available())
-    write_text(run.recipe_file, dump_recipe(recipe))
-    write_json(
-        run.provenance_file,
-        provenance.collect(
-            device=str(accelerator.device),
+def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in table.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
+
+
+def _silent(_: str) -> None:
+    """What a process that does not lead has to say."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One run, its data and base model at hand."""
+
+    recipe: Recipe
+    folder: RunFolder
+    source: Source
+    base: Base
+    team: Team
+    say: Say
+
+    def run(self) -> dict[str, Any]:
+        """Train from where the folder stands and write what was learned; returns how it ended, for status.json."""
+        recipe, run, team = self.recipe, self.folder, self.team
+        if team.leads:
+            write_text(run.recipe_file, dump_recipe(recipe))
+            self._describe()
+        panel = validation_panel(self.source, recipe)  # before captions are removed: what is measured stays whole
+        source, weights = _selected(self.source, recipe, run, self.say, team)
+        examples = training_examples(source, recipe)
+        net = prepare(self.base.model, recipe.towers, recipe.adapter, seed=recipe.seed)
+        learner = Learner(
+            captioner=Captioner(net, compute_dtype=self.base.compute_dtype),
+            encoder=Encoder.of(self.base),
+            recipe=recipe,
+            train=examples,
+            panel=panel,
+            weights=weights,
+        )
+        if recipe.train.gradient_checkpointing:
+            learner.captioner.checkpoint_activations()
+        if team.leads:
+            _report_parameters(learner.captioner, run, self.say)
+        progress = self._fit(learner, source)
+        if not team.leads:
+            return {}
+        details = self._choose_weights(learner, progress)
+        save(learner.captioner, self.base, recipe, run)
+        return details
+
+    def _describe(self) -> None:
+        """provenance.json; a resumed run adds its sitting to those before it.
+
+        Raises:
+            StoreError: the data or the base model is not what the run began with.
+        """
+        run, source = self.folder, self.source
+        now = provenance.collect(
+            device=str(self.team.device),
+            device_name=device_name(self.team.device),
+            processes=self.team.size,
             threads=torch.get_num_threads(),
             data={"name": source.name, "digest": source.digest, "split_scheme": source.split_scheme},
-            base=base.describe(),
-        ),
-    )
-    panel = validation_panel(source, recipe)  # before captions are removed: what is measured stays whole
-    source, weights = _selected(source, recipe, run, say)
-    examples = training_examples(source, recipe)
-    net = prepare(base.model, recipe.towers, recipe.adapter, seed=recipe.seed)
-    learner = Learner(
-        captioner=Captioner(net, compute_dtype=base.compute_dtype),
-        encoder=Encoder.of(base),
-        recipe=recipe,
-        train=examples,
-        panel=panel,
-        weights=weights,
-    )
-    _report_parameters(learner.captioner, run, say)
-    if recipe.train.gradient_checkpointing:
-        learner.captioner.checkpoint_activations()
-    schedule = Schedule.of(recipe, len(examples))
-    say(f"{len(examples):,} images, {schedule.total_steps:,} steps, {schedule.steps_per_epoch:,} an epoch")
-    try:
-        with TrainLog(run.train_log, schedule.total_steps) as log:
-            fit(learner, accelerator, log, schedule)
-    finally:
-        write_jsonl(
-            run.rejected_file,
-            ({"row": item.row, "reason": item.reason} for item in [*source.rejected, *learner.rejected]),
+            base=self.base.describe(),
         )
-    save(learner.captioner, base, recipe, run)
+        if not run.provenance_file.exists():
+            write_json(run.provenance_file, now)
+            return
+        first = read_json(run.provenance_file)
+        for part in ("data", "base"):
+            if first[part]["digest"] != now[part]["digest"]:
+                raise StoreError(
+                    f"the {part} changed since {run.path} was begun: digest {first[part]['digest']} before, "
+                    f"{now[part]['digest']} now",
+                    hint="bring the old one back, or begin another run",
+                )
+        same = {name: now[name] == first.get(name) for name in ("commit", "packages", "device_name", "threads")}
+        if not all(same.values()):
+            changed = ", ".join(name for name, is_same in same.items() if not is_same)
+            self.say(f"changed since the run was begun: {changed}; the result may differ in the last bits")
+        sittings = [*first.get("resumed", []), {name: now[name] for name in ("commit", "dirty", *same, "command")}]
+        write_json(run.provenance_file, {**first, "resumed": sittings})
+
+    def _fit(self, learner: Learner, source: Source) -> Progress:
+        recipe, run, team = self.recipe, self.folder, self.team
+        schedule = Schedule.of(recipe, len(learner.train))
+        self.say(
+            f"{len(learner.train):,} images, {schedule.total_steps:,} steps, {schedule.steps_per_epoch:,} an epoch"
+        )
+        trackers = Trackers.of(recipe, run.path, say=self.say) if team.leads else Trackers()
+        checkpoints = Checkpoints(run.checkpoints, recipe.train.keep_checkpoints)
+        try:
+            with TrainLog(run.train_log if team.leads else None, schedule.total_steps, trackers) as log:
+                return fit(learner, team, log, schedule, checkpoints)
+        finally:
+            if team.leads:
+                write_jsonl(run.rejected_file, map(asdict, [*source.rejected, *learner.rejected]))
+
+    def _choose_weights(self, learner: Learner, progress: Progress) -> dict[str, Any]:
+        """Leave the model with the weights that the recipe selects; says which in words for status.json."""
+        details: dict[str, Any] = {"steps": progress.step}
+        if progress.stopped:
+            details["stopped_early"] = progress.stopped
+            self.say(f"stopped early: {progress.stopped}")
+        selection = self.recipe.selection
+        if selection is None:
+            return details
+        if progress.best is None:
+            self.say(
+                "no evaluation had few enough degenerate captions to be selected; the last weights are kept, "
+                "and `rscap doctor` may say why"
+            )
+            return {**details, "selected": None}
+        folder = Checkpoints(self.folder.checkpoints, 1).at(progress.best.step)
+        load_weights(learner.captioner.net, read_checkpoint(folder).weights)
+        chosen = {"step": progress.best.step, "metric": selection.metric, "value": progress.best.value}
+        self.say(f"selected: step {progress.best.step}, {selection.metric} {progress.best.value:.3f} on the panel")
+        return {**details, "selected": chosen}
 
 
-def _selected(source: Source, recipe: Recipe, run: RunFolder, say: Say) -> tuple[Source, CaptionWeights]:
+def device_name(device: torch.device) -> str:
+    """What a person calls the device: the card's name, or `cpu`."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _selected(source: Source, recipe: Recipe, run: RunFolder, say: Say, team: Team) -> tuple[Source, CaptionWeights]:
     """The source after the recipe's quality rules; what they removed is listed in removed.jsonl."""
     if recipe.data.quality is None:
         return source, {}
     selection = select(source, QualityRules(**recipe.data.quality.model_dump(exclude_none=True)))
-    write_jsonl(run.path / "removed.jsonl", map(asdict, selection.removed))
+    if team.leads:
+        write_jsonl(run.path / "removed.jsonl", map(asdict, selection.removed))
     summary = selection.summary()
     say(
         f"quality: {summary['captions_removed']:,} captions removed, {summary['captions_weighted']:,} weighted down, "

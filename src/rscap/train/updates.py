@@ -5,15 +5,16 @@ An update is `accumulation` micro batches; an epoch's last update may be smaller
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from types import MappingProxyType
+from typing import Any, TypeVar
 
 from PIL.Image import Image
 
-from rscap.batch import Batch, Encoder, Row, batches
+from rscap.batch import Batch, Encoder, Row, stream
 from rscap.data import choose, order
 from rscap.data.augment import turn, vary
 from rscap.data.draw import key
@@ -23,8 +24,14 @@ from rscap.records import Example
 CaptionWeights = Mapping[str, tuple[float, ...]]
 """What the captions of an example weigh, by its id; examples that are not named have equal weights."""
 
-_NO_WEIGHTS: CaptionWeights = MappingProxyType({})
+T = TypeVar("T")
+
+_NO_WEIGHTS: CaptionWeights = {}
 _AUGMENTATIONS: dict[str, Callable[..., Image] | None] = {"none": None, "turns": turn, "full": vary}
+
+
+Place = tuple[int, int]
+"""(epoch, position in the list of examples)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,24 @@ class Schedule:
         per_epoch = math.ceil(examples / (train.micro_batch * train.accumulation))
         total = math.ceil(per_epoch * train.epochs)
         return cls(per_epoch, min(total, train.max_steps) if train.max_steps else total)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Which micro batches of every update this process takes: each `of`-th, from the one numbered `rank`."""
+
+    rank: int = 0
+    of: int = 1
+
+    def mine(self, micro_batches: Sequence[Any]) -> Sequence[Any]:
+        return micro_batches[self.rank :: self.of]
+
+    def number(self, index: int) -> int:
+        """The number, within the whole update, of this process's `index`-th micro batch."""
+        return self.rank + index * self.of
+
+
+ALONE = Share()
 
 
 def encode_for_training(
@@ -61,26 +86,64 @@ def _prefix(recipe: Recipe, example_id: str, epoch: int) -> str:
     return several[key("prefix", recipe.seed, epoch, example_id) % len(several)] if several else recipe.prompt.prefix
 
 
+def planned(ids: Sequence[str], recipe: Recipe, *, start: int = 0) -> Iterator[list[Sequence[Place]]]:
+    """Endless updates from number `start` on, each a list of micro batches, each a list of places.
+
+    Nothing is loaded for it, so a resumed run is at its place at once.
+    """
+    train = recipe.train
+    size = train.micro_batch * train.accumulation
+    per_epoch = math.ceil(len(ids) / size)
+    for epoch in itertools.count(start // per_epoch):
+        places = [(epoch, position) for position in order(ids, seed=recipe.seed, epoch=epoch)]
+        begin = size * (start % per_epoch) if epoch == start // per_epoch else 0
+        for whole in chunks(places[begin:], size):
+            yield list(chunks(whole, train.micro_batch))
+
+
+def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Pieces of `size` items, in order; the last may be shorter."""
+    return (items[begin : begin + size] for begin in range(0, len(items), size))
+
+
 def updates(
-    examples: Sequence[Example], recipe: Recipe, encoder: Encoder, weights: CaptionWeights = _NO_WEIGHTS
+    examples: Sequence[Example],
+    recipe: Recipe,
+    encoder: Encoder,
+    weights: CaptionWeights = _NO_WEIGHTS,
+    *,
+    start: int = 0,
+    share: Share = ALONE,
 ) -> Iterator[list[Batch]]:
-    """Endless updates, epoch after epoch, each a list of micro batches."""
-    epoch = 0
-    while True:
-        positions = order([example.id for example in examples], seed=recipe.seed, epoch=epoch)
-        stream = batches(
-            [examples[position] for position in positions],
-            partial(encode_for_training, recipe=recipe, encoder=encoder, epoch=epoch, weights=weights),
-            size=recipe.train.micro_batch,
-            pad=encoder.prompter.pad,
-            workers=recipe.data.workers,
+    """Endless updates from number `start` on, each a list of the micro batches that this process takes."""
+    ids = [example.id for example in examples]
+    plan, shown = itertools.tee(map(share.mine, planned(ids, recipe, start=start)))
+    reader = Reader(examples, recipe, encoder, weights)
+    loaded = stream(
+        itertools.chain.from_iterable(shown),
+        reader.encode,
+        name=reader.name,
+        pad=encoder.prompter.pad,
+        workers=recipe.data.workers,
+    )
+    for micro_batches in plan:
+        yield [next(loaded) for _ in micro_batches]
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Encodes the example at a place; data workers carry it."""
+
+    examples: Sequence[Example]
+    recipe: Recipe
+    encoder: Encoder
+    weights: CaptionWeights
+
+    def encode(self, place: Place) -> Row:
+        epoch, position = place
+        return encode_for_training(
+            self.examples[position], recipe=self.recipe, encoder=self.encoder, epoch=epoch, weights=self.weights
         )
-        update: list[Batch] = []
-        for batch in stream:
-            update.append(batch)
-            if len(update) == recipe.train.accumulation:
-                yield update
-                update = []
-        if update:
-            yield update
-        epoch += 1
+
+    def name(self, place: Place) -> str:
+        return self.examples[place[1]].id

@@ -1,0 +1,104 @@
+"""One update by one process or by many: who takes which micro batch, and how their gradients become one.
+
+An update is `micro_batch x accumulation` images however many processes there are: the micro batches are dealt out in
+turn, every process divides by the tokens of the whole update, and the gradients are summed. So the number of processes
+changes the speed and nothing else; an epoch's short last update loses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType, broadcast_object_list, gather_object
+from torch import Tensor, nn
+
+from rscap.errors import TrainingError
+from rscap.train.updates import Share
+
+
+@dataclass(frozen=True, slots=True)
+class Team:
+    """The processes that `accelerate launch` (or torchrun) started; one, if nobody did."""
+
+    device: torch.device
+    rank: int = 0
+    size: int = 1
+
+    @classmethod
+    def of(cls, accelerator: Accelerator) -> Team:
+        """Read what the launcher set up.
+
+        Raises:
+            TrainingError: a way of sharing work that the loop does not know.
+        """
+        known = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU)
+        if accelerator.distributed_type not in known:
+            raise TrainingError(
+                f"launched as {accelerator.distributed_type.value}, which the loop does not know",
+                hint="launch with `accelerate launch --multi_gpu -m rscap.cli train …`",
+            )
+        return cls(accelerator.device, accelerator.process_index, accelerator.num_processes)
+
+    @property
+    def leads(self) -> bool:
+        """This process writes the files."""
+        return self.rank == 0
+
+    @property
+    def share(self) -> Share:
+        return Share(self.rank, self.size)
+
+    def sums(self, values: Sequence[int]) -> list[int]:
+        """Whole numbers, summed over all processes."""
+        if self.size == 1:
+            return list(values)
+        total = torch.tensor(values, dtype=torch.long, device=self.device)
+        torch.distributed.all_reduce(total)
+        return total.tolist()
+
+    def sum(self, value: Tensor) -> Tensor:
+        """A tensor, summed over all processes."""
+        if self.size > 1:
+            torch.distributed.all_reduce(value)
+        return value
+
+    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Every process's gradients become the sum of all; a process without a micro batch adds zeros."""
+        if self.size == 1:
+            return
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        for bucket in _buckets([parameter.grad for parameter in parameters if parameter.grad is not None]):
+            flat = torch.cat([gradient.reshape(-1) for gradient in bucket])
+            torch.distributed.all_reduce(flat)
+            for gradient, summed in zip(bucket, flat.split([one.numel() for one in bucket]), strict=True):
+                gradient.copy_(summed.view_as(gradient))
+
+    def gather(self, items: list[Any]) -> list[Any]:
+        """The items of all processes, in the order of their ranks."""
+        return gather_object(items) if self.size > 1 else items
+
+    def told(self, value: Any) -> Any:
+        """What the leading process says."""
+        return broadcast_object_list([value])[0] if self.size > 1 else value
+
+    def wait(self) -> None:
+        """Go on when all have come here."""
+        if self.size > 1:
+            torch.distributed.barrier()
+
+
+def _buckets(gradients: Sequence[Tensor], *, size_bytes: int = 64 * 2**20) -> Iterable[list[Tensor]]:
+    """Gradients grouped by dtype into buckets of about `size_bytes`: one message for many small tensors."""
+    buckets: dict[torch.dtype, list[Tensor]] = {}
+    for gradient in gradients:
+        bucket = buckets.setdefault(gradient.dtype, [])
+        bucket.append(gradient)
+        if sum(one.nbytes for one in bucket) >= size_bytes:
+            yield buckets.pop(gradient.dtype)
+    yield from buckets.values()

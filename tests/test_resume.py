@@ -1,0 +1,282 @@
+"""A run that was cut off ends as if nothing had happened; a damaged checkpoint is never believed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rscap.errors import Interrupted, OutOfMemory, RecipeError, StoreError
+from rscap.recipe import Recipe, dump_recipe, parse_recipe
+from rscap.store import RunFolder, read_jsonl
+from rscap.train import checkpoints, loop
+from rscap.train.checkpoints import Best, Checkpoints, Progress, read_checkpoint
+from rscap.train.run import train
+
+
+def recipe(**changes: Any) -> Recipe:
+    """Seven steps of nano on ten images of the sample, three an epoch, a checkpoint at every second."""
+    table: dict[str, Any] = {
+        "seed": 1,
+        "data": {"source": "sample", "train_limit": 10, "captions": "random", "augment": "turns"},
+        "model": {"base": "nano", "dtype": "float32"},
+        "adapter": {"rank": 2, "dropout": 0.1},
+        "train": {
+            "max_steps": 7,
+            "micro_batch": 2,
+            "accumulation": 2,
+            "epochs": 9,
+            "checkpoint_every": 2,
+            "evaluate_every": 3,
+            "evaluate_images": 2,
+        },
+        "generate": {"max_new_tokens": 4},
+    }
+    for section, values in changes.items():
+        table[section] = {**table.get(section, {}), **values} if isinstance(values, dict) else values
+    return parse_recipe(table)
+
+
+def run(made: Recipe, folder: Path, *, resume: bool = False) -> RunFolder:
+    return train(made, folder, say=lambda _: None, resume=resume)
+
+
+def ends(folder: RunFolder) -> dict[str, bytes]:
+    """What must not depend on how often a run was cut off: adapter, optimiser, log."""
+    last = Checkpoints(folder.checkpoints, 1).steps()[-1]
+    state = folder.checkpoints / f"step-{last:06}"
+    files = [
+        folder.train_log,
+        folder.adapter / "adapter_model.safetensors",
+        state / "weights.safetensors",
+        state / "optimiser.safetensors",
+    ]
+    return {path.name: path.read_bytes() for path in files}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """The run that nothing disturbed."""
+    return run(recipe(), tmp_path_factory.mktemp("whole") / "run")
+
+
+def cut_off(folder: Path, *, after: int, monkeypatch: pytest.MonkeyPatch, made: Recipe | None = None) -> None:
+    """Stop a run right after step `after` was logged, saving nothing."""
+
+    class Cut(Exception):
+        pass
+
+    step = loop.TrainLog.step
+
+    def dying(self: loop.TrainLog, **values: Any) -> None:
+        step(self, **values)
+        if values["step"] == after:
+            raise Cut
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.TrainLog, "step", dying)
+        with pytest.raises(Cut):
+            run(made or recipe(), folder)
+
+
+@pytest.mark.parametrize("after", [1, 4, 5])
+def test_a_run_cut_off_anywhere_ends_the_same(
+    after: int, whole: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the first checkpoint, in the middle of an epoch, at its end: adapter, optimiser and log byte for byte."""
+    cut_off(tmp_path / "run", after=after, monkeypatch=monkeypatch)
+    resumed = run(recipe(), tmp_path / "run", resume=True)
+    assert ends(resumed) == ends(whole)
+    assert resumed.status()["state"] == "finished"
+    assert [row["step"] for row in read_jsonl(resumed.speed_log)] == list(range(1, 8))
+
+
+def test_a_process_killed_outright_ends_the_same(whole: RunFolder, tmp_path: Path) -> None:
+    """kill -9 on the command itself, at whatever it is doing, then `--resume`."""
+    (tmp_path / "recipe.toml").write_text(dump_recipe(recipe()), encoding="utf-8")
+    folder = RunFolder(tmp_path / "run")
+    command = [sys.executable, "-m", "rscap.cli", "train", str(tmp_path / "recipe.toml"), "--out", str(folder.path)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list(folder.checkpoints.glob("step-*")) and time.monotonic() < deadline:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert folder.status()["state"] == "started"
+    done = subprocess.run([*command[:4], str(folder.path), "--resume"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "going on after step" in done.stderr
+    assert ends(folder) == ends(whole)
+
+
+def test_sigterm_saves_and_says_how_to_go_on(whole: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The update at hand is finished, a checkpoint written, the status `interrupted`; the resumed end is the same."""
+    step = loop.TrainLog.step
+
+    def ask(self: loop.TrainLog, **values: Any) -> None:
+        step(self, **values)
+        if values["step"] == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.TrainLog, "step", ask)
+        with pytest.raises(Interrupted, match="SIGTERM after step 3") as caught:
+            run(recipe(), tmp_path / "run")
+    assert "--resume" in str(caught.value.hint)
+    folder = RunFolder(tmp_path / "run")
+    assert folder.status()["state"] == "interrupted"
+    assert Checkpoints(folder.checkpoints, 1).steps()[-1] == 3
+    assert ends(run(recipe(), folder.path, resume=True)) == ends(whole)
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "optimiser.safetensors", "progress.json"])
+@pytest.mark.parametrize("damage", ["truncated", "flipped"])
+def test_a_damaged_checkpoint_is_refused_by_name_and_the_one_before_used(
+    name: str, damage: str, whole: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One byte changed or the end cut off, in any file: it is set aside, and the run goes on from the one before."""
+    cut_off(tmp_path / "run", after=5, monkeypatch=monkeypatch)
+    folder = RunFolder(tmp_path / "run")
+    path = folder.checkpoints / "step-000004" / name
+    content = bytearray(path.read_bytes())
+    if damage == "flipped":
+        content[len(content) // 2] ^= 0x01
+    path.write_bytes(content if damage == "flipped" else content[: len(content) // 2])
+    said: list[str] = []
+    saved = Checkpoints(folder.checkpoints, 2).newest(said.append)
+    assert saved is not None
+    assert saved.progress.step == 2
+    assert name in said[0] or "progress.json" in said[0]
+    assert (folder.checkpoints / "damaged-step-000004").is_dir()
+
+
+def test_only_damaged_checkpoints_are_an_error(tmp_path: Path) -> None:
+    """A run is never begun again in silence because its checkpoints cannot be read."""
+    kept = Checkpoints(tmp_path, 2)
+    kept.save(Progress(step=1), {"a": torch.zeros(2)}, {})
+    (kept.at(1) / "weights.safetensors").unlink()
+    with pytest.raises(StoreError, match="every checkpoint"):
+        kept.newest(lambda _: None)
+    with pytest.raises(StoreError, match="every checkpoint"):
+        kept.newest(lambda _: None)
+
+
+def test_the_last_and_the_best_are_kept(tmp_path: Path) -> None:
+    """Of eight checkpoints, two kept and step 3 the best: 3, 7 and 8 remain."""
+    kept = Checkpoints(tmp_path, 2)
+    for step in range(1, 9):
+        kept.save(Progress(step=step, best=Best(min(step, 3), 1.0)), {"a": torch.full((2,), float(step))}, {})
+    assert kept.steps() == [3, 7, 8]
+    assert read_checkpoint(kept.at(3)).weights["a"].tolist() == [3.0, 3.0]
+
+
+def test_a_save_cut_off_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed in the middle of writing, a checkpoint does not exist; its leftovers are cleared away."""
+    kept = Checkpoints(tmp_path, 2)
+    kept.save(Progress(step=1), {"a": torch.zeros(2)}, {})
+    leftover = tmp_path / ".saving-xyz"
+    leftover.mkdir()
+    (leftover / "weights.safetensors").write_bytes(b"half")
+    found = kept.newest(lambda _: None)
+    assert found is not None
+    assert found.progress.step == 1
+    assert not leftover.exists()
+
+
+def test_a_full_disk_names_the_checkpoint_that_is_still_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No space left: the error says so, which state is whole and how to go on; nothing half-written remains."""
+    kept = Checkpoints(tmp_path / "checkpoints", 2)
+    kept.save(Progress(step=1), {"a": torch.zeros(2)}, {})
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoints, "save_file", full)
+    with pytest.raises(StoreError, match="No space left") as caught:
+        kept.save(Progress(step=2), {"a": torch.zeros(2)}, {})
+    assert "step 1 is whole" in str(caught.value.hint)
+    assert "--resume" in str(caught.value.hint)
+    assert sorted(path.name for path in kept.folder.iterdir()) == ["step-000001"]
+
+
+def test_another_recipe_is_refused(whole: RunFolder) -> None:
+    """A run goes on by its own recipe; what differs is named."""
+    with pytest.raises(RecipeError, match=r"adapter.rank: 2 → 3"):
+        run(recipe(adapter={"rank": 3}), whole.path, resume=True)
+
+
+def test_a_finished_run_is_left_alone(whole: RunFolder) -> None:
+    """`--resume` on a finished run changes no file."""
+    before = {path: path.stat().st_mtime_ns for path in whole.path.rglob("*")}
+    run(recipe(), whole.path, resume=True)
+    assert {path: path.stat().st_mtime_ns for path in whole.path.rglob("*")} == before
+
+
+def test_changed_data_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run does not go on with other images or captions than it began with."""
+    cut_off(tmp_path / "run", after=3, monkeypatch=monkeypatch)
+    provenance = tmp_path / "run" / "provenance.json"
+    row = json.loads(provenance.read_text(encoding="utf-8"))
+    row["data"]["digest"] = "0" * 64
+    provenance.write_text(json.dumps(row), encoding="utf-8")
+    with pytest.raises(StoreError, match="data changed"):
+        run(recipe(), tmp_path / "run", resume=True)
+
+
+def starving(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory for `limit` images at once."""
+    forward = loop.Captioner.forward
+
+    def small(self: Any, batch: Any) -> torch.Tensor:
+        if torch.is_grad_enabled() and batch.images > limit:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return forward(self, batch)
+
+    monkeypatch.setattr(loop.Captioner, "forward", small)
+
+
+def test_out_of_memory_halves_the_micro_batch_and_keeps_the_update(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Micro batches of 4 do not fit, of 1 do: the same losses to rounding, it is said, and remembered on resume."""
+    made = recipe(train={"micro_batch": 4, "accumulation": 1, "evaluate_every": None}, adapter={"dropout": 0.0})
+    roomy = run(made, tmp_path / "roomy")
+    starving(1, monkeypatch)
+    tight = run(made, tmp_path / "tight")
+    said = capsys.readouterr().err
+    assert "micro batches of 2 images" in said
+    assert "micro batches of 1 image," in said
+    losses = [[row["loss"] for row in read_jsonl(one.train_log)] for one in (roomy, tight)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    assert [row["images"] for row in read_jsonl(tight.train_log)] == [
+        row["images"] for row in read_jsonl(roomy.train_log)
+    ]
+    assert read_checkpoint(tight.checkpoints / "step-000007").progress.halvings == 2
+    cut_off(tmp_path / "cut", after=5, monkeypatch=monkeypatch, made=made)
+    assert ends(run(made, tmp_path / "cut", resume=True)) == ends(tight)
+
+
+def test_one_image_that_does_not_fit_is_an_error_with_ways_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is nothing left to halve: the error names what to try."""
+    starving(0, monkeypatch)
+    with pytest.raises(OutOfMemory, match="single image") as caught:
+        run(recipe(), tmp_path / "run")
+    assert "gradient_checkpointing" in str(caught.value.hint)
+
+
+def test_two_processes_never_train_in_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder is locked while a run is in it."""
+    from filelock import FileLock
+
+    cut_off(tmp_path / "run", after=2, monkeypatch=monkeypatch)
+    with FileLock(tmp_path / "run" / ".lock"), pytest.raises(StoreError, match="another process"):
+        run(recipe(), tmp_path / "run", resume=True)
