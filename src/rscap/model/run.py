@@ -6,11 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file
 
 from rscap.errors import AdapterError
-from rscap.model.adapters import quiet_peft
+from rscap.model.adapters import load_adapter, precision_to_load
 from rscap.model.captioner import Captioner
 from rscap.model.load import Base, load_base
 from rscap.model.towers import MODULES
@@ -37,8 +35,9 @@ def load_run(run: RunFolder, recipe: Recipe, *, device: str) -> tuple[Base, Capt
         raise AdapterError(
             f"{run.path} holds neither adapter/ nor model/", hint="did the training finish? see status.json"
         )
-    base = load_base(recipe.model, device=device)
-    return base, Captioner(_with_adapter(base, run.adapter, device), compute_dtype=base.compute_dtype)
+    base = load_base(precision_to_load(recipe.model, recipe.adapter), device=device)
+    net = load_adapter(base.model, run.adapter, recipe).to(device).eval()
+    return base, Captioner(net, compute_dtype=base.compute_dtype)
 
 
 def _trained_whole(folder: Path, recipe: Recipe, device: str) -> tuple[Base, Captioner]:
@@ -49,24 +48,3 @@ def _trained_whole(folder: Path, recipe: Recipe, device: str) -> tuple[Base, Cap
         base.model.get_submodule(MODULES[tower]).to(base.compute_dtype)
     base.model.tie_weights()
     return base, Captioner(base.model, compute_dtype=base.compute_dtype)
-
-
-def _with_adapter(base: Base, folder: Path, device: str) -> torch.nn.Module:
-    from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
-
-    with quiet_peft():
-        net = PeftModel.from_pretrained(base.model, folder, torch_device=device)
-    stored_file = folder / "adapter_model.safetensors"
-    with safe_open(stored_file, "pt") as stored:
-        there, expected = set(stored.keys()), set(get_peft_model_state_dict(net))
-    if there != expected:
-        missing, extra = sorted(expected - there), sorted(there - expected)
-        raise AdapterError(
-            f"the adapter in {folder} does not fit {base.name}: missing {missing[:5]}, unknown {extra[:5]}",
-            hint="was the base model or the folder changed since the run?",
-        )
-    for name, parameter in net.named_parameters():
-        if ".modules_to_save." in name:  # PEFT read them in the base's dtype; what learned was float32
-            parameter.data = parameter.data.float()
-    set_peft_model_state_dict(net, load_file(stored_file))
-    return net.to(device).eval()

@@ -1,0 +1,156 @@
+"""Freeze, start, quantise, adapt, train: from a bare base model to the model that is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rscap.errors import AdapterError
+from rscap.methods import METHODS
+from rscap.model.adapters.calibration import Calibration
+from rscap.model.adapters.check import check_layers
+from rscap.model.adapters.config import peft_config, scale
+from rscap.model.adapters.quiet import quiet_peft
+from rscap.model.adapters.start import Factors, given_factors, start_factors, take_out
+from rscap.model.adapters.targets import Targets
+from rscap.model.quantise import keep_layout, quantise
+from rscap.model.towers import MODULES, count_parameters
+from rscap.recipe import AdapterSection, ModelSection, Tower, TowersSection
+
+
+def precision_to_load(model: ModelSection, adapter: AdapterSection | None) -> ModelSection:
+    """How to load the base: unquantised where the method starts from its weights; `prepare` then quantises the rest."""
+    if adapter is not None and METHODS[adapter.method].residual:
+        return model.model_copy(update={"quantisation": "none"})
+    return model
+
+
+def prepare(
+    net: Any,
+    towers: TowersSection,
+    adapter: AdapterSection | None,
+    *,
+    seed: int,
+    model: ModelSection | None = None,
+    calibration: Calibration | None = None,
+    initial: Mapping[str, Tensor] | None = None,
+) -> nn.Module:
+    """Freeze, adapt and train towers as the recipe says; returns the model to train.
+
+    Trained towers are put in float32, since an update of 1e-4 is lost in bfloat16's eight bits. The result is a pure
+    function of the arguments: a resumed run calls this again and then loads what was trained.
+
+    Args:
+        model: the recipe's [model], for methods whose base is loaded by `precision_to_load` and quantised here.
+        calibration: what `eva` and `corda` look at, unless `initial` is given.
+        initial: what `initial_factors` told of an earlier call; spares calibration and decomposition.
+
+    Raises:
+        AdapterError: a target matches nothing or something else than it should, a method's start is not possible, or
+            read back a tower or a layer would not do as asked.
+    """
+    net.requires_grad_(False)
+    keep_layout(net)
+    trained = towers.in_state("trained")
+    if adapter is not None:
+        targets = Targets.of(net, towers.in_state("adapted"), adapter)
+        factors = _factors(net, targets, adapter, seed, calibration, initial)
+        if METHODS[adapter.method].residual:
+            take_out(targets, factors, scale(adapter))
+            if model is not None and model.quantisation != "none":
+                quantise(net, model)
+        net = _adapt(net, targets, trained, adapter, factors, seed=seed)
+    else:
+        for tower in trained:
+            net.get_submodule(MODULES[tower]).float().requires_grad_(True)
+        if "language_model" in trained:
+            net.tie_weights()
+    _check(net, towers)
+    return net
+
+
+def _factors(
+    net: Any,
+    targets: Targets,
+    adapter: AdapterSection,
+    seed: int,
+    calibration: Calibration | None,
+    initial: Mapping[str, Tensor] | None,
+) -> dict[str, Factors]:
+    if next(iter(targets.layers.values())).weight.is_meta:
+        return {}  # a model without weights, whose parameters are to be counted
+    if initial is not None:
+        return given_factors(initial, targets, adapter)
+    return start_factors(net, targets, adapter, seed=seed, calibration=calibration)
+
+
+def _adapt(
+    net: Any,
+    targets: Targets,
+    trained: list[Tower],
+    adapter: AdapterSection,
+    factors: dict[str, Factors],
+    *,
+    seed: int,
+) -> nn.Module:
+    from peft import get_peft_model
+
+    if factors:
+        targets = targets.without([name for name in targets.layers if name not in factors])
+    config = peft_config(
+        adapter,
+        targets=targets.expression,
+        whole=[MODULES[tower].rsplit(".", 1)[1] for tower in trained] or None,
+        seed=seed,
+        ranks={name: len(start.a) for name, start in factors.items() if len(start.a) != adapter.rank},
+    )
+    with torch.random.fork_rng(devices=[]), quiet_peft():
+        torch.manual_seed(seed)  # PEFT draws the A matrices from the global generator; nobody else shall notice
+        wrapped = get_peft_model(net, config)
+    for name, parameter in wrapped.named_parameters():
+        if ".modules_to_save." in name:
+            parameter.data = parameter.data.float()
+        if ".ranknum." in name:  # PEFT marks AdaLoRA's divisor as trainable where the base is not float32
+            parameter.requires_grad_(False)
+    hold_bases(wrapped)
+    _start_layers(wrapped, factors)
+    check_layers(wrapped, targets, adapter, factors)
+    wrapped.rscap_factors = factors
+    return wrapped
+
+
+@torch.no_grad()
+def _start_layers(wrapped: Any, factors: Mapping[str, Factors]) -> None:
+    """Put the factors in place of PEFT's draws; DoRA measures its magnitudes anew."""
+    for name, start in factors.items():
+        layer = wrapped.get_base_model().get_submodule(name)
+        a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+        a.copy_(start.a)
+        if start.b is not None:
+            b.copy_(start.b)
+        if "default" in layer.lora_magnitude_vector:
+            magnitudes: Any = layer.lora_magnitude_vector["default"]
+            magnitudes.update_layer(
+                base_layer=layer.get_base_layer(), lora_A=a, lora_B=b, scaling=layer.scaling["default"]
+            )
+            magnitudes.float()
+
+
+def hold_bases(wrapped: Any) -> None:
+    """Hold RandLoRA's random bases in float32; PEFT draws them in bfloat16, which only autocast can multiply by."""
+    for name, buffer in wrapped.named_buffers(remove_duplicate=False):
+        if name.endswith((".randlora_A.default", ".randlora_B.default")) and buffer.dtype != torch.float32:
+            holder = wrapped.get_submodule(name.removesuffix(".default"))
+            holder["default"] = buffer.float()
+
+
+def _check(net: nn.Module, towers: TowersSection) -> None:
+    for tower, count in count_parameters(net).items():
+        state = getattr(towers, tower)
+        if (state == "frozen") != (count.trainable == 0):
+            raise AdapterError(
+                f"the {tower} is {state!r} in the recipe but {count.trainable:,} of its parameters would learn"
+            )

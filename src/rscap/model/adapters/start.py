@@ -1,0 +1,203 @@
+"""What an adapter starts from: PiSSA, OLoRA and CorDA take a part of the base's weights, EVA the data's directions.
+
+The first three move s·B·A out of a weight W: the layer starts as W' + s·B·A = W with W' = W - s·B·A frozen.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from rscap.errors import AdapterError
+from rscap.methods import METHODS
+from rscap.model.adapters.calibration import Calibration
+from rscap.model.adapters.config import EVA_RHO, scale
+from rscap.model.adapters.decompose import corda, olora, pissa
+from rscap.model.adapters.targets import Targets
+from rscap.recipe import AdapterSection
+
+_DAMPING = 0.01
+"""CorDA adds this share of the mean variance to the covariance's diagonal, as its authors' program does."""
+_PASS_BYTES = 2 << 30
+"""CorDA calibrates as many layers at once as keep their sums within this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """The matrices one layer starts with."""
+
+    a: Tensor
+    """float32[r, in]"""
+    b: Tensor | None
+    """float32[out, r]; None is zero, as in LoRA"""
+
+
+def initial_factors(net: nn.Module) -> dict[str, Tensor]:
+    """What `prepare(initial=…)` needs to build the same start again without data and without a decomposition.
+
+    Empty for methods that start from the seed alone. Keep it with the first checkpoint: another machine's
+    decomposition may differ in the last digits, and a resumed run would then go on from weights nobody trained.
+    """
+    factors: dict[str, Factors] = getattr(net, "rscap_factors", {})
+    stored = {f"{name}.lora_A": start.a for name, start in factors.items()}
+    return stored | {f"{name}.lora_B": start.b for name, start in factors.items() if start.b is not None}
+
+
+def given_factors(stored: Mapping[str, Tensor], targets: Targets, adapter: AdapterSection) -> dict[str, Factors]:
+    """The factors that `initial_factors` told.
+
+    Raises:
+        AdapterError: they belong to other layers or to another method.
+    """
+    names = {key.removesuffix(".lora_A") for key in stored if key.endswith(".lora_A")}
+    wanted_b = names if METHODS[adapter.method].residual else set()
+    there_b = {key.removesuffix(".lora_B") for key in stored if key.endswith(".lora_B")}
+    absent = set() if adapter.method == "eva" else set(targets.layers) - names
+    if (unknown := names - set(targets.layers)) or absent or there_b != wanted_b:
+        raise AdapterError(
+            f"the stored start of {adapter.method} does not fit the recipe: {len(unknown)} layers are not targets, "
+            f"{len(absent)} targets are missing, {len(there_b)} B matrices where {len(wanted_b)} belong"
+        )
+    return {name: Factors(stored[f"{name}.lora_A"], stored.get(f"{name}.lora_B")) for name in names}
+
+
+def start_factors(
+    net: nn.Module, targets: Targets, adapter: AdapterSection, *, seed: int, calibration: Calibration | None
+) -> dict[str, Factors]:
+    """The factors of every targeted layer; empty for methods that start from the seed alone.
+
+    Raises:
+        AdapterError: the rank is larger than a layer, the base is quantised, or a calibration is missing.
+    """
+    method = METHODS[adapter.method]
+    if not (method.residual or adapter.method == "eva"):
+        return {}
+    for name, layer in targets.layers.items():
+        if adapter.rank > (most := min(layer.in_features, layer.out_features)):
+            raise AdapterError(
+                f"{adapter.method} of rank {adapter.rank} asks more of {name} than its {most} directions"
+            )
+        if method.residual and not layer.weight.is_floating_point():
+            raise AdapterError(
+                f"{adapter.method} starts from unquantised weights, but {name} is quantised already",
+                hint="load it by `precision_to_load(recipe.model, recipe.adapter)`; `prepare` quantises the rest",
+            )
+    if method.calibration_images is None:
+        decompose: Callable[..., tuple[Tensor, Tensor]] = {"pissa": pissa, "olora": olora}[adapter.method]
+        return {
+            name: Factors(*decompose(layer.weight.detach(), rank=adapter.rank, scale=scale(adapter)))
+            for name, layer in targets.layers.items()
+        }
+    if calibration is None:
+        raise AdapterError(f"{adapter.method} starts from activations of training images, and none were given")
+    if adapter.method == "eva":
+        return _eva(net, targets, adapter, seed=seed, calibration=calibration)
+    return _corda(net, targets, adapter, calibration=calibration)
+
+
+@torch.no_grad()
+def take_out(targets: Targets, factors: Mapping[str, Factors], factor: float) -> None:
+    """Leave W - s·B·A in the base, in its own precision."""
+    for name, start in factors.items():
+        if start.b is not None:
+            weight = targets.layers[name].weight
+            a, b = start.a.to(weight.device), start.b.to(weight.device)
+            weight.copy_((weight.float() - factor * (b @ a)).to(weight.dtype))
+
+
+def _corda(
+    net: nn.Module, targets: Targets, adapter: AdapterSection, *, calibration: Calibration
+) -> dict[str, Factors]:
+    factors = {}
+    for names in _passes(targets):
+        sums = {name: _Correlation(targets.layers[name]) for name in names}
+        calibration.watch(net, sums)
+        for name in names:
+            weight = targets.layers[name].weight.detach()
+            oriented = sums.pop(name).oriented(_DAMPING)
+            factors[name] = Factors(*corda(weight, oriented, rank=adapter.rank, scale=scale(adapter)))
+    return factors
+
+
+def _passes(targets: Targets) -> list[list[str]]:
+    passes: list[list[str]] = [[]]
+    used = 0
+    for name, layer in targets.layers.items():
+        size = 4 * layer.in_features * layer.out_features
+        if passes[-1] and used + size > _PASS_BYTES:
+            passes.append([])
+            used = 0
+        passes[-1].append(name)
+        used += size
+    return passes
+
+
+class _Correlation:
+    """W·C of one layer, C the mean over examples of XᵀX, X scaled to 1 in its largest entry.
+
+    Summed as (W·Xᵀ)·X it takes the room of the weight; C itself would take 1 GiB for a layer of 16,384 inputs.
+    """
+
+    def __init__(self, layer: nn.Linear) -> None:
+        self.weight = layer.weight.detach()
+        self.product = torch.zeros(layer.out_features, layer.in_features, device=self.weight.device)
+        self.trace = torch.zeros((), device=self.weight.device)
+        self.examples = 0
+
+    def __call__(self, examples: list[Tensor]) -> None:
+        weight = self.weight.float()
+        for seen in examples:
+            seen = seen / seen.abs().max().clamp(min=torch.finfo(torch.float32).tiny)
+            self.product += (weight @ seen.T) @ seen
+            self.trace += seen.square().sum()
+        self.examples += len(examples)
+
+    def oriented(self, damping: float) -> Tensor:
+        """float32[out, in]: W·(C + damping·mean variance·I)."""
+        mean_variance = self.trace / self.weight.shape[1]
+        return (self.product + damping * mean_variance * self.weight.float()) / self.examples
+
+
+def _eva(
+    net: nn.Module, targets: Targets, adapter: AdapterSection, *, seed: int, calibration: Calibration
+) -> dict[str, Factors]:
+    """Principal directions of each layer's inputs; ranks go where they explain most (arXiv:2410.07170, section 3)."""
+    components = {name: _Components(name, layer, adapter.rank, seed) for name, layer in targets.layers.items()}
+    calibration.watch(net, components)
+    shares = [(name, share) for name, found in components.items() for share in found.explained().tolist()]
+    best = sorted(shares, key=lambda item: -item[1])[: adapter.rank * len(components)]
+    ranks = Counter(name for name, _ in best)
+    return {name: Factors(found.directions(ranks[name]), None) for name, found in components.items() if ranks[name]}
+
+
+class _Components:
+    """Incremental principal components of one layer's inputs, as PEFT computes them."""
+
+    def __init__(self, name: str, layer: nn.Linear, rank: int, seed: int) -> None:
+        from peft.utils.incremental_pca import IncrementalPCA
+
+        self.name, self.device = name, layer.weight.device
+        self.most = min(round(EVA_RHO * rank), layer.in_features, layer.out_features)
+        self.pca = IncrementalPCA(n_components=self.most, lowrank=True, lowrank_seed=seed)
+
+    def __call__(self, examples: list[Tensor]) -> None:
+        seen = torch.cat(examples)
+        if len(seen) < self.most:
+            raise AdapterError(
+                f"EVA looks for {self.most} directions at {self.name}, and a batch brings only {len(seen)} tokens",
+                hint="lower adapter.rank, or calibrate with larger batches of equal size",
+            )
+        self.pca.lowrank = 4 * self.most <= min(seen.shape)  # exact where an approximation would gain nothing
+        self.pca.partial_fit(seen)
+
+    def explained(self) -> Tensor:
+        """float[most]: the share of the variance that each direction explains, largest first."""
+        return self.pca.explained_variance_ratio_
+
+    def directions(self, rank: int) -> Tensor:
+        """float32[rank, in]: orthonormal rows."""
+        return self.pca.components_[:rank].float().contiguous()

@@ -1,0 +1,175 @@
+"""PEFT's layout on disk, and back.
+
+Whatever the method, plain `PeftModel.from_pretrained(base, folder)` on the untouched base gives the trained model.
+PiSSA, OLoRA and CorDA trained s·B·A on W - s·B0·A0; they are written as a LoRA of twice the rank on W itself:
+s·(B·A - B0·A0) = s·[B, -B0]·[A; A0].
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from rscap.errors import AdapterError
+from rscap.methods import METHODS
+from rscap.model.adapters.prepare import hold_bases, prepare
+from rscap.model.adapters.quiet import quiet_peft
+from rscap.model.adapters.start import Factors
+from rscap.recipe import Recipe
+
+_WEIGHTS = "adapter_model.safetensors"
+_A, _B = ".lora_A.default.weight", ".lora_B.default.weight"
+
+
+def save_adapter(net: Any, folder: Path, *, weights: Mapping[str, Tensor] | None = None) -> None:
+    """Write an adapter in PEFT's layout: adapter_config.json and adapter_model.safetensors.
+
+    Args:
+        net: what `prepare` returned.
+        weights: its state dict, where that is not simply `net.state_dict()` (sharded training).
+    """
+    config = net.peft_config["default"]
+    state = dict(net.state_dict() if weights is None else weights)
+    stored = copy.deepcopy(config)
+    factors = {name: start for name, start in net.rscap_factors.items() if start.b is not None}
+    if factors:
+        _subtract_start(state, factors)
+        stored.r *= 2
+        stored.lora_alpha *= 2**0.5 if stored.use_rslora else 2
+    elif config.peft_type == "ADALORA":
+        stored.rank_pattern = _kept(config.rank_pattern, state)
+    elif config.peft_type == "RANDLORA":
+        state = {key: value for key, value in state.items() if not _repeats_bases(key)}
+    net.peft_config["default"] = stored
+    try:
+        with quiet_peft():
+            net.save_pretrained(folder, safe_serialization=True, state_dict=state)
+    finally:
+        net.peft_config["default"] = config
+
+
+def load_adapter(base: nn.Module, folder: Path, recipe: Recipe) -> Any:
+    """The base model with a run's adapter, as it was trained; `base` is loaded by `precision_to_load`.
+
+    Where the base was quantised after a part had been taken out, this takes the same part out and quantises again;
+    PEFT alone would quantise the whole.
+
+    Raises:
+        AdapterError: the keys or shapes do not fit the base model; lists them.
+    """
+    stored = _read(folder)
+    adapter = recipe.adapter
+    if adapter is not None and METHODS[adapter.method].residual:
+        trained, initial = _split_start(stored)
+        net = prepare(base, recipe.towers, adapter, seed=recipe.seed, model=recipe.model, initial=initial)
+        _fill(net, trained, folder)
+    else:
+        net = _wrap(base, folder)
+        _fill(net, stored, folder)
+    return net.requires_grad_(False)
+
+
+def _read(folder: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(folder / _WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise AdapterError(f"{folder / _WEIGHTS} cannot be read: {error}") from error
+
+
+def _wrap(base: Any, folder: Path) -> Any:
+    from peft import PeftConfig, PeftModel
+
+    from rscap.model.quantise import keep_layout
+
+    keep_layout(base)
+    config = PeftConfig.from_pretrained(folder)
+    with torch.random.fork_rng(devices=[]), quiet_peft():
+        net = PeftModel(base, config)
+    for name, parameter in net.named_parameters():
+        if ".modules_to_save." in name:  # PEFT copies them in the base's dtype; what learned was float32
+            parameter.data = parameter.data.float()
+    hold_bases(net)
+    return net
+
+
+def _fill(net: Any, stored: dict[str, Tensor], folder: Path) -> None:
+    """Load every key into its place; none may be missing or left over."""
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+
+    state = {key: value for key, value in net.state_dict().items() if not _repeats_bases(key)}
+    pattern = getattr(config := net.peft_config["default"], "rank_pattern", None)
+    if config.peft_type == "ADALORA":
+        config.rank_pattern = None  # it cuts shapes, not keys, and PEFT applies it when it loads
+    expected = get_peft_model_state_dict(net, state_dict=state)
+    if config.peft_type == "ADALORA":
+        config.rank_pattern = pattern
+    if stored.keys() != expected.keys():
+        raise AdapterError(
+            f"the adapter in {folder} does not fit the base model\n"
+            f"  missing: {_listed(expected.keys() - stored.keys())}\n"
+            f"  unknown: {_listed(stored.keys() - expected.keys())}",
+            hint="was the base model or the folder changed since the run?",
+        )
+    try:
+        set_peft_model_state_dict(net, stored)
+    except (RuntimeError, IndexError) as error:  # the message of torch names every key with both shapes
+        raise AdapterError(f"the adapter in {folder} has other shapes than the base model: {error}") from error
+
+
+def _listed(keys: Iterable[str]) -> str:
+    """All keys, those of several layers on one line: `….layers.0,1,2.self_attn.q_proj.lora_A.weight`."""
+    layers: dict[str, list[int]] = {}
+    for key in sorted(keys):
+        found = re.search(r"\.layers\.(\d+)\.", key)
+        form = key if found is None else key.replace(found.group(), ".layers.{}.", 1)
+        layers.setdefault(form, []).extend([int(found.group(1))] if found else [])
+    lines = [form.replace("{}", ",".join(map(str, sorted(numbers)))) for form, numbers in layers.items()]
+    return "\n    ".join(["", *lines]) if lines else "none"
+
+
+def _subtract_start(state: dict[str, Tensor], factors: Mapping[str, Factors]) -> None:
+    """[A; A0] and [B, -B0] in place of A and B."""
+    for name, start in factors.items():
+        assert start.b is not None
+        a, b = f"base_model.model.{name}{_A}", f"base_model.model.{name}{_B}"
+        state[a] = torch.cat([state[a], start.a.to(state[a].device)], dim=0)
+        state[b] = torch.cat([state[b], -start.b.to(state[b].device)], dim=1)
+
+
+def _split_start(stored: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """What was trained, and what it began with: `_subtract_start` undone."""
+    trained, initial = dict(stored), {}
+    for key, value in stored.items():
+        layer = key.removeprefix("base_model.model.").removesuffix(".weight")
+        if key.endswith(".lora_A.weight"):
+            half, start = value.chunk(2, dim=0)
+        elif key.endswith(".lora_B.weight"):
+            half, start = value.chunk(2, dim=1)
+            start = -start
+        else:
+            continue
+        trained[key], initial[layer] = half.contiguous(), start.contiguous()
+    return trained, initial
+
+
+def _kept(pattern: dict[str, list[bool]] | None, state: Mapping[str, Tensor]) -> dict[str, list[bool]] | None:
+    """AdaLoRA's singular values to be written: the last allocation's, and those that learned again since."""
+    if pattern is None:
+        return None
+    return {
+        name: (torch.tensor(mask) | (state[f"base_model.model.{name}"].cpu().view(-1) != 0)).tolist()
+        for name, mask in pattern.items()
+    }
+
+
+def _repeats_bases(key: str) -> bool:
+    """RandLoRA's layers share two random bases, which PEFT would write once per layer (8 GB at PaliGemma-3B)."""
+    return ".layers." in key and key.endswith((".randlora_A.default", ".randlora_B.default"))
