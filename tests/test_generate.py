@@ -60,7 +60,7 @@ def test_greedy_decoding_equals_transformers_generate(base: Base, examples: list
         theirs = base.model.generate(**inputs, max_new_tokens=16, do_sample=False)[0, inputs["input_ids"].shape[1] :]
         batch = next(iter_batches(encoder, [example]))
         captioner = Captioner(base.model, compute_dtype=torch.float32)
-        (ours,) = decode(captioner, batch, eos=encoder.prompter.eos, max_new_tokens=16)
+        (ours,) = decode(captioner, batch, eos=encoder.prompter.eos, settings=GenerateSection(max_new_tokens=16))
         expected = theirs.tolist()
         eos = encoder.prompter.eos
         assert ours.ids == (expected[: expected.index(eos) + 1] if eos in expected else expected)
@@ -111,7 +111,7 @@ def test_near_ties_are_counted(base: Base, examples: list[Example]) -> None:
     try:
         with torch.no_grad():
             weights.zero_()
-        results = decode(captioner, batch, eos=encoder.prompter.eos, max_new_tokens=3)
+        results = decode(captioner, batch, eos=encoder.prompter.eos, settings=GenerateSection(max_new_tokens=3))
     finally:
         with torch.no_grad():
             weights.copy_(kept)

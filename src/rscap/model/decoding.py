@@ -1,57 +1,149 @@
-"""Prefixes are computed once, then captions grow by one token a step, reading the keys and values so far."""
+"""A prefix is computed once, then captions grow by one token a step, reading the keys and values so far.
+
+Several branches may grow behind one prefix (the beams of a search). They share its keys and values, and each other's
+too where one continues another: the cache is one sequence an image, as in training, and a mask says who reads what.
+
+    slots      I I I … <bos> caption en \n | a   two | plane planes | on  in  …    two branches, a slot each a step
+    visible    1 1 1 …   1      1    1  1  | 1   0   | 1     0      | 1   0        branch 0: a plane on
+               1 1 1 …   1      1    1  1  | 1   0   | 1     0      | 0   1        branch 1 left "two" for "a plane in"
+
+Choosing other parents is thus a choice of rows of `visible`; keys and values stay where they are.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
-from rscap.model.captioner import Captioner, Packed
+from rscap.model.captioner import Captioner, Packed, keys_and_values
+
+
+class Cache:
+    """Keys and values of all layers, with room for `room` more tokens, so that a step writes its own and copies none.
+
+    Attention layers call `update` in turn, as they would that of a transformers cache.
+    """
+
+    def __init__(self, *, room: int) -> None:
+        self.room, self.filled = room, 0
+        self.keys: list[Tensor] = []
+        self.values: list[Tensor] = []
+
+    def update(self, keys: Tensor, values: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Keep float[B, H, N, D] of N new tokens; returns those of all tokens so far."""
+        if layer == len(self.keys):
+            self.keys.append(self._roomy(keys))
+            self.values.append(self._roomy(values))
+            return keys, values
+        end = self.filled + keys.shape[2]
+        self.keys[layer][:, :, self.filled : end] = keys
+        self.values[layer][:, :, self.filled : end] = values
+        return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
+
+    def keep(self, rows: Tensor) -> None:
+        """Forget the images not among `rows`, int[B']; layer by layer, so that memory hardly grows."""
+        for kept in (self.keys, self.values):
+            for layer, tensor in enumerate(kept):
+                kept[layer] = tensor[rows]
+
+    def _roomy(self, given: Tensor) -> Tensor:
+        rows, heads, filled, width = given.shape
+        roomy = given.new_empty(rows, heads, filled + self.room, width)
+        roomy[:, :, :filled] = given
+        return roomy
 
 
 @dataclass(slots=True)
 class Decoding:
-    """A batch half decoded: keys and values so far, and the next position of its rows."""
+    """A batch half decoded: B images with W branches each, and K slots filled so far."""
 
-    cache: DynamicCache
+    cache: Cache
+    visible: Tensor
+    """bool[B, W, K]: the slots that a branch reads."""
+    positions: Tensor
+    """int[K]: the position of the token in each slot."""
     next_position: int
 
+    def keep(self, rows: Tensor) -> None:
+        """Go on with some of the images alone; `rows` is int[B']."""
+        self.cache.keep(rows)
+        self.visible = self.visible[rows]
 
-def prefill(captioner: Captioner, batch: Packed) -> tuple[Tensor, Decoding]:
-    """Encode prefixes of one length P: logits float[B, V] of the first token, and the state to go on from."""
-    cache = DynamicCache()
+
+def prefill(captioner: Captioner, batch: Packed, *, room: int) -> tuple[Tensor, Decoding]:
+    """Encode prefixes of one length P: logits float[B, V] of the first token, and the state to go on from.
+
+    `room` is how many tokens may follow, over all branches of an image. Prefixes see themselves whole, whatever the
+    window. The last layer computes nothing but keys and values for other tokens than the last.
+    """
+    cache, model = Cache(room=room), captioner.paligemma.model.language_model
+    rows, length = batch.tokens.shape
+    positions = torch.arange(1, length + 1, device=batch.tokens.device)
     with captioner.autocast():
-        embeddings = captioner.embed(batch)
-        outputs = captioner.paligemma.model.language_model(
-            inputs_embeds=embeddings,
-            position_ids=batch.positions,
-            attention_mask=captioner.masks(batch, embeddings.dtype),
-            past_key_values=cache,
-            use_cache=True,
+        hidden = captioner.embed(batch)
+        everything = torch.ones(1, length, length, dtype=torch.bool, device=positions.device)
+        masks = captioner.per_layer_type(everything, None if captioner.window is None else everything, hidden.dtype)
+        rotary = model.rotary_emb(hidden, batch.positions)
+        *layers, last = model.layers
+        for index, layer in enumerate(layers):
+            mask = _of_layer(captioner, index, masks)
+            hidden = layer(hidden, attention_mask=mask, position_embeddings=rotary, past_key_values=cache)
+        given = keys_and_values(last, hidden, rotary)
+        cache.update(given.keys, given.values, len(layers))
+        hidden = last(
+            hidden[:, -1:],
+            attention_mask=_of_layer(captioner, len(layers), masks)[:, :, -1:],
+            position_embeddings=tuple(part[:, -1:] for part in rotary),
+            past_key_values=given,
         )
-        logits = captioner.head(outputs.last_hidden_state[:, -1])
-    return logits.float(), Decoding(cache=cache, next_position=batch.tokens.shape[1] + 1)
+        logits = captioner.head(model.norm(hidden[:, -1]))
+    cache.filled = length
+    visible = torch.ones(rows, 1, length, dtype=torch.bool, device=positions.device)
+    return logits.float(), Decoding(cache, visible, positions, next_position=length + 1)
 
 
-def step(captioner: Captioner, tokens: Tensor, state: Decoding) -> Tensor:
-    """One more token per row, int[B]: logits float[B, V] of the token after it. Moves `state` on."""
+def step(captioner: Captioner, tokens: Tensor, state: Decoding, *, parents: Tensor | None = None) -> Tensor:
+    """One more token for each branch, int[B, W]: logits float[B, W, V] of the token after it. Moves `state` on.
+
+    `parents`, int[B, W], says which branch each token continues; left out, each continues its own.
+    """
     model = captioner.paligemma.model.language_model
-    position, window = state.next_position, captioner.window
+    _grow(state, tokens, parents)
     with captioner.autocast():
-        embeddings = model.embed_tokens(tokens.unsqueeze(1))
-        seen = torch.arange(1, position + 1, device=tokens.device)
-        full = torch.ones(len(tokens), 1, position, dtype=torch.bool, device=tokens.device)
-        outputs = model(
-            inputs_embeds=embeddings,
-            position_ids=torch.full_like(tokens.unsqueeze(1), position),
-            attention_mask=captioner.per_layer_type(
-                full, None if window is None else full & (position - seen < window), embeddings.dtype
-            ),
-            past_key_values=state.cache,
-            use_cache=True,
-        )
-        logits = captioner.head(outputs.last_hidden_state[:, -1])
+        hidden = model.embed_tokens(tokens)
+        masks = _masks(captioner, state, hidden.dtype)
+        rotary = model.rotary_emb(hidden, torch.full((1, 1), state.next_position, device=tokens.device))
+        for index, layer in enumerate(model.layers):
+            mask = _of_layer(captioner, index, masks)
+            hidden = layer(hidden, attention_mask=mask, position_embeddings=rotary, past_key_values=state.cache)
+        logits = captioner.head(model.norm(hidden))
+    state.cache.filled += tokens.shape[1]
     state.next_position += 1
     return logits.float()
+
+
+def _grow(state: Decoding, tokens: Tensor, parents: Tensor | None) -> None:
+    """A slot for each new token: a branch reads what its parent reads, and its own."""
+    rows, width = tokens.shape
+    seen = state.visible
+    if parents is not None:
+        seen = seen.gather(1, parents.unsqueeze(2).expand(-1, -1, seen.shape[2]))
+    own = torch.eye(width, dtype=torch.bool, device=tokens.device).expand(rows, -1, -1)
+    state.visible = torch.cat([seen, own], dim=2)
+    state.positions = torch.cat([state.positions, state.positions.new_full((width,), state.next_position)])
+
+
+def _masks(captioner: Captioner, state: Decoding, dtype: torch.dtype) -> Any:
+    """Masks of a step, per layer type where there is a window."""
+    window = captioner.window
+    if window is None:
+        return captioner.per_layer_type(state.visible, None, dtype)
+    near = state.next_position - state.positions < window
+    return captioner.per_layer_type(state.visible, state.visible & near, dtype)
+
+
+def _of_layer(captioner: Captioner, layer: int, masks: Any) -> Any:
+    return masks[captioner.paligemma.config.text_config.layer_types[layer]] if isinstance(masks, dict) else masks

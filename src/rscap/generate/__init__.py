@@ -1,0 +1,10 @@
+"""Images to captions: greedy decoding, beam search and draws, in batches that change no caption.
+
+Every prompt of a call has the same words, hence the same length, so a batch needs no padding and its captions are those
+of one-by-one decoding. Scores are processed as transformers' `generate` processes them, with its own processors.
+"""
+
+from rscap.generate.decode import NEAR_TIE, Decoded, decode
+from rscap.generate.stream import generate
+
+__all__ = ["NEAR_TIE", "Decoded", "decode", "generate"]
