@@ -1,0 +1,234 @@
+"""The plan of a study: which run of which row lies in which folder. It is made before anything heavy is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from rscap.ablation.rows import Row, expand, read_base, recipe_of
+from rscap.ablation.study import EvaluationSection, Study, flatten
+from rscap.errors import RecipeError, StoreError
+from rscap.recipe import DataSection, Recipe, parse_recipe
+from rscap.store import read_json, write_json, write_text
+
+BASELINES = ("constant", "nearest")
+BASE_FILE = "base.toml"
+PLAN_FILE = "plan.json"
+STUDY_FILE = "study.toml"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One row with one seed."""
+
+    row: str
+    seed: int
+    folder: str
+    """Below the study folder."""
+    recipe: Recipe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedRow:
+    """A row with its runs, one a seed; none where it is excluded."""
+
+    name: str
+    differences: Mapping[str, Any]
+    runs: tuple[Run, ...]
+    excluded: str | None = None
+    """Why it is not run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZeroShot:
+    """A base model as it is, asked in one way; rows that share both share it."""
+
+    folder: str
+    recipe: Recipe
+    """A recipe whose base, precision, words and decode settings are asked; it is not trained."""
+    rows: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """All that a study does."""
+
+    name: str
+    reference: str
+    evaluation: EvaluationSection
+    """With source and splits filled in."""
+    data: DataSection
+    """How the evaluation images are read."""
+    rows: tuple[PlannedRow, ...]
+    zero_shot: tuple[ZeroShot, ...]
+    baselines: tuple[str, ...]
+
+    @property
+    def runs(self) -> list[Run]:
+        return [run for row in self.rows for run in row.runs]
+
+
+def make_plan(study: Study) -> Plan:
+    """Every row, checked.
+
+    Raises:
+        RecipeError: a row that cannot be run as written, two rows with one recipe, an unknown reference or exclusion.
+    """
+    base = read_base(study)
+    data = parse_recipe(base, name=f"base recipe {study.base}").data
+    evaluation = study.evaluation.model_copy(
+        update={
+            "source": study.evaluation.source or data.source,
+            "splits": study.evaluation.splits or data.splits,
+        }
+    )
+    rows = _rows(study, base)
+    _check_different(rows)
+    return Plan(
+        name=study.name,
+        reference=_reference(study, rows),
+        evaluation=evaluation,
+        data=data.model_copy(update={"source": evaluation.source, "splits": evaluation.splits}),
+        rows=rows,
+        zero_shot=_zero_shot(rows, evaluation) if study.zero_shot else (),
+        baselines=tuple(f"baselines/{name}" for name in BASELINES) if study.baselines else (),
+    )
+
+
+def _rows(study: Study, base: Mapping[str, Any]) -> tuple[PlannedRow, ...]:
+    expanded = expand(study)
+    reasons = {row: exclusion.reason for exclusion in study.exclude for row in exclusion.rows}
+    _check_names("exclude", reasons, [row.name for row in expanded])
+    return tuple(
+        PlannedRow(
+            name=row.name,
+            differences=row.differences,
+            runs=() if row.name in reasons else _runs(study, base, row),
+            excluded=reasons.get(row.name),
+        )
+        for row in expanded
+    )
+
+
+def _runs(study: Study, base: Mapping[str, Any], row: Row) -> tuple[Run, ...]:
+    return tuple(
+        Run(
+            row=row.name,
+            seed=seed,
+            folder=f"runs/{row.name}/seed-{seed}",
+            recipe=recipe_of(base, row, seed=seed, budget=study.budget),
+        )
+        for seed in study.seeds
+    )
+
+
+def _check_different(rows: Sequence[PlannedRow]) -> None:
+    first = [row.runs[0] for row in rows if row.runs]
+    for number, run in enumerate(first):
+        for earlier in first[:number]:
+            if run.recipe == earlier.recipe:
+                raise RecipeError(
+                    f"rows {earlier.row!r} and {run.row!r} are the same recipe; their difference would be noise alone",
+                    hint="take one out, or give it the key that sets it apart",
+                )
+
+
+def _reference(study: Study, rows: Sequence[PlannedRow]) -> str:
+    there = [row.name for row in rows if row.runs]
+    if not there:
+        raise RecipeError(f"study {study.name!r} excludes every row")
+    if study.reference is not None:
+        _check_names("reference", [study.reference], there)
+    return study.reference or there[0]
+
+
+def _check_names(key: str, names: Sequence[str] | Mapping[str, Any], rows: Sequence[str]) -> None:
+    for name in names:
+        if name not in rows:
+            raise RecipeError(f"{key}: there is no row {name!r}", hint=f"rows: {', '.join(rows)}")
+
+
+def _zero_shot(rows: Sequence[PlannedRow], evaluation: EvaluationSection) -> tuple[ZeroShot, ...]:
+    """Each base, precision, words and decode settings that the rows have, once."""
+    groups: list[tuple[Recipe, list[str]]] = []
+    for row in (row for row in rows if row.runs):
+        recipe = row.runs[0].recipe
+        for known, members in groups:
+            if asked(known, evaluation) == asked(recipe, evaluation):
+                members.append(row.name)
+                break
+        else:
+            groups.append((recipe, [row.name]))
+    return tuple(
+        ZeroShot(
+            folder="zero-shot" if len(groups) == 1 else f"zero-shot/{members[0]}",  # asked as its first row is asked
+            recipe=recipe,
+            rows=tuple(members),
+        )
+        for recipe, members in groups
+    )
+
+
+def asked(recipe: Recipe, evaluation: EvaluationSection) -> dict[str, Any]:
+    """What decides the captions of a base model that is not trained."""
+    prefix = recipe.prompt.prefix if evaluation.prefix is None else evaluation.prefix
+    return flatten({"model": recipe.model.model_dump(), "prefix": prefix, "generate": recipe.generate.model_dump()})
+
+
+def check_continues(plan: Plan, folder: Path) -> None:
+    """Refuse to go on in a study folder whose scores were made on other images or with other questions.
+
+    Raises:
+        StoreError: names what differs.
+    """
+    if not (folder / PLAN_FILE).exists():
+        return
+    old, new = read_json(folder / PLAN_FILE), describe(plan)
+    pairs = {"evaluation": (old["evaluation"], new["evaluation"])}
+    before = {one["folder"]: one["asked"] for one in old["zero_shot"]}
+    for one in new["zero_shot"]:
+        pairs[one["folder"]] = (before.get(one["folder"], one["asked"]), one["asked"])
+    for name, (was, now) in pairs.items():
+        if changed := sorted(key for key in {*was, *now} if was.get(key) != now.get(key)):
+            key = changed[0]
+            raise StoreError(
+                f"{folder} holds this study with another {name}: {key} was {was.get(key)!r}, now {now.get(key)!r}",
+                hint="give --out another folder",
+            )
+
+
+def write_plan(plan: Plan, study: Study, folder: Path) -> None:
+    """Write study.toml and base.toml, from which the study goes on, and plan.json; docs/ablation.md is the contract."""
+    base = Path(study.base).read_text(encoding="utf-8")
+    resolved = study.model_copy(update={"base": BASE_FILE}).model_dump(mode="json", exclude_none=True)
+    write_text(folder / BASE_FILE, base)
+    write_text(folder / STUDY_FILE, tomli_w.dumps(resolved))
+    write_json(folder / PLAN_FILE, describe(plan))
+
+
+def describe(plan: Plan) -> dict[str, Any]:
+    """The plan as plan.json holds it."""
+    return {
+        "name": plan.name,
+        "reference": plan.reference,
+        "split": plan.evaluation.split,
+        "evaluation": plan.evaluation.model_dump(mode="json"),
+        "rows": [
+            {
+                "name": row.name,
+                "differences": dict(row.differences),
+                "runs": [{"seed": run.seed, "folder": run.folder} for run in row.runs],
+                "excluded": row.excluded,
+            }
+            for row in plan.rows
+        ],
+        "zero_shot": [
+            {"folder": one.folder, "rows": list(one.rows), "asked": asked(one.recipe, plan.evaluation)}
+            for one in plan.zero_shot
+        ],
+        "baselines": list(plan.baselines),
+    }

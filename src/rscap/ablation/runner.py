@@ -1,0 +1,214 @@
+"""What is missing of a study is run; what is there is kept; what came of it is a table with one line a row."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rscap.ablation.jobs import Engine, Job, Kind
+from rscap.ablation.plan import Plan, check_continues, write_plan
+from rscap.ablation.state import (
+    Attempt,
+    Progress,
+    State,
+    add_attempt,
+    evaluation_state,
+    read_attempts,
+    run_state,
+    same_images,
+)
+from rscap.ablation.study import Study
+from rscap.data import open_source
+from rscap.errors import DataError, RecipeError
+from rscap.recipe import Recipe
+from rscap.store import RunFolder
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowStatus:
+    """One line of the table."""
+
+    name: str
+    progress: Progress
+    """That of its worst run: one seed that failed makes a row that failed."""
+    finished: int
+    total: int
+    reason: str
+    folders: tuple[str, ...]
+    """Of its finished runs, below the study folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class StudyFolder:
+    """A plan and the folder that it is carried out in."""
+
+    plan: Plan
+    path: Path
+
+    def state(self, kind: Kind, folder: str) -> State:
+        """How far one part is, told from its folder.
+
+        Raises:
+            StoreError: it holds another recipe.
+        """
+        split = self.plan.evaluation.split
+        if kind == "run":
+            recipe = next(run.recipe for run in self.plan.runs if run.folder == folder)
+            return run_state(self.path / folder, recipe, split)
+        if kind == "zero-shot":
+            return evaluation_state(self.path / folder, split)
+        there = all(RunFolder(self.path / name).scores(split).is_file() for name in self.plan.baselines)
+        return State(progress="finished" if there else "missing")
+
+    def missing(self, *, threads: int, only: Collection[str] = ()) -> list[Job]:
+        """The jobs that are not finished: baselines and zero-shot first, then seed by seed, every row of it.
+
+        Raises:
+            RecipeError: `only` names no row.
+            StoreError: a folder holds another recipe than the plan.
+        """
+        rows = [row.name for row in self.plan.rows if row.runs]
+        if unknown := sorted(set(only) - set(rows)):
+            raise RecipeError(f"there is no row {unknown[0]!r} to run", hint=f"rows: {', '.join(rows)}")
+        runs = [run for run in self.plan.runs if not only or run.row in only]
+        runs.sort(key=lambda run: [other.seed for other in self.plan.runs].index(run.seed))
+        parts: list[tuple[Kind, str, Recipe]] = []
+        if self.plan.baselines:
+            parts.append(("baselines", "baselines", runs[0].recipe))
+        for one in self.plan.zero_shot:
+            if not only or set(only) & set(one.rows):
+                parts.append(("zero-shot", one.folder, one.recipe))
+        parts += [("run", run.folder, run.recipe) for run in runs]
+        return [
+            Job(
+                kind=kind,
+                study=self.path.resolve(),
+                folder=folder,
+                recipe=recipe,
+                evaluation=self.plan.evaluation,
+                data=self.plan.data,
+                threads=threads,
+                workdir=Path.cwd(),
+            )
+            for kind, folder, recipe in parts
+            if self.state(kind, folder).progress != "finished"
+        ]
+
+    def table(self) -> list[RowStatus]:
+        """One line a row, in the plan's order: excluded rows too, then zero-shot and baselines."""
+        last = {attempt.folder: attempt for attempt in read_attempts(self.path)}
+        states: dict[str, State] = {}
+        for kind, folder in self._parts():
+            states[folder] = _explained(self.state(kind, folder), last.get(folder))
+        for folder, reason in self._foreign(states).items():
+            states[folder] = State(progress="failed", reason=reason)
+        lines = [_line(row.name, [run.folder for run in row.runs], states) for row in self.plan.rows if row.runs]
+        lines += [_line(one.folder, [one.folder], states) for one in self.plan.zero_shot]
+        return lines + ([_line("baselines", ["baselines"], states)] if self.plan.baselines else [])
+
+    def _parts(self) -> list[tuple[Kind, str]]:
+        parts: list[tuple[Kind, str]] = [("run", run.folder) for run in self.plan.runs]
+        parts += [("zero-shot", one.folder) for one in self.plan.zero_shot]
+        return parts + ([("baselines", "baselines")] if self.plan.baselines else [])
+
+    def _foreign(self, states: dict[str, State]) -> dict[str, str]:
+        scored = [folder for folder, state in states.items() if state.progress == "finished" and folder != "baselines"]
+        return same_images({folder: self.path / folder for folder in scored}, self.plan.evaluation.split)
+
+
+def carry_out(study: Study, plan: Plan, folder: Path, engine: Engine, jobs: Sequence[Job], *, say: Say) -> None:
+    """Do `jobs`; every one that ends is told, and noted in attempts.jsonl.
+
+    Raises:
+        DataError: the evaluation images are not there.
+        StoreError: the folder holds the study with another evaluation.
+    """
+    check_continues(plan, folder)
+    check_data(plan)
+    write_plan(plan, study, folder)
+    ended: set[str] = set()
+    for number, attempt in enumerate(engine.run(jobs), start=1):
+        add_attempt(folder, attempt)
+        ended.add(attempt.folder)
+        left = estimate([job for job in jobs if job.folder not in ended], read_attempts(folder), engine.at_once)
+        ahead = f" · about {duration(left)} left" if left else ""
+        reason = f": {attempt.reason}" if attempt.reason else ""
+        say(f"{number}/{len(jobs)}  {attempt.folder}  {attempt.progress} in {duration(attempt.seconds)}{reason}{ahead}")
+
+
+def check_data(plan: Plan) -> None:
+    """Open what is measured on, before the first run: also the place where a data set of the Hub is fetched, once.
+
+    Raises:
+        DataError: it is not there, or has too few images; says how to point to another.
+    """
+    data, evaluation = plan.data, plan.evaluation
+    try:
+        source = open_source(
+            data.source, split_scheme=data.splits, max_rejected_share=data.max_rejected_share, check="exists"
+        )
+        source.subset(evaluation.split, evaluation.limit, 0) if evaluation.limit else source.split(evaluation.split)
+    except DataError as error:
+        raise DataError(
+            f"the images to measure on: {error.message}",
+            hint=f"{error.hint + '; ' if error.hint else ''}--set data.source=FOLDER points all rows to your data, "
+            f"--set evaluation.limit=N takes fewer images",
+        ) from None
+
+
+def estimate(jobs: Sequence[Job], attempts: Sequence[Attempt], at_once: int) -> float | None:
+    """Seconds that `jobs` may take, from finished ones of the same row or else of the same kind; None where none is.
+
+    It does not know how long a row takes that is unlike the others.
+    """
+    seconds: dict[str, list[float]] = {}
+    for attempt in attempts:
+        if attempt.progress == "finished":
+            for group in (os.path.dirname(attempt.folder), _kind(attempt.folder)):
+                seconds.setdefault(group, []).append(attempt.seconds)
+    total = 0.0
+    for job in jobs:
+        known = seconds.get(os.path.dirname(job.folder)) or seconds.get(_kind(job.folder))
+        if known is None:
+            return None
+        total += statistics.median(known)
+    return total / max(1, min(at_once, len(jobs)))
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a reader says them."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _kind(folder: str) -> str:
+    return f"any {folder.split('/')[0]}"
+
+
+def _explained(state: State, last: Attempt | None) -> State:
+    """A part that is not finished, with what the last attempt at it said."""
+    if state.progress in ("finished", "failed", "refused") or last is None or last.progress == "finished":
+        return state
+    return State(progress=last.progress, reason=last.reason)
+
+
+_WORST: tuple[Progress, ...] = ("refused", "failed", "partial", "trained", "missing", "finished")
+
+
+def _line(name: str, folders: Sequence[str], states: dict[str, State]) -> RowStatus:
+    worst = min(folders, key=lambda folder: _WORST.index(states[folder].progress))
+    finished = tuple(folder for folder in folders if states[folder].progress == "finished")
+    return RowStatus(
+        name=name,
+        progress=states[worst].progress,
+        finished=len(finished),
+        total=len(folders),
+        reason=states[worst].reason,
+        folders=finished,
+    )

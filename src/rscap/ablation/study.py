@@ -1,0 +1,144 @@
+"""The study file: a base recipe, what is varied, how often, how long, measured on what. See docs/ablation.md."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from rscap.errors import RecipeError
+from rscap.recipe import Recipe, apply_override, check_table
+
+Positive = Annotated[int, Field(ge=1)]
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
+Name = Annotated[str, Field(pattern=NAME, max_length=80)]
+"""What a row, an option or a study is called; it becomes the name of a folder."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+
+class BudgetSection(_Part):
+    """How long every run learns; it stops at what is reached first. Replaces the recipe's own epochs and limits."""
+
+    steps: Positive | None = None
+    """Updates."""
+    images: Positive | None = None
+    """Training images, counted in whole updates."""
+    tokens: Positive | None = None
+    """Supervised tokens."""
+    minutes: Annotated[float, Field(gt=0)] | None = None
+    """Time in the training loop."""
+
+    @model_validator(mode="after")
+    def _some(self) -> BudgetSection:
+        if not self.model_dump(exclude_none=True):
+            raise ValueError(f"a budget names at least one of {', '.join(type(self).model_fields)}")
+        return self
+
+
+class EvaluationSection(_Part):
+    """What every row is measured on: the same images for all. An absent key is as in the base recipe."""
+
+    source: str | None = None
+    splits: str | None = None
+    split: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")] = "test"
+    limit: Positive | None = None
+    """Only so many images, chosen by a hash of their ids."""
+    prefix: str | None = None
+    """Ask all rows in these words; without it each is asked in the words it was trained on."""
+
+
+class RowSection(_Part):
+    """A named difference from the base recipe."""
+
+    name: Name
+    set: dict[str, Any] = {}
+    unset: tuple[str, ...] = ()
+    """Keys or whole sections that are taken out of the base recipe first."""
+
+
+class ExcludeSection(_Part):
+    """Rows that are not run, and why; they are listed, and not counted as missing."""
+
+    rows: Annotated[tuple[str, ...], Field(min_length=1)]
+    reason: Annotated[str, Field(min_length=1)]
+
+
+class Study(_Part):
+    """A whole study."""
+
+    name: Name
+    base: str
+    """The recipe that all rows differ from; a path, relative to the study file."""
+    set: dict[str, Any] = {}
+    """Changes to the base recipe for all rows."""
+    unset: tuple[str, ...] = ()
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)]
+    """One run of every row for each."""
+    budget: BudgetSection
+    evaluation: EvaluationSection = EvaluationSection()
+    axes: dict[str, Any] = {}
+    """`"section.key" = [values]`, or a name with named differences; rows are multiplied by all of them."""
+    rows: tuple[RowSection, ...] = ()
+    exclude: tuple[ExcludeSection, ...] = ()
+    reference: str | None = None
+    """The row that others are compared with; the first when absent."""
+    zero_shot: bool = True
+    """Also measure each base model as it is."""
+    baselines: bool = True
+    """Also measure the constant caption and the nearest training image."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Study:
+        if not self.axes and not self.rows:
+            raise ValueError("nothing is varied: give [axes], [[rows]] or both")
+        if len({*self.seeds}) != len(self.seeds):
+            raise ValueError(f"seeds {list(self.seeds)} repeat; a replicate with the same seed is the same run")
+        return self
+
+
+def read_study(path: Path, overrides: Sequence[str] = ()) -> Study:
+    """Read a study file, with `key=value` overrides; a key of a recipe (`model.base=…`) changes all rows.
+
+    The base recipe is found beside the study file, or from the working folder where an override names it.
+
+    Raises:
+        RecipeError: unreadable, unknown or wrong keys; names each.
+    """
+    table = _table(path)
+    if isinstance(base := table.get("base"), str):
+        table["base"] = os.path.relpath(path.parent / base)
+    for override in overrides:
+        if override.partition("=")[0].partition(".")[0].strip() in Recipe.model_fields:
+            changes: dict[str, Any] = {}
+            apply_override(changes, override)
+            table["set"] = flatten(table.get("set", {})) | flatten(changes)
+        else:
+            apply_override(table, override)
+    return check_table(Study, table, name=str(path))
+
+
+def _table(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_bytes().decode("utf-8"))
+    except FileNotFoundError:
+        raise RecipeError(f"study {path} does not exist", hint="the shipped ones lie in studies/") from None
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"study {path} is not UTF-8 (byte {error.start})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"study {path} is not TOML: {error}") from None
+
+
+def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested tables as `section.key` paths; an empty table stays a value."""
+    flat: dict[str, Any] = {}
+    for name, value in table.items():
+        path = f"{prefix}{name}"
+        flat |= flatten(value, f"{path}.") if isinstance(value, Mapping) and value else {path: value}
+    return flat

@@ -1,0 +1,133 @@
+"""`rscap ablate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from rscap.ablation.plan import PlannedRow
+    from rscap.ablation.runner import RowStatus, StudyFolder
+
+
+def ablate(
+    study: Annotated[
+        Path, typer.Argument(metavar="STUDY", help="A study in TOML, such as studies/peft.toml, or a study's folder.")
+    ],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="A.B=C",
+            help="Override a key of the study (budget.steps=30, 'seeds=[0,1]'), or a recipe's for all rows.",
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The study folder; runs/<name> by default.")] = None,
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option(help="This machine, or a Ray cluster (RAY_ADDRESS, or one started here).")
+    ] = "local",
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Runs at once; by default one a GPU, or one a core and at most 4.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Processor threads a run; by default the cores shared out.")
+    ] = None,
+    only: Annotated[list[str] | None, typer.Option(metavar="ROW", help="Run this row only; may be repeated.")] = None,
+    plan_only: Annotated[bool, typer.Option("--plan-only", "--dry-run", help="Print the plan and stop.")] = False,
+) -> None:
+    """Run what is missing of a study: a base recipe, what is varied, seeds, a budget and one set of images for all.
+
+    Killed and started again it goes on; a run that failed or was cut off is never counted. The exit code is 0 when
+    every row is finished, 1 when one is not.
+    """
+    from rscap.ablation.plan import STUDY_FILE, make_plan
+    from rscap.ablation.runner import StudyFolder
+    from rscap.ablation.study import read_study
+
+    file, folder = (study / STUDY_FILE, study) if study.is_dir() else (study, None)
+    checked = read_study(file, set_ or [])
+    plan = make_plan(checked)  # before anything heavy is imported: a typo should not cost seconds
+    place = StudyFolder(plan, out or folder or Path("runs") / plan.name)
+    _print_plan(place)
+
+    from rscap.ablation.engines import build_engine
+    from rscap.ablation.runner import carry_out, duration, estimate
+    from rscap.ablation.state import read_attempts
+    from rscap.cli.screen import say
+
+    built, width = build_engine(engine, at_once=jobs, threads=threads)
+    todo = place.missing(threads=width, only=only or ())
+    seconds = estimate(todo, read_attempts(place.path), built.at_once)
+    time = f"about {duration(seconds)}" if seconds is not None else "time unknown until a run has finished"
+    say(f"{place.path}: {len(todo)} to do, {built.at_once} at once with {width} threads each; {time}")
+    if plan_only:
+        return
+    try:
+        carry_out(checked, plan, place.path, built, todo, say=say)
+    except KeyboardInterrupt:
+        _print_table(place)
+        say(f"stopped; goes on with: rscap ablate {place.path}")
+        raise typer.Exit(130) from None
+    lines = _print_table(place)
+    finished = all(line.progress == "finished" for line in lines)
+    say(f"next: rscap report {place.path}" if finished else f"not finished; goes on with: rscap ablate {place.path}")
+    raise typer.Exit(0 if finished else 1)
+
+
+def _print_plan(place: StudyFolder) -> None:
+    plan = place.plan
+    evaluation = plan.evaluation
+    table = _table("row", "differs from the base in", "runs", "finished")
+    for row in plan.rows:
+        done = sum(place.state("run", run.folder).progress == "finished" for run in row.runs)
+        table.add_row(row.name, _differences(row), str(len(row.runs)), "excluded" if row.excluded else str(done))
+    _print(table)
+    words = evaluation.prefix or "each row's own words"
+    images = f"{evaluation.limit} images" if evaluation.limit else "all images"
+    _print(f"measured on {images} of {evaluation.source}, {evaluation.split} ({evaluation.splits}); asked in {words}")
+
+
+def _differences(row: PlannedRow) -> str:
+    parts = [f"{key} = {value}" if value is not None else f"no {key}" for key, value in row.differences.items()]
+    return "; ".join(parts)
+
+
+def _print_table(place: StudyFolder) -> list[RowStatus]:
+    lines = place.table()
+    table = _table("row", "status", "finished", "CIDEr, mean of seeds", "reason")
+    for line in lines:
+        table.add_row(line.name, line.progress, f"{line.finished}/{line.total}", _cider(place, line), line.reason)
+    for row in place.plan.rows:
+        if row.excluded:
+            table.add_row(row.name, "excluded", "–", "–", row.excluded)
+    _print(table)
+    return lines
+
+
+def _cider(place: StudyFolder, line: RowStatus) -> str:
+    from rscap.score import read_sheet
+    from rscap.store import RunFolder
+
+    split = place.plan.evaluation.split
+    if line.name == "baselines":
+        return "–"
+    found = [read_sheet(RunFolder(place.path / folder).scores(split)).corpus.get("CIDEr") for folder in line.folders]
+    scores = [score for score in found if score is not None]
+    return f"{sum(scores) / len(scores):.3f}" if scores else "–"
+
+
+def _table(*columns: str) -> Any:
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _print(what: Any) -> None:
+    from rich.console import Console
+
+    Console(highlight=False, markup=False).print(what)
