@@ -16,6 +16,7 @@ from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 from rscap import provenance
 from rscap.errors import ModelError
 from rscap.model.geometry import paligemma_config
+from rscap.model.residual import keep_residual_in_float32
 from rscap.model.spec import ImageSpec
 from rscap.model.towers import MODULES, tower_of
 from rscap.recipe import TOWERS, ModelSection
@@ -132,6 +133,8 @@ def load_base(section: ModelSection, *, device: str | torch.device = "cpu") -> B
     model.requires_grad_(False)
     model.eval()
     _check_precision(model, section)
+    if section.dtype == "float16":
+        keep_residual_in_float32(model)
     return Base(
         name=section.base,
         revision=revision,
@@ -169,36 +172,58 @@ def check_geometry(model: Any, geometry: str) -> None:
 
 
 def _quantisation(section: ModelSection) -> BitsAndBytesConfig | None:
-    """NF4, double quantisation, bfloat16 products (QLoRA, arXiv:2305.14314); the head and other towers keep theirs."""
+    """How the linear layers of the towers named in the recipe are held; the head and other towers keep their precision.
+
+    `nf4`: 4 bits, double quantisation (QLoRA, arXiv:2305.14314). `int8`: 8 bits, outlying features in 16 (LLM.int8(),
+    arXiv:2208.07339).
+    """
     if section.quantisation == "none":
         return None
-    skipped = [MODULES[tower] for tower in TOWERS if tower not in section.quantise]
+    skipped = [*(MODULES[tower] for tower in TOWERS if tower not in section.quantise), "lm_head"]
+    if section.quantisation == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skipped)
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
-        llm_int8_skip_modules=[*skipped, "lm_head"],
+        bnb_4bit_compute_dtype=product_dtype(section),
+        llm_int8_skip_modules=skipped,
     )
+
+
+def product_dtype(section: ModelSection) -> torch.dtype:
+    """Precision of products with 4-bit weights: 16 bits also where the rest is float32."""
+    return torch.float16 if section.dtype == "float16" else torch.bfloat16
+
+
+_QUANTISED = {"nf4": "Linear4bit", "int8": "Linear8bitLt", "none": ""}
 
 
 def _check_precision(model: nn.Module, section: ModelSection) -> None:
     """Read the precision back: a misspelt option is swallowed by the library and shows only here."""
-    wanted = getattr(torch, section.dtype)
-    quantise = set(section.quantise) if section.quantisation == "nf4" else set()
+    wanted, asked = getattr(torch, section.dtype), section.quantisation
+    quantise = set(section.quantise) if asked != "none" else set()
     for name, module in model.named_modules():
         weight = getattr(module, "weight", None)
         if not isinstance(weight, nn.Parameter) or name == "lm_head":
             continue
-        quantised = type(module).__name__ == "Linear4bit"
-        if quantised != (isinstance(module, nn.Linear) and tower_of(f"{name}.") in quantise):
-            raise ModelError(f"{name} is {'' if quantised else 'not '}quantised, against the recipe's model.quantise")
-        if quantised:
-            kind, dtype, nested = module.weight.quant_type, module.compute_dtype, module.weight.compress_statistics
-            if (kind, dtype, nested) != ("nf4", torch.bfloat16, True):
-                raise ModelError(f"{name} was quantised as {kind} with products in {dtype}, expected nf4 and bfloat16")
-        elif weight.dtype != wanted:
+        kind = type(module).__name__ if type(module).__name__ in _QUANTISED.values() else ""
+        expected = isinstance(module, nn.Linear) and tower_of(f"{name}.") in quantise
+        if kind != (_QUANTISED[asked] if expected else ""):
+            raise ModelError(f"{name} is held as {kind or weight.dtype}, against the recipe's model.quantise")
+        if kind == "Linear4bit":
+            _check_nf4(name, module, product_dtype(section))
+        elif kind == "Linear8bitLt" and weight.dtype != torch.int8:
+            raise ModelError(f"{name} is held in {weight.dtype}, expected int8")
+        elif not kind and weight.dtype != wanted:
             raise ModelError(f"{name} is held in {weight.dtype}, expected {wanted}")
+
+
+def _check_nf4(name: str, module: Any, products: torch.dtype) -> None:
+    found = module.weight.quant_type, module.compute_dtype, module.weight.compress_statistics
+    if found != ("nf4", products, True):
+        expected = f"nf4 and {str(products).removeprefix('torch.')}"
+        raise ModelError(f"{name} was quantised as {found[0]} with products in {found[1]}, expected {expected}")
 
 
 def _image_spec(processor: PaliGemmaProcessor) -> ImageSpec:

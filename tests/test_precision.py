@@ -1,0 +1,162 @@
+"""float16 with a scaled loss, 8-bit and 4-bit weights: trained, read back, and safe against overflow."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rscap.batch import Batch, Encoder
+from rscap.data import open_source
+from rscap.errors import ModelError, TrainingDiverged
+from rscap.evaluate.subject import Subject
+from rscap.generate import generate
+from rscap.model import load
+from rscap.model.captioner import Captioner
+from rscap.model.load import load_base
+from rscap.recipe import ModelSection, Recipe, parse_recipe
+from rscap.records import Prediction
+from rscap.store import RunFolder, read_jsonl
+from rscap.train import loop
+from rscap.train.run import train
+from rscap.train.updates import updates
+
+
+def recipe(**changes: Any) -> Recipe:
+    table: dict[str, Any] = {
+        "seed": 1,
+        "data": {"source": "sample", "train_limit": 8},
+        "model": {"base": "nano", "dtype": "float16"},
+        "adapter": {"rank": 2},
+        "train": {"max_steps": 3, "micro_batch": 4, "epochs": 9, "learning_rate": 1e-3},
+        "generate": {"max_new_tokens": 8},
+    }
+    for section, values in changes.items():
+        table[section] = {**table.get(section, {}), **values}
+    return parse_recipe(table)
+
+
+def rows(made: Recipe, folder: Path) -> list[dict[str, Any]]:
+    return read_jsonl(train(made, folder, say=lambda _: None).train_log)
+
+
+def first_batch(made: Recipe, base: Any) -> Batch:
+    (batch,) = next(updates(open_source("sample").subset("train", 2, 1), made, Encoder.of(base)))
+    return batch
+
+
+def test_float16_learns_as_float32_does(tmp_path: Path) -> None:
+    """Losses of three steps agree to float16's rounding; the scale is logged and no update is skipped."""
+    half = rows(recipe(), tmp_path / "half")
+    full = rows(recipe(model={"dtype": "float32"}), tmp_path / "full")
+    assert [row["loss"] for row in half] == pytest.approx([row["loss"] for row in full], rel=5e-3)
+    assert [row["overflow"] for row in half] == [False] * 3
+    assert "overflow" not in full[0]
+
+
+def test_float16_keeps_the_residual_stream_in_float32() -> None:
+    """What enters and leaves every decoder layer is float32, what its products make is float16."""
+    made = recipe()
+    base = load_base(made.model)
+    captioner = Captioner(base.model, compute_dtype=base.compute_dtype)
+    seen: list[tuple[torch.dtype, torch.dtype]] = []
+    products: list[torch.dtype] = []
+    for layer in captioner.paligemma.model.language_model.layers:
+        layer.register_forward_hook(lambda _, given, made: seen.append((given[0].dtype, made.dtype)))
+        layer.mlp.register_forward_hook(lambda _, given, made: products.append(made.dtype))
+    captioner(first_batch(made, base))
+    assert set(seen) == {(torch.float32, torch.float32)}
+    assert set(products) == {torch.float16}
+
+
+def test_a_stream_beyond_float16_stays_finite() -> None:
+    """Embeddings scaled so that the stream passes 65,504: finite losses and gradients; in pure float16, infinities."""
+    made = recipe()
+    base = load_base(made.model)
+    captioner = Captioner(base.model, compute_dtype=base.compute_dtype)
+    batch = first_batch(made, base)
+    layers = captioner.paligemma.model.language_model.layers
+    grow = layers[0].mlp.register_forward_hook(lambda _, given, made: made.float() * 1e6 + 1e5)
+    weight = layers[-1].self_attn.q_proj.weight.data = layers[-1].self_attn.q_proj.weight.data.float()
+    layers[-1].self_attn.q_proj.weight.requires_grad_(True)
+    loss = captioner(batch)
+    loss.backward()
+    assert bool(loss.isfinite())
+    assert bool(layers[-1].self_attn.q_proj.weight.grad.isfinite().all())
+    assert weight.dtype == torch.float32
+    grow.remove()
+    layers[0].mlp.register_forward_hook(lambda _, given, made: (made.float() * 1e6 + 1e5).half())
+    assert not bool(captioner(batch).isfinite())
+
+
+def test_an_overflow_skips_the_update_and_lowers_the_scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beginning with a scale that is too high: weights stay, the scale halves, and training goes on once it fits."""
+    build = loop.build_scaler
+    scaler = build(torch.device("cpu"), torch.float16)
+    high = torch.amp.GradScaler("cpu", init_scale=2.0**30)
+    assert scaler.is_enabled()
+    monkeypatch.setattr(loop, "build_scaler", lambda *_: high)
+    logged = rows(recipe(train={"max_steps": 24}), tmp_path / "run")
+    overflows = [row["overflow"] for row in logged]
+    assert overflows[0]
+    assert not overflows[-1]
+    assert [logged[n + 1]["loss_scale"] for n, over in enumerate(overflows[:-1]) if over] == [
+        logged[n]["loss_scale"] / 2 for n, over in enumerate(overflows[:-1]) if over
+    ]
+    assert logged[0]["grad_norm"] is None
+    assert math.isfinite(logged[-1]["grad_norm"])
+
+
+def test_overflows_without_end_stop_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gradients that are infinite at every scale are a divergence, not a scaling problem."""
+    monkeypatch.setattr(loop, "_OVERFLOWS", 3)
+    monkeypatch.setattr(loop.nn.utils, "clip_grad_norm_", lambda *_: torch.tensor(math.inf))
+    with pytest.raises(TrainingDiverged, match="step 3"):
+        train(recipe(train={"max_steps": 9}), tmp_path / "run", say=lambda _: None)
+
+
+def test_a_float16_run_resumes_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The state of the loss scaling is part of a checkpoint."""
+    made = recipe(train={"max_steps": 5, "checkpoint_every": 2})
+    whole = train(made, tmp_path / "whole", say=lambda _: None)
+    step = loop.TrainLog.step
+
+    def dying(self: loop.TrainLog, **values: Any) -> None:
+        step(self, **values)
+        if values["step"] == 3:
+            raise KeyError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.TrainLog, "step", dying)
+        with pytest.raises(KeyError):
+            train(made, tmp_path / "cut", say=lambda _: None)
+    resumed = train(made, tmp_path / "cut", say=lambda _: None, resume=True)
+    for name in ("train.jsonl", "adapter/adapter_model.safetensors", "checkpoints/step-000005/optimiser.safetensors"):
+        assert (resumed.path / name).read_bytes() == (whole.path / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("quantisation", ["int8", "nf4"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_quantised_bases_train_and_caption(quantisation: str, dtype: str, tmp_path: Path) -> None:
+    """8 and 4 bits, products in either half precision: finite losses, gradients, and captions from the run folder."""
+    folder = train(recipe(model={"quantisation": quantisation, "dtype": dtype}), tmp_path / "run", say=lambda _: None)
+    logged = read_jsonl(folder.train_log)
+    assert all(math.isfinite(row["loss"]) and row["grad_norm"] > 0 for row in logged)
+    subject = Subject.of(str(folder.path))
+    base, captioner = subject.load("cpu")
+    kinds = {type(module).__name__ for name, module in captioner.named_modules() if name.endswith("q_proj.base_layer")}
+    assert kinds == {"Linear8bitLt" if quantisation == "int8" else "Linear4bit"}
+    examples = open_source("sample").subset("train", 2, 1)
+    stream = generate(captioner, Encoder.of(base), examples, prefix=subject.prefix, settings=subject.generate)
+    assert all(isinstance(one, Prediction) and one.tokens > 0 for one in stream)
+    assert RunFolder(folder.path).status()["state"] == "finished"
+
+
+def test_a_precision_that_was_not_applied_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked for int8, given what nf4 loads: the read-back stops it and names a layer."""
+    monkeypatch.setattr(load, "_quantisation", lambda _: None)
+    with pytest.raises(ModelError, match="against the recipe"):
+        load_base(ModelSection(base="nano", quantisation="int8"))
