@@ -13,8 +13,12 @@ def caption(
     model: Annotated[str, typer.Option(help="A run folder or a base model.")],
     prefix: Annotated[str | None, typer.Option(help="The words before the caption; by default as in training.")] = None,
     dtype: Annotated[
-        Literal["float32", "bfloat16"], typer.Option(help="Precision of a base model: float32 or bfloat16.")
+        Literal["float32", "bfloat16", "float16"], typer.Option(help="Precision of a base model.")
     ] = "bfloat16",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="GENERATE.B=C", help="Decode differently: generate.beams=3; may be repeated."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line in place of text.")] = False,
 ) -> None:
     """Caption image files; captions go to standard output, one image a line."""
@@ -27,7 +31,8 @@ def caption(
     from rscap.store import prediction_row
 
     failed = False
-    for item in caption_files(Subject.of(model, prefix=prefix, dtype=dtype), images):
+    subject = Subject.of(model, prefix=prefix, dtype=dtype, changes=set_ or ())
+    for item in caption_files(subject, images, say=say):
         if isinstance(item, Rejected):
             failed = True
             say(f"error: {item.reason}")

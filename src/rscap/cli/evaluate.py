@@ -18,8 +18,12 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(min=1, help="Only so many images, chosen by a hash.")] = None,
     prefix: Annotated[str | None, typer.Option(help="The words before the caption; by default as in training.")] = None,
     dtype: Annotated[
-        Literal["float32", "bfloat16"], typer.Option(help="Precision of a zero-shot base: float32 or bfloat16.")
+        Literal["float32", "bfloat16", "float16"], typer.Option(help="Precision of a zero-shot base model.")
     ] = "bfloat16",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="GENERATE.B=C", help="Decode differently: generate.beams=3; may be repeated."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Where the result goes; the run folder itself when it is the run's own data.")
     ] = None,
@@ -41,6 +45,7 @@ def evaluate(
         dtype=dtype,
         out=out,
         baselines=baselines,
+        changes=tuple(set_ or ()),
     )
     planned = plan(request)
     with progress(f"captions ({split})") as bar:

@@ -11,7 +11,7 @@ from rscap.batch import Encoder
 from rscap.data import Rejected
 from rscap.data.draw import key
 from rscap.errors import DataError
-from rscap.generate import generate
+from rscap.generate import Say, generate, to_stderr
 from rscap.model.captioner import Captioner
 from rscap.recipe import GenerateSection, Recipe
 from rscap.records import Example, Prediction, ScoreSheet
@@ -53,8 +53,30 @@ class Outcome:
 
 
 def decode_name(settings: GenerateSection) -> str:
-    """Decode settings as a signature names them."""
-    return f"greedy-{settings.max_new_tokens}"
+    """Decode settings as a signature names them: all that differ from greedy decoding, and the length limit.
+
+    `greedy-64`, `beam3-50-lp0.8-rp1.2-nr3`, `sample-64-t0.7-k50-p0.9-s1`; the parts are explained in docs/decoding.md.
+    """
+    way = "sample" if settings.temperature else "greedy" if settings.beams == 1 else f"beam{settings.beams}"
+    parts = [f"{way}-{settings.max_new_tokens}"]
+    if settings.temperature:
+        parts.append(f"t{_number(settings.temperature)}")
+    for letters, name in (
+        ("k", "top_k"),
+        ("p", "top_p"),
+        ("lp", "length_penalty"),
+        ("rp", "repetition_penalty"),
+        ("nr", "no_repeat_ngram"),
+    ):
+        if (value := getattr(settings, name)) != GenerateSection.model_fields[name].default:
+            parts.append(f"{letters}{_number(value)}")
+    if settings.temperature:
+        parts.append(f"s{settings.seed}")
+    return "-".join(parts)
+
+
+def _number(value: float) -> str:
+    return repr(value).removesuffix(".0")
 
 
 def caption_all(
@@ -64,11 +86,13 @@ def caption_all(
     *,
     task: Task,
     progress: Progress | None = None,
+    say: Say = to_stderr,
 ) -> tuple[list[Prediction], list[Rejected]]:
     """All predictions of a list of examples, in order, and the images that could not be decoded.
 
     Raises:
         DataError: more images are unreadable than the task allows.
+        OutOfMemory: a single image does not fit in memory.
     """
     predictions: list[Prediction] = []
     rejected: list[Rejected] = []
@@ -79,6 +103,7 @@ def caption_all(
         prefix=task.prefix,
         settings=task.generate,
         workers=task.workers,
+        say=say,
     )
     for done, item in enumerate(stream, start=1):
         if isinstance(item, Prediction):
@@ -113,9 +138,10 @@ def evaluate_model(
     test: Sequence[Example],
     train: Sequence[Example],
     progress: Progress | None = None,
+    say: Say = to_stderr,
 ) -> Outcome:
     """Caption `test` and score it; `train` tells which captions are verbatim training captions."""
-    predictions, rejected = caption_all(captioner, encoder, test, task=task, progress=progress)
+    predictions, rejected = caption_all(captioner, encoder, test, task=task, progress=progress, say=say)
     sheet = score_predictions(predictions, test, train=train, prefix=task.prefix, decode=decode_name(task.generate))
     return Outcome(predictions=predictions, rejected=rejected, sheet=sheet)
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 
@@ -13,16 +11,15 @@ from rscap import provenance
 from rscap.batch import Encoder
 from rscap.data import Source, open_source
 from rscap.errors import DataError, StoreError
-from rscap.evaluate.outcome import Progress, Task, evaluate_model, write_baselines, write_outcome
-from rscap.evaluate.subject import Subject
+from rscap.evaluate.outcome import Progress, Task, decode_name, evaluate_model, write_baselines, write_outcome
+from rscap.evaluate.subject import Dtype, Subject
+from rscap.generate import Say
 from rscap.model.captioner import Captioner
 from rscap.model.load import Base
 from rscap.model.run import best_device
-from rscap.recipe import DataSection
+from rscap.recipe import DataSection, GenerateSection
 from rscap.records import Example, ScoreSheet
 from rscap.store import RunFolder, write_json, write_jsonl
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,10 +32,12 @@ class Request:
     split: str = "test"
     limit: int | None = None
     prefix: str | None = None
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    dtype: Dtype = "bfloat16"
     out: Path | None = None
     baselines: bool = True
     seed: int = 0
+    changes: tuple[str, ...] = ()
+    """Overrides of decode settings, such as `generate.beams=3`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +62,7 @@ def plan(request: Request) -> Plan:
         StoreError: the place is taken.
         DataError: a base model was named without data to evaluate it on.
     """
-    subject = Subject.of(request.model, prefix=request.prefix, dtype=request.dtype)
+    subject = Subject.of(request.model, prefix=request.prefix, dtype=request.dtype, changes=request.changes)
     changes = {
         name: value for name, value in (("source", request.source), ("splits", request.splits)) if value is not None
     }
@@ -126,11 +125,17 @@ class _Work:
             max_rejected_share=data.max_rejected_share,
         )
         outcome = evaluate_model(
-            self.captioner, Encoder.of(self.base), task=task, test=self.test, train=train, progress=self.progress
+            self.captioner,
+            Encoder.of(self.base),
+            task=task,
+            test=self.test,
+            train=train,
+            progress=self.progress,
+            say=self.say,
         )
         write_outcome(target, split, outcome, self.test)
         if ties := sum(1 for prediction in outcome.predictions if prediction.near_ties):
-            self.say(f"{ties} captions hold a near-tie: two best tokens within rounding error of each other")
+            self.say(f"{ties} captions hold a near-tie: a choice of tokens within rounding error")
         return target, {target.name: outcome.sheet} | self._baselines(target, split, train)
 
     def _baselines(self, target: RunFolder, split: str, train: list[Example]) -> dict[str, ScoreSheet]:
@@ -167,14 +172,17 @@ class _Work:
 
 
 def _place(request: Request, subject: Subject) -> Path:
-    """The run's own folder for its own data asked in its own words; a new folder otherwise.
+    """The run's own folder for its own data, asked and decoded in its own way; a new folder otherwise.
 
     Raises:
-        StoreError: the place is taken, or other data or words are sent into the run's own folder.
+        StoreError: the place is taken, or something else than the run's own evaluation is sent into its folder.
     """
     own = subject.trained[0].path if subject.trained else None
     same_place = own is not None and (request.out is None or request.out.resolve() == own.resolve())
-    changed = any(value is not None for value in (request.source, request.splits, request.limit, request.prefix))
+    decoding = _other_decoding(subject)
+    changed = any(
+        value is not None for value in (request.source, request.splits, request.limit, request.prefix, decoding)
+    )
     if own is not None and same_place and not changed:
         scores = RunFolder(own).scores(request.split)
         if scores.exists():
@@ -184,9 +192,18 @@ def _place(request: Request, subject: Subject) -> Path:
             )
         return own
     if own is not None and same_place and request.out is not None:
-        raise StoreError(f"{own} holds the scores of its own data in its own words", hint="give --out another folder")
+        raise StoreError(
+            f"{own} holds the scores of its own data in its own words and decoding", hint="give --out another folder"
+        )
     kind = request.split if subject.trained else "zero-shot"
-    name = "-".join([subject.name, kind, *([str(request.limit)] if request.limit else [])])
-    place = request.out if request.out is not None else Path("runs") / name
+    parts = (subject.name, kind, str(request.limit) if request.limit else None, decoding)
+    place = request.out if request.out is not None else Path("runs") / "-".join(part for part in parts if part)
     RunFolder.check_free(place)
     return place
+
+
+def _other_decoding(subject: Subject) -> str | None:
+    """The name of the decode settings where they are not those of the run, or a base model's defaults."""
+    usual = subject.trained[1].generate if subject.trained else GenerateSection()
+    name = decode_name(subject.generate)
+    return None if name == decode_name(usual) else name

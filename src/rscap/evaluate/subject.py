@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,8 +11,10 @@ from rscap.errors import StoreError
 from rscap.model.captioner import Captioner
 from rscap.model.load import Base, load_base
 from rscap.model.run import load_run
-from rscap.recipe import GenerateSection, ModelSection, PromptSection, Recipe, read_recipe
+from rscap.recipe import GenerateSection, ModelSection, PromptSection, Recipe, change_generate, read_recipe
 from rscap.store import RunFolder
+
+Dtype = Literal["float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,25 +29,29 @@ class Subject:
 
     @classmethod
     def of(
-        cls, model: str, *, prefix: str | None = None, dtype: Literal["float32", "bfloat16"] = "bfloat16"
+        cls, model: str, *, prefix: str | None = None, dtype: Dtype = "bfloat16", changes: Sequence[str] = ()
     ) -> Subject:
-        """A run folder if `model` is one, else a base model; `prefix` replaces the words that training used.
+        """A run folder if `model` is one, else a base model.
+
+        `prefix` replaces the words that training used; `changes` are overrides such as `generate.beams=3`.
 
         Raises:
             StoreError: a run folder that trained no model.
-            RecipeError: the run's recipe cannot be read.
+            RecipeError: the run's recipe cannot be read, or the changes cannot be made.
         """
         folder = Path(model)
         if not (folder / "status.json").is_file():
             words = PromptSection().prefix if prefix is None else prefix
             section = ModelSection(base=model, dtype=dtype)
-            return cls(name=folder.name, trained=None, section=section, prefix=words, generate=GenerateSection())
+            settings = change_generate(GenerateSection(), changes)
+            return cls(name=folder.name, trained=None, section=section, prefix=words, generate=settings)
         run = RunFolder.open(folder)
         if not run.recipe_file.is_file():
             raise StoreError(f"{folder} trained no model", hint="name a run that `rscap train` made, or a base model")
         recipe = read_recipe(run.recipe_file)
         words = recipe.prompt.prefix if prefix is None else prefix
-        return cls(name=run.name, trained=(run, recipe), section=recipe.model, prefix=words, generate=recipe.generate)
+        settings = change_generate(recipe.generate, changes)
+        return cls(name=run.name, trained=(run, recipe), section=recipe.model, prefix=words, generate=settings)
 
     def load(self, device: str) -> tuple[Base, Captioner]:
         """The model on `device`, ready to generate."""

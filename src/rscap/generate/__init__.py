@@ -5,6 +5,7 @@ of one-by-one decoding. Scores are processed as transformers' `generate` process
 """
 
 from rscap.generate.decode import NEAR_TIE, Decoded, decode
-from rscap.generate.stream import generate
+from rscap.generate.fitting import Say
+from rscap.generate.stream import generate, to_stderr
 
-__all__ = ["NEAR_TIE", "Decoded", "decode", "generate"]
+__all__ = ["NEAR_TIE", "Decoded", "Say", "decode", "generate", "to_stderr"]

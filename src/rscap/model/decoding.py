@@ -66,6 +66,8 @@ class Decoding:
     positions: Tensor
     """int[K]: the position of the token in each slot."""
     next_position: int
+    dtype: torch.dtype
+    """What hidden states are held in between layers, as the prefix had them."""
 
     def keep(self, rows: Tensor) -> None:
         """Go on with some of the images alone; `rows` is int[B']."""
@@ -102,7 +104,7 @@ def prefill(captioner: Captioner, batch: Packed, *, room: int) -> tuple[Tensor, 
         logits = captioner.head(model.norm(hidden[:, -1]))
     cache.filled = length
     visible = torch.ones(rows, 1, length, dtype=torch.bool, device=positions.device)
-    return logits.float(), Decoding(cache, visible, positions, next_position=length + 1)
+    return logits.float(), Decoding(cache, visible, positions, next_position=length + 1, dtype=hidden.dtype)
 
 
 def step(captioner: Captioner, tokens: Tensor, state: Decoding, *, parents: Tensor | None = None) -> Tensor:
@@ -113,7 +115,7 @@ def step(captioner: Captioner, tokens: Tensor, state: Decoding, *, parents: Tens
     model = captioner.paligemma.model.language_model
     _grow(state, tokens, parents)
     with captioner.autocast():
-        hidden = model.embed_tokens(tokens)
+        hidden = model.embed_tokens(tokens).to(state.dtype)
         masks = _masks(captioner, state, hidden.dtype)
         rotary = model.rotary_emb(hidden, torch.full((1, 1), state.next_position, device=tokens.device))
         for index, layer in enumerate(model.layers):
