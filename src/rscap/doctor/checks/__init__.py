@@ -1,0 +1,61 @@
+"""The table of checks: one function a check, and the codes it may report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from rscap.doctor.checks import captions, data, evaluation, labels, loss, run, weights
+from rscap.doctor.evidence import Evidence
+from rscap.doctor.findings import Finding
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check. It says nothing where the evidence it needs is missing."""
+
+    look: Callable[[Evidence], Iterator[Finding]]
+    codes: tuple[str, ...]
+
+
+CHECKS: tuple[Check, ...] = (
+    Check(labels.image_targets, ("image-targets",)),
+    Check(labels.prompt_targets, ("prompt-targets",)),
+    Check(labels.padding_targets, ("padding-targets",)),
+    Check(labels.missing_targets, ("no-targets",)),
+    Check(labels.caption_ends, ("no-eos", "many-eos")),
+    Check(labels.visible_answer, ("answer-visible",)),
+    Check(labels.causal_prefix, ("prefix-causal",)),
+    Check(loss.uniform_guess, ("uniform-loss",)),
+    Check(loss.silent_start, ("zero-loss",)),
+    Check(loss.spoilt, ("loss-not-finite",)),
+    Check(loss.rising, ("loss-rises",)),
+    Check(loss.flat, ("loss-flat",)),
+    Check(loss.clipped, ("always-clipped",)),
+    Check(loss.tried_rate, ("rate-too-high", "rate-too-low")),
+    Check(weights.frozen_towers, ("frozen-tower-learns",)),
+    Check(weights.still_towers, ("tower-does-not-learn",)),
+    Check(weights.unmatched_targets, ("target-unmatched",)),
+    Check(weights.untouched, ("adapter-untouched",)),
+    Check(weights.spoilt_weights, ("adapter-not-finite",)),
+    Check(weights.unfit, ("weights-unfit",)),
+    Check(weights.nothing_learned, ("nothing-learned",)),
+    Check(weights.other_method, ("method-not-as-asked",)),
+    Check(weights.other_precision, ("dtype-not-as-asked",)),
+    Check(data.prompts, ("prompt-differs",)),
+    Check(data.few_training_images, ("few-training-images",)),
+    Check(data.caption_scheme, ("captions-unused", "captions-joined")),
+    Check(data.rejected_rows, ("many-rejected",)),
+    Check(data.length_limit, ("captions-cut",)),
+    Check(evaluation.few_images, ("few-test-images",)),
+    Check(evaluation.single_reference, ("single-reference",)),
+    Check(evaluation.left_out, ("unscored",)),
+    Check(evaluation.other_images, ("subset-differs",)),
+    Check(evaluation.images_ignored, ("image-ignored",)),
+    Check(evaluation.below_constant, ("no-better-than-constant",)),
+    Check(captions.degenerate_captions, ("captions-loop", "prompt-echoed", "no-caption")),
+    Check(captions.same_caption, ("one-caption",)),
+    Check(captions.cut_captions, ("captions-cut",)),
+    Check(run.unfinished, ("not-finished",)),
+    Check(run.lost_result, ("result-missing",)),
+)

@@ -1,0 +1,133 @@
+"""`diagnose`: gather the evidence, run every check over it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from rscap.doctor.checks import CHECKS
+from rscap.doctor.checks.loss import ENTRIES_WANTED
+from rscap.doctor.evidence import Evidence
+from rscap.doctor.findings import Diagnosis, found, ordered
+from rscap.doctor.foreign import read_foreign
+from rscap.doctor.own import read_only_recipe, read_run
+from rscap.doctor.reading import Reader
+from rscap.errors import RscapError, StoreError
+from rscap.recipe import Recipe, read_recipe
+from rscap.store import RunFolder
+
+_PARTS = {
+    "how the run ended": "state",
+    "labels of a training batch": "targets",
+    "who sees whom": "sight",
+    "first losses, token by token": "first_losses",
+    "loss over time": "log",
+    "learning rate": "rate",
+    "precision of the weights": "weights",
+    "parameters that learn": "learning",
+    "adapter files": "adapter",
+    "trained weights": "trained",
+    "training data": "data",
+    "captions and scores": "evaluations",
+}
+_NO_FILES = "no such files"
+_OF_A_RECIPE = ("targets", "sight", "first_losses", "rate", "weights", "learning", "data")
+_OF_A_FOREIGN_RUN = tuple(part for part in _PARTS.values() if part not in ("rate", "trained"))
+_OF_A_RUN = tuple(part for part in _PARTS.values() if part != "rate")
+_MEASURED = ("targets", "sight", "first_losses", "rate", "weights", "learning", "trained")
+_OF_AN_EVALUATION = ("state", "evaluations")
+
+
+def diagnose(subject: Path, *, overrides: Sequence[str] = (), live: bool = True) -> Diagnosis:
+    """Look at a run folder of rscap, a recipe (a TOML file), or a folder with the files of another run.
+
+    Args:
+        overrides: `section.key=value` for a recipe.
+        live: load base model and data of a run or a recipe and measure; without it only files are read.
+
+    Raises:
+        StoreError: there is nothing at `subject` that could be looked at.
+    """
+    if subject.is_file():
+        return _of_recipe(subject, overrides, live=live)
+    if not subject.is_dir():
+        raise StoreError(
+            f"{subject} is neither a run folder nor a recipe", hint="rscap doctor runs/NAME or recipes/NAME.toml"
+        )
+    reader = Reader(subject)
+    if (subject / "status.json").is_file():
+        return _of_run(RunFolder(subject), reader, live=live)
+    return _conclude("foreign run", read_foreign(subject, reader), reader, _OF_A_FOREIGN_RUN)
+
+
+def _of_recipe(path: Path, overrides: Sequence[str], *, live: bool) -> Diagnosis:
+    try:
+        recipe = read_recipe(path, overrides)
+    except RscapError as error:
+        finding = found("cannot-start", _sentence(error), where=str(path))
+        return Diagnosis(subject=str(path), kind="recipe", findings=(finding,), looked_at=("the recipe",))
+    evidence, reader = read_only_recipe(recipe, path), Reader(path.parent)
+    reason = "no model was loaded"
+    if live:
+        from rscap.doctor.probe import probe_recipe
+
+        try:
+            evidence = probe_recipe(evidence, recipe)
+        except RscapError as error:
+            reader.findings.append(found("cannot-start", _sentence(error), where=str(path)))
+            reason = "the recipe cannot be run"
+    return _conclude("recipe", evidence, reader, _OF_A_RECIPE, reason)
+
+
+def _of_run(run: RunFolder, reader: Reader, *, live: bool) -> Diagnosis:
+    evidence, recipe = read_run(run, reader)
+    reason = _NO_FILES
+    if recipe is not None:
+        evidence, reason = _probed(evidence, recipe, run, live=live)
+    parts = _OF_A_RUN if evidence.asked.trains else _OF_AN_EVALUATION
+    if recipe is not None and recipe.adapter is None:
+        parts = tuple(part for part in parts if part != "adapter")
+    return _conclude("run", evidence, reader, parts, reason)
+
+
+def _probed(evidence: Evidence, recipe: Recipe, run: RunFolder, *, live: bool) -> tuple[Evidence, str]:
+    """The evidence with what could be measured, and why the rest was not: a run may be far from its data and base."""
+    if not live:
+        return evidence, "no model was loaded"
+    from rscap.doctor.probe import probe_run
+
+    try:
+        return probe_run(evidence, recipe, run), _NO_FILES
+    except RscapError as error:
+        return evidence, error.message.splitlines()[0]
+
+
+def _conclude(
+    kind: Literal["run", "recipe", "foreign run"],
+    evidence: Evidence,
+    reader: Reader,
+    parts: Sequence[str],
+    reason: str = _NO_FILES,
+) -> Diagnosis:
+    """Run every check; `parts` are what a subject of this kind can have, `reason` is why one of them is missing."""
+    everything = [*reader.findings, *(finding for check in CHECKS for finding in check.look(evidence))]
+    measured = _OF_A_RECIPE if kind == "recipe" else _MEASURED
+    missing = {
+        name: evidence.absent.get(name) or reader.absent.get(name) or (reason if part in measured else _NO_FILES)
+        for name, part in _PARTS.items()
+        if part in parts and getattr(evidence, part) is None
+    }
+    if evidence.log and len(evidence.log.entries) < ENTRIES_WANTED:
+        missing["loss over time"] = f"{len(evidence.log.entries)} logged updates, {ENTRIES_WANTED} wanted"
+    return Diagnosis(
+        subject=str(evidence.path),
+        kind=kind,
+        findings=ordered(everything),
+        looked_at=tuple(name for name, part in _PARTS.items() if getattr(evidence, part) is not None),
+        not_looked_at=missing,
+    )
+
+
+def _sentence(error: RscapError) -> str:
+    return f"{error.message} ({error.hint})" if error.hint else error.message

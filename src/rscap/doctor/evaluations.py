@@ -1,0 +1,135 @@
+"""Generated captions with their references and scores: of a run folder, or of anybody's files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rscap.doctor.evidence import Caption, Evaluation
+from rscap.doctor.reading import Reader, json_lines, mapping, whole
+from rscap.records import ScoreSheet
+from rscap.score import load_candidates, load_references, read_sheet, score_captions
+from rscap.store import RunFolder
+
+_ENDINGS = (".jsonl", ".json", ".csv")
+_DRAWS = 1000
+_METRICS = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr")
+
+
+def of_run(run: RunFolder, reader: Reader) -> tuple[Evaluation, ...]:
+    """The evaluations of a run folder, one a split, with the baselines scored beside it."""
+    return tuple(
+        found
+        for file in sorted((run.path / "predictions").glob("*.jsonl"))
+        if (found := _of_split(run, file.stem, reader)) is not None
+    )
+
+
+def _of_split(run: RunFolder, split: str, reader: Reader) -> Evaluation | None:
+    captions = reader.read(run.predictions(split), _rows)
+    if not captions:
+        return None
+    sheet = reader.read(run.scores(split), read_sheet)
+    baselines = {
+        own.name: own_sheet for own in run.baselines() if (own_sheet := reader.read(own.scores(split), read_sheet))
+    }
+    constant = baselines.get("constant")
+    return Evaluation(
+        where=reader.name(run.predictions(split)),
+        captions=captions,
+        references=_references(run.references(split), reader),
+        sheet=sheet,
+        scored=frozenset(sheet.items) if sheet else None,
+        reported=sheet.n if sheet else None,
+        scores_where=reader.name(run.scores(split)) if sheet else "",
+        others={f"the baseline {name}": frozenset(own.items) for name, own in baselines.items()},
+        constant=constant.corpus.get("CIDEr") if constant else None,
+    )
+
+
+def _references(path: Path | None, reader: Reader) -> Mapping[str, tuple[str, ...]]:
+    found = reader.read(path, load_references) if path else None
+    return dict(found.captions) if found else {}
+
+
+def _rows(path: Path) -> dict[str, Caption]:
+    """Captions of a JSON Lines file with their lines; `prefix` and `stopped` where they are told."""
+    captions = {}
+    for line, row in json_lines(path):
+        name = next(row[key] for key in ("id", "image_id", "image") if key in row)
+        stopped = row.get("stopped")
+        captions[str(name)] = Caption(
+            text=str(row["caption"]),
+            line=line,
+            prefix=row.get("prefix") or None,
+            cut=None if stopped is None else stopped == "length",
+        )
+    return captions
+
+
+def _any(path: Path) -> dict[str, Caption]:
+    if path.suffix == ".jsonl":
+        return _rows(path)
+    return {name: Caption(text=text, line=None) for name, text in load_candidates(path).items()}
+
+
+def of_folder(folder: Path, reader: Reader, *, reported: int | None) -> tuple[Evaluation, ...]:
+    """The evaluations of a foreign run: every file of predictions, with references and scores of the same name.
+
+    They lie as `predictions.jsonl`, `references.json`, `scores.json`, or by system as `predictions/lora.jsonl`,
+    `scores/lora.json` beside one `references.json`.
+    """
+    systems = dict(_systems(folder, reader))
+    return tuple(_foreign(folder, reader, file, captions, systems, reported) for file, captions in systems.items())
+
+
+def _systems(folder: Path, reader: Reader) -> Iterator[tuple[Path, dict[str, Caption]]]:
+    places = [folder / f"predictions{ending}" for ending in _ENDINGS]
+    places += sorted(path for path in (folder / "predictions").glob("*") if path.suffix in _ENDINGS)
+    for path in places:
+        if captions := reader.read(path, _any):
+            yield path, captions
+
+
+def _beside(folder: Path, kind: str, stem: str) -> Path | None:
+    """`references.json` or `references/<stem>.json`, whatever the ending."""
+    places = [path for name in (f"{kind}/{stem}", kind) for ending in _ENDINGS if (path := folder / f"{name}{ending}")]
+    return next((path for path in places if path.is_file()), None)
+
+
+def _foreign(
+    folder: Path,
+    reader: Reader,
+    file: Path,
+    captions: dict[str, Caption],
+    systems: Mapping[Path, Mapping[str, Caption]],
+    reported: int | None,
+) -> Evaluation:
+    references = _references(_beside(folder, "references", file.stem), reader)
+    scores_file = _beside(folder, "scores", file.stem)
+    scores = (reader.read(scores_file, mapping) if scores_file else None) or {}
+    return Evaluation(
+        where=reader.name(file),
+        captions=captions,
+        references=references,
+        sheet=_sheet(captions, references),
+        reported=whole(scores.get("n")) or reported,
+        scored=_scored(scores),
+        scores_where=reader.name(scores_file) if scores_file else "",
+        others={reader.name(path): frozenset(other) for path, other in systems.items() if path != file},
+    )
+
+
+def _scored(scores: Mapping[str, Any]) -> frozenset[str] | None:
+    """The images of a score sheet: the keys of `items`, or a list `ids`."""
+    named = scores.get("items") or scores.get("ids")
+    return frozenset(map(str, named)) if isinstance(named, dict | list) else None
+
+
+def _sheet(captions: Mapping[str, Caption], references: Mapping[str, tuple[str, ...]]) -> ScoreSheet | None:
+    """Our own scores of somebody's captions, for their interval."""
+    known = {name: caption.text for name, caption in captions.items() if name in references}
+    if not known:
+        return None
+    return score_captions(known, references, draws=_DRAWS, metrics=_METRICS, allow_missing=True)

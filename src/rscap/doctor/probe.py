@@ -1,0 +1,272 @@
+"""The live part: the first batch as the recipe makes it, through the base model as the recipe loads it.
+
+One token is changed to see who sees whom, losses are looked at token by token, precisions are read back, and for a
+recipe some updates at its peak rate are tried on one small batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from rscap.batch import Batch, Encoder
+from rscap.data import Source, open_source
+from rscap.doctor.evidence import DataFacts, Evidence, FirstLosses, Learning, RateTest, Sight, Targets, Trained, Weights
+from rscap.doctor.measure import frozen_dtypes, product_dtypes, reach, trainable
+from rscap.errors import AdapterError, DataError, ModelError, RscapError
+from rscap.methods import METHODS
+from rscap.model.adapters import prepare
+from rscap.model.captioner import Captioner
+from rscap.model.load import Base, load_base
+from rscap.model.run import best_device, load_run
+from rscap.prompt import Prompter
+from rscap.quality import QualityRules, select
+from rscap.recipe import Recipe
+from rscap.records import Example
+from rscap.store import RunFolder
+from rscap.train.optimiser import build_optimiser, build_scaler, rate_factor, set_rate
+from rscap.train.run import training_examples
+from rscap.train.updates import CaptionWeights, Schedule, updates
+
+WHERE = "measured on the first batch"
+_IMAGES = 4
+_UPDATES, _WARMUP = 8, 4
+_COUNTED_CAPTIONS = 2000
+_LARGE = 1_000_000_000
+"""Parameters above which updates are not tried on a CPU."""
+
+
+def probe_recipe(evidence: Evidence, recipe: Recipe) -> Evidence:
+    """Everything that can be measured of a recipe before it is run.
+
+    Raises:
+        RscapError: what would stop the run before its first step.
+    """
+    source, weights = _data(recipe)
+    base, captioner = _model(recipe)
+    examples = training_examples(source, recipe)
+    facts = _facts(recipe, source, examples, Encoder.of(base).prompter)
+    batch = _first_batch(recipe, examples, weights, base)
+    evidence = replace(_look(evidence, captioner, batch), data=facts)
+    reason = _too_large(captioner)
+    if reason:
+        return replace(evidence, absent={**evidence.absent, "learning rate": reason})
+    try:
+        schedule = Schedule.of(recipe, len(examples))
+        return replace(evidence, rate=try_rate(captioner, batch, recipe, total_steps=schedule.total_steps))
+    except torch.OutOfMemoryError as error:
+        reason = f"out of memory: {str(error).splitlines()[0]}"
+        return replace(evidence, absent={**evidence.absent, "learning rate": reason})
+
+
+def probe_run(evidence: Evidence, recipe: Recipe, run: RunFolder) -> Evidence:
+    """What can be measured of a run: its first batch on its base model, and its trained weights on that batch.
+
+    Raises:
+        RscapError: data or base model are not at hand.
+    """
+    source, weights = _data(recipe)
+    base, captioner = _model(recipe)
+    batch = _first_batch(recipe, training_examples(source, recipe), weights, base)
+    evidence = _look(evidence, captioner, batch)
+    del base, captioner
+    if not (run.adapter.is_dir() or run.model.is_dir()):
+        return evidence
+    try:
+        _, learned = load_run(run, recipe, device=best_device())
+    except (AdapterError, ModelError) as error:
+        return replace(evidence, trained=Trained(where=_weights_of(run), misfit=error.message))
+    loss = learned.token_losses(batch.to(learned.device)).mean().item()
+    return replace(evidence, trained=Trained(where=_weights_of(run), loss=loss))
+
+
+def _weights_of(run: RunFolder) -> str:
+    return "adapter/" if run.adapter.is_dir() else "model/"
+
+
+def _data(recipe: Recipe) -> tuple[Source, CaptionWeights]:
+    """The source as training sees it, its quality rules applied."""
+    source = open_source(
+        recipe.data.source,
+        split_scheme=recipe.data.splits,
+        max_rejected_share=recipe.data.max_rejected_share,
+        normalise=recipe.data.normalise,
+        check="exists",
+    )
+    if recipe.data.quality is None:
+        return source, {}
+    selection = select(source, QualityRules(**recipe.data.quality.model_dump(exclude_none=True)))
+    return selection.source, selection.weights
+
+
+def _model(recipe: Recipe) -> tuple[Base, Captioner]:
+    """Base and adapters as at the first step; methods that start from weights or activations stand as plain LoRA."""
+    adapter = recipe.adapter
+    if adapter is not None and (METHODS[adapter.method].residual or METHODS[adapter.method].calibration_images):
+        adapter = adapter.model_copy(update={"method": "lora", "calibration_images": None})
+    base = load_base(recipe.model, device=best_device())
+    net = prepare(base.model, recipe.towers, adapter, seed=recipe.seed)
+    captioner = Captioner(net, compute_dtype=base.compute_dtype)
+    if recipe.train.gradient_checkpointing:
+        captioner.checkpoint_activations()
+    return base, captioner.eval()
+
+
+def _first_batch(recipe: Recipe, examples: Sequence[Example], weights: CaptionWeights, base: Base) -> Batch:
+    """The first micro batch, of four images at most, loaded in this process."""
+    small = min(recipe.train.micro_batch, _IMAGES)
+    changes = {
+        "train": recipe.train.model_copy(update={"micro_batch": small, "accumulation": 1}),
+        "data": recipe.data.model_copy(update={"workers": 0}),
+    }
+    batch = next(updates(examples, recipe.model_copy(update=changes), Encoder.of(base), weights))[0]
+    if not batch.images:
+        raise DataError(f"none of the first {small} images can be used: {batch.rejected[0].reason}")
+    return batch.to(best_device())
+
+
+def _look(evidence: Evidence, captioner: Captioner, batch: Batch) -> Evidence:
+    paligemma = captioner.paligemma
+    losses = captioner.token_losses(batch)
+    return replace(
+        evidence,
+        vocabulary=paligemma.config.text_config.vocab_size,
+        targets=targets_of(batch, image=paligemma.config.image_token_id, eos=paligemma.config.eos_token_id),
+        sight=sight_of(captioner, batch),
+        first_losses=FirstLosses(
+            where=WHERE,
+            mean=losses.mean().item(),
+            spread=losses.std(correction=0).item(),
+            tokens=losses.numel(),
+        ),
+        weights=Weights(where=WHERE, dtypes=frozen_dtypes(captioner.net), products=product_dtypes(captioner.net)),
+        learning=evidence.learning or Learning(where=WHERE, trainable=trainable(captioner.net)),
+    )
+
+
+def targets_of(batch: Batch, *, image: int, eos: int) -> Targets:
+    """Count what a packed batch supervises: a target is a prompt token if it is predicted from within the prefix."""
+    prefix_end = ((batch.branch == 0).sum(dim=1) - 1)[batch.source_rows]
+    branch = batch.branch[batch.source_rows, batch.source_columns]
+    starts = (batch.source_columns == prefix_end).cumsum(0)  # a caption begins at the prefix's last token
+    ends = [int((batch.targets[starts == k] == eos).sum()) for k in range(1, int(starts.max()) + 1)]
+    return Targets(
+        where=WHERE,
+        captions=batch.captions,
+        supervised=batch.supervised,
+        image=int((batch.targets == image).sum()),
+        prompt=int(((branch == 0) & (batch.source_columns < prefix_end) & (batch.targets != image)).sum()),
+        padding=int((branch < 0).sum()),
+        unsupervised=max(0, batch.captions - len(ends)),
+        without_eos=sum(count == 0 for count in ends),
+        several_eos=sum(count > 1 for count in ends),
+    )
+
+
+def sight_of(captioner: Captioner, batch: Batch) -> Sight:
+    """Change the last caption token, then the last prefix token, of the first row, and count which outputs change.
+
+    The caption is looked at in the very path that training takes, the prefix in the one that computes all positions.
+    """
+    row = batch.tokens[0]
+    mine = batch.source_rows == 0
+    columns = batch.source_columns[mine]
+    last, prefix_end = int(columns.max()), int((batch.branch[0] == 0).sum()) - 1
+    config = captioner.paligemma.config
+
+    def with_row(tokens: Tensor) -> Batch:
+        return replace(batch, tokens=torch.cat([tokens.unsqueeze(0), batch.tokens[1:]]))
+
+    def learned(tokens: Tensor) -> Tensor:
+        """float[N, H]: outputs of the supervised positions at their columns, zero elsewhere."""
+        with captioner.autocast():
+            hidden = captioner.supervised(with_row(tokens))[mine]
+        placed = hidden.new_zeros(len(row), hidden.shape[-1])
+        return placed.index_copy(0, columns, hidden)
+
+    def whole(tokens: Tensor) -> Tensor:
+        with captioner.autocast():
+            return captioner.hidden(with_row(tokens))[0]
+
+    end = reach(learned, row, last, config.bos_token_id, 0)
+    prefix = reach(whole, row, prefix_end, config.eos_token_id, 0)
+    return Sight(
+        where=WHERE,
+        token_types="unknown",
+        earlier=len(set(columns.tolist())) - 1,
+        future_seen=end.moved,
+        before=prefix.before,
+        prefix_reach=prefix.moved,
+    )
+
+
+def try_rate(captioner: Captioner, batch: Batch, recipe: Recipe, *, total_steps: int) -> RateTest:
+    """Eight updates on one batch, the first four warming up to the peak rate; dropout draws the same every time."""
+    optimiser = build_optimiser(captioner.net, recipe)
+    scaler = build_scaler(captioner.device, captioner.compute_dtype)
+    learning = [parameter for parameter in captioner.net.parameters() if parameter.requires_grad]
+    captioner.train()
+    losses = []
+    factors = [min(1.0, (step + 1) / _WARMUP) for step in range(_UPDATES)]
+    with torch.random.fork_rng():
+        for factor in factors:
+            torch.manual_seed(recipe.seed)
+            set_rate(optimiser, factor)
+            loss = captioner(batch) / batch.supervised
+            scaler.scale(loss).backward()
+            scaler.unscale_(optimiser)
+            torch.nn.utils.clip_grad_norm_(learning, recipe.train.max_grad_norm)
+            scaler.step(optimiser)
+            scaler.update()
+            optimiser.zero_grad(set_to_none=True)
+            losses.append(loss.item())
+        torch.manual_seed(recipe.seed)
+        with torch.no_grad():
+            losses.append((captioner(batch) / batch.supervised).item())
+    captioner.eval()
+    schedule = sum(rate_factor(step, train=recipe.train, total_steps=total_steps) for step in range(total_steps))
+    return RateTest(
+        where="measured on one batch",
+        learning_rate=recipe.train.learning_rate,
+        before=losses[0],
+        after=losses[-1],
+        worst=max(losses[_WARMUP:]) if all(map(math.isfinite, losses)) else math.inf,
+        updates=_UPDATES,
+        budget=schedule / sum(factors),
+        noise=1e-5 if captioner.compute_dtype == torch.float32 else 5e-3,
+    )
+
+
+def _too_large(captioner: Captioner) -> str | None:
+    size = sum(parameter.numel() for parameter in captioner.parameters())
+    if captioner.device.type == "cpu" and size > _LARGE:
+        return f"updates of a model of {size:,} parameters take too long without a GPU"
+    return None
+
+
+def _facts(recipe: Recipe, source: Source, examples: Sequence[Example], prompter: Prompter) -> DataFacts:
+    captions = [caption for example in examples for caption in example.captions]
+    every = max(1, math.ceil(len(captions) / _COUNTED_CAPTIONS))
+    limit = recipe.generate.max_new_tokens
+    long = [_tokens(prompter, caption) > limit for caption in captions[::every]]
+    return DataFacts(
+        where=f"{recipe.data.source}, splits {recipe.data.splits!r}",
+        training_images=len(examples),
+        captions_per_image=sum(len(set(example.captions)) for example in examples) / len(examples),
+        test_images=source.splits.get("test"),
+        rejected=len(source.rejected),
+        rows=len(source.rejected) + len(source.examples),
+        longest_allowed=limit,
+        too_long=sum(long) / len(long),
+    )
+
+
+def _tokens(prompter: Prompter, caption: str) -> int:
+    try:
+        return len(prompter.suffix(caption, example_id=""))
+    except RscapError:  # a caption that cannot be learned is rejected when its turn comes
+        return 0
