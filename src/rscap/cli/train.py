@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -38,4 +39,5 @@ def train(
     from rscap.train.run import train as run_recipe
 
     run = run_recipe(checked, out, say=say, resume=resume)
-    say(f"finished: {run.path}\nnext:     rscap evaluate {run.path}")
+    if os.environ.get("RANK", "0") == "0":  # under a launcher one process speaks
+        say(f"finished: {run.path}\nnext:     rscap evaluate {run.path}")

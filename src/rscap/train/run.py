@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -33,6 +34,8 @@ from rscap.train.trackers import Trackers, check_trackers
 from rscap.train.updates import CaptionWeights, Schedule
 
 Say = Callable[[str], None]
+
+_SAVING = ".saving-"
 
 
 def train(recipe: Recipe, out: Path, *, say: Say, resume: bool = False) -> RunFolder:
@@ -97,6 +100,8 @@ def _led(job: _Job) -> None:
     run = job.folder
     try:
         with FileLock(run.path / ".lock", timeout=0):
+            for leftover in run.path.glob(f"{_SAVING}*"):  # of a process that was killed
+                shutil.rmtree(leftover)
             write_json(run.status_file, {**run.status(), "state": "started"})
             try:
                 details = job.run()
@@ -270,7 +275,7 @@ def validation_panel(source: Source, recipe: Recipe) -> list[Example]:
 def save(captioner: Captioner, base: Base, recipe: Recipe, run: RunFolder) -> None:
     """Write adapter/ in PEFT's layout, or model/ after full fine-tuning, whole or not at all."""
     target = run.adapter if recipe.adapter else run.model
-    with tempfile.TemporaryDirectory(dir=run.path, prefix=".saving-") as folder:
+    with tempfile.TemporaryDirectory(dir=run.path, prefix=_SAVING) as folder:
         finished = Path(folder) / target.name
         captioner.net.save_pretrained(finished, safe_serialization=True)  # type: ignore[operator]
         if not recipe.adapter:

@@ -1,0 +1,150 @@
+"""Kill training at random moments, resume it, and compare its end with that of a run that nobody disturbed.
+
+    python benchmarks/faults.py --kills 50
+
+Every kill is a `kill -9` of the command itself at a moment drawn between its first breath and its end, so that it also
+falls into the writing of a checkpoint, of a log line, or of the adapter; a run may be killed several times over. The
+adapter, the optimiser's state and train.jsonl must be the same bytes. Exits with 1 if any differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from common import environment
+from rscap.store import RunFolder, write_json
+from rscap.train.checkpoints import Checkpoints
+
+RESULT = Path(__file__).parent / "results" / "faults.json"
+RECIPE = """
+seed = 3
+[data]
+source = "sample"
+train_limit = 24
+captions = "random"
+augment = "full"
+[model]
+base = "nano"
+dtype = "float32"
+[adapter]
+rank = 4
+dropout = 0.1
+lora_plus_ratio = 4.0
+[train]
+max_steps = 24
+micro_batch = 2
+accumulation = 2
+epochs = 9
+learning_rate = 1e-3
+checkpoint_every = 1
+evaluate_every = 6
+evaluate_images = 2
+[selection]
+patience = 9
+[generate]
+max_new_tokens = 6
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"  # the bits of a sum depend on how many threads share it
+    with tempfile.TemporaryDirectory() as folder:
+        sys.exit(0 if study(Path(folder), kills=arguments.kills, draw=random.Random(arguments.seed)) else 1)
+
+
+def study(folder: Path, *, kills: int, draw: random.Random) -> bool:
+    """Run whole once, then with kills until there were enough; True if every end is the same."""
+    recipe = folder / "recipe.toml"
+    recipe.write_text(RECIPE, encoding="utf-8")
+    begun = time.monotonic()
+    train(recipe, folder / "whole")
+    seconds = time.monotonic() - begun
+    expected = end_of(folder / "whole")
+    done, runs, same, moments = 0, 0, 0, []
+    while done < kills:
+        out = folder / f"run-{runs}"
+        while done < kills and (moment := killed(recipe, out, after=draw.uniform(0.35, 1.0) * seconds)) is not None:
+            done += 1
+            moments.append(moment)
+            if draw.random() < 0.5:  # otherwise the same run is killed again
+                break
+        train(recipe, out)
+        runs += 1
+        same += end_of(out) == expected
+        print(f"{done} kills, {runs} runs, {same} of them end bit for bit as the undisturbed run", flush=True)
+    write_json(
+        RESULT,
+        {
+            **environment(threads=1),
+            "kills": done,
+            "runs": runs,
+            "identical": same,
+            "seconds_of_a_run": round(seconds, 1),
+            "killed_while": dict(Counter(moments).most_common()),
+        },
+    )
+    return same == runs
+
+
+def command(recipe: Path, out: Path) -> list[str]:
+    return [sys.executable, "-m", "rscap.cli", "train", str(recipe), "--out", str(out), "--resume"]
+
+
+def train(recipe: Path, out: Path) -> None:
+    """Train to the end, from wherever `out` stands."""
+    done = subprocess.run(command(recipe, out), capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{out} did not finish:\n{done.stderr}")
+
+
+def killed(recipe: Path, out: Path, *, after: float) -> str | None:
+    """Begin or go on, and kill -9 `after` seconds; what it was at, or None if it ended before."""
+    process = subprocess.Popen(command(recipe, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        process.wait(timeout=after)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        return moment_of(RunFolder(out))
+    return None
+
+
+def moment_of(run: RunFolder) -> str:
+    """Where a killed run was, as its folder tells."""
+    if not run.status_file.exists():
+        return "start"
+    if list(run.checkpoints.glob(".saving-*")):
+        return "writing a checkpoint"
+    if list(run.path.glob(".saving-*")) or run.adapter.exists():
+        return "writing the adapter"
+    steps = Checkpoints(run.checkpoints, 1).steps()
+    return f"after the checkpoint of step {steps[-1]}" if steps else "before the first checkpoint"
+
+
+def end_of(out: Path) -> dict[str, bytes]:
+    run = RunFolder(out)
+    last = Checkpoints(run.checkpoints, 1).at(Checkpoints(run.checkpoints, 1).steps()[-1])
+    files = (
+        run.train_log,
+        run.adapter / "adapter_model.safetensors",
+        last / "weights.safetensors",
+        last / "optimiser.safetensors",
+    )
+    return {path.name: path.read_bytes() for path in files}
+
+
+if __name__ == "__main__":
+    main()
