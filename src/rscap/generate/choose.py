@@ -26,7 +26,7 @@ def drawn(scores: Tensor, at: Sequence[float]) -> tuple[Tensor, Tensor]:
     """
     wide = scores.cpu() if scores.device.type == "mps" else scores  # which knows no float64
     reached = wide.double().softmax(dim=-1).cumsum(dim=-1)
-    total = reached[:, -1:]
+    total = reached[:, -1:].contiguous()
     threshold = torch.tensor(at, dtype=torch.float64, device=wide.device).unsqueeze(1) * total
     # No token beyond the last that has a share, even where the product was rounded up to the total.
     tokens = torch.minimum(torch.searchsorted(reached, threshold, right=True), torch.searchsorted(reached, total))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rscap.batch import Batch
 from rscap.errors import OutOfMemory
-from rscap.generate.decode import Decoded, decode
+from rscap.generate.tokens import Decoded, decode
 from rscap.model.captioner import Captioner
 from rscap.model.memory import is_out_of_memory, release
 from rscap.recipe import GenerateSection

@@ -1,4 +1,4 @@
-"""A batch of prefixes to the ids of its captions, as the settings say."""
+"""A batch of prefixes to the ids of its captions, token by token, as the settings say."""
 
 from __future__ import annotations
 

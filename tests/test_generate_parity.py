@@ -1,0 +1,135 @@
+"""Decoding chooses the tokens that transformers' `generate` chooses, whatever the settings, for Gemma and Gemma 2."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import PaliGemmaProcessor
+
+from rscap.batch import Batch, Encoder, batches
+from rscap.data.sample import sample_examples
+from rscap.generate import Decoded, decode
+from rscap.model.captioner import Captioner
+from rscap.model.load import NANO, Base, load_base
+from rscap.recipe import GenerateSection, ModelSection
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # inside the processor
+
+PREFIX, IMAGES = "caption en", 4
+SETTINGS: dict[str, dict[str, Any]] = {
+    "greedy": {"max_new_tokens": 24},
+    "greedy, penalties": {"max_new_tokens": 24, "repetition_penalty": 2.0, "no_repeat_ngram": 2},
+    # as prior work A decoded
+    "beams, penalties": {
+        "max_new_tokens": 50,
+        "beams": 3,
+        "repetition_penalty": 1.2,
+        "no_repeat_ngram": 3,
+        "length_penalty": 0.6,
+    },
+    "beams, long": {"max_new_tokens": 24, "beams": 4, "length_penalty": 2.0},
+    "beams, short": {"max_new_tokens": 12, "beams": 2, "length_penalty": -1.0},
+    "beams, one token": {"max_new_tokens": 1, "beams": 3},
+}
+
+
+class Subject:
+    """A model with a batch of images, and the token that plays `<eos>`."""
+
+    def __init__(self, base: Base) -> None:
+        self.base, self.encoder = base, Encoder.of(base)
+        self.captioner = Captioner(base.model, compute_dtype=torch.float32)
+        self.examples = sample_examples()[:IMAGES]
+        encode = partial(self.encoder, prefix=PREFIX, captions=())
+        self.batch: Batch = next(batches(self.examples, encode, size=IMAGES, pad=self.encoder.prompter.pad))
+        self.processor = PaliGemmaProcessor.from_pretrained(NANO)
+        self.eos = self.encoder.prompter.eos
+
+    def ours(self, settings: GenerateSection) -> list[Decoded]:
+        return decode(self.captioner, self.batch, settings=settings, eos=self.eos)
+
+    def theirs(self, index: int, settings: GenerateSection) -> list[int]:
+        """Plain `generate` on one image, as the processor makes its inputs."""
+        image = self.examples[index].image.load()
+        inputs = self.processor(images=[image], text=[f"<image>{PREFIX}"], return_tensors="pt")
+        inputs.pop("labels", None)
+        given = {"length_penalty": settings.length_penalty} if settings.beams > 1 else {}
+        found = self.base.model.generate(
+            **inputs,
+            do_sample=False,
+            max_new_tokens=settings.max_new_tokens,
+            num_beams=settings.beams,
+            repetition_penalty=settings.repetition_penalty,
+            no_repeat_ngram_size=settings.no_repeat_ngram,
+            eos_token_id=self.eos,
+            **given,
+        )[0, inputs["input_ids"].shape[1] :].tolist()
+        return found[: found.index(self.eos) + 1] if self.eos in found else found
+
+
+@pytest.fixture(scope="module", params=["nano", "nano2"])
+def subject(request: pytest.FixtureRequest, nano2: Path) -> Subject:
+    """nano as it is; its Gemma 2 twin with larger random weights and a token for `<eos>` that it does say."""
+    if request.param == "nano":
+        return Subject(load_base(ModelSection(base="nano", dtype="float32")))
+    base = load_base(ModelSection(base=str(nano2), dtype="float32"))
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in base.model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.05)
+    found = Subject(base)
+    said = found.ours(GenerateSection(max_new_tokens=24))
+    found.eos = Counter(token for one in said for token in set(one.ids[4:])).most_common(1)[0][0]
+    return found
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_tokens_are_those_of_plain_generate(subject: Subject, name: str) -> None:
+    """Decoded together, every image gets the tokens that `generate` gives it alone, unless a near-tie is reported."""
+    settings = GenerateSection(**SETTINGS[name])
+    ours = subject.ours(settings)
+    surely = [index for index, found in enumerate(ours) if not found.near_ties]
+    assert len(surely) >= IMAGES // 2, "nearly all images are near-ties; this compares nothing"
+    for index in surely:
+        assert ours[index].ids == subject.theirs(index, settings)
+
+
+def test_settings_matter(subject: Subject) -> None:
+    """The settings compared above do not all lead to the same tokens, and some captions end by themselves."""
+    found = {name: subject.ours(GenerateSection(**values)) for name, values in SETTINGS.items()}
+    texts = {name: [one.ids[:12] for one in decoded] for name, decoded in found.items()}
+    assert texts["greedy"] != texts["greedy, penalties"]
+    assert texts["greedy"] != texts["beams, penalties"]
+    assert texts["beams, long"] != texts["beams, short"]
+    assert any(one.ids[-1] == subject.eos for one in found["beams, penalties"])
+
+
+def test_the_prompt_counts_as_said(subject: Subject) -> None:
+    """As in transformers, the penalty falls on the tokens of the prompt too, those of the image among them."""
+    from rscap.generate.scores import penalties
+
+    processed = penalties(GenerateSection(repetition_penalty=2.0))(subject.batch.tokens, torch.ones(IMAGES, 8192))
+    lowered = (processed[0] == 0.5).nonzero().squeeze(1).tolist()
+    assert sorted(set(subject.batch.tokens[0].tolist())) == lowered
+    assert subject.base.image_token_id in lowered
+
+
+def test_draws_see_the_distribution_of_transformers() -> None:
+    """Temperature, top k and top p come in the order of `generate`, and give its scores."""
+    from transformers import GenerationConfig
+
+    from rscap.generate.scores import cuts
+
+    base = load_base(ModelSection(base="nano", dtype="float32"))
+    given = {"temperature": 0.7, "top_k": 20, "top_p": 0.8}
+    config = GenerationConfig(do_sample=True, **given)
+    theirs = base.model._get_logits_processor(config, input_ids_seq_length=3)
+    ids, scores = torch.zeros(5, 3, dtype=torch.long), torch.randn(5, 300, generator=torch.Generator().manual_seed(0))
+    ours = cuts(GenerateSection(**given))(ids, scores)
+    assert torch.equal(ours, theirs(ids, scores))
+    assert (ours > -torch.inf).sum(dim=1).max() <= 20
