@@ -15,6 +15,7 @@ from rscap.data import Rejected
 from rscap.data.draw import key
 from rscap.errors import BrokenTargets, Interrupted, OutOfMemory, TrainingDiverged
 from rscap.evaluate.outcome import check_rejected
+from rscap.model.adapters import Allocation
 from rscap.model.captioner import Captioner
 from rscap.model.memory import is_out_of_memory, release
 from rscap.recipe import Recipe
@@ -32,6 +33,7 @@ from rscap.train.updates import CaptionWeights, Schedule, updates
 _UNIFORM = 0.1  # share of ln V
 _EVEN = 1.0  # nats
 _SILENT = 1e-3
+_ALLOCATION = "allocation:"
 _OVERFLOWS = 25  # in a row: a scale of 65,536 has then come down below 0.01
 
 
@@ -94,6 +96,7 @@ class _Loop:
     checkpoints: Checkpoints | None
     optimiser: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
+    allocation: Allocation | None
     parameters: list[nn.Parameter]
     progress: Progress
     clock: float
@@ -108,7 +111,8 @@ class _Loop:
         captioner = learner.captioner
         optimiser = build_optimiser(captioner.net, learner.recipe)
         scaler = build_scaler(team.device, captioner.compute_dtype)
-        progress = _restore(learner, team, log, checkpoints, optimiser, scaler)
+        allocation = Allocation.of(captioner.net, learner.recipe.adapter, schedule.total_steps)
+        progress = _restore(learner, team, log, checkpoints, optimiser, scaler, allocation)
         captioner.train()
         now = time.perf_counter()
         parameters = list(learning(captioner.net).values())
@@ -121,6 +125,7 @@ class _Loop:
             checkpoints,
             optimiser,
             scaler,
+            allocation,
             parameters,
             progress,
             clock,
@@ -151,11 +156,15 @@ class _Loop:
         set_rate(self.optimiser, factor)
         loss = self._gradients(micro_batches, step=step, tokens=tokens)
         self.scaler.unscale_(self.optimiser)
+        if self.allocation:
+            self.allocation.regularise()
         norm = float(nn.utils.clip_grad_norm_(self.parameters, train.max_grad_norm))
         scale = self.scaler.get_scale()
         self._check_finite(step, loss, norm)
         self.scaler.step(self.optimiser)
         self.scaler.update()
+        if self.allocation and math.isfinite(norm):
+            self.allocation.after_step(step)
         self.optimiser.zero_grad(set_to_none=True)
         progress.tokens += tokens
         progress.images += images
@@ -209,7 +218,9 @@ class _Loop:
         progress.log_bytes = self.log.length
         progress.rejected = [asdict(item) for item in self.learner.rejected]
         progress.scaler = dict(self.scaler.state_dict())
-        self.checkpoints.save(progress, learning(net), optimiser_tensors(net, self.optimiser))
+        ranks = self.allocation.state() if self.allocation else {}
+        state = optimiser_tensors(net, self.optimiser) | {_ALLOCATION + name: value for name, value in ranks.items()}
+        self.checkpoints.save(progress, learning(net), state)
         self.saved, self.saved_step = time.perf_counter(), progress.step
 
     def _gradients(self, micro_batches: Sequence[Batch], *, step: int, tokens: int) -> float:
@@ -302,6 +313,7 @@ def _restore(
     checkpoints: Checkpoints | None,
     optimiser: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
+    allocation: Allocation | None,
 ) -> Progress:
     """Put the newest whole checkpoint back; a fresh `Progress` where there is none."""
     found = checkpoints.newest(log.say) if checkpoints and team.leads else None
@@ -311,7 +323,11 @@ def _restore(
         return Progress()
     saved = found or read_checkpoint(folder)
     load_weights(learner.captioner.net, saved.weights)
-    load_optimiser(learner.captioner.net, optimiser, saved.optimiser)
+    ranks = {name: value for name, value in saved.optimiser.items() if name.startswith(_ALLOCATION)}
+    if allocation:
+        allocation.load_state({name.removeprefix(_ALLOCATION): value for name, value in ranks.items()})
+    moments = {name: value for name, value in saved.optimiser.items() if name not in ranks}
+    load_optimiser(learner.captioner.net, optimiser, moments)
     if saved.progress.scaler:
         scaler.load_state_dict(saved.progress.scaler)
     learner.rejected[:] = [Rejected(**row) for row in saved.progress.rejected]

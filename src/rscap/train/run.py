@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,10 @@ from accelerate import Accelerator
 from filelock import FileLock, Timeout
 
 from rscap import provenance
-from rscap.batch import Encoder
+from rscap.batch import Batch, Encoder
 from rscap.data import Source, open_source
 from rscap.errors import Interrupted, RecipeError, StoreError
-from rscap.model.adapters import prepare
+from rscap.model.adapters import Calibration, precision_to_load, prepare, save_adapter
 from rscap.model.captioner import Captioner
 from rscap.model.load import Base, load_base
 from rscap.model.towers import count_parameters
@@ -31,7 +33,7 @@ from rscap.train.loop import Learner, fit
 from rscap.train.state import load_weights
 from rscap.train.team import Team
 from rscap.train.trackers import Trackers, check_trackers
-from rscap.train.updates import CaptionWeights, Schedule
+from rscap.train.updates import CaptionWeights, Schedule, updates
 
 Say = Callable[[str], None]
 
@@ -66,7 +68,7 @@ def train(recipe: Recipe, out: Path, *, say: Say, resume: bool = False) -> RunFo
         normalise=recipe.data.normalise,
         check="decode",  # now, and not at step 9,000: about a millisecond an image
     ).for_training()
-    base = load_base(recipe.model, device=team.device)
+    base = load_base(precision_to_load(recipe.model, recipe.adapter), device=team.device)
     if team.leads and not begun:
         RunFolder.create(out)
     team.wait()
@@ -148,10 +150,18 @@ class _Job:
         panel = validation_panel(self.source, recipe)  # before captions are removed: what is measured stays whole
         source, weights = _selected(self.source, recipe, run, self.say, team)
         examples = training_examples(source, recipe)
-        net = prepare(self.base.model, recipe.towers, recipe.adapter, seed=recipe.seed)
+        encoder = Encoder.of(self.base)
+        net = prepare(
+            self.base.model,
+            recipe.towers,
+            recipe.adapter,
+            seed=recipe.seed,
+            model=recipe.model,
+            calibration=calibration(examples, recipe, encoder, weights, self.base.compute_dtype),
+        )
         learner = Learner(
             captioner=Captioner(net, compute_dtype=self.base.compute_dtype),
-            encoder=Encoder.of(self.base),
+            encoder=encoder,
             recipe=recipe,
             train=examples,
             panel=panel,
@@ -272,13 +282,32 @@ def validation_panel(source: Source, recipe: Recipe) -> list[Example]:
     return source.subset("val", min(recipe.train.evaluate_images, available), recipe.seed) if available else []
 
 
+def calibration(
+    examples: Sequence[Example], recipe: Recipe, encoder: Encoder, weights: CaptionWeights, compute_dtype: torch.dtype
+) -> Calibration | None:
+    """The first training images, in the order of the first epoch, for methods that look before they start."""
+    shown = recipe.adapter.calibration_images if recipe.adapter else None
+    if shown is None:
+        return None
+    per_update = recipe.train.micro_batch * recipe.train.accumulation
+
+    def first_batches() -> Iterator[Batch]:
+        left = min(shown, len(examples))
+        for micro_batches in islice(updates(examples, recipe, encoder, weights), math.ceil(left / per_update)):
+            yield from (batch for batch in micro_batches if batch.images)
+
+    return Calibration(batches=first_batches, compute_dtype=compute_dtype)
+
+
 def save(captioner: Captioner, base: Base, recipe: Recipe, run: RunFolder) -> None:
     """Write adapter/ in PEFT's layout, or model/ after full fine-tuning, whole or not at all."""
     target = run.adapter if recipe.adapter else run.model
     with tempfile.TemporaryDirectory(dir=run.path, prefix=_SAVING) as folder:
         finished = Path(folder) / target.name
-        captioner.net.save_pretrained(finished, safe_serialization=True)  # type: ignore[operator]
-        if not recipe.adapter:
+        if recipe.adapter:
+            save_adapter(captioner.net, finished)
+        else:
+            captioner.net.save_pretrained(finished, safe_serialization=True)  # type: ignore[operator]
             base.processor.save_pretrained(finished)
         replace_folder(finished, target)
 
