@@ -12,7 +12,7 @@ import tomli_w
 from rscap.ablation.rows import Row, expand, read_base, recipe_of
 from rscap.ablation.study import EvaluationSection, Study, flatten
 from rscap.errors import RecipeError, StoreError
-from rscap.recipe import DataSection, Recipe, parse_recipe
+from rscap.recipe import DataSection, Recipe, check_table
 from rscap.store import read_json, write_json, write_text
 
 BASELINES = ("constant", "nearest")
@@ -79,7 +79,7 @@ def make_plan(study: Study) -> Plan:
         RecipeError: a row that cannot be run as written, two rows with one recipe, an unknown reference or exclusion.
     """
     base = read_base(study)
-    data = parse_recipe(base, name=f"base recipe {study.base}").data
+    data = check_table(DataSection, base["data"], name=f"[data] of {study.base}")
     evaluation = study.evaluation.model_copy(
         update={
             "source": study.evaluation.source or data.source,
@@ -176,7 +176,8 @@ def _zero_shot(rows: Sequence[PlannedRow], evaluation: EvaluationSection) -> tup
 def asked(recipe: Recipe, evaluation: EvaluationSection) -> dict[str, Any]:
     """What decides the captions of a base model that is not trained."""
     prefix = recipe.prompt.prefix if evaluation.prefix is None else evaluation.prefix
-    return flatten({"model": recipe.model.model_dump(), "prefix": prefix, "generate": recipe.generate.model_dump()})
+    sections = recipe.model_dump(mode="json", include={"model", "generate"})
+    return flatten({**sections, "prefix": prefix})
 
 
 def check_continues(plan: Plan, folder: Path) -> None:

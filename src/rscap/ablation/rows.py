@@ -149,7 +149,8 @@ def _options(name: str, value: Any) -> Iterator[Row]:
             yield Row(option, flatten(differences))
     else:
         raise RecipeError(
-            f"axis {name!r} is neither a list of values of a recipe key nor a table of named differences",
+            f"axis {name!r} is neither a list of values of a recipe key nor a table of named differences "
+            f"(whose name is not that of a recipe's section)",
             hint='"data.captions" = ["all", "first"], or [axes.dtype] with nf4 = {"model.quantisation" = "nf4"}',
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -106,22 +107,66 @@ class Study(_Part):
 def read_study(path: Path, overrides: Sequence[str] = ()) -> Study:
     """Read a study file, with `key=value` overrides; a key of a recipe (`model.base=…`) changes all rows.
 
-    The base recipe is found beside the study file, or from the working folder where an override names it.
+    `[profiles.NAME]` holds another setting of the same study, such as the real model in place of nano; `profile=NAME`
+    chooses it. Paths in the file are relative to it, those in overrides to the working folder.
 
     Raises:
-        RecipeError: unreadable, unknown or wrong keys; names each.
+        RecipeError: unreadable, unknown or wrong keys, in a profile that is not chosen too; names each.
     """
-    table = _table(path)
-    if isinstance(base := table.get("base"), str):
-        table["base"] = os.path.relpath(path.parent / base)
+    settings = _settings(path)
+    profile: str | None = None
+    rest = []
     for override in overrides:
-        if override.partition("=")[0].partition(".")[0].strip() in Recipe.model_fields:
-            changes: dict[str, Any] = {}
-            apply_override(changes, override)
-            table["set"] = flatten(table.get("set", {})) | flatten(changes)
+        key, _, value = override.partition("=")
+        if key.strip() == "profile":
+            profile = value.strip().strip("\"'")
         else:
-            apply_override(table, override)
-    return check_table(Study, table, name=str(path))
+            rest.append(override)
+    if profile not in settings:
+        known = ", ".join(name for name in settings if name) or "none"
+        raise RecipeError(f"study {path} has no profile {profile!r}", hint=f"it has: {known}")
+    for override in rest:
+        _override(settings[profile], override)
+    return check_table(Study, settings[profile], name=str(path))
+
+
+def _settings(path: Path) -> dict[str | None, dict[str, Any]]:
+    """The study's table as it stands, under None, and with each of its profiles; all are checked."""
+    table = _table(path)
+    profiles = table.pop("profiles", {})
+    if not isinstance(profiles, dict) or not all(isinstance(profile, dict) for profile in profiles.values()):
+        raise RecipeError(f"study {path}: profiles are tables, [profiles.NAME]")
+    settings: dict[str | None, dict[str, Any]] = {None: table}
+    settings |= {name: _merged(table, profile) for name, profile in profiles.items()}
+    for name, setting in settings.items():
+        if isinstance(base := setting.get("base"), str):
+            setting["base"] = os.path.relpath(path.parent / base)
+        check_table(Study, setting, name=f"{path}, profile {name!r}" if name else str(path))
+    return settings
+
+
+def _override(table: dict[str, Any], override: str) -> None:
+    if override.partition("=")[0].partition(".")[0].strip() not in Recipe.model_fields:
+        apply_override(table, override)
+        return
+    changes: dict[str, Any] = {}
+    apply_override(changes, override)
+    table["set"] = flatten(table.get("set", {})) | flatten(changes)
+
+
+def _merged(table: Mapping[str, Any], profile: Mapping[str, Any]) -> dict[str, Any]:
+    """A study with a profile's keys: `set`, `axes` and `evaluation` key by key, rows by name, everything else whole."""
+    merged = copy.deepcopy({**table})
+    for key, value in copy.deepcopy({**profile}).items():
+        if key in ("set", "axes", "evaluation") and isinstance(value, Mapping):
+            before = merged.get(key, {})
+            merged[key] = flatten(before) | flatten(value) if key == "set" else {**before, **value}
+        elif key == "rows" and isinstance(value, list):
+            replaced = {row.get("name"): row for row in value}
+            merged[key] = [replaced.pop(row.get("name"), row) for row in merged.get(key, [])] + list(replaced.values())
+        else:
+            merged[key] = value
+    return merged
 
 
 def _table(path: Path) -> dict[str, Any]:
