@@ -12,9 +12,12 @@ separate sequences. Dropout is the one difference: a mask drawn on the prefix is
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
-from typing import Generic, TypeVar
+from dataclasses import dataclass, fields, replace
+from functools import cache
+from multiprocessing.context import BaseContext
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -24,12 +27,16 @@ from torch.utils.data import DataLoader, Dataset
 
 from rscap.data import Rejected
 from rscap.errors import DataError
+from rscap.model.attention import Tokens, pairs
+from rscap.model.features import Features
 from rscap.model.load import Base
 from rscap.model.spec import ImageSpec
 from rscap.prompt import Prompter
 from rscap.records import Example
 
 PADDING = -1
+_AHEAD = 4
+"""Batches that each data worker keeps ready."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +45,7 @@ class Row:
 
     example_id: str
     pixels: Tensor
-    """float[3, H, W] in [-1, 1]."""
+    """float[3, H, W] in [-1, 1]; empty where `features` stand in its place."""
     tokens: list[int]
     branch: list[int]
     positions: list[int]
@@ -46,6 +53,8 @@ class Row:
     """Index of the token each target is predicted from."""
     targets: list[int]
     captions: int
+    features: Tensor | None = None
+    """float[I, H]: what a frozen vision tower sees, where it was computed before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +62,7 @@ class Batch:
     """B packed rows, padded to N tokens, with S supervised positions over all rows."""
 
     pixel_values: Tensor
-    """float[B, 3, H, W]"""
+    """float[B, 3, H, W]; empty where `features` stand in its place"""
     tokens: Tensor
     """int[B, N]"""
     branch: Tensor
@@ -64,8 +73,14 @@ class Batch:
     """int[S]: the row a target is predicted in"""
     source_columns: Tensor
     """int[S]: the token it is predicted from"""
+    source_slots: Tensor
+    """int[S]: where that token stands in its row of `source_grid`"""
+    source_grid: Tensor
+    """int[B, M]: the columns that targets are predicted from, row by row; shorter rows are filled with column 0"""
     targets: Tensor
     """int[S]: token ids, one `<eos>` per caption"""
+    features: Tensor | None = None
+    """float[B, I, H]: what a frozen vision tower sees, where it was computed before"""
     example_ids: tuple[str, ...] = ()
     captions: int = 0
     rejected: tuple[Rejected, ...] = ()
@@ -92,9 +107,9 @@ class Batch:
         inside = (self.source_rows >= start) & (self.source_rows < end)
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         for name, value in values.items():
-            if name in ("source_rows", "source_columns", "targets"):
+            if name in ("source_rows", "source_columns", "source_slots", "targets"):
                 values[name] = value[inside]
-            elif torch.is_tensor(value):
+            elif torch.is_tensor(value) and len(value):  # pixels are empty where features stand in their place
                 values[name] = value[start:end]
         values |= {
             "source_rows": values["source_rows"] - start,
@@ -106,9 +121,16 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch with its tensors on `device`."""
+        return self._with_tensors(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Batch:
+        """The same batch in page-locked memory, from where a GPU fetches it while it computes; for the loader."""
+        return self._with_tensors(Tensor.pin_memory)
+
+    def _with_tensors(self, change: Callable[[Tensor], Tensor]) -> Batch:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        moved = {name: value.to(device, non_blocking=True) for name, value in values.items() if torch.is_tensor(value)}
-        return Batch(**{**values, **moved})
+        changed: dict[str, Any] = {name: change(value) for name, value in values.items() if torch.is_tensor(value)}
+        return replace(self, **changed)
 
 
 def pack(prefix: Sequence[int], suffixes: Sequence[Sequence[int]]) -> dict[str, list[int]]:
@@ -130,34 +152,32 @@ def pack(prefix: Sequence[int], suffixes: Sequence[Sequence[int]]) -> dict[str, 
 def attention(branch: Tensor, positions: Tensor, *, window: int | None = None) -> Tensor:
     """Who sees whom: bool[B, N, N], True where the row's token (second axis) attends to the column's (third axis).
 
-    The prefix sees itself whole; a branch sees the prefix and its own past; padding sees only itself, so that no row of
-    the softmax is empty. `window` is Gemma 2's sliding window, measured in positions: a suffix token sees the `window`
-    positions that end with its own. The prefix stays bidirectional whatever the window, as in transformers.
+    Branches and positions as in `Batch`; the rule is `rscap.model.attention.sees`.
     """
-    query, key = branch.unsqueeze(2), branch.unsqueeze(1)
-    distance = positions.unsqueeze(2) - positions.unsqueeze(1)
-    prefix = (query == 0) & (key == 0)
-    past = (query > 0) & ((key == 0) | (key == query)) & (distance >= 0)
-    if window is not None:
-        past &= distance < window
-    itself = torch.eye(branch.shape[1], dtype=torch.bool, device=branch.device)
-    return prefix | past | itself
+    tokens = Tokens.of(branch, positions)
+    return pairs(tokens, tokens, window=window)
 
 
 def collate(rows: Sequence[Row], *, pad: int, rejected: Sequence[Rejected] = ()) -> Batch:
     """Pad encoded rows on the right and stack them; a batch of no images still tells what was rejected."""
-    width = max((len(row.tokens) for row in rows), default=0)
 
     def padded(lists: list[list[int]], fill: int) -> Tensor:
+        width = max(map(len, lists), default=0)
         return torch.tensor([values + [fill] * (width - len(values)) for values in lists], dtype=torch.long)
 
+    cached = [row.features for row in rows if row.features is not None]
+    if cached and len(cached) != len(rows):
+        raise ValueError(f"{len(cached)} of {len(rows)} rows carry features; it is all or none")
     return Batch(
-        pixel_values=torch.stack([row.pixels for row in rows]) if rows else torch.empty(0),
+        pixel_values=torch.stack([row.pixels for row in rows]) if rows and not cached else torch.empty(0),
+        features=torch.stack(cached) if cached else None,
         tokens=padded([row.tokens for row in rows], pad),
         branch=padded([row.branch for row in rows], PADDING),
         positions=padded([row.positions for row in rows], 1),
         source_rows=torch.tensor([index for index, row in enumerate(rows) for _ in row.targets], dtype=torch.long),
         source_columns=torch.tensor([column for row in rows for column in row.sources], dtype=torch.long),
+        source_slots=torch.tensor([slot for row in rows for slot in range(len(row.sources))], dtype=torch.long),
+        source_grid=padded([row.sources for row in rows], 0),
         targets=torch.tensor([token for row in rows for token in row.targets], dtype=torch.long),
         example_ids=tuple(row.example_id for row in rows),
         captions=sum(row.captions for row in rows),
@@ -181,6 +201,8 @@ class Encoder:
 
     prompter: Prompter
     image: ImageSpec
+    features: Features | None = None
+    """What a frozen vision tower sees of each example, in place of pixels."""
 
     @classmethod
     def of(cls, base: Base) -> Encoder:
@@ -195,15 +217,21 @@ class Encoder:
 
         Raises:
             DataError: the image cannot be decoded or a caption cannot be learned; names the example.
+            StoreError: cached features lack the example or are damaged.
         """
         suffixes = [self.prompter.suffix(caption, example_id=example.id) for caption in captions]
-        image = example.image.load()
+        seen = self.features(example.id) if self.features else None
         return Row(
             example_id=example.id,
-            pixels=pixels(image if change is None else change(image), self.image),
+            pixels=self._pixels(example, change) if seen is None else torch.empty(0),
+            features=seen,
             captions=len(suffixes),
             **pack(self.prompter.prefix(prefix), suffixes),
         )
+
+    def _pixels(self, example: Example, change: Callable[[Image], Image] | None) -> Tensor:
+        image = example.image.load()
+        return pixels(image if change is None else change(image), self.image)
 
 
 Place = TypeVar("Place")
@@ -249,16 +277,33 @@ def stream(
     pad: int,
     workers: int = 0,
 ) -> Iterator[Batch]:
-    """One batch a group of places, in order; groups may never end. `name` says which example lies at a place."""
+    """One batch a group of places, in order; groups may never end. `name` says which example lies at a place.
+
+    With `workers`, that many processes keep a few batches ready ahead of the step.
+    """
     loader = DataLoader(
         _Rows(encode, name),
         batch_sampler=groups,  # type: ignore[arg-type]  # any iterable of lists of keys serves
         num_workers=workers,
+        prefetch_factor=_AHEAD if workers else None,
         collate_fn=_Collate(pad),
-        # Forked workers inherit torch's thread pool half alive; started afresh they do not.
-        multiprocessing_context="spawn" if workers else None,
+        multiprocessing_context=_workshop() if workers else None,
+        pin_memory=torch.cuda.is_available(),
     )
     return iter(loader)
+
+
+@cache
+def _workshop() -> BaseContext:
+    """How data workers are started: forked from a process that has imported this module and done nothing else.
+
+    Forked from this process they would inherit torch's thread pool half alive, and starting each afresh takes seconds.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,14 +9,17 @@ from __future__ import annotations
 import inspect
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 from transformers.models.gemma.modeling_gemma import rotate_half
 
 from rscap.errors import ModelError
+from rscap.model.attention import FLEX, Shape, Tokens, blocks, flex_differs, pairs
 from rscap.model.loss import summed_loss, token_losses
+
+Attention = Literal["auto", "plain", "flex"]
 
 
 class Packed(Protocol):
@@ -32,10 +35,19 @@ class Packed(Protocol):
     def positions(self) -> Tensor: ...
 
     @property
+    def features(self) -> Tensor | None: ...
+
+    @property
+    def branch(self) -> Tensor: ...
+
+    @property
     def source_rows(self) -> Tensor: ...
 
     @property
-    def source_columns(self) -> Tensor: ...
+    def source_slots(self) -> Tensor: ...
+
+    @property
+    def source_grid(self) -> Tensor: ...
 
     @property
     def targets(self) -> Tensor: ...
@@ -65,6 +77,7 @@ class Captioner(nn.Module):
         super().__init__()
         self.net = net
         self.compute_dtype = compute_dtype
+        self.flex = False
 
     @property
     def paligemma(self) -> Any:
@@ -90,6 +103,26 @@ class Captioner(nn.Module):
         """Keep each layer's input alone for the backward pass and compute the rest again (arXiv:1604.06174)."""
         self.paligemma.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
 
+    def choose_attention(self, asked: Attention, *, checkpointed: bool) -> str | None:
+        """Take FlexAttention for training steps if asked for it, or if it pays; for when the weights are in place.
+
+        `auto` takes it for Gemma 2 on a GPU, whose soft-capped scores no other fused kernel computes. It is compared
+        with the plain way on this device first. Returns why it is not used where it was wanted, else None.
+
+        Raises:
+            ModelError: `flex` was asked for and does not compute the same here.
+        """
+        config, layer = self.paligemma.config.text_config, self.paligemma.model.language_model.layers[0].self_attn
+        capped = getattr(config, "attn_logit_softcapping", None) is not None
+        if asked == "plain" or (asked == "auto" and not (capped and self.device.type == "cuda")):
+            return None
+        wrong = flex_differs(Shape.of(layer, config, self.compute_dtype), self.device, checkpointed=checkpointed)
+        if wrong and asked == "flex":
+            raise ModelError(f"model.attention = 'flex' cannot be used on {self.device}: {wrong}")
+        if wrong is None:
+            self.flex, config._attn_implementation = True, FLEX
+        return wrong
+
     def forward(self, batch: Packed) -> Tensor:
         """Summed negative log-likelihood of all supervised tokens (PaliGemma, arXiv:2407.07726, section 3.2).
 
@@ -106,14 +139,17 @@ class Captioner(nn.Module):
             hidden = self.supervised(batch)
         return token_losses(hidden, self._head_weight(), batch.targets, cap=self._cap, dtype=self.compute_dtype)
 
-    def image_features(self, pixel_values: Tensor) -> Tensor:
-        """float[B, 3, R, R] to float[B, I, H]: what the language model reads in place of the image tokens."""
-        model = self.paligemma.model
-        learns = any(parameter.requires_grad for parameter in model.vision_tower.parameters())
-        pixel_values = pixel_values.to(next(model.vision_tower.parameters()).dtype)
+    def image_features(self, batch: Packed) -> Tensor:
+        """float[B, I, H]: what the language model reads in place of the image tokens."""
+        seen = self.seen(batch.pixel_values) if batch.features is None else batch.features
+        return self.paligemma.model.multi_modal_projector(seen)
+
+    def seen(self, pixel_values: Tensor) -> Tensor:
+        """float[B, 3, R, R] to float[B, I, V]: what the vision tower hands to the projector."""
+        tower = self.paligemma.model.vision_tower
+        learns = any(parameter.requires_grad for parameter in tower.parameters())
         with nullcontext() if learns else torch.no_grad():
-            seen = model.vision_tower(pixel_values).last_hidden_state
-        return model.multi_modal_projector(seen)
+            return tower(pixel_values.to(next(tower.parameters()).dtype)).last_hidden_state
 
     def hidden(self, batch: Packed) -> Tensor:
         """float[B, N, H]: the last hidden states of the packed sequence."""
@@ -134,27 +170,27 @@ class Captioner(nn.Module):
         """
         model = self.paligemma.model.language_model
         hidden = self.embed(batch)
-        masks = self.masks(batch, hidden.dtype)
+        tokens, grid = Tokens.of(batch.branch, batch.positions), batch.source_grid
+        masks = self._looks(tokens, tokens, hidden.dtype)
         rotary = model.rotary_emb(hidden, batch.positions)
         for index, layer in enumerate(model.layers[:-1]):
             hidden = layer(
                 hidden,
-                attention_mask=self._mask_of(index, masks),
+                attention_mask=masks[self._layer_type(index)],
                 position_ids=batch.positions,
                 position_embeddings=rotary,
             )
-        slots, columns = _slots(batch, rows=len(hidden))
         last = model.layers[-1]
         # Without its wrapper: gradient checkpointing would drop keys and values; so few rows need none.
         outputs = inspect.unwrap(type(last).forward)(
             last,
-            _at(columns, hidden),
-            attention_mask=_at(columns, self._mask_of(-1, masks).squeeze(1)).unsqueeze(1),
-            position_ids=batch.positions.gather(1, columns),
-            position_embeddings=tuple(_at(columns, part) for part in rotary),
+            _at(grid, hidden),
+            attention_mask=self._looks(tokens.at(grid), tokens, hidden.dtype)[self._layer_type(-1)],
+            position_ids=batch.positions.gather(1, grid),
+            position_embeddings=tuple(_at(grid, part) for part in rotary),
             past_key_values=keys_and_values(last, hidden, rotary),
         )
-        return model.norm(outputs[batch.source_rows, slots])
+        return model.norm(outputs[batch.source_rows, batch.source_slots])
 
     def head(self, hidden: Tensor) -> Tensor:
         """float[S, H] to logits float[S, V], soft-capped where the model asks for it (Gemma 2, arXiv:2408.00118)."""
@@ -180,21 +216,30 @@ class Captioner(nn.Module):
     def embed(self, batch: Packed) -> Tensor:
         """Image features in place of the I image tokens that open every row, then the embeddings of its words."""
         words = self.paligemma.model.language_model.embed_tokens(batch.tokens[:, self.image_tokens :])
-        features = self.image_features(batch.pixel_values).to(words.dtype)
+        features = self.image_features(batch).to(words.dtype)
         return torch.cat([features, words], dim=1)
 
     def masks(self, batch: Packed, dtype: torch.dtype) -> Any:
         window = self.window
         return self.per_layer_type(batch.attention(None), None if window is None else batch.attention(window), dtype)
 
-    def _mask_of(self, layer: int, masks: Any) -> Tensor:
-        return masks[self.paligemma.config.text_config.layer_types[layer]] if isinstance(masks, dict) else masks
-
     def per_layer_type(self, full: Tensor, sliding: Tensor | None, dtype: torch.dtype) -> Any:
         """Masks bool[B, Q, K] in the form the attention of this model takes, per layer type where it has several."""
         if sliding is None:
             return self._form(full, dtype)
         return {"full_attention": self._form(full, dtype), "sliding_attention": self._form(sliding, dtype)}
+
+    def _layer_type(self, layer: int) -> str:
+        types = getattr(self.paligemma.config.text_config, "layer_types", None)
+        return types[layer] if types else "full_attention"
+
+    def _looks(self, query: Tokens, key: Tokens, dtype: torch.dtype) -> dict[str, Any]:
+        """Per layer type, who of the queries sees whom of the keys, in the form that training's attention takes."""
+        windows = {"full_attention": None, "sliding_attention": self.window}
+        types = {self._layer_type(layer) for layer in range(self.paligemma.config.text_config.num_hidden_layers)}
+        if self.flex and torch.is_grad_enabled():
+            return {name: blocks(query, key, window=windows[name]) for name in types}
+        return {name: self._form(pairs(query, key, window=windows[name]), dtype) for name in types}
 
     def _form(self, mask: Tensor, dtype: torch.dtype) -> Tensor:
         mask = mask.unsqueeze(1)
@@ -207,16 +252,6 @@ class Captioner(nn.Module):
 def _at(columns: Tensor, values: Tensor) -> Tensor:
     """values[b, columns[b, m]]: [B, N, D] to [B, M, D]. Gathered, since the backward of indexing sums in any order."""
     return values.gather(1, columns.unsqueeze(-1).expand(-1, -1, values.shape[-1]))
-
-
-def _slots(batch: Packed, *, rows: int) -> tuple[Tensor, Tensor]:
-    """Sources row by row, padded to the longest row M: the slot of each, int[S], and their columns, int[B, M]."""
-    counts = torch.bincount(batch.source_rows, minlength=rows)
-    first = (counts.cumsum(0) - counts)[batch.source_rows]  # sources come row after row
-    slots = torch.arange(len(batch.source_rows), device=first.device) - first
-    columns = torch.zeros(rows, int(counts.max()), dtype=torch.long, device=first.device)
-    columns[batch.source_rows, slots] = batch.source_columns
-    return slots, columns
 
 
 def keys_and_values(layer: Any, hidden: Tensor, rotary: tuple[Tensor, Tensor]) -> Given:

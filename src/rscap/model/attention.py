@@ -1,0 +1,209 @@
+"""Who sees whom in a packed sequence, said once, and the two ways to compute it.
+
+Plain attention (SDPA; eager for Gemma 2) takes the answer as a mask of all pairs. FlexAttention
+(torch.nn.attention.flex_attention, arXiv:2412.05496) takes it as a function, skips blocks that nobody looks into, and
+soft-caps scores (Gemma 2, arXiv:2408.00118) without ever holding them. It needs a GPU, and a compiler at run time: it
+is used only after `flex_differs` has found it equal to the plain way on the very device.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+from torch.utils.checkpoint import checkpoint
+from transformers import AttentionInterface
+
+FLEX = "rscap_flex"
+_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 2e-2, torch.float16: 5e-3}
+"""Norm of the difference over the norm, for outputs and gradients; a GPU may multiply float32 as TF32."""
+
+
+class Tokens(NamedTuple):
+    """What decides who sees whom: of each token its branch, its position and its column, all int[B, N]."""
+
+    branch: Tensor
+    """0 prefix, k the k-th caption, -1 padding"""
+    position: Tensor
+    column: Tensor
+
+    @classmethod
+    def of(cls, branch: Tensor, positions: Tensor) -> Tokens:
+        """All tokens of packed rows, in order."""
+        return cls(branch, positions, torch.arange(branch.shape[1], device=branch.device).expand_as(branch))
+
+    def at(self, columns: Tensor) -> Tokens:
+        """The tokens at `columns`, int[B, M]."""
+        return Tokens(*(part.gather(1, columns) for part in self))
+
+
+def sees(query: Tokens, key: Tokens, *, window: int | None) -> Tensor:
+    """Whether `query` attends to `key`, element by element.
+
+    The prefix sees itself whole; a branch sees the prefix and its own past; padding sees only itself, so that no row of
+    the softmax is empty. `window` is Gemma 2's sliding window, measured in positions: a suffix token sees the `window`
+    positions that end with its own. The prefix stays bidirectional whatever the window, as in transformers.
+    """
+    prefix = (query.branch == 0) & (key.branch == 0)
+    kin = (key.branch == 0) | (key.branch == query.branch)
+    past = (query.branch > 0) & kin & (key.position <= query.position)
+    if window is not None:
+        past = past & (query.position - key.position < window)
+    return prefix | past | (query.column == key.column)
+
+
+def pairs(query: Tokens, key: Tokens, *, window: int | None) -> Tensor:
+    """bool[B, M, N]: `sees` for M queries and N keys a row."""
+    rows, columns = Tokens(*(part.unsqueeze(2) for part in query)), Tokens(*(part.unsqueeze(1) for part in key))
+    return sees(rows, columns, window=window)
+
+
+def blocks(query: Tokens, key: Tokens, *, window: int | None) -> BlockMask:
+    """`sees` in the form FlexAttention takes."""
+
+    def visible(row: Tensor, _: Tensor, at: Tensor, of: Tensor) -> Tensor:
+        return sees(Tokens(*(part[row, at] for part in query)), Tokens(*(part[row, of] for part in key)), window=window)
+
+    (rows, queries), keys = query.branch.shape, key.branch.shape[1]
+    return create_block_mask(visible, rows, None, queries, keys, device=query.branch.device)
+
+
+def attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: BlockMask | Tensor,
+    *,
+    scaling: float,
+    softcap: float | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Attention as transformers calls it: float[B, H, M, D] queries, float[B, G, N, D] keys and values of G groups.
+
+    A `BlockMask` goes through FlexAttention, a mask bool[B, 1, M, N] the plain way; both give float[B, M, H, D].
+    """
+    if isinstance(attention_mask, BlockMask):
+        cap = None if softcap is None else _capped(softcap)
+        compute: Any = _compiled() if query.is_cuda else flex_attention
+        out = compute(query, key, value, score_mod=cap, block_mask=attention_mask, scale=scaling, enable_gqa=True)
+    else:
+        out = _plain(query, key, value, attention_mask, scaling=scaling, softcap=softcap)
+    return out.transpose(1, 2).contiguous(), None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """What an attention layer of some model looks like."""
+
+    heads: int
+    groups: int
+    """Heads of keys and values."""
+    width: int
+    scaling: float
+    softcap: float | None
+    dtype: torch.dtype
+
+    @classmethod
+    def of(cls, layer: Any, config: Any, dtype: torch.dtype) -> Shape:
+        """The shape of a Gemma or Gemma 2 attention layer, with products in `dtype`."""
+        return cls(
+            heads=config.num_attention_heads,
+            groups=config.num_key_value_heads,
+            width=layer.head_dim,
+            scaling=layer.scaling,
+            softcap=getattr(layer, "attn_logit_softcapping", None),
+            dtype=dtype,
+        )
+
+
+def flex_differs(shape: Shape, device: torch.device, *, checkpointed: bool) -> str | None:
+    """Try FlexAttention with this shape on this device: None if it agrees with the plain way, else what is wrong.
+
+    Packed rows of two lengths, all tokens and a few of them as queries, with and without a window; outputs and
+    gradients, and if training will compute activations again in its backward pass, then here too: torch 2.13, not
+    compiled, has wrong gradients of capped scores there and says nothing.
+    """
+    generator = torch.Generator().manual_seed(0)
+    try:
+        for suffixes in ((9, 14, 11), (13, 8)):
+            tokens = _packed(prefix=260, suffixes=suffixes, device=device)
+            length = tokens.column.shape[1]
+            last = torch.arange(259, length, device=device).unsqueeze(0)
+            for query, window in ((tokens, None), (tokens, 40), (tokens.at(last), None)):
+                apart = _apart(shape, query, tokens, window=window, generator=generator, checkpointed=checkpointed)
+                if not apart <= _TOLERANCE[shape.dtype]:
+                    return f"its outputs or gradients differ by {apart:.1e} of their norm"
+    except Exception as error:  # a compiler and a driver can fail in any way, and the plain way is there
+        return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+    return None
+
+
+def _packed(*, prefix: int, suffixes: Sequence[int], device: torch.device) -> Tokens:
+    """One row: a prefix and its branches."""
+    branch = [0] * prefix + [k for k, length in enumerate(suffixes, start=1) for _ in range(length)]
+    positions = [*range(1, prefix + 1), *(prefix + 1 + place for length in suffixes for place in range(length))]
+    return Tokens.of(torch.tensor([branch], device=device), torch.tensor([positions], device=device))
+
+
+def _apart(
+    shape: Shape,
+    query: Tokens,
+    key: Tokens,
+    *,
+    window: int | None,
+    generator: torch.Generator,
+    checkpointed: bool,
+) -> float:
+    """Largest relative distance between the two ways, over outputs and the gradients of queries, keys and values."""
+    sizes = [(shape.heads, query), (shape.groups, key), (shape.groups, key)]
+    inputs = [
+        torch.randn(1, heads, tokens.column.shape[1], shape.width, generator=generator)
+        .to(key.column.device, shape.dtype)
+        .requires_grad_(True)
+        for heads, tokens in sizes
+    ]
+    upstream = torch.randn(1, query.column.shape[1], shape.heads, shape.width, generator=generator)
+    results = []
+    for mask in (blocks(query, key, window=window), pairs(query, key, window=window).unsqueeze(1)):
+        layer = partial(attend, nn.Module(), attention_mask=mask, scaling=shape.scaling, softcap=shape.softcap)
+        out, _ = checkpoint(layer, *inputs, use_reentrant=False) if checkpointed else layer(*inputs)
+        results.append([out.detach(), *torch.autograd.grad(out, inputs, upstream.to(out))])
+    distances = [((a - b).float().norm() / b.float().norm()).item() for a, b in zip(*results, strict=True)]
+    return max(distances, key=lambda distance: math.inf if math.isnan(distance) else distance)
+
+
+def _plain(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, *, scaling: float, softcap: float | None) -> Tensor:
+    """Attention with all scores in memory; the softmax in float32, as transformers' eager attention has it."""
+    repeats = query.shape[1] // key.shape[1]
+    key, value = (part.repeat_interleave(repeats, dim=1) for part in (key, value))
+    scores = query @ key.transpose(2, 3) * scaling
+    if softcap is not None:
+        scores = torch.tanh(scores / softcap) * softcap
+    scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    return scores.softmax(dim=-1, dtype=torch.float32).to(query.dtype) @ value
+
+
+@cache
+def _capped(softcap: float) -> Callable[..., Tensor]:
+    """Soft-capping as FlexAttention's `score_mod`; one function a cap, so that it is compiled once."""
+
+    def cap(score: Tensor, *_: Tensor) -> Tensor:
+        return torch.tanh(score / softcap) * softcap
+
+    return cap
+
+
+@cache
+def _compiled() -> Callable[..., Tensor]:
+    """FlexAttention as a fused kernel, for rows of any length."""
+    return torch.compile(flex_attention, dynamic=True)
+
+
+AttentionInterface.register(FLEX, attend)
