@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 
 import torch
@@ -25,6 +25,7 @@ from rscap.train.log import TrainLog, memory_bytes
 from rscap.train.optimiser import budget_used, build_optimiser, build_scaler, rate_factor, set_rate
 from rscap.train.panel import evaluate_panel
 from rscap.train.selection import consider
+from rscap.train.sharding import whole
 from rscap.train.signals import StopRequest
 from rscap.train.state import learning, load_optimiser, load_weights, optimiser_tensors
 from rscap.train.team import Team
@@ -76,8 +77,8 @@ def fit(
             loop.update(micro_batches)
             if loop.evaluation_is_due():
                 loop.evaluate()
-            stop = team.told(request.name)
-            if loop.checkpoint_is_due() or stop:
+            stop, save = team.told((request.name, loop.checkpoint_is_due()))
+            if save or stop:
                 loop.save()
             if stop:
                 raise Interrupted(f"stopped by {stop} after step {loop.progress.step}")
@@ -103,6 +104,8 @@ class _Loop:
     """When this sitting began, less the seconds of those before."""
     saved: float
     saved_step: int
+    spare: Batch | None = None
+    """The last micro batch, for passes of weight 0."""
 
     @classmethod
     def begin(
@@ -158,7 +161,7 @@ class _Loop:
         self.scaler.unscale_(self.optimiser)
         if self.allocation:
             self.allocation.regularise()
-        norm = float(nn.utils.clip_grad_norm_(self.parameters, train.max_grad_norm))
+        norm = float(whole({"": nn.utils.clip_grad_norm_(self.parameters, train.max_grad_norm)})[""])
         scale = self.scaler.get_scale()
         self._check_finite(step, loss, norm)
         self.scaler.step(self.optimiser)
@@ -213,14 +216,18 @@ class _Loop:
     def save(self) -> None:
         """Write a checkpoint of this moment, if there is none yet."""
         progress, net = self.progress, self.learner.captioner.net
-        if self.checkpoints is None or not self.team.leads or (self.saved_step == progress.step != 0):
+        if self.checkpoints is None or (self.saved_step == progress.step != 0):
+            return
+        if not self.team.leads and not self.team.sharded:
             return
         progress.log_bytes = self.log.length
         progress.rejected = [asdict(item) for item in self.learner.rejected]
         progress.scaler = dict(self.scaler.state_dict())
         ranks = self.allocation.state() if self.allocation else {}
         state = optimiser_tensors(net, self.optimiser) | {_ALLOCATION + name: value for name, value in ranks.items()}
-        self.checkpoints.save(progress, learning(net), state)
+        weights, state = whole(learning(net)), whole(state)
+        if self.team.leads:
+            self.checkpoints.save(progress, weights, state)
         self.saved, self.saved_step = time.perf_counter(), progress.step
 
     def _gradients(self, micro_batches: Sequence[Batch], *, step: int, tokens: int) -> float:
@@ -283,19 +290,37 @@ def _attempt(loop: _Loop, micro_batches: Sequence[Batch], *, step: int, tokens: 
     total = torch.zeros((), device=device)
     halvings = loop.progress.halvings
     try:
-        for index, batch in enumerate(micro_batches):
-            number = loop.team.share.number(index)
-            for place, piece in enumerate(pieces(batch, halvings)):
-                # Dropout is a pure function of the place.
-                torch.manual_seed(key("dropout", learner.recipe.seed, step, number, *([place] if halvings else [])))
-                loss = learner.captioner(piece.to(device)) / tokens  # a mean over the tokens of the whole update
-                loop.scaler.scale(loss).backward()
-                total += loss.detach()
+        for number, place, piece, weight in _passes(loop, micro_batches):
+            # Dropout is a pure function of the place.
+            torch.manual_seed(key("dropout", learner.recipe.seed, step, number, *([place] if halvings else [])))
+            loss = learner.captioner(piece.to(device)) * weight / tokens  # a mean over the tokens of the whole update
+            loop.scaler.scale(loss).backward()
+            total += loss.detach()
     except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
+        if not is_out_of_memory(error) or loop.team.sharded:  # the other processes wait in the middle of this pass
             raise
         return None
     return total
+
+
+def _passes(loop: _Loop, micro_batches: Sequence[Batch]) -> Iterator[tuple[int, int, Batch, float]]:
+    """(number of the micro batch in the update, place in it, what is shown, its weight) of every pass.
+
+    Sharded weights are gathered by all processes together, so there those that have fewer passes go through some of
+    them again, at weight 0.
+    """
+    team = loop.team
+    mine = [
+        (team.share.number(index), place, piece, 1.0)
+        for index, batch in enumerate(micro_batches)
+        for place, piece in enumerate(pieces(batch, loop.progress.halvings))
+    ]
+    if team.sharded:
+        loop.spare = mine[-1][2] if mine else loop.spare
+        assert loop.spare is not None  # the first update has a micro batch for every process
+        missing = max(team.gather([len(mine)])) - len(mine)
+        mine += [(team.rank, 0, loop.spare, 0.0)] * missing
+    yield from mine
 
 
 def pieces(batch: Batch, halvings: int) -> list[Batch]:

@@ -30,6 +30,7 @@ from rscap.store import RunFolder, read_json, replace_folder, write_json, write_
 from rscap.train.checkpoints import Checkpoints, Progress, read_checkpoint
 from rscap.train.log import TrainLog
 from rscap.train.loop import Learner, fit
+from rscap.train.sharding import check_shardable, shard
 from rscap.train.state import load_weights
 from rscap.train.team import Team
 from rscap.train.trackers import Trackers, check_trackers
@@ -60,6 +61,7 @@ def train(recipe: Recipe, out: Path, *, say: Say, resume: bool = False) -> RunFo
             return RunFolder(out)
     elif team.leads:
         RunFolder.check_free(out)
+    check_shares(recipe, team, say)
     check_trackers(recipe.track)
     source = open_source(
         recipe.data.source,
@@ -151,31 +153,24 @@ class _Job:
         source, weights = _selected(self.source, recipe, run, self.say, team)
         examples = training_examples(source, recipe)
         encoder = Encoder.of(self.base)
-        net = prepare(
-            self.base.model,
-            recipe.towers,
-            recipe.adapter,
-            seed=recipe.seed,
-            model=recipe.model,
-            calibration=calibration(examples, recipe, encoder, weights, self.base.compute_dtype),
-        )
+        look = calibration(examples, recipe, encoder, weights, self.base.compute_dtype)
+        captioner = _prepared(recipe, self.base, look)
         learner = Learner(
-            captioner=Captioner(net, compute_dtype=self.base.compute_dtype),
-            encoder=encoder,
-            recipe=recipe,
-            train=examples,
-            panel=panel,
-            weights=weights,
+            captioner=captioner, encoder=encoder, recipe=recipe, train=examples, panel=panel, weights=weights
         )
         if recipe.train.gradient_checkpointing:
-            learner.captioner.checkpoint_activations()
+            captioner.checkpoint_activations()
         if team.leads:
-            _report_parameters(learner.captioner, run, self.say)
+            _report_parameters(captioner, run, self.say)
+        if team.sharded:
+            shard(captioner, team.device)
         progress = self._fit(learner, source)
         if not team.leads:
             return {}
-        details = self._choose_weights(learner, progress)
-        save(learner.captioner, self.base, recipe, run)
+        if team.sharded:  # no process holds it whole: build it again, where there is room
+            captioner = _prepared(recipe, load_base(precision_to_load(recipe.model, recipe.adapter)), look)
+        details = self._choose_weights(captioner, progress)
+        save(captioner, self.base, recipe, run)
         return details
 
     def _describe(self) -> None:
@@ -226,9 +221,12 @@ class _Job:
             if team.leads:
                 write_jsonl(run.rejected_file, map(asdict, [*source.rejected, *learner.rejected]))
 
-    def _choose_weights(self, learner: Learner, progress: Progress) -> dict[str, Any]:
+    def _choose_weights(self, captioner: Captioner, progress: Progress) -> dict[str, Any]:
         """Leave the model with the weights that the recipe selects; says which in words for status.json."""
         details: dict[str, Any] = {"steps": progress.step}
+        kept = Checkpoints(self.folder.checkpoints, 1)
+        if self.team.sharded:
+            load_weights(captioner.net, read_checkpoint(kept.at(progress.step)).weights)
         if progress.stopped:
             details["stopped_early"] = progress.stopped
             self.say(f"stopped early: {progress.stopped}")
@@ -241,11 +239,35 @@ class _Job:
                 "and `rscap doctor` may say why"
             )
             return {**details, "selected": None}
-        folder = Checkpoints(self.folder.checkpoints, 1).at(progress.best.step)
-        load_weights(learner.captioner.net, read_checkpoint(folder).weights)
+        load_weights(captioner.net, read_checkpoint(kept.at(progress.best.step)).weights)
         chosen = {"step": progress.best.step, "metric": selection.metric, "value": progress.best.value}
         self.say(f"selected: step {progress.best.step}, {selection.metric} {progress.best.value:.3f} on the panel")
         return {**details, "selected": chosen}
+
+
+def _prepared(recipe: Recipe, base: Base, look: Calibration | None) -> Captioner:
+    net = prepare(base.model, recipe.towers, recipe.adapter, seed=recipe.seed, model=recipe.model, calibration=look)
+    return Captioner(net, compute_dtype=base.compute_dtype)
+
+
+def check_shares(recipe: Recipe, team: Team, say: Say) -> None:
+    """Refuse processes that would never have anything to do.
+
+    Raises:
+        RecipeError: an update has fewer micro batches than there are processes, or cannot be sharded.
+    """
+    train = recipe.train
+    if team.sharded:
+        check_shardable(recipe)
+    if train.accumulation < team.size:
+        images = train.micro_batch * train.accumulation
+        raise RecipeError(
+            f"{team.size} processes share an update of {train.accumulation} micro batches; some would stand idle",
+            hint=f"keep the update's {images} images: --set train.micro_batch={max(1, images // team.size)} "
+            f"--set train.accumulation={team.size}",
+        )
+    if train.accumulation % team.size:
+        say(f"{train.accumulation} micro batches an update do not divide evenly among {team.size} processes")
 
 
 def device_name(device: torch.device) -> str:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rscap.errors import StoreError
+from rscap.train.sharding import like
 
 
 def learning(net: nn.Module) -> dict[str, nn.Parameter]:
@@ -28,7 +29,7 @@ def load_weights(net: nn.Module, weights: Mapping[str, Tensor]) -> None:
     for name, parameter in parameters.items():
         if parameter.shape != weights[name].shape:
             raise StoreError(f"{name} is {tuple(weights[name].shape)} in the checkpoint, {tuple(parameter.shape)} here")
-        parameter.copy_(weights[name])
+        parameter.copy_(like(weights[name], parameter))
 
 
 def optimiser_tensors(net: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -52,7 +53,8 @@ def load_optimiser(net: nn.Module, optimiser: torch.optim.Optimizer, tensors: Ma
     for name in sorted(owners):
         state: dict[str, Any] = {}
         for key in ("step", "exp_avg", "exp_avg_sq"):
-            state[key] = tensors[f"{name}/{key}"].to(parameters[name].device)
+            value = tensors[f"{name}/{key}"]
+            state[key] = value.to(parameters[name].device) if key == "step" else like(value, parameters[name])
         optimiser.state[parameters[name]] = state
 
 

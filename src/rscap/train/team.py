@@ -17,7 +17,10 @@ from accelerate.utils import DistributedType, broadcast_object_list, gather_obje
 from torch import Tensor, nn
 
 from rscap.errors import TrainingError
+from rscap.train.sharding import sharding_asked
 from rscap.train.updates import Share
+
+_KNOWN = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU, DistributedType.FSDP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,8 @@ class Team:
     device: torch.device
     rank: int = 0
     size: int = 1
+    sharded: bool = False
+    """Weights are shared out too (FSDP), so every process must go through the same passes."""
 
     @classmethod
     def of(cls, accelerator: Accelerator) -> Team:
@@ -35,13 +40,15 @@ class Team:
         Raises:
             TrainingError: a way of sharing work that the loop does not know.
         """
-        known = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU)
-        if accelerator.distributed_type not in known:
+        if accelerator.distributed_type not in _KNOWN:
             raise TrainingError(
                 f"launched as {accelerator.distributed_type.value}, which the loop does not know",
-                hint="launch with `accelerate launch --multi_gpu -m rscap.cli train …`",
+                hint="launch with `accelerate launch --multi_gpu -m rscap.cli train …`, or with --use_fsdp",
             )
-        return cls(accelerator.device, accelerator.process_index, accelerator.num_processes)
+        sharded = sharding_asked()
+        if sharded and accelerator.num_processes == 1:
+            raise TrainingError("FSDP was asked for with one process", hint="launch with --num_processes 2 or more")
+        return cls(accelerator.device, accelerator.process_index, accelerator.num_processes, sharded)
 
     @property
     def leads(self) -> bool:
@@ -68,7 +75,7 @@ class Team:
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Every process's gradients become the sum of all; a process without a micro batch adds zeros."""
-        if self.size == 1:
+        if self.size == 1 or self.sharded:  # sharded gradients are summed as the backward pass goes
             return
         for parameter in parameters:
             if parameter.grad is None:
