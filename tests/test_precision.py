@@ -161,3 +161,19 @@ def test_a_precision_that_was_not_applied_is_an_error(monkeypatch: pytest.Monkey
     monkeypatch.setattr(load, "_quantisation", lambda _: None)
     with pytest.raises(ModelError, match="against the recipe"):
         load_base(ModelSection(base="nano", quantisation="int8"))
+
+
+def test_full_fine_tuning_in_float16_comes_back_with_its_float32_stream(tmp_path: Path) -> None:
+    """Trained whole, loaded from the run folder: the stream is float32 there too, and captions come out."""
+    towers = {"vision_tower": "frozen", "projector": "trained", "language_model": "trained"}
+    table = recipe(train={"max_steps": 1}).model_dump(mode="json", exclude_none=True) | {"towers": towers}
+    table.pop("adapter")
+    folder = train(parse_recipe(table), tmp_path / "run", say=lambda _: None)
+    base, captioner = Subject.of(str(folder.path)).load("cpu")
+    streams: list[torch.dtype] = []
+    captioner.paligemma.model.language_model.layers[0].register_forward_hook(
+        lambda _, given, made: streams.append(made.dtype)
+    )
+    captioner.paligemma.model.vision_tower.register_forward_hook(lambda _, given, made: streams.append(made[0].dtype))
+    assert bool(captioner(first_batch(recipe(), base)).isfinite())
+    assert set(streams) == {torch.float32}

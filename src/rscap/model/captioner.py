@@ -18,6 +18,7 @@ from transformers.models.gemma.modeling_gemma import rotate_half
 from rscap.errors import ModelError
 from rscap.model.attention import FLEX, Shape, Tokens, blocks, flex_differs, pairs
 from rscap.model.loss import summed_loss, token_losses
+from rscap.model.residual import keep_residual_in_float32
 
 Attention = Literal["auto", "plain", "flex"]
 
@@ -78,6 +79,8 @@ class Captioner(nn.Module):
         self.net = net
         self.compute_dtype = compute_dtype
         self.flex = False
+        if compute_dtype == torch.float16:
+            keep_residual_in_float32(self.paligemma)
 
     @property
     def paligemma(self) -> Any:

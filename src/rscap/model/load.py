@@ -16,7 +16,6 @@ from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 from rscap import provenance
 from rscap.errors import ModelError
 from rscap.model.geometry import paligemma_config
-from rscap.model.residual import keep_residual_in_float32
 from rscap.model.spec import ImageSpec
 from rscap.model.towers import MODULES, tower_of
 from rscap.recipe import TOWERS, ModelSection
@@ -133,8 +132,6 @@ def load_base(section: ModelSection, *, device: str | torch.device = "cpu") -> B
     model.requires_grad_(False)
     model.eval()
     _check_precision(model, section)
-    if section.dtype == "float16":
-        keep_residual_in_float32(model)
     return Base(
         name=section.base,
         revision=revision,
