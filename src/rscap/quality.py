@@ -23,8 +23,8 @@ from rscap.errors import DataError
 from rscap.records import Example
 from rscap.score import IdfPool, cider_rewards
 
-_IMAGES_AT_ONCE = 2_000
-_POOL_IMAGES = 10_000
+_IMAGES_AT_ONCE = 500
+_POOL_IMAGES = 5_000
 """An audit of more images takes its document frequencies from this many, chosen by hash: memory stays bounded."""
 NOISE: tuple[str, ...] = ("non-ascii", "invisible", "spaces", "no-full-stop", "too-short", "repeated-word")
 

@@ -39,8 +39,8 @@ def align(one: Floats, other: Floats) -> tuple[float, tuple[float, float]]:
     """
     size = (_PADDED, _PADDED)
     flat = np.ones_like(one)
-    spectrum = np.fft.rfft2(np.stack([one, one * one, flat]).astype(np.float64), size)
-    moved = np.conj(np.fft.rfft2(np.stack([other, flat, other * other]).astype(np.float64), size))
+    spectrum = np.fft.rfft2(np.stack([one, one * one, flat]), size)
+    moved = np.conj(np.fft.rfft2(np.stack([other, flat, other * other]), size))
     product, energy, other_energy = np.fft.irfft2(spectrum * moved, size)
     score = product / np.sqrt(np.maximum(energy, 0) * np.maximum(other_energy, 0) + 1.0)
     near = np.r_[: _MAX_SHIFT + 1, -_MAX_SHIFT:0]

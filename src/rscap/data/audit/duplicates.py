@@ -71,9 +71,9 @@ def find_duplicates(examples: Sequence[Example], *, progress: Callable[[], None]
     groups = Groups(len(examples))
     pairs = list(_exact_pairs(facts, groups))
     others = np.setdiff1d(np.arange(len(examples)), [pair.second for pair in pairs], assume_unique=True)
-    found = search(facts.fingerprints[others], facts.colours[others])
+    found = search(facts.fingerprints, facts.colours, others)
     bands = _Bands(examples)
-    for first, second, turn in zip(others[found.first], others[found.second], found.turns, strict=True):
+    for first, second, turn in zip(*found, strict=True):
         if groups.joined(first, second):
             continue
         similarity, shift = align(bands[first], turned(bands[second], turn))

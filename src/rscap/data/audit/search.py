@@ -35,6 +35,8 @@ RIVALS = 8
 Indices = NDArray[np.int64]
 
 _BLUR = 5.0  # frequencies: that of which a blurred fingerprint keeps 1/e
+_IMAGES_AT_ONCE = 4096
+_KEYS_AT_ONCE = 2**18
 _PAIRS_AT_ONCE = 4096
 _SIDE = 16
 _MAX_SHIFT = 2  # of _SIDE: an eighth
@@ -51,22 +53,22 @@ class Candidates(NamedTuple):
     turns: Indices
 
 
-def search(prints: Floats, colours: Floats) -> Candidates:
-    """The candidate pairs among n images.
+def search(prints: Floats, colours: Floats, among: Indices) -> Candidates:
+    """The candidate pairs among some of n images.
 
     Args:
         prints: float32[n, F, F], see `rscap.data.measure.fingerprint`; zero prints are left out.
         colours: float32[n, 3], mean red, green and blue.
+        among: positions of the images to be compared.
     """
-    seen = np.flatnonzero(np.abs(prints).max(axis=(1, 2), initial=0) > 0)
+    seen = among[np.abs(prints[among]).max(axis=(1, 2), initial=0) > 0]
     by_green = seen[np.argsort(colours[seen, 1], kind="stable")]
-    blurred = _blurred(prints[by_green])
     rivals = [np.empty((3, 0), dtype=np.int64)]
-    for one, other, turn in _rivals(blurred, np.ascontiguousarray(colours[by_green])):
+    for one, other, turn in _rivals(_blurred(prints, by_green), colours[by_green]):
         rivals.append(np.stack([by_green[one], by_green[other], turn]))
     first, second, turns = _distinct(*_ordered(*np.concatenate(rivals, axis=1)), len(prints))
     score = np.zeros(len(first), dtype=np.float32)
-    for rows in _parts(np.arange(len(first))):
+    for rows in _parts(len(first), _PAIRS_AT_ONCE):
         score[rows] = _aligned(prints, first[rows], second[rows], turns[rows])
     kept = (score >= ALIGNED) & _among_the_best(first, second, score)
     return Candidates(first[kept], second[kept], turns[kept])
@@ -82,19 +84,22 @@ def turned_print(prints: Floats, turn: int) -> Floats:
 
 def keys(blurred: Floats) -> NDArray[np.uint32]:
     """uint32[n, K]: a number for each choice of KEY_ENTRIES of the STRONGEST entries, the same for turned pictures."""
-    flat = blurred.reshape(len(blurred), -1)
-    strongest = np.argsort(-np.abs(flat), axis=1, kind="stable")[:, :STRONGEST]
-    negative = np.take_along_axis(flat, strongest, axis=1) < 0
-    rows, columns = np.divmod(strongest, FREQUENCIES)
-    best: NDArray[np.uint32] | None = None
-    for turn in range(8):
-        row, column = (columns, rows) if turn & 4 else (rows, columns)
-        sign = negative ^ ((row & (turn >> 1) & 1) > 0) ^ ((column & turn & 1) > 0)
-        entries = ((row * FREQUENCIES + column) * 2 + sign).astype(np.uint32)
-        written = np.stack([_key(entries[:, list(chosen)]) for chosen in _choices()], axis=1)
-        best = written if best is None else np.minimum(best, written)
-    assert best is not None
-    return best
+    found = np.empty((len(blurred), len(_choices())), dtype=np.uint32)
+    for rows in _parts(len(blurred), _IMAGES_AT_ONCE):
+        flat = blurred[rows].reshape(-1, FREQUENCIES**2)
+        strongest = np.argsort(-np.abs(flat), axis=1, kind="stable")[:, :STRONGEST]
+        negative = np.take_along_axis(flat, strongest, axis=1) < 0
+        found[rows] = np.min([_keys_of(strongest, negative, turn) for turn in range(8)], axis=0)
+    return found
+
+
+def _keys_of(entries: Indices, negative: NDArray[np.bool_], turn: int) -> NDArray[np.uint32]:
+    """The keys of images, given their strongest entries, as they would be after one of the eight turns."""
+    rows, columns = np.divmod(entries, FREQUENCIES)
+    row, column = (columns, rows) if turn & 4 else (rows, columns)
+    sign = negative ^ ((row & (turn >> 1) & 1) > 0) ^ ((column & turn & 1) > 0)
+    moved = ((row * FREQUENCIES + column) * 2 + sign).astype(np.uint32)
+    return np.stack([_key(moved[:, list(chosen)]) for chosen in _choices()], axis=1)
 
 
 @cache
@@ -115,18 +120,26 @@ def _rivals(blurred: Floats, colours: Floats) -> Iterator[tuple[Indices, Indices
     own = keys(blurred)
     flat = own.ravel()
     order = np.argsort(flat, kind="stable")
-    flat, owner = flat[order], order // own.shape[1]
-    active = np.arange(len(flat))
+    for rows in _parts(len(order), _KEYS_AT_ONCE):
+        places = order[rows.start : rows.stop + WINDOW]
+        yield from _neighbours(flat[places], places // own.shape[1], rows.stop - rows.start, blurred, colours)
+
+
+def _neighbours(
+    keys: NDArray[np.uint32], owner: Indices, count: int, blurred: Floats, colours: Floats
+) -> Iterator[tuple[Indices, Indices, Indices]]:
+    """The rivals of the first `count` entries of a sorted list of keys among those behind them."""
+    active = np.arange(min(count, len(keys)))
     for step in range(1, WINDOW + 1):
-        active = active[active + step < len(flat)]
+        active = active[active + step < len(keys)]
         one, other = owner[active], owner[active + step]
-        close = (flat[active] == flat[active + step]) & (colours[other, 1] - colours[one, 1] <= COLOUR_STEPS)
+        close = (keys[active] == keys[active + step]) & (colours[other, 1] - colours[one, 1] <= COLOUR_STEPS)
         active, one, other = active[close], one[close], other[close]
         if not len(active):
             return
         near = (np.abs(colours[one] - colours[other]) <= COLOUR_STEPS).all(axis=1) & (one != other)
         one, other = np.divmod(np.unique(one[near] * len(blurred) + other[near]), len(blurred))
-        for rows in _parts(np.arange(len(one))):
+        for rows in _parts(len(one), _PAIRS_AT_ONCE):
             left, right = one[rows], other[rows]
             cosine = _cosines(blurred[left], blurred[right])
             turn = cosine.argmax(axis=1)
@@ -198,16 +211,17 @@ def _among_the_best(first: Indices, second: Indices, score: Floats) -> NDArray[n
     return best[: len(first)] | best[len(first) :]
 
 
-def _parts(places: Indices) -> Iterator[Indices]:
-    """A few thousand places at a time."""
-    for start in range(0, len(places), _PAIRS_AT_ONCE):
-        yield places[start : start + _PAIRS_AT_ONCE]
+def _parts(count: int, size: int) -> Iterator[slice]:
+    """The places 0 … count - 1, `size` at a time."""
+    for start in range(0, count, size):
+        yield slice(start, min(start + size, count))
 
 
-def _blurred(prints: Floats) -> Floats:
-    """Prints with less weight on high frequencies, of length 1."""
+def _blurred(prints: Floats, places: Indices) -> Floats:
+    """The prints of some images with less weight on high frequencies, of length 1."""
     frequency = np.arange(FREQUENCIES)
     weight = np.exp(-((np.hypot(frequency[:, None], frequency[None, :]) / _BLUR) ** 2)).astype(np.float32)
-    weighted = prints * weight
-    length = np.sqrt((weighted * weighted).sum(axis=(1, 2), keepdims=True))
-    return weighted / np.maximum(length, np.float32(1e-12))
+    blurred = prints[places]
+    blurred *= weight
+    blurred /= np.maximum(np.sqrt(np.einsum("nuv,nuv->n", blurred, blurred)), np.float32(1e-12))[:, None, None]
+    return blurred
