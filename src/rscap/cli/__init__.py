@@ -7,10 +7,13 @@ import sys
 
 import typer
 
+from rscap.cli.ablate import ablate
 from rscap.cli.caption import caption
 from rscap.cli.compare import compare
 from rscap.cli.data import app as data_app
 from rscap.cli.evaluate import evaluate
+from rscap.cli.export import export
+from rscap.cli.plan import plan
 from rscap.cli.quickstart import quickstart
 from rscap.cli.report import report
 from rscap.cli.score import score
@@ -24,7 +27,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (quickstart, train, evaluate, caption, score, compare, report):
+for command in (quickstart, plan, train, evaluate, caption, score, compare, report, export, ablate):
     app.command(command.__name__)(command)
 app.add_typer(data_app, name="data")
 

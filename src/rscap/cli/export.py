@@ -1,0 +1,48 @@
+"""`rscap export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
+    out: Annotated[Path | None, typer.Option(help="Where the export goes; exports/<run> by default.")] = None,
+    merge: Annotated[
+        bool, typer.Option("--merge/--adapter-only", help="Merge the adapter into the base, or export it alone.")
+    ] = True,
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"] | None,
+        typer.Option(help="Precision of merged weights; that of the recipe by default."),
+    ] = None,
+    images: Annotated[int, typer.Option(min=1, help="Validation images on which run and export are compared.")] = 8,
+    agree: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Share of captions that must agree, or nothing is written.")
+    ] = 0.9,
+    push_to: Annotated[
+        str | None, typer.Option(metavar="OWNER/NAME", help="Upload to this new model on the Hub as well.")
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help="Upload for all to see; private without it.")] = False,
+) -> None:
+    """Make a run ready to be handed on: merged weights or an adapter, checked against the run, with a model card."""
+    from rscap.cli.screen import say
+    from rscap.export.request import Request
+    from rscap.export.request import export as carry_out
+
+    request = Request(
+        run=run,
+        out=out,
+        form="merged" if merge else "adapter",
+        dtype=dtype,
+        images=images,
+        agree=agree,
+        push_to=push_to,
+        public=public,
+    )
+    exported = carry_out(request, say=say)
+    for sentence in exported.agreement.sentences():
+        say(sentence)
+    say(f"written: {exported.path}" + (f"\nonline:  {exported.address}" if exported.address else ""))

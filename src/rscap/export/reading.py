@@ -1,0 +1,154 @@
+"""What a model says of an image, and how sure it is of every token of it.
+
+The run is asked as `rscap evaluate` asks it; the export as anybody would, with nothing but transformers. Logits are
+compared under the run's own caption (teacher forcing), so that one other token does not make all later ones differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL.Image import Image
+from torch import Tensor
+from transformers import GenerationConfig
+
+from rscap.batch import Encoder
+from rscap.errors import ExportError
+from rscap.generate import generate
+from rscap.model.captioner import Captioner
+from rscap.model.load import Base
+from rscap.recipe import GenerateSection
+from rscap.records import Example, Prediction
+
+KEPT = 100
+"""Logits kept a token, the largest: of 257,152 entries of a vocabulary most are never near to being chosen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """How captions are asked for: the words before the caption, and greedy decoding of so many tokens."""
+
+    prefix: str
+    max_new_tokens: int
+    batch_size: int
+
+    @property
+    def generate(self) -> GenerateSection:
+        return GenerateSection(max_new_tokens=self.max_new_tokens, batch_size=self.batch_size)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """A run's caption of one image with its T tokens (`<eos>` included) and the KEPT largest logits at each."""
+
+    example: Example
+    caption: str
+    tokens: tuple[int, ...]
+    entries: Tensor
+    """int[T, KEPT]: ids of the likeliest tokens"""
+    logits: Tensor
+    """float[T, KEPT]: their logits"""
+    effect: float | None = None
+    """By how much these logits move when the adapter is switched off; None without an adapter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """A model as transformers itself asks it; its products are done inside `compute()`."""
+
+    model: Any
+    processor: Any
+    compute: Callable[[], AbstractContextManager[Any]]
+
+    @classmethod
+    def of(cls, model: Any, processor: Any) -> Plain:
+        """A model in its own precision, nothing of ours around it."""
+        return cls(model.eval(), processor, nullcontext)
+
+    @torch.inference_mode()
+    def caption(self, image: Image, asking: Asking) -> str:
+        """Greedy caption of one image, by the library's own `generate`."""
+        inputs = self._inputs(image, asking.prefix)
+        with self.compute():
+            ids = self.model.generate(**inputs, generation_config=self._greedy(asking))
+        fresh = ids[0, inputs["input_ids"].shape[1] :].tolist()
+        return self.processor.tokenizer.decode(
+            fresh, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        ).strip()
+
+    @torch.inference_mode()
+    def token_logits(self, image: Image, prefix: str, caption: str) -> tuple[tuple[int, ...], Tensor]:
+        """The T tokens of a caption, and float[T, V]: the logits that each of them was chosen from."""
+        inputs = self._inputs(image, prefix, suffix=caption)
+        labels = inputs.pop("labels")[0]
+        tokens = tuple(labels[labels != -100].tolist())
+        with self.compute():
+            logits = self.model(**inputs, logits_to_keep=len(tokens) + 1).logits
+        return tokens, logits[0, :-1].float()
+
+    def tokens(self, image: Image, prefix: str, caption: str) -> tuple[int, ...]:
+        """The tokens of a caption, `<eos>` included."""
+        labels = self._inputs(image, prefix, suffix=caption)["labels"][0]
+        return tuple(labels[labels != -100].tolist())
+
+    def _greedy(self, asking: Asking) -> GenerationConfig:
+        """Greedy whatever the checkpoint's own settings are: those of beams and draws would not be comparable."""
+        tokenizer = self.processor.tokenizer
+        return GenerationConfig(
+            max_new_tokens=asking.max_new_tokens,
+            do_sample=False,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+
+    def _inputs(self, image: Image, prefix: str, suffix: str | None = None) -> Any:
+        # Lists first, tensors after: asked for tensors at once, the processor makes a detour that NumPy deprecates.
+        inputs = self.processor(text=f"<image>{prefix}", images=image, suffix=suffix).convert_to_tensors("pt")
+        parameter = next(self.model.parameters())
+        inputs["pixel_values"] = inputs["pixel_values"].to(parameter.dtype)
+        return inputs.to(parameter.device)
+
+
+def captions(base: Base, captioner: Captioner, examples: Sequence[Example], asking: Asking) -> dict[str, str]:
+    """Captions by id, as `rscap evaluate` makes them; an image that cannot be decoded has none."""
+    stream = generate(captioner, Encoder.of(base), examples, prefix=asking.prefix, settings=asking.generate)
+    return {item.example_id: item.caption for item in stream if isinstance(item, Prediction)}
+
+
+def read(base: Base, captioner: Captioner, examples: Sequence[Example], asking: Asking) -> list[Reading]:
+    """What a run says of images, with the logits of every token.
+
+    Raises:
+        ExportError: none of the images can be decoded.
+    """
+    said = captions(base, captioner, examples, asking)
+    if not said:
+        raise ExportError("none of the images to compare on can be decoded", hint="`rscap data audit` says why")
+    plain = Plain(captioner.paligemma.eval(), base.processor, captioner.autocast)
+    return [
+        _reading(plain, captioner.net, example, said[example.id], asking) for example in examples if example.id in said
+    ]
+
+
+def _reading(plain: Plain, net: Any, example: Example, caption: str, asking: Asking) -> Reading:
+    image = example.image.load()
+    tokens, logits = plain.token_logits(image, asking.prefix, caption)
+    best = logits.topk(min(KEPT, logits.shape[-1]), dim=-1)
+    effect = None
+    if hasattr(net, "disable_adapter"):
+        with net.disable_adapter():
+            _, bare = plain.token_logits(image, asking.prefix, caption)
+        effect = float((bare.gather(-1, best.indices) - best.values).abs().max())
+    return Reading(
+        example=example,
+        caption=caption,
+        tokens=tokens,
+        entries=best.indices.cpu(),
+        logits=best.values.cpu(),
+        effect=effect,
+    )
