@@ -1,0 +1,160 @@
+"""`rscap plan`: what a recipe needs, and settings that fit a card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from rscap.plan import Plan
+    from rscap.plan.search import Candidate
+
+_GIB = 2**30
+
+
+def plan(
+    recipe: Annotated[Path, typer.Argument(help="A recipe in TOML, such as recipes/risc-qlora.toml.")],
+    gpu: Annotated[
+        str | None, typer.Option(help="A size (6GB, 16GB) or a card (T4, A100); this machine when left out.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a key of the recipe; may be repeated.")
+    ] = None,
+    tflops: Annotated[
+        float | None, typer.Option(min=1e-3, help="TFLOP/s that a run of yours achieved, in place of assumptions.")
+    ] = None,
+    json: Annotated[Path | None, typer.Option("--json", help="Write everything as JSON here.")] = None,
+) -> None:
+    """Predict memory and time of a recipe, and propose settings that fit; exit code 1 where nothing does."""
+    from rscap.recipe import read_recipe
+
+    checked = read_recipe(recipe, set_ or [])
+    from rscap.plan import find_card, plan_recipe
+
+    if gpu is None:
+        from rscap.plan.machine import this_machine
+
+        card = this_machine(checked.model.dtype)
+    else:
+        card = find_card(gpu)
+    found = plan_recipe(checked, card, achieved_tflops=tflops)
+    if json is not None:
+        from rscap.plan.record import record
+        from rscap.store import write_json
+
+        write_json(json, record(found))
+    _show(found, recipe, set_ or [])
+    if found.proposed is None:
+        raise typer.Exit(1)
+
+
+def _show(plan: Plan, recipe: Path, overrides: list[str]) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=True)
+    card, rows = plan.card, plan.rows
+    console.print(f"{recipe} on {card.name}: {card.bytes / _GIB:.2f} GiB to be had", markup=False)
+    console.print(
+        f"rows of {rows.mean_tokens:.0f} tokens on average, {rows.longest_tokens} at most, "
+        f"{rows.mean_supervised:.0f} of them supervised ({rows.origin})",
+        markup=False,
+        style="dim",
+    )
+    _say_settings(console, "as written", plan.written)
+    if plan.proposed is None:
+        _say_settings(console, "least that can be", plan.closest)
+    elif plan.changes:
+        _say_settings(console, "proposed", plan.closest)
+    _components(console, plan.closest)
+    _limits(console, plan)
+    for note in plan.notes:
+        console.print(f"note: {note}", markup=False, style="dim")
+    if plan.proposed is None:
+        console.print(f"does not fit: {plan.closest.shortfall / _GIB:.2f} GiB are missing", style="bold red")
+        return
+    sets = [*overrides, *(f"{key}={_toml(value)}" for key, value in plan.changes.items())]
+    console.print(" ".join(["rscap train", str(recipe), *(f"--set {_quoted(one)}" for one in sets)]), markup=False)
+
+
+def _say_settings(console: Console, title: str, one: Candidate) -> None:
+    from rscap.plan.request import describe_quantisation
+
+    train, time = one.recipe.train, one.duration
+    verdict = f"{-one.shortfall / _GIB:.2f} GiB free" if one.fits else f"{one.shortfall / _GIB:.2f} GiB missing"
+    again = "with" if train.gradient_checkpointing else "without"
+    console.print(
+        f"{title}: {describe_quantisation(one.recipe)}, micro batch {train.micro_batch} x {train.accumulation}, "
+        f"{again} checkpointing: {one.needed / _GIB:.2f} GiB, {verdict}",
+        markup=False,
+        style="bold",
+    )
+    length = "" if time.seconds is None else f", {_clock(time.seconds)} for {time.updates:,} updates"
+    console.print(
+        f"  {time.captions_per_s:.3g} captions/s, {time.images_per_s:.3g} images/s{length}; "
+        f"{time.operations_per_image / 1e12:.3g} TFLOP an image; {time.basis}",
+        markup=False,
+    )
+
+
+def _components(console: Console, one: Candidate) -> None:
+    """The table of bytes: a row a component, then what belongs to none."""
+    from rich.table import Table
+
+    from rscap.plan.parameters import COMPONENTS
+
+    kinds = ("weights", "optimiser", "gradients", "activations")
+    table = Table(
+        box=None, header_style="bold", title=f"GiB at the peak ({one.memory.moment.when})", title_justify="left"
+    )
+    for name in ("", *kinds, "together"):
+        table.add_column(name, justify="right" if name else "left")
+    rows = {component: one.memory.row(component) for component in COMPONENTS}
+    for component, row in rows.items():
+        table.add_row(component, *(_gib(row[kind]) for kind in kinds), _gib(sum(row.values())))
+    working = one.memory.moment.working
+    for name, size in (
+        ("logits and short-lived tensors", working),
+        ("more for captions between steps", one.moving - one.memory.moving),
+        ("reserve, 15 % of what comes and goes", one.reserve),
+        ("CUDA context", one.situation.card.overhead),
+    ):
+        if size:
+            table.add_row(name, *([""] * len(kinds)), _gib(size))
+    sums = [sum(row[kind] for row in rows.values()) for kind in kinds]
+    table.add_row("together", *(_gib(size) for size in sums), _gib(one.needed), style="bold")
+    console.print(table)
+
+
+def _limits(console: Console, plan: Plan) -> None:
+    for limit in plan.limits:
+        way = f"{limit.quantisation}, {'with' if limit.checkpointing else 'without'} checkpointing"
+        fits = "no micro batch fits" if limit.largest is None else f"micro batch {limit.largest} fits"
+        lacks = ""
+        if limit.shortfall is not None:
+            lacks = f"; {limit.next} lacks {limit.shortfall / _GIB:.2f} GiB"
+        console.print(f"{way}: {fits}{lacks}", markup=False, style="dim")
+
+
+def _gib(size: int) -> str:
+    return f"{size / _GIB:.3f}" if size else "–"
+
+
+def _clock(seconds: float) -> str:
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min" if minutes else f"{seconds:.0f} s"
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "[" + ", ".join(f'"{one}"' for one in value) + "]" if isinstance(value, tuple) else str(value)
+
+
+def _quoted(text: str) -> str:
+    from shlex import quote
+
+    return quote(text)

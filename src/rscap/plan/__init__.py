@@ -1,0 +1,6 @@
+"""What a recipe needs of a card before anything is loaded: memory by component, time, and settings that fit."""
+
+from rscap.plan.cards import CARDS, Card, find_card
+from rscap.plan.request import Plan, plan_recipe
+
+__all__ = ["CARDS", "Card", "Plan", "find_card", "plan_recipe"]
