@@ -5,6 +5,7 @@ No torch here: recipes are checked with this table before anything is loaded. do
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -35,7 +36,7 @@ class Method:
 METHODS: dict[AdapterMethod, Method] = {
     "lora": Method(lora=True, b_matrices=True),
     "pissa": Method(lora=True, b_matrices=True, residual=True),
-    "olora": Method(lora=True, b_matrices=True, residual=True),
+    "olora": Method(alpha_per_rank=1.0, lora=True, b_matrices=True, residual=True),
     "eva": Method(lora=True, b_matrices=True, calibration_images=64),
     "corda": Method(lora=True, b_matrices=True, residual=True, calibration_images=256),
     "hira": Method(alpha=None, b_matrices=True),
@@ -61,6 +62,32 @@ def with_defaults(section: Mapping[str, Any]) -> dict[str, Any]:
         if value is not None:
             filled.setdefault(key, value)
     return filled
+
+
+def starting_rank(name: AdapterMethod, rank: int) -> int:
+    """The rank that layers begin with: AdaLoRA's first budget is 1.5 times its last (arXiv:2303.10512, section 4.1)."""
+    return math.ceil(1.5 * rank) if name == "adalora" else rank
+
+
+def learned_by_layer(
+    name: AdapterMethod, *, inputs: int, outputs: int, rank: int, weight_decomposed: bool = False
+) -> int:
+    """How many parameters one adapted layer of `inputs` x `outputs` learns; `rank` is the recipe's.
+
+    EVA gives layers ranks of its own, `rank` on average.
+    """
+    rank = starting_rank(name, rank)
+    match name:
+        case "adalora":
+            return rank * (inputs + outputs + 1)
+        case "vera":
+            return rank + outputs
+        case "randlora":
+            bases = math.ceil(min(inputs, outputs) / rank)
+            return bases * (rank + min(inputs, outputs))
+        case "miss":
+            return rank * outputs
+    return rank * (inputs + outputs) + (outputs if weight_decomposed else 0)
 
 
 def refusal(

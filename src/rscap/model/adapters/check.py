@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from rscap.errors import AdapterError
-from rscap.model.adapters.config import scale, starting_rank
+from rscap.methods import METHODS, learned_by_layer, starting_rank
+from rscap.model.adapters.config import scale
 from rscap.model.adapters.start import Factors
 from rscap.model.adapters.targets import Targets
 from rscap.recipe import AdapterSection
@@ -33,7 +34,7 @@ def check_layers(wrapped: Any, targets: Targets, adapter: AdapterSection, factor
             f"{len(found)} layers carry an adapter where {len(targets.layers)} were asked for; first: {named[0]}"
         )
     for name, layer in found.items():
-        rank = len(factors[name].a) if name in factors else starting_rank(adapter)
+        rank = len(factors[name].a) if name in factors else adapter.rank
         differences = [
             f"{what} {there!r}, expected {wanted!r}"
             for what, (there, wanted) in _facts(layer, adapter, rank).items()
@@ -48,42 +49,30 @@ def check_layers(wrapped: Any, targets: Targets, adapter: AdapterSection, factor
 def _facts(layer: Any, adapter: AdapterSection, rank: int) -> dict[str, tuple[object, object]]:
     """What a layer carries beside what it should carry."""
     learning = [parameter for parameter in layer.parameters() if parameter.requires_grad]
+    wanted = learned_by_layer(
+        adapter.method,
+        inputs=layer.in_features,
+        outputs=layer.out_features,
+        rank=rank,
+        weight_decomposed=adapter.weight_decomposed,
+    )
+    begins = starting_rank(adapter.method, rank)
     facts: dict[str, tuple[object, object]] = {
-        "layer": (_method_of(layer), "lora" if _is_lora(adapter) else adapter.method),
-        "parameters": (sum(parameter.numel() for parameter in learning), layer_parameters(layer, adapter, rank)),
+        "layer": (_method_of(layer), "lora" if METHODS[adapter.method].lora else adapter.method),
+        "parameters": (sum(parameter.numel() for parameter in learning), wanted),
         "precision": ({str(parameter.dtype) for parameter in learning}, {"torch.float32"}),
-        "rank": (getattr(layer, "miss_r" if adapter.method == "miss" else "r", {}).get("default"), rank),
+        "rank": (getattr(layer, "miss_r" if adapter.method == "miss" else "r", {}).get("default"), begins),
         "dropout": (_dropout(layer), adapter.dropout),
     }
     if adapter.method == "adalora":
         facts["scale"] = (layer.scaling["default"], adapter.alpha)
-        facts["divisor"] = (layer.ranknum["default"].item(), float(rank))
+        facts["divisor"] = (layer.ranknum["default"].item(), float(begins))
     elif adapter.method == "randlora":
         facts["scale"] = (layer.scaling["default"], scale(adapter))
-    elif _is_lora(adapter):
+    elif METHODS[adapter.method].lora:
         facts["scale"] = (layer.scaling["default"], scale(adapter))
         facts["DoRA"] = ("default" in layer.lora_magnitude_vector, adapter.weight_decomposed)
     return facts
-
-
-def layer_parameters(layer: Any, adapter: AdapterSection, rank: int) -> int:
-    """How many parameters of one layer learn."""
-    inputs, outputs = layer.in_features, layer.out_features
-    match adapter.method:
-        case "adalora":
-            return rank * (inputs + outputs + 1)
-        case "vera":
-            return rank + outputs
-        case "randlora":
-            bases = math.ceil(min(inputs, outputs) / rank)
-            return rank * bases + bases * min(inputs, outputs)
-        case "miss":
-            return rank * outputs
-    return rank * (inputs + outputs) + (outputs if adapter.weight_decomposed else 0)
-
-
-def _is_lora(adapter: AdapterSection) -> bool:
-    return adapter.method in ("lora", "pissa", "olora", "eva", "corda")
 
 
 def _method_of(layer: nn.Module) -> str:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from rscap.methods import starting_rank
 from rscap.recipe import AdapterSection
 
 EVA_RHO = 2.0
@@ -18,11 +19,6 @@ def scale(adapter: AdapterSection, rank: int | None = None) -> float:
         raise ValueError(f"method {adapter.method!r} has no scale")
     rank = rank or adapter.rank
     return adapter.alpha / (math.sqrt(rank) if adapter.rank_stabilised else rank)
-
-
-def starting_rank(adapter: AdapterSection) -> int:
-    """Rank that layers begin with: AdaLoRA's first budget is 1.5 times its last (arXiv:2303.10512, section 4.1)."""
-    return math.ceil(1.5 * adapter.rank) if adapter.method == "adalora" else adapter.rank
 
 
 def peft_config(
@@ -51,7 +47,7 @@ def peft_config(
         case "adalora":
             # The schedule is set by `Allocation.of`, which knows how many steps there will be.
             return AdaLoraConfig(
-                init_r=starting_rank(adapter),
+                init_r=starting_rank(adapter.method, rank),
                 target_r=rank,
                 lora_alpha=adapter.alpha,
                 lora_dropout=dropout,

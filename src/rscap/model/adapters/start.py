@@ -62,7 +62,10 @@ def given_factors(stored: Mapping[str, Tensor], targets: Targets, adapter: Adapt
             f"the stored start of {adapter.method} does not fit the recipe: {len(unknown)} layers are not targets, "
             f"{len(absent)} targets are missing, {len(there_b)} B matrices where {len(wanted_b)} belong"
         )
-    return {name: Factors(stored[f"{name}.lora_A"], stored.get(f"{name}.lora_B")) for name in names}
+    ranks = sum(len(stored[f"{name}.lora_A"]) for name in names)
+    if ranks != (budget := adapter.rank * len(targets.layers)):
+        raise AdapterError(f"the stored start of {adapter.method} has ranks of {ranks} in all, the recipe {budget}")
+    return {name: Factors(stored[f"{name}.lora_A"], stored.get(f"{name}.lora_B")) for name in sorted(names)}
 
 
 def start_factors(

@@ -45,6 +45,8 @@ def save_adapter(net: Any, folder: Path, *, weights: Mapping[str, Tensor] | None
         stored.r *= 2
         stored.lora_alpha *= 2**0.5 if stored.use_rslora else 2
     elif config.peft_type == "ADALORA":
+        if config.total_step < 2:
+            raise AdapterError("AdaLoRA was asked for, but its ranks were never allocated (`Allocation.of`)")
         stored.rank_pattern = _kept(config.rank_pattern, state)
     elif config.peft_type == "RANDLORA":
         state = {key: value for key, value in state.items() if not _repeats_bases(key)}
@@ -91,8 +93,13 @@ def _wrap(base: Any, folder: Path) -> Any:
 
     keep_layout(base)
     config = PeftConfig.from_pretrained(folder)
+    allocated = config.rank_pattern if config.peft_type == "ADALORA" else None
+    if allocated is not None:
+        config.rank_pattern = None  # wrapping would take it for LoRA's; loading the weights applies it
     with torch.random.fork_rng(devices=[]), quiet_peft():
         net = PeftModel(base, config)
+    if allocated is not None:
+        config.rank_pattern = allocated
     for name, parameter in net.named_parameters():
         if ".modules_to_save." in name:  # PEFT copies them in the base's dtype; what learned was float32
             parameter.data = parameter.data.float()
