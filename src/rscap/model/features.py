@@ -12,7 +12,6 @@ build that is cut short goes on where it stopped.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -26,9 +25,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock
 from torch import Tensor, nn
 
-from rscap.errors import StoreError
+from rscap.errors import ImageError, StoreError
 from rscap.records import ImageHandle
 from rscap.store import read_json, write_json
 
@@ -132,8 +132,7 @@ class FeatureCache:
     def locked(self) -> Iterator[FeatureCache]:
         """Be the only process that adds rows; waits for another that does."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "lock").open("w") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
+        with FileLock(self.folder / ".lock"):
             self.reload()
             yield self
 
@@ -171,8 +170,8 @@ class FeatureCache:
                 os.fsync(stream.fileno())
         write_json(self.index_file, self._index())
 
-    def features(self, digests: Mapping[str, str]) -> Features:
-        """The rows of examples, given the digest of each one's image.
+    def features(self, digests: Mapping[str, str], unusable: Mapping[str, str]) -> Features:
+        """The rows of examples, given the digest of each one's image, and why there is none for others.
 
         Raises:
             StoreError: an image has no row.
@@ -182,7 +181,7 @@ class FeatureCache:
         if absent:
             raise StoreError(f"{self.folder} lacks the features of {len(absent):,} images: {absent[:3]}")
         rows = {name: (numbers[digest], self.checksums[digest]) for name, digest in digests.items()}
-        return Features(self.rows_file, self.kind, rows)
+        return Features(self.rows_file, self.kind, rows, unusable)
 
     def _index(self) -> dict[str, Any]:
         return {
@@ -206,21 +205,26 @@ class Features:
     kind: Kind
     rows: Mapping[str, tuple[int, int]]
     """Number and checksum of each example's row, by the example's id."""
+    unusable: Mapping[str, str]
+    """Why other examples have none."""
     _map: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     def __getstate__(self) -> tuple[Any, ...]:
-        return self.file, self.kind, self.rows
+        return self.file, self.kind, self.rows, self.unusable
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.file, self.kind, self.rows = state
+        self.file, self.kind, self.rows, self.unusable = state
         self._map = None
 
     def __call__(self, example_id: str) -> Tensor:
         """float[I, H] of one example.
 
         Raises:
-            StoreError: the example has no row, or its row is damaged.
+            ImageError: its image could not be decoded when the features were computed.
+            StoreError: it has no row, or its row is damaged.
         """
+        if example_id in self.unusable:
+            raise ImageError(self.unusable[example_id])
         if example_id not in self.rows:
             raise StoreError(f"{self.file} holds no features of {example_id}")
         number, checksum = self.rows[example_id]

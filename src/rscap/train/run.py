@@ -28,6 +28,7 @@ from rscap.recipe import Recipe, dump_recipe, read_recipe
 from rscap.records import Example
 from rscap.store import RunFolder, read_json, replace_folder, write_json, write_jsonl, write_text
 from rscap.train.checkpoints import Checkpoints, Progress, read_checkpoint
+from rscap.train.features import cached_encoder, features_folder
 from rscap.train.log import TrainLog
 from rscap.train.loop import Learner, fit
 from rscap.train.sharding import check_shardable, shard
@@ -155,11 +156,17 @@ class _Job:
         encoder = Encoder.of(self.base)
         look = calibration(examples, recipe, encoder, weights, self.base.compute_dtype)
         captioner = _prepared(recipe, self.base, look)
+        if recipe.train.cache_features:
+            encoder = self._cached(captioner, encoder, [*examples, *panel])
         learner = Learner(
             captioner=captioner, encoder=encoder, recipe=recipe, train=examples, panel=panel, weights=weights
         )
         if recipe.train.gradient_checkpointing:
             captioner.checkpoint_activations()
+        if wrong := captioner.choose_attention(
+            recipe.model.attention, checkpointed=recipe.train.gradient_checkpointing
+        ):
+            self.say(f"FlexAttention is not used here: {wrong}")
         if team.leads:
             _report_parameters(captioner, run, self.say)
         if team.sharded:
@@ -172,6 +179,13 @@ class _Job:
         details = self._choose_weights(captioner, progress)
         save(captioner, self.base, recipe, run)
         return details
+
+    def _cached(self, captioner: Captioner, encoder: Encoder, examples: Sequence[Example]) -> Encoder:
+        folder = features_folder(self.folder.path, self.recipe.train.features_folder)
+        workers = self.recipe.data.workers
+        return cached_encoder(
+            captioner, encoder, examples, folder=folder, team=self.team, workers=workers, say=self.say
+        )
 
     def _describe(self) -> None:
         """provenance.json; a resumed run adds its sitting to those before it.
