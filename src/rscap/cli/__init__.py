@@ -11,6 +11,7 @@ from rscap.cli.ablate import ablate
 from rscap.cli.caption import caption
 from rscap.cli.compare import compare
 from rscap.cli.data import app as data_app
+from rscap.cli.doctor import doctor
 from rscap.cli.evaluate import evaluate
 from rscap.cli.export import export
 from rscap.cli.plan import plan
@@ -27,7 +28,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (quickstart, plan, train, evaluate, caption, score, compare, report, export, ablate):
+for command in (quickstart, plan, train, evaluate, caption, score, compare, report, export, ablate, doctor):
     app.command(command.__name__)(command)
 app.add_typer(data_app, name="data")
 
