@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -128,3 +129,17 @@ def test_the_command_line_overrides_decoding(tmp_path: Path) -> None:
     assert json.loads(done.stdout)["tokens"] == 3
     wrong = CliRunner().invoke(app, [*start[:2], "--model", "no-such-model", "--set", "generate.beem=2"])
     assert isinstance(wrong.exception, RecipeError)
+
+
+def test_every_setting_is_documented() -> None:
+    """docs/decoding.md lists each key of [generate] with its default, and the names it shows are the names given."""
+    text = (Path(__file__).resolve().parents[1] / "docs" / "decoding.md").read_text(encoding="utf-8")
+    for key, field in GenerateSection.model_fields.items():
+        assert f"| `{key}` | {field.default} |" in text
+    section = text.split("## In the signature")[1].split("\n## ")[0]
+    for row in (line for line in section.splitlines() if line.startswith("| `")):
+        name, values = row.strip("| ").split(" | ")
+        if "rp1.2-nr3" in name and name != "`greedy-64-rp1.2-nr3`":
+            values = values.replace("and the two", "`repetition_penalty = 1.2`, `no_repeat_ngram = 3`")
+        given = [f"generate.{part.strip('`').replace(' = ', '=')}" for part in re.findall(r"`[a-z_]+ = [^`]+`", values)]
+        assert decode_name(change_generate(GenerateSection(), given)) == name.strip("`")

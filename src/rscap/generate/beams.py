@@ -22,7 +22,7 @@ from torch import Tensor
 
 from rscap.batch import Batch
 from rscap.generate.choose import NEAR_TIE
-from rscap.generate.decoded import Decoded, leaving
+from rscap.generate.decoded import Decoded, Leaving
 from rscap.generate.scores import penalties
 from rscap.model.captioner import Captioner
 from rscap.model.decoding import prefill, step
@@ -93,9 +93,9 @@ def search(captioner: Captioner, batch: Batch, *, settings: GenerateSection, eos
     for length in range(1, limit + 1):
         values, parents, tokens = _continuations(found, logits, length, settings, penalise)
         parents, tokens = _advance(found, values, parents, tokens, length, settings, eos)
-        if length == limit or not bool(found.open.any()):
+        if length == limit or (who := Leaving.of(~found.open)) is Leaving.ALL:
             break
-        if leaving(~found.open):
+        if who is Leaving.DONE:
             results |= found.at(~found.open).results(eos)
             parents, tokens = parents[found.open], tokens[found.open]
             state.keep(found.open.nonzero().squeeze(1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 from torch import Tensor
 
@@ -24,6 +25,15 @@ class Decoded:
         return cls(ids=ids[: ids.index(eos) + 1] if eos in ids else ids, near_ties=near_ties)
 
 
-def leaving(done: Tensor) -> bool:
-    """Whether enough of bool[B] are done for them to leave."""
-    return int(done.sum()) >= LEAVING_SHARE * len(done)
+class Leaving(Enum):
+    """Which images of a batch leave before the next step."""
+
+    NONE, DONE, ALL = "none", "done", "all"
+
+    @classmethod
+    def of(cls, done: Tensor) -> Leaving:
+        """Of bool[B]: those that are done, once they are enough. The one moment of a step at which the host waits."""
+        count = int(done.sum())
+        if count == len(done):
+            return cls.ALL
+        return cls.DONE if count >= LEAVING_SHARE * len(done) else cls.NONE

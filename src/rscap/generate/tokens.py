@@ -9,7 +9,7 @@ from rscap.batch import Batch
 from rscap.data.draw import uniform
 from rscap.generate.beams import search
 from rscap.generate.choose import NEAR_TIE, best, drawn
-from rscap.generate.decoded import Decoded, leaving
+from rscap.generate.decoded import Decoded, Leaving
 from rscap.generate.scores import cuts, penalties
 from rscap.model.captioner import Captioner
 from rscap.model.decoding import prefill, step
@@ -21,8 +21,12 @@ __all__ = ["NEAR_TIE", "Decoded", "decode"]
 @torch.inference_mode()
 def decode(captioner: Captioner, batch: Batch, *, settings: GenerateSection, eos: int) -> list[Decoded]:
     """Decode prefixes of one length, in their order. Images whose caption is finished leave the computation."""
-    if settings.beams > 1:
-        return search(captioner, batch, settings=settings, eos=eos)
+    way = search if settings.beams > 1 else _extend
+    return way(captioner, batch, settings=settings, eos=eos)
+
+
+def _extend(captioner: Captioner, batch: Batch, *, settings: GenerateSection, eos: int) -> list[Decoded]:
+    """One caption an image, greedily or by draws."""
     limit = settings.max_new_tokens
     logits, state = prefill(captioner, batch, room=limit - 1)
     choose = _Choice(settings, batch.example_ids)
@@ -34,10 +38,10 @@ def decode(captioner: Captioner, batch: Batch, *, settings: GenerateSection, eos
         said[rows, length] = tokens
         close[rows] += near & ~done
         done |= tokens == eos
-        if length + 1 == limit or bool(done.all()):
+        if length + 1 == limit or (who := Leaving.of(done)) is Leaving.ALL:
             break
         ids = torch.cat([ids, tokens.unsqueeze(1)], dim=1)
-        if leaving(done):
+        if who is Leaving.DONE:
             kept = (~done).nonzero().squeeze(1)
             state.keep(kept)
             ids, tokens, rows, done = ids[kept], tokens[kept], rows[kept], done[kept]
