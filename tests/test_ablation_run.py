@@ -264,7 +264,10 @@ def test_runs_are_trained_measured_and_kept(tmp_path: Path, tiny_data: Path) -> 
 
 def ablate(path: Path, *options: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "rscap.cli", "ablate", str(path), "--out", str(path.parent / "out"), *options]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, cwd=path.parent)
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, cwd=path.parent, env=environment
+    )
 
 
 def wait_for(condition: Any, *, what: str) -> None:
@@ -277,7 +280,7 @@ def wait_for(condition: Any, *, what: str) -> None:
 def test_killed_studies_go_on_and_end_as_if_they_had_not_been(tmp_path: Path, tiny_data: Path) -> None:
     """`kill -9` of a run's process fails that run and no other; `kill -9` of the study ends its processes; started
     again it finishes both, with the adapters of an undisturbed study bit for bit."""
-    path = write_study(tmp_path / "killed", tiny_data, budget={"steps": 12}, set={"train.checkpoint_every": 3})
+    path = write_study(tmp_path / "killed", tiny_data, budget={"steps": 6}, set={"train.checkpoint_every": 2})
     statuses = [tmp_path / "killed" / "out" / f"runs/rank-{rank}/seed-0/status.json" for rank in (2, 4)]
     study = ablate(path, "--jobs", "1", "--threads", "1")
     wait_for(statuses[0].exists, what="no run began")
@@ -293,7 +296,7 @@ def test_killed_studies_go_on_and_end_as_if_they_had_not_been(tmp_path: Path, ti
     again = ablate(path, "--jobs", "1", "--threads", "1")
     _, said = again.communicate()
     assert again.returncode == 0, said.decode()
-    calm = write_study(tmp_path / "calm", tiny_data, budget={"steps": 12}, set={"train.checkpoint_every": 3})
+    calm = write_study(tmp_path / "calm", tiny_data, budget={"steps": 6}, set={"train.checkpoint_every": 2})
     made, place = opened(calm)
     carry_out(made, place.plan, place.path, LocalEngine(at_once=1), place.missing(threads=1), say=lambda _: None)
     assert len(adapters(place.path)) == 2
@@ -305,7 +308,6 @@ def is_run(process: psutil.Process) -> bool:
     return os.getpgid(process.pid) == process.pid
 
 
-@pytest.mark.large
 def test_ray_gives_the_same_adapters(tmp_path: Path, tiny_data: Path) -> None:
     """The same study on a Ray cluster of this machine, threads pinned: the same adapters bit for bit."""
     ray = pytest.importorskip("ray")
@@ -313,7 +315,7 @@ def test_ray_gives_the_same_adapters(tmp_path: Path, tiny_data: Path) -> None:
 
     found = {}
     for name in ("local", "ray"):
-        path = write_study(tmp_path / name, tiny_data, budget={"steps": 3})
+        path = write_study(tmp_path / name, tiny_data)
         made, place = opened(path)
         if name == "ray":
             ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)

@@ -37,8 +37,10 @@ def available_cores() -> int:
 
 def visible_gpus() -> list[str]:
     """GPUs as CUDA_VISIBLE_DEVICES names them."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named == "":
+        return []
     import torch
 
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
     count = torch.cuda.device_count()
     return named.split(",")[:count] if named else [str(number) for number in range(count)]

@@ -93,6 +93,6 @@ def _result(ray: Any, ended: Any, job: Job, begun: float) -> Attempt:
         return Attempt(
             folder=job.folder,
             progress="failed",
-            reason=f"its task ended without a result: {str(error).splitlines()[0]}",
+            reason=f"its task ended without a result: {str(error).strip().splitlines()[-1]}; see {job.log}",
             seconds=round(time.perf_counter() - begun, 3),
         )

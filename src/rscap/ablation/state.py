@@ -38,7 +38,9 @@ class Attempt:
     progress: Progress
     reason: str = ""
     seconds: float
-    """From start to end, imports excluded; nothing of it is a function of the recipe."""
+    """From start to end, without imports."""
+    cpu_seconds: float | None = None
+    """Processor time of the job's process, imports included; None where it ended without a word."""
 
 
 def run_state(folder: Path, recipe: Recipe, split: str) -> State:

@@ -32,7 +32,13 @@ def carry_out(job: Job, *, say: Say) -> Attempt:
     torch.set_num_threads(job.threads)
     begun = time.perf_counter()
     progress, reason = _attempt(job, say)
-    return Attempt(folder=job.folder, progress=progress, reason=reason, seconds=round(time.perf_counter() - begun, 3))
+    return Attempt(
+        folder=job.folder,
+        progress=progress,
+        reason=reason,
+        seconds=round(time.perf_counter() - begun, 3),
+        cpu_seconds=round(time.process_time(), 3),
+    )
 
 
 def _attempt(job: Job, say: Say) -> tuple[Progress, str]:
