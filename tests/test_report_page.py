@@ -19,7 +19,7 @@ from rscap import score
 from rscap.errors import StoreError
 from rscap.records import METRICS, Prediction
 from rscap.report import build_table, tables_markdown, write_report
-from rscap.store import RunFolder, prediction_row, write_json, write_jsonl, write_text
+from rscap.store import RunFolder, prediction_row, read_jsonl, write_json, write_jsonl, write_text
 
 IDS = [f"image_{number:02d}" for number in range(24)]
 REFERENCES = {
@@ -83,12 +83,11 @@ def make_run(path: Path, captions: Mapping[str, str], *, protocol: str = "coco",
 
 
 def add_training(run: RunFolder) -> None:
-    steps = [
-        {"event": "step", "step": step, "loss": 5.0 / step, "learning_rate": 1e-3, "captions_per_s": 40.0}
-        for step in range(1, 30)
-    ]
-    evaluation = {"event": "evaluation", "step": 20, "split": "val", "n": 8, "metrics": {"CIDEr": 0.75, "METEOR": None}}
-    write_jsonl(run.train_log, [*steps, evaluation])
+    steps = [{"event": "step", "step": step, "loss": 5.0 / step, "learning_rate": 1e-3} for step in range(1, 30)]
+    scored = {"metrics": {"CIDEr": 0.75, "METEOR": None}, "loss": 1.25, "degenerate": 0.0}
+    write_jsonl(run.train_log, [*steps, {"event": "evaluation", "step": 20, "split": "val", "n": 8, **scored}])
+    speed = {"images_per_s": 8.0, "captions_per_s": 40.0, "memory_bytes": 3 * 2**30, "seconds": 1.0}
+    write_jsonl(run.speed_log, [{"step": step, **speed} for step in range(1, 30)])
     write_json(
         run.parameters_file, {"vision_tower": {"total": 100, "trainable": 0}, "projector": {"total": 7, "trainable": 7}}
     )
@@ -244,6 +243,10 @@ def test_page_is_self_contained_and_complete(two_runs: list[Path], tmp_path: Pat
         "Loss",
         "CIDEr during training",
         "0.750 at step 20",
+        "Loss during training, other images",
+        "captions/s, median 40.0",
+        "images/s, median 8.0",
+        "3.00 GiB",
         "vision tower frozen 100",
         "distinct captions",
         "RSICD",
@@ -279,7 +282,14 @@ def test_captions_and_names_cannot_inject_markup(tmp_path: Path) -> None:
     assert not re.search(r'src="(?!data:image/jpeg;base64,)', page.html)
 
 
-@pytest.mark.parametrize(("state", "said"), [("failed", "failed: loss is nan"), ("started", "has not finished")])
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ("failed", "failed: loss is nan"),
+        ("started", "has not finished"),
+        ("interrupted", "was interrupted and can be resumed"),
+    ],
+)
 def test_unfinished_runs_are_shown_as_such_and_never_win(tmp_path: Path, state: str, said: str) -> None:
     """A failed or started run keeps its row with its state, is not the best and takes part in no comparison."""
     finished, broken = make_run(tmp_path / "finished", SAME), make_run(tmp_path / "broken", GOOD)
@@ -300,6 +310,8 @@ PIECES = (
     "parameters.json",
     "rejected.jsonl",
     "train.jsonl",
+    "speed.jsonl",
+    "evaluation.json",
     "recipe.toml",
     "scores/test.json",
     "predictions/test.jsonl",
@@ -313,7 +325,7 @@ PIECES = (
 @pytest.mark.parametrize("piece", PIECES[1:])
 def test_a_missing_piece_is_no_crash(two_runs: list[Path], tmp_path: Path, piece: str) -> None:
     """Any file but status.json may be absent."""
-    (two_runs[1] / piece).unlink()
+    (two_runs[1] / piece).unlink(missing_ok=piece == "evaluation.json")
     page = Page.of(write_report(two_runs, tmp_path / "report.html")[0])
     assert "zero-shot" in page.text
     assert ("adapted: no scores for this split" in page.text) == (piece == "scores/test.json")
@@ -347,6 +359,86 @@ def test_odd_values_are_no_crash(two_runs: list[Path], tmp_path: Path, piece: st
     """JSON of an unexpected shape is shown or noted."""
     write_json(two_runs[1] / piece, value)
     assert "zero-shot" in Page.of(write_report(two_runs, tmp_path / "report.html")[0]).text
+
+
+def test_speed_of_older_runs_stands_in_the_training_log(tmp_path: Path) -> None:
+    """Where there is no speed.jsonl, the rates are those that train.jsonl tells; speed.jsonl goes before it."""
+    run = make_run(tmp_path / "old", GOOD)
+    row = {"event": "step", "step": 1, "loss": 5.0, "captions_per_s": 12.5, "images_per_s": 2.5}
+    write_jsonl(run.train_log, [row])
+    assert "captions/s, median 12.5" in Page.of(write_report([run.path], tmp_path / "report.html")[0]).text
+    write_jsonl(run.speed_log, [{"step": 1, "captions_per_s": 99.0}])
+    text = Page.of(write_report([run.path], tmp_path / "report.html")[0]).text
+    assert "captions/s, median 99.0" in text
+    assert "images/s, median 2.5" in text
+
+
+def ask_otherwise(run: RunFolder, words: str) -> None:
+    """Replace the prompt of all predictions."""
+    rows = [{**row, "prefix": words} for row in read_jsonl(run.predictions("test"))]
+    write_jsonl(run.predictions("test"), rows)
+
+
+def warned(runs: list[Path], out: Path) -> dict[str, bool]:
+    """Where a report of runs warns of another prompt: page, table of the page, CSV, JSON and Markdown."""
+    page, table_csv, table_json = write_report(runs, out)
+    text = Page.of(page).text
+    rows = [row for table in json.loads(table_json.read_text())["tables"] for row in table["rows"]]
+    markdown = tables_markdown(build_table(runs))
+    return {
+        "page": "was asked with the prompt “" in text,
+        "flag": "another prompt" in text,
+        "csv": "was asked with the prompt" in table_csv.read_text(),
+        "json": any("was asked with the prompt" in one for row in rows for one in row["warnings"]),
+        "markdown": "was asked with the prompt" in markdown,
+    }
+
+
+@pytest.mark.parametrize(
+    ("recipe", "asked", "warns"),
+    [
+        ('[prompt]\nprefix = "caption en"\n', "caption en", False),
+        ('[prompt]\nprefix = "caption en"\n', "describe this image", True),
+        ('[model]\nbase = "nano"\n', "caption en", False),  # the default prompt
+        ('[model]\nbase = "nano"\n', "describe this image", True),
+        ('[prompt]\nprefix = "caption en"\ntraining_prefixes = ["caption en", "say"]\n', "say", False),
+        ('[prompt]\nprefix = "caption en"\ntraining_prefixes = ["say", "tell"]\n', "caption en", True),
+        (None, "describe this image", False),  # never trained: no prompt to differ from
+    ],
+)
+def test_another_prompt_than_in_training_is_a_warning(
+    tmp_path: Path, recipe: str | None, asked: str, warns: bool
+) -> None:
+    """Page, table, CSV, JSON and Markdown say it when predictions were asked with words that training never used."""
+    run = make_run(tmp_path / "run", GOOD)
+    ask_otherwise(run, asked)
+    if recipe is not None:
+        write_text(run.recipe_file, recipe)
+    assert warned([run.path], tmp_path / "report.html") == dict.fromkeys(
+        ("page", "flag", "csv", "json", "markdown"), warns
+    )
+
+
+@pytest.mark.parametrize("told", [{"training_prefixes": ["caption en"]}, {"model": "runs/trained"}])
+def test_the_prompt_of_an_evaluation_elsewhere_is_held_against_its_run(tmp_path: Path, told: dict) -> None:
+    """evaluation.json names the training prompts, or, from earlier versions, the run whose recipe tells them."""
+    trained = make_run(tmp_path / "runs" / "trained", GOOD)
+    write_text(trained.recipe_file, '[prompt]\nprefix = "caption en"\n')
+    apart = make_run(tmp_path / "runs" / "trained-val", GOOD)
+    for words, warns in (("caption en", False), ("describe", True)):
+        ask_otherwise(apart, words)
+        write_json(apart.path / "evaluation.json", {"prefix": words, **told})
+        assert set(warned([apart.path], tmp_path / "report.html").values()) == {warns}
+    write_json(apart.path / "evaluation.json", {"model": "nano", "prefix": "describe", "training_prefixes": []})
+    assert set(warned([apart.path], tmp_path / "report.html").values()) == {False}
+
+
+def test_without_predictions_evaluation_json_tells_the_prompt(tmp_path: Path) -> None:
+    """The prompt is known even where the predictions were moved away."""
+    run = make_run(tmp_path / "run", GOOD)
+    run.predictions("test").unlink()
+    write_json(run.path / "evaluation.json", {"prefix": "describe", "training_prefixes": ["caption en"]})
+    assert warned([run.path], tmp_path / "report.html")["page"]
 
 
 def test_a_line_cut_short_does_not_cost_the_log(two_runs: list[Path], tmp_path: Path) -> None:

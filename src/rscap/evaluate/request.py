@@ -156,6 +156,7 @@ class _Work:
                 "split": request.split,
                 "limit": request.limit,
                 "prefix": subject.prefix,
+                "training_prefixes": list(subject.training_prefixes),
                 "generate": subject.generate.model_dump(mode="json"),
             },
         )

@@ -53,6 +53,12 @@ class Subject:
         settings = change_generate(recipe.generate, changes)
         return cls(name=run.name, trained=(run, recipe), section=recipe.model, prefix=words, generate=settings)
 
+    @property
+    def training_prefixes(self) -> tuple[str, ...]:
+        """The words that a run was trained with; none of a base model."""
+        prompt = self.trained[1].prompt if self.trained else None
+        return (prompt.training_prefixes or (prompt.prefix,)) if prompt else ()
+
     def load(self, device: str) -> tuple[Base, Captioner]:
         """The model on `device`, ready to generate."""
         if self.trained:

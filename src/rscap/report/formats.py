@@ -12,7 +12,7 @@ from rscap.report.rows import Cell, Row
 from rscap.report.table import ScoreTable
 from rscap.score import Difference
 
-_STATES = {"finished": "", "started": "not finished", "failed": "failed"}
+_STATES = {"finished": "", "started": "not finished", "interrupted": "interrupted", "failed": "failed"}
 
 
 def state_note(row: Row) -> str:
@@ -35,14 +35,13 @@ def tables_csv(tables: Sequence[ScoreTable]) -> str:
     stream = io.StringIO()
     names = [name for metric in METRICS for name in (metric, f"{metric} low", f"{metric} high")]
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["table", "split", "label", "kind", "state", "n", "unscored", *names, "signature"])
+    writer.writerow(["table", "split", "label", "kind", "state", "n", "unscored", *names, "signature", "warnings"])
     for number, table in enumerate(tables, start=1):
         for row in table.rows:
             cells = [row.cells.get(metric) for metric in METRICS]
             values = [value for cell in cells for value in ((cell.value, cell.low, cell.high) if cell else ("",) * 3)]
-            writer.writerow(
-                [number, table.split, row.label, row.kind, row.state, row.n, row.unscored, *values, row.signature]
-            )
+            facts = [number, table.split, row.label, row.kind, row.state, row.n, row.unscored]
+            writer.writerow([*facts, *values, row.signature, "; ".join(row.warnings)])
     return stream.getvalue()
 
 
@@ -86,11 +85,12 @@ def _row(row: Row) -> dict[str, Any]:
         "scores": {metric: cell.value for metric, cell in row.cells.items()},
         "intervals": {metric: [cell.low, cell.high] for metric, cell in row.cells.items() if cell.low is not None},
         "signature": row.signature,
+        "warnings": list(row.warnings),
     }
 
 
 def tables_markdown(tables: Sequence[ScoreTable]) -> str:
-    """The tables as Markdown: CIDEr with its interval, the other metrics as numbers; signature and headline below."""
+    """The tables as Markdown: CIDEr with its interval, other metrics as numbers; signature and warnings below."""
     return "\n\n".join(_markdown(table) for table in tables) + "\n"
 
 
@@ -107,6 +107,7 @@ def _markdown(table: ScoreTable) -> str:
         lines.append(f"| {_plain(row.label)}{note} | " + " | ".join(scores) + f" | {row.n} |")
     own = [f"; `{part}` for {', '.join(map(_plain, labels))}" for part, labels in table.own_signatures().items()]
     lines += ["", f"`{table.signature()}`{''.join(own)}"]
+    lines += [line for row in table.rows for text in row.warnings for line in ("", f"**{_plain(row.label)}** {text}.")]
     if table.headline:
         lines += ["", table.headline.sentence]
     return "\n".join(lines)

@@ -37,7 +37,7 @@ class PanelImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One training step of `train.jsonl`; NaN where the log does not say."""
+    """One training step of `train.jsonl` and `speed.jsonl`; NaN where the logs do not say."""
 
     step: int
     loss: float
@@ -50,12 +50,13 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """One evaluation during training."""
+    """One evaluation during training; the loss is NaN where the log does not say."""
 
     step: int
     split: str
     n: int
     metrics: Mapping[str, float]
+    loss: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,11 +85,15 @@ class LoadedRun:
     rejected: tuple[Mapping[str, Any], ...]
     provenance: Mapping[str, Any]
     recipe: str | None
+    evaluation: Mapping[str, Any]
+    """What evaluation.json says, in the folder of an evaluation that stands apart from its run."""
+    trained_recipe: str | None
+    """The recipe that the model was trained with: this run's own, or that of the run which the evaluation names."""
     notes: tuple[str, ...]
 
     @property
     def state(self) -> str:
-        """`finished`, `failed` or `started`; anything else in status.json is shown as it stands."""
+        """`finished`, `failed`, `interrupted`, `started`; anything else in status.json is shown as it stands."""
         return str(self.status.get("state", "unknown"))
 
     @property
@@ -154,7 +159,8 @@ class _Reader:
         try:
             return read(path)
         except (RscapError, KeyError, TypeError, ValueError, AttributeError, OSError) as error:
-            self.notes.append(f"{path.relative_to(self.folder.path)} cannot be read: {_say(error)}")
+            name = path.relative_to(self.folder.path) if path.is_relative_to(self.folder.path) else path
+            self.notes.append(f"{name} cannot be read: {_say(error)}")
             return empty
 
     def scored(self, place: RunFolder, name: str, split: str) -> Scored:
@@ -169,8 +175,13 @@ class _Reader:
 def _load(folder: RunFolder, label: str, split: str) -> LoadedRun:
     notes: list[str] = []
     reader = _Reader(folder, notes)
+    nothing: dict[str, Any] = {}
+    no_speed: dict[int, dict[str, Any]] = {}
+    speed = reader.read(folder.speed_log, _speed_log, no_speed)
     no_log: tuple[tuple[Step, ...], tuple[Evaluation, ...]] = ((), ())
-    steps, evaluations = reader.read(folder.train_log, _train_log, no_log)
+    steps, evaluations = reader.read(folder.train_log, lambda path: _train_log(path, speed), no_log)
+    recipe = reader.read(folder.recipe_file, _text, None)
+    evaluation = reader.read(folder.path / "evaluation.json", _mapping, nothing)
     return LoadedRun(
         label=label,
         folder=folder,
@@ -183,10 +194,25 @@ def _load(folder: RunFolder, label: str, split: str) -> LoadedRun:
         evaluations=evaluations,
         parameters=reader.read(folder.parameters_file, _parameters, {}),
         rejected=reader.read(folder.rejected_file, lambda path: tuple(read_jsonl(path)), ()),
-        provenance=reader.read(folder.provenance_file, _mapping, {}, "no provenance.json"),
-        recipe=reader.read(folder.recipe_file, lambda path: path.read_text(encoding="utf-8"), None),
+        provenance=reader.read(folder.provenance_file, _mapping, nothing, "no provenance.json"),
+        recipe=recipe,
+        evaluation=evaluation,
+        trained_recipe=recipe if recipe is not None else _recipe_of_model(reader, str(evaluation.get("model", ""))),
         notes=tuple(notes),
     )
+
+
+def _recipe_of_model(reader: _Reader, model: str) -> str | None:
+    """The recipe of the run that an evaluation names; None where it names a base model, or the run is gone.
+
+    A run is named by its path from where `rscap evaluate` was called: that is here, or a folder above the evaluation. A
+    name without a folder is looked for here alone, since `nano` is a base model and may be a run's name elsewhere.
+    """
+    above = reader.folder.path.resolve().parents if "/" in model else ()
+    for place in (parent / model for parent in (Path(), *above) if model):
+        if (place / "status.json").is_file() and (place / "recipe.toml").is_file():
+            return reader.read(place / "recipe.toml", _text, None)
+    return None
 
 
 def _mapping(path: Path) -> dict[str, Any]:
@@ -251,17 +277,25 @@ def _panel(path: Path) -> tuple[PanelImage, ...]:
     return tuple(images)
 
 
-def _train_log(path: Path) -> tuple[tuple[Step, ...], tuple[Evaluation, ...]]:
-    text = path.read_text(encoding="utf-8")
-    lines = text.split("\n")[:-1]  # what follows the last line break was cut off while it was written
-    rows = [json.loads(line) for line in lines if line.strip()]
-    steps = tuple(_step(row) for row in rows if row.get("event") == "step")
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def _whole_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a log; what follows the last line break was cut off while it was written."""
+    return [json.loads(line) for line in _text(path).split("\n")[:-1] if line.strip()]
+
+
+def _train_log(path: Path, speed: Mapping[int, Mapping[str, Any]]) -> tuple[tuple[Step, ...], tuple[Evaluation, ...]]:
+    rows = _whole_rows(path)
+    steps = tuple(_step({**row, **speed.get(int(row["step"]), {})}) for row in rows if row.get("event") == "step")
     evaluations = tuple(
         Evaluation(
             step=int(row["step"]),
             split=str(row.get("split", "val")),
             n=int(row.get("n", 0)),
             metrics={name: float(value) for name, value in row["metrics"].items() if value is not None},
+            loss=_number(row, "loss"),
         )
         for row in rows
         if row.get("event") == "evaluation"
@@ -269,20 +303,26 @@ def _train_log(path: Path) -> tuple[tuple[Step, ...], tuple[Evaluation, ...]]:
     return steps, evaluations
 
 
-def _step(row: Mapping[str, Any]) -> Step:
-    def number(key: str) -> float:
-        value = row.get(key)
-        return math.nan if value is None else float(value)
+def _speed_log(path: Path) -> dict[int, dict[str, Any]]:
+    """What the clock and the memory said, by step; runs of earlier versions have it in train.jsonl itself."""
+    return {int(row["step"]): row for row in _whole_rows(path)}
 
+
+def _step(row: Mapping[str, Any]) -> Step:
     return Step(
         step=int(row["step"]),
-        loss=number("loss"),
-        learning_rate=number("learning_rate"),
-        captions_per_s=number("captions_per_s"),
-        images_per_s=number("images_per_s"),
-        memory_bytes=number("memory_bytes"),
-        epoch=number("epoch"),
+        loss=_number(row, "loss"),
+        learning_rate=_number(row, "learning_rate"),
+        captions_per_s=_number(row, "captions_per_s"),
+        images_per_s=_number(row, "images_per_s"),
+        memory_bytes=_number(row, "memory_bytes"),
+        epoch=_number(row, "epoch"),
     )
+
+
+def _number(row: Mapping[str, Any], key: str) -> float:
+    value = row.get(key)
+    return math.nan if value is None else float(value)
 
 
 def _parameters(path: Path) -> dict[str, dict[str, int]]:

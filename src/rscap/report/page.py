@@ -12,6 +12,7 @@ from rscap.report.diagnostics import diagnostics_section
 from rscap.report.figure import figure
 from rscap.report.html import Html, element, join
 from rscap.report.load import LoadedRun
+from rscap.report.prompts import warnings_of
 from rscap.report.table import ScoreTable
 
 Section = tuple[str, str, Html]  # address, heading, content
@@ -76,6 +77,11 @@ def _heading(runs: Sequence[LoadedRun], tables: Sequence[ScoreTable], split: str
         element("p", "  ·  ".join(facts), class_="facts"),
         *[element("p", table.headline.sentence, class_="lede") for table in tables if table.headline],
         *states,
+        *[
+            element("p", element("b", run.label), f" {text}.", class_="warning")
+            for run in runs
+            for text in warnings_of(run)
+        ],
     ]
 
 
@@ -83,6 +89,8 @@ def _state_text(run: LoadedRun) -> str:
     reason = run.status.get("error") or run.status.get("reason") or run.status.get("message")
     if run.state == "failed":
         return f"failed{f': {reason}' if reason else ''}. Its numbers are those of an unfinished run."
+    if run.state == "interrupted":
+        return "was interrupted and can be resumed. Its numbers are provisional."
     if run.state == "started":
         return "has not finished: it is still running or was cut off. Its numbers are provisional."
     return f"is in the state “{run.state}”; its numbers are not those of a finished run."

@@ -29,6 +29,8 @@ class Row:
     unscored: int
     signature: str
     cells: Mapping[str, Cell]
+    warnings: tuple[str, ...] = ()
+    """What makes the scores mean something else than they seem to, as sentences without the label."""
 
     @property
     def finished(self) -> bool:

@@ -100,9 +100,8 @@ def _row(table: ScoreTable, row: Row, colours: dict[str, int]) -> Html:
     colour = colours.get(row.label) if row.kind == "run" else None
     swatch = element("span", "", class_=f"swatch c{colour}" if colour is not None else "swatch c-none")
     note = state_note(row)
-    name = element(
-        "th", swatch, row.label, element("span", note, class_="flag") if note else None, _unscored(row), scope="row"
-    )
+    flags = [element("span", flag, class_="flag") for flag in (note, "another prompt" if row.warnings else "") if flag]
+    name = element("th", swatch, row.label, *flags, _unscored(row), scope="row")
     cells = [_cell(table, row, metric) for metric in METRICS]
     number = element("td", f"{row.n:,}", data_name="n")
     return element("tr", name, *cells, number, class_=f"{row.kind} {'' if row.finished else 'unfinished'}".strip())

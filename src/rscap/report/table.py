@@ -13,6 +13,7 @@ from pathlib import Path
 from rscap.records import METRICS, ScoreSheet
 from rscap.report.differences import comparison_of, headline
 from rscap.report.load import LoadedRun, Scored, load_runs
+from rscap.report.prompts import warnings_of
 from rscap.report.rows import Cell, Kind, Row
 from rscap.score import Comparison, Difference
 
@@ -130,6 +131,7 @@ def _row(run: LoadedRun, scored: Scored, sheet: ScoreSheet, kind: Kind, taken: S
         unscored=sheet.unscored,
         signature=sheet.signature,
         cells={metric: _cell(sheet, metric) for metric in METRICS if metric in sheet.corpus},
+        warnings=warnings_of(run) if kind == "run" else (),
     )
 
 

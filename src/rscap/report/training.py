@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
 from rscap.report.html import Html, element, join
-from rscap.report.load import LoadedRun, Step
+from rscap.report.load import Evaluation, LoadedRun, Step
 from rscap.report.plots import Series, line_chart, smoothed
 
 
@@ -17,9 +17,11 @@ def training_section(runs: Sequence[LoadedRun]) -> Html | None:
     trained = [(number % 8, run) for number, run in enumerate(runs) if run.steps or run.evaluations]
     if not trained:
         return None
+    said = _evaluation_note(trained)
     charts = [
         _chart("Loss", _loss(trained), "thin: each step, thick: exponential mean"),
-        _chart("CIDEr during training", _evaluated(trained, "CIDEr"), _evaluation_note(trained)),
+        _chart("CIDEr during training", _evaluated(trained, lambda one: one.metrics.get("CIDEr", math.nan)), said),
+        _chart("Loss during training, other images", _evaluated(trained, lambda one: one.loss), said),
         _chart("Learning rate", _steps(trained, lambda step: step.learning_rate), ""),
         _chart("Captions per second", _steps(trained, lambda step: step.captions_per_s), "", from_zero=True),
     ]
@@ -55,11 +57,11 @@ def _steps(trained: Sequence[tuple[int, LoadedRun]], value: Callable[[Step], flo
     ]
 
 
-def _evaluated(trained: Sequence[tuple[int, LoadedRun]], metric: str) -> list[Series]:
+def _evaluated(trained: Sequence[tuple[int, LoadedRun]], value: Callable[[Evaluation], float]) -> list[Series]:
     return [
         Series(
             label=run.label,
-            points=tuple((float(one.step), one.metrics[metric]) for one in run.evaluations if metric in one.metrics),
+            points=tuple((float(one.step), value(one)) for one in run.evaluations),
             colour=colour,
             marked=True,
         )
