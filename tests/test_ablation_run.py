@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,7 @@ class Pretend:
     cut: tuple[str, ...] = ()
     done: list[str] = field(default_factory=list)
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[Attempt]:
+    def run(self, jobs: Sequence[Job]) -> Generator[Attempt, None, None]:
         for job in jobs:
             self.done.append(job.folder)
             run = RunFolder(job.place)
@@ -260,6 +260,26 @@ def test_runs_are_trained_measured_and_kept(tmp_path: Path, tiny_data: Path) -> 
     carry_out(made, place.plan, place.path, engine, again, say=lambda _: None)
     assert by_name(place.table())["broken"].progress == "refused"
     assert {name: files(place.path / name) for name in kept} == kept
+
+
+def test_a_study_that_is_stopped_lets_its_runs_save(tmp_path: Path, tiny_data: Path) -> None:
+    """Ctrl-C in the study reaches each run as one request: it finishes its update, saves, and can go on."""
+    rows = [{"name": "broken", "set": {"adapter.language_targets": ["w_proj"]}}, {"name": "long"}]
+    path = write_study(tmp_path, tiny_data, axes=None, rows=rows, budget={"steps": 5000})
+    made, place = opened(path)
+    run = RunFolder(place.path / "runs/long/seed-0")
+
+    def interrupt(message: str) -> None:
+        wait_for(lambda: run.train_log.exists() and len(read_jsonl(run.train_log)) > 2, what="no step was made")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(made, place.plan, place.path, LocalEngine(at_once=2), place.missing(threads=1), say=interrupt)
+    assert run.status()["state"] == "interrupted"
+    assert by_name(place.table())["long"].progress == "partial"
+    steps = len(read_jsonl(run.train_log))
+    assert 2 < steps < 5000
+    assert list((run.path / "checkpoints").glob(f"step-{steps:06}"))
 
 
 def ablate(path: Path, *options: str) -> subprocess.Popen[bytes]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -52,10 +52,10 @@ class Engine(Protocol):
     def at_once(self) -> int:
         """How many jobs run at the same time."""
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[Attempt]:
+    def run(self, jobs: Sequence[Job]) -> Generator[Attempt, None, None]:
         """Yield what came of each job, in the order in which they end; a job that fails takes no other with it.
 
-        Closing the iterator stops what still runs; each saves its state first.
+        Closing it stops what still runs; each saves its state first.
         """
 
 

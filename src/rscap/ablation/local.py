@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -42,7 +42,7 @@ class LocalEngine:
     gpus: Sequence[str] = ()
     """What CUDA_VISIBLE_DEVICES calls them."""
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[Attempt]:
+    def run(self, jobs: Sequence[Job]) -> Generator[Attempt, None, None]:
         """Yield what came of each job, in the order in which they end."""
         context = _context(self.gpus)
         waiting = list(reversed(jobs))

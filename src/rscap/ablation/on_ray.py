@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ class RayEngine:
     gpus: int
     """GPUs each task asks for."""
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[Attempt]:
+    def run(self, jobs: Sequence[Job]) -> Generator[Attempt, None, None]:
         """Yield what came of each job, in the order in which they end."""
         ray = import_ray()
         task = ray.remote(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 from collections.abc import Callable, Collection, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -132,13 +133,15 @@ def carry_out(study: Study, plan: Plan, folder: Path, engine: Engine, jobs: Sequ
     check_data(plan)
     write_plan(plan, study, folder)
     ended: set[str] = set()
-    for number, attempt in enumerate(engine.run(jobs), start=1):
-        add_attempt(folder, attempt)
-        ended.add(attempt.folder)
-        left = estimate([job for job in jobs if job.folder not in ended], read_attempts(folder), engine.at_once)
-        ahead = f" · about {duration(left)} left" if left else ""
-        reason = f": {attempt.reason}" if attempt.reason else ""
-        say(f"{number}/{len(jobs)}  {attempt.folder}  {attempt.progress} in {duration(attempt.seconds)}{reason}{ahead}")
+    with closing(engine.run(jobs)) as attempts:  # whatever happens here, nothing goes on behind our back
+        for number, attempt in enumerate(attempts, start=1):
+            add_attempt(folder, attempt)
+            ended.add(attempt.folder)
+            left = estimate([job for job in jobs if job.folder not in ended], read_attempts(folder), engine.at_once)
+            ahead = f" · about {duration(left)} left" if left else ""
+            reason = f": {attempt.reason}" if attempt.reason else ""
+            took = duration(attempt.seconds)
+            say(f"{number}/{len(jobs)}  {attempt.folder}  {attempt.progress} in {took}{reason}{ahead}")
 
 
 def check_data(plan: Plan) -> None:
