@@ -24,7 +24,7 @@ from rscap.ablation.plan import make_plan
 from rscap.ablation.runner import RowStatus, StudyFolder, carry_out, estimate
 from rscap.ablation.state import Attempt, read_attempts
 from rscap.ablation.study import Study, read_study
-from rscap.errors import DataError, RecipeError, StoreError
+from rscap.errors import DataError, RecipeError, RscapError, StoreError
 from rscap.recipe import dump_recipe
 from rscap.store import RunFolder, read_json, read_jsonl, write_json, write_jsonl, write_text
 
@@ -224,14 +224,15 @@ def test_time_is_estimated_from_what_finished(tmp_path: Path, tiny_data: Path) -
 
 
 def test_runs_are_trained_measured_and_kept(tmp_path: Path, tiny_data: Path) -> None:
-    """Real processes: a row that cannot be done stops no other; zero-shot and baselines beside them; a second call does
-    nothing but try the refused row again and leaves every file of the others as it is."""
+    """Real processes: rows that cannot be done stop no other; zero-shot and baselines beside them; a second call does
+    nothing but try the refused rows again and leaves every file of the others as it is."""
     path = write_study(
         tmp_path,
         tiny_data,
         axes=None,
         rows=[
             {"name": "broken", "set": {"adapter.language_targets": ["w_proj"]}},
+            {"name": "leaky", "set": {"data.splits": "seed42"}},
             {"name": "r2", "set": {"adapter.rank": 2}},
             {"name": "r4", "set": {"adapter.rank": 4}},
         ],
@@ -245,9 +246,11 @@ def test_runs_are_trained_measured_and_kept(tmp_path: Path, tiny_data: Path) -> 
     carry_out(made, place.plan, place.path, engine, place.missing(threads=1), say=lambda _: None)
     lines = by_name(place.table())
     assert {name: line.progress for name, line in lines.items()} == {
-        "broken": "refused", "r2": "finished", "r4": "finished", "zero-shot": "finished", "baselines": "finished"
-    }  # fmt: skip
+        **dict.fromkeys(("broken", "leaky"), "refused"),
+        **dict.fromkeys(("r2", "r4", "zero-shot", "baselines"), "finished"),
+    }
     assert "w_proj" in lines["broken"].reason
+    assert "are training images" in lines["leaky"].reason
     expected = {row["id"] for row in read_jsonl(RunFolder(place.path / "zero-shot").references("test"))}
     assert len(expected) == 3
     for folder in ("runs/r2/seed-0", "runs/r4/seed-0", "zero-shot", "baselines/constant", "baselines/nearest"):
@@ -256,7 +259,7 @@ def test_runs_are_trained_measured_and_kept(tmp_path: Path, tiny_data: Path) -> 
         assert set(read_json(RunFolder(place.path / folder).scores("test"))["items"]) == expected
     kept = {name: files(place.path / name) for name in ("runs/r2", "runs/r4", "zero-shot", "baselines")}
     again = place.missing(threads=1)
-    assert [job.folder for job in again] == ["runs/broken/seed-0"]
+    assert [job.folder for job in again] == ["runs/broken/seed-0", "runs/leaky/seed-0"]
     carry_out(made, place.plan, place.path, engine, again, say=lambda _: None)
     assert by_name(place.table())["broken"].progress == "refused"
     assert {name: files(place.path / name) for name in kept} == kept
@@ -326,6 +329,16 @@ def test_killed_studies_go_on_and_end_as_if_they_had_not_been(tmp_path: Path, ti
 def is_run(process: psutil.Process) -> bool:
     """A job's process leads a group of its own; the server it was forked from and the resource tracker do not."""
     return os.getpgid(process.pid) == process.pid
+
+
+def test_ray_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the package, `--engine ray` says which extra brings it."""
+    from rscap.ablation.on_ray import import_ray
+
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(RscapError, match="needs the package ray") as caught:
+        import_ray()
+    assert "rscap[ray]" in str(caught.value.hint)
 
 
 def test_ray_gives_the_same_adapters(tmp_path: Path, tiny_data: Path) -> None:
