@@ -1,7 +1,7 @@
 """Which weights learn, and how: frozen, adapted and trained towers, by the method that the recipe names.
 
 targets.py      the layers that are adapted, by full path
-prepare.py      freeze, start, quantise, adapt, train
+preparation.py  freeze, start, quantise, adapt, train
 start.py        what PiSSA, OLoRA, CorDA and EVA start from
 calibration.py  activations of training images, for EVA and CorDA
 config.py       the recipe's section in PEFT's words
@@ -14,7 +14,7 @@ storage.py      PEFT's layout on disk, and back
 from rscap.model.adapters.allocation import Allocation
 from rscap.model.adapters.calibration import Calibration
 from rscap.model.adapters.groups import parameter_groups, trainable_parameters
-from rscap.model.adapters.prepare import precision_to_load, prepare
+from rscap.model.adapters.preparation import precision_to_load, prepare
 from rscap.model.adapters.quiet import quiet_peft
 from rscap.model.adapters.start import initial_factors
 from rscap.model.adapters.storage import load_adapter, save_adapter

@@ -48,6 +48,9 @@ def check_layers(wrapped: Any, targets: Targets, adapter: AdapterSection, factor
 
 def _facts(layer: Any, adapter: AdapterSection, rank: int) -> dict[str, tuple[object, object]]:
     """What a layer carries beside what it should carry."""
+    kind = {"layer": (_method_of(layer), "lora" if METHODS[adapter.method].lora else adapter.method)}
+    if kind["layer"][0] != kind["layer"][1]:
+        return dict(kind)
     learning = [parameter for parameter in layer.parameters() if parameter.requires_grad]
     wanted = learned_by_layer(
         adapter.method,
@@ -58,7 +61,6 @@ def _facts(layer: Any, adapter: AdapterSection, rank: int) -> dict[str, tuple[ob
     )
     begins = starting_rank(adapter.method, rank)
     facts: dict[str, tuple[object, object]] = {
-        "layer": (_method_of(layer), "lora" if METHODS[adapter.method].lora else adapter.method),
         "parameters": (sum(parameter.numel() for parameter in learning), wanted),
         "precision": ({str(parameter.dtype) for parameter in learning}, {"torch.float32"}),
         "rank": (getattr(layer, "miss_r" if adapter.method == "miss" else "r", {}).get("default"), begins),
@@ -66,7 +68,8 @@ def _facts(layer: Any, adapter: AdapterSection, rank: int) -> dict[str, tuple[ob
     }
     if adapter.method == "adalora":
         facts["scale"] = (layer.scaling["default"], adapter.alpha)
-        facts["divisor"] = (layer.ranknum["default"].item(), float(begins))
+        divisor = layer.ranknum["default"]
+        facts["divisor"] = (float(begins) if divisor.is_meta else divisor.item(), float(begins))
     elif adapter.method == "randlora":
         facts["scale"] = (layer.scaling["default"], scale(adapter))
     elif METHODS[adapter.method].lora:

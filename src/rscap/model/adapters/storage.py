@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from rscap.errors import AdapterError
 from rscap.methods import METHODS
-from rscap.model.adapters.prepare import hold_bases, prepare
+from rscap.model.adapters.preparation import hold_bases, prepare
 from rscap.model.adapters.quiet import quiet_peft
 from rscap.model.adapters.start import Factors
 from rscap.recipe import Recipe
