@@ -217,6 +217,17 @@ def test_unreadable_and_odd_images_are_found(tmp_path: Path) -> None:
     assert findings(found, "exact-duplicate") == [("fine", "copy")]
 
 
+def test_a_missing_image_among_others_is_an_error() -> None:
+    """An image that is named and not there is found; where there are no images at all, captions alone were wanted."""
+    there = example("there", Held(picture(1)), ("one two three .",))
+    gone = example("gone", MissingImage("gone.jpg"), ("four five six .",))
+    found = audit(source([there, gone]))
+    assert [(one.kind, one.severity, one.ids) for one in found.findings] == [("missing-image", "error", ("gone",))]
+    assert (found.examples, found.images) == (2, 1)
+    alone = audit(source([gone]))
+    assert (alone.findings, alone.images) == ((), 0)
+
+
 def noisy(caption: str) -> dict[str, str]:
     """The findings about one caption among clean ones, kind and detail."""
     clean = [example(f"{i}", MissingImage("x"), (f"a plane number {i} .",)) for i in range(5)]

@@ -158,7 +158,7 @@ def _progress(title: str, source: Source, *, shown: bool):  # type: ignore[no-un
 def _print_inspection(source: Source, found: Inspection) -> None:
     from rich.table import Table
 
-    from rscap.report.dataset.inspect_page import COLUMNS, cells
+    from rscap.report.dataset.inspect_page import COLUMNS, cells, unusable
 
     console = _console()
     console.print(f"{found.name}: {sum(found.splits.values()):,} images, digest {found.digest[:12]}", markup=False)
@@ -172,7 +172,8 @@ def _print_inspection(source: Source, found: Inspection) -> None:
         console.print(f"{name}: " + ", ".join(f"{word} {count:,}" for word, count in items[:8]), markup=False)
     if found.images is not None:
         sizes = ", ".join(f"{size} ({count:,})" for size, count in found.images.sizes[:5])
-        console.print(f"images: {sizes}; brightness {found.images.brightness_mean:.1f} of 255", markup=False)
+        facts = f"images: {sizes}; brightness {found.images.brightness_mean:.1f} of 255{unusable(found.images)}"
+        console.print(facts, markup=False)
     _print_notes(source)
 
 
@@ -190,6 +191,8 @@ def _print_audit(found: Audit) -> None:
         table.add_row(kind, f"{count:,}", f"{errors:,}" if errors else "–", KINDS[kind])
     console.print(f"{found.name}: {found.examples:,} images, {len(found.findings):,} findings", markup=False)
     console.print(table)
+    if not found.images:
+        console.print("no image was looked at: these are findings about captions alone")
     for name, count in found.leaks.items():
         console.print(f"{name}: {count:,} images have a duplicate or the very same captions there", markup=False)
 

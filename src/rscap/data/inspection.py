@@ -64,6 +64,7 @@ class ImageTable:
 
     measured: int
     unreadable: int
+    missing: int
     sizes: tuple[tuple[str, int], ...]
     """`224 x 224` and how many, the most frequent first."""
     brightness: Histogram
@@ -171,11 +172,12 @@ def _grams(captions: Sequence[str], n: int, top: int = 20) -> tuple[tuple[str, i
 
 
 def _image_table(examples: Sequence[Example], progress: Callable[[], None] | None) -> ImageTable | None:
-    if all(isinstance(example.image, MissingImage) for example in examples):
+    at_hand = [example for example in examples if not isinstance(example.image, MissingImage)]
+    if not at_hand:
         return None
     sizes: Counter[str] = Counter()
     brightness, contrast, unreadable = [], [], 0
-    for example in examples:
+    for example in at_hand:
         facts = _facts(example)
         if isinstance(facts, Unreadable):
             unreadable += 1
@@ -188,6 +190,7 @@ def _image_table(examples: Sequence[Example], progress: Callable[[], None] | Non
     return ImageTable(
         measured=len(brightness),
         unreadable=unreadable,
+        missing=len(examples) - len(at_hand),
         sizes=tuple(sizes.most_common(10)),
         brightness=Histogram.of(brightness, start=0.0, width=8.0, bins=32),
         brightness_mean=sum(brightness) / len(brightness) if brightness else 0.0,

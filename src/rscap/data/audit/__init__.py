@@ -8,7 +8,7 @@ from rscap.data.audit.captions import groups_of_equal_captions, one_caption, sam
 from rscap.data.audit.duplicates import find_duplicates
 from rscap.data.audit.findings import KINDS, Audit, Finding, about
 from rscap.data.audit.noise import caption_noise, likely_typos
-from rscap.data.audit.pictures import groups_of_duplicates, picture_findings
+from rscap.data.audit.pictures import groups_of_duplicates, missing_images, picture_findings
 from rscap.data.handles import MissingImage
 from rscap.data.source import Source
 from rscap.records import Example
@@ -27,7 +27,8 @@ def audit(
 
     Args:
         source: opened with `check="none"` or `"exists"`, so that broken images reach the audit as findings.
-        with_images: decode the images and look for duplicates; off for annotations alone.
+        with_images: decode the images and look for duplicates. Of annotations alone, without a single image, the
+            captions are looked at.
         more: findings made elsewhere, such as `rscap.quality.disagreements`.
         progress: called after each image.
     """
@@ -37,8 +38,9 @@ def audit(
         for bad in source.rejected
     ]
     twins = groups_of_equal_captions(examples)
-    at_hand = [example for example in examples if not isinstance(example.image, MissingImage)]
-    if with_images and at_hand:
+    at_hand = [example for example in examples if with_images and not isinstance(example.image, MissingImage)]
+    if at_hand:
+        findings += missing_images(examples)
         duplicates = find_duplicates(at_hand, progress=progress)
         findings += picture_findings(at_hand, duplicates)
         twins += groups_of_duplicates(at_hand, duplicates)
@@ -51,6 +53,7 @@ def audit(
         digest=source.digest,
         split_scheme=source.split_scheme,
         examples=len(examples),
+        images=len(at_hand),
         findings=tuple(sorted(findings, key=lambda one: place[one.kind])),
         leaks=_leaks(source, twins),
     )

@@ -17,6 +17,7 @@ SHOWN_IDS = 50
 
 KINDS: dict[str, str] = {
     "rejected-row": "Rows that could not be used",
+    "missing-image": "Images that are not there",
     "unreadable-image": "Images that cannot be decoded",
     "odd-image": "Images of one colour, tiny, or far from square",
     "exact-duplicate": "Images that are equal pixel by pixel",
@@ -62,6 +63,8 @@ class Audit:
     digest: str
     split_scheme: str
     examples: int
+    images: int
+    """How many images were looked at; 0 where there were none, or only the captions were wanted."""
     findings: tuple[Finding, ...]
     leaks: dict[str, int]
     """`test in train`: how many test examples have a duplicate image or the same captions in train; likewise val."""

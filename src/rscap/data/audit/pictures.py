@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from rscap.data.audit.duplicates import Duplicates, Pair
 from rscap.data.audit.findings import Finding, about, leaking
 from rscap.data.groups import connected
+from rscap.data.handles import MissingImage
 from rscap.data.measure import ImageFacts, Unreadable
 from rscap.records import Example
 
@@ -25,6 +26,13 @@ def picture_findings(examples: Sequence[Example], duplicates: Duplicates) -> Ite
             yield about([example], "odd-image", "warning", detail)
     for pair in duplicates.pairs:
         yield _duplicate([examples[pair.first], examples[pair.second]], pair)
+
+
+def missing_images(examples: Sequence[Example]) -> Iterator[Finding]:
+    """One finding an image that is named and not there."""
+    for example in examples:
+        if isinstance(example.image, MissingImage):
+            yield about([example], "missing-image", "error", f"{example.image.name} is not there")
 
 
 def groups_of_duplicates(examples: Sequence[Example], duplicates: Duplicates) -> list[list[Example]]:

@@ -31,7 +31,8 @@ def audit_page(source: Source, found: Audit) -> str:
         kicker="Data audit",
         title=found.name,
         facts=f"{found.examples:,} images  ·  splits: {found.split_scheme}  ·  digest {found.digest[:12]}",
-        lede=f"{len(found.findings):,} findings; {errors:,} are errors: leaks between splits, unreadable images.",
+        lede=f"{len(found.findings):,} findings; {errors:,} are errors: leaks between splits, unreadable images."
+        + ("" if found.images else " No image was looked at."),
         sections=sections,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rscap.data.draw import key
-from rscap.data.inspection import CaptionTable, Histogram, Inspection
+from rscap.data.inspection import CaptionTable, Histogram, ImageTable, Inspection
 from rscap.data.source import Source
 from rscap.records import Example
 from rscap.report.dataset.charts import histogram, ranking
@@ -133,9 +133,14 @@ def _images(found: Inspection) -> Html:
         histogram(images.contrast, title="Contrast", x_label="standard deviation of grey values"),
         class_="charts",
     )
-    broken = f"; {images.unreadable:,} could not be decoded" if images.unreadable else ""
-    text = f"{images.measured:,} images decoded{broken}. Mean brightness {images.brightness_mean:.1f} of 255."
+    text = f"{images.measured:,} images decoded{unusable(images)}. Mean brightness {images.brightness_mean:.1f} of 255."
     return join(element("p", text, class_="note"), sizes, charts)
+
+
+def unusable(images: ImageTable) -> str:
+    """`; 2 could not be decoded; 1 missing`, or nothing where all is well."""
+    told = [(images.unreadable, "could not be decoded"), (images.missing, "missing")]
+    return "".join(f"; {count:,} {what}" for count, what in told if count)
 
 
 def _sheet(examples: Sequence[Example]) -> Html:
