@@ -89,6 +89,8 @@ def compare(
         draws=draws,
         seed=seed,
         notes=noise.notes,
+        seed_deviation=noise.deviation,
+        seed_freedom=noise.freedom,
     )
 
 
@@ -99,18 +101,19 @@ class _SeedNoise:
     deviation: float
     draws: Floats
     notes: tuple[str, ...]
+    freedom: int
 
     @classmethod
     def of(cls, systems: Sequence[_System], draws: int, seed: int) -> _SeedNoise:
         freedom = sum(len(system.scores) - 1 for system in systems)
         if freedom == 0:
             note = "one run per system: noise between training seeds is not in these intervals"
-            return cls(0.0, np.zeros(draws), (note,))
+            return cls(0.0, np.zeros(draws), (note,), 0)
         squares = sum(float(((system.scores - system.scores.mean()) ** 2).sum()) for system in systems)
         rng = np.random.default_rng([seed, 1])
         deviation = (squares / freedom) ** 0.5
         note = f"seed noise: standard deviation {deviation:.3g}, {freedom} degrees of freedom, pooled over systems"
-        return cls(deviation, rng.standard_t(freedom, size=draws), (note,))
+        return cls(deviation, rng.standard_t(freedom, size=draws), (note,), freedom)
 
 
 def _system_score(system: _System, noise: _SeedNoise) -> SystemScore:
@@ -121,6 +124,7 @@ def _system_score(system: _System, noise: _SeedNoise) -> SystemScore:
         score=float(system.scores.mean()),
         interval=(float(low), float(high)),
         replicates=len(system.scores),
+        error_images=float(system.resampled.std()),
     )
 
 
@@ -157,6 +161,8 @@ def _difference(
         p_holm=1.0,
         images_needed=images_needed(difference, float(images.std()), error_seeds, n),
         sentence="",
+        error_images=float(images.std()),
+        error_seeds=error_seeds,
     )
 
 

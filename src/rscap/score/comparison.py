@@ -18,6 +18,8 @@ class SystemScore:
     interval: tuple[float, float]
     """95 %, over images and, where any system has replicates, over seeds."""
     replicates: int
+    error_images: float = 0.0
+    """Standard error of the score over the images drawn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,10 @@ class Difference:
     images_needed: int | None
     """For a test at 5 % with a power of 80 %; None where no number of images would do."""
     sentence: str
+    error_images: float = 0.0
+    """Standard error of the difference over the images drawn."""
+    error_seeds: float = 0.0
+    """Standard error of the difference over training seeds; 0 where no system has replicates."""
 
     @property
     def distinguishable(self) -> bool:
@@ -55,3 +61,7 @@ class Comparison:
     draws: int
     seed: int
     notes: tuple[str, ...]
+    seed_deviation: float = 0.0
+    """Standard deviation of a score between replicates, pooled over systems."""
+    seed_freedom: int = 0
+    """Degrees of freedom of `seed_deviation`; 0 where no system has replicates."""
