@@ -91,11 +91,19 @@ def test_the_digest_moves_with_all_it_pins(tmp_path: Path) -> None:
     assert len(set(digests)) == len(digests) - 1
 
 
+def test_empty_cells_at_the_end_are_captions_that_there_are_not(tmp_path: Path) -> None:
+    """A row with three of five captions is an example with three; one whose second is missing is refused."""
+    rows = [row(number) for number in range(3)]
+    source = open_source(write(tmp_path / "a", [{**rows[0], "caption_4": "", "caption_5": " "}, *rows[1:]]))
+    assert [len(example.captions) for example in source.split("train")][:1] == [3]
+    assert not source.rejected
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
         ({"caption_2": "  "}, "caption 2 of 5 is empty"),
-        ({"caption_5": ""}, "caption 5 of 5 is empty"),
+        ({f"caption_{number}": "" for number in range(1, 6)}, "caption 1 of 1 is empty"),
         ({"caption_1": "x" * 10_001}, "10001 characters"),
         ({"caption_1": "a\0b"}, "NUL"),
         ({"image": ""}, "no image is named"),

@@ -40,8 +40,8 @@ def folder_of(path: Path) -> ImageFolder:
 def read(path: Path) -> Iterator[Row | Rejected]:
     """The rows of a captions.csv.
 
-    Columns: `image` and `caption_1 … caption_k`, all of which a row must fill; `split`, `source` and `scene_class` are
-    optional. A row that spans several lines is rejected once per line: behind it is nearly always a quote left
+    Columns: `image` and `caption_1 … caption_k`; `split`, `source` and `scene_class` are optional. A row with fewer
+    captions leaves its last cells empty; an empty cell before a caption is a caption that was lost. A row that spans several lines is rejected once per line: behind it is nearly always a quote left
     open, and what it swallowed must be seen.
 
     Raises:
@@ -98,8 +98,14 @@ def _rows(name: str, columns: _Columns, cells: list[str], first: int, last: int)
     yield Row(
         where=where,
         image=columns.cell(cells, "image"),
-        captions=[cells[index] for index in columns.captions],
+        captions=_captions([cells[index] for index in columns.captions]),
         split=columns.cell(cells, "split"),
         source=columns.cell(cells, "source"),
         scene_class=columns.cell(cells, "scene_class"),
     )
+
+
+def _captions(cells: list[str]) -> list[str]:
+    """The cells up to the last that is filled, at least one."""
+    filled = [number for number, cell in enumerate(cells, start=1) if cell.strip()]
+    return cells[: max(filled, default=1)]
