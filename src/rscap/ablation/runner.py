@@ -45,29 +45,42 @@ class RowStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """One folder of a study: what makes it, which rows it belongs to (none: all), and how far it is."""
+
+    kind: Kind
+    folder: str
+    recipe: Recipe
+    rows: tuple[str, ...]
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
 class StudyFolder:
     """A plan and the folder that it is carried out in."""
 
     plan: Plan
     path: Path
 
-    def state(self, kind: Kind, folder: str) -> State:
-        """How far one part is, told from its folder.
-
-        Raises:
-            StoreError: it holds another recipe.
-        """
-        split = self.plan.evaluation.split
-        if kind == "run":
-            recipe = next(run.recipe for run in self.plan.runs if run.folder == folder)
-            return run_state(self.path / folder, recipe, split)
-        if kind == "zero-shot":
-            return evaluation_state(self.path / folder, split)
-        there = all(RunFolder(self.path / name).scores(split).is_file() for name in self.plan.baselines)
-        return State(progress="finished" if there else "missing")
+    def parts(self) -> list[Part]:
+        """All parts in the order in which they are done: baselines, zero-shot, then seed by seed every row."""
+        plan, split = self.plan, self.plan.evaluation.split
+        parts = []
+        if plan.baselines:
+            there = all(RunFolder(self.path / name).scores(split).is_file() for name in plan.baselines)
+            state = State(progress="finished" if there else "missing")
+            parts.append(Part("baselines", "baselines", plan.runs[0].recipe, (), state))
+        for one in plan.zero_shot:
+            state = evaluation_state(self.path / one.folder, split)
+            parts.append(Part("zero-shot", one.folder, one.recipe, one.rows, state))
+        seeds = list(dict.fromkeys(run.seed for run in plan.runs))
+        for run in sorted(plan.runs, key=lambda run: seeds.index(run.seed)):
+            state = run_state(self.path / run.folder, run.recipe, split)
+            parts.append(Part("run", run.folder, run.recipe, (run.row,), state))
+        return parts
 
     def missing(self, *, threads: int, only: Collection[str] = ()) -> list[Job]:
-        """The jobs that are not finished: baselines and zero-shot first, then seed by seed, every row of it.
+        """The jobs that are not finished, of the rows `only` or of all.
 
         Raises:
             RecipeError: `only` names no row.
@@ -76,50 +89,31 @@ class StudyFolder:
         rows = [row.name for row in self.plan.rows if row.runs]
         if unknown := sorted(set(only) - set(rows)):
             raise RecipeError(f"there is no row {unknown[0]!r} to run", hint=f"rows: {', '.join(rows)}")
-        runs = [run for run in self.plan.runs if not only or run.row in only]
-        runs.sort(key=lambda run: [other.seed for other in self.plan.runs].index(run.seed))
-        parts: list[tuple[Kind, str, Recipe]] = []
-        if self.plan.baselines:
-            parts.append(("baselines", "baselines", runs[0].recipe))
-        for one in self.plan.zero_shot:
-            if not only or set(only) & set(one.rows):
-                parts.append(("zero-shot", one.folder, one.recipe))
-        parts += [("run", run.folder, run.recipe) for run in runs]
         return [
             Job(
-                kind=kind,
+                kind=part.kind,
                 study=self.path.resolve(),
-                folder=folder,
-                recipe=recipe,
+                folder=part.folder,
+                recipe=part.recipe,
                 evaluation=self.plan.evaluation,
                 data=self.plan.data,
                 threads=threads,
                 workdir=Path.cwd(),
             )
-            for kind, folder, recipe in parts
-            if self.state(kind, folder).progress != "finished"
+            for part in self.parts()
+            if part.state.progress != "finished" and (not only or not part.rows or set(only) & set(part.rows))
         ]
 
     def table(self) -> list[RowStatus]:
-        """One line a row, in the plan's order: excluded rows too, then zero-shot and baselines."""
+        """One line a row that is not excluded, in the plan's order, then zero-shot and baselines."""
         last = {attempt.folder: attempt for attempt in read_attempts(self.path)}
-        states: dict[str, State] = {}
-        for kind, folder in self._parts():
-            states[folder] = _explained(self.state(kind, folder), last.get(folder))
-        for folder, reason in self._foreign(states).items():
-            states[folder] = State(progress="failed", reason=reason)
+        states = {part.folder: _explained(part.state, last.get(part.folder)) for part in self.parts()}
+        scored = [name for name, state in states.items() if state.progress == "finished" and name != "baselines"]
+        odd = same_images({name: self.path / name for name in scored}, self.plan.evaluation.split)
+        states |= {name: State(progress="failed", reason=reason) for name, reason in odd.items()}
         lines = [_line(row.name, [run.folder for run in row.runs], states) for row in self.plan.rows if row.runs]
         lines += [_line(one.folder, [one.folder], states) for one in self.plan.zero_shot]
         return lines + ([_line("baselines", ["baselines"], states)] if self.plan.baselines else [])
-
-    def _parts(self) -> list[tuple[Kind, str]]:
-        parts: list[tuple[Kind, str]] = [("run", run.folder) for run in self.plan.runs]
-        parts += [("zero-shot", one.folder) for one in self.plan.zero_shot]
-        return parts + ([("baselines", "baselines")] if self.plan.baselines else [])
-
-    def _foreign(self, states: dict[str, State]) -> dict[str, str]:
-        scored = [folder for folder, state in states.items() if state.progress == "finished" and folder != "baselines"]
-        return same_images({folder: self.path / folder for folder in scored}, self.plan.evaluation.split)
 
 
 def carry_out(study: Study, plan: Plan, folder: Path, engine: Engine, jobs: Sequence[Job], *, say: Say) -> None:

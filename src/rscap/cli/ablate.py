@@ -80,8 +80,9 @@ def _print_plan(place: StudyFolder) -> None:
     plan = place.plan
     evaluation = plan.evaluation
     table = _table("row", "differs from the base in", "runs", "finished")
+    finished = {part.folder for part in place.parts() if part.state.progress == "finished"}
     for row in plan.rows:
-        done = sum(place.state("run", run.folder).progress == "finished" for run in row.runs)
+        done = sum(run.folder in finished for run in row.runs)
         table.add_row(row.name, _differences(row), str(len(row.runs)), "excluded" if row.excluded else str(done))
     _print(table)
     words = evaluation.prefix or "each row's own words"
