@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
@@ -71,14 +71,16 @@ def encode_for_training(
     example: Example, *, recipe: Recipe, encoder: Encoder, epoch: int, weights: CaptionWeights
 ) -> Row:
     """Encode an example with prompt, captions and image as this epoch shows them."""
-    seed, name = recipe.seed, example.id
-    captions = choose(
-        example.captions, recipe.data.captions, seed=seed, epoch=epoch, example_id=name, weights=weights.get(name)
-    )
     change = _AUGMENTATIONS[recipe.data.augment]
     if change is not None:
-        change = partial(change, captions=example.captions, seed=seed, epoch=epoch, example_id=name)
-    return encoder(example, prefix=_prefix(recipe, name, epoch), captions=captions, change=change)
+        change = partial(change, captions=example.captions, seed=recipe.seed, epoch=epoch, example_id=example.id)
+    captions = _captions(example, recipe, epoch, weights)
+    return encoder(example, prefix=_prefix(recipe, example.id, epoch), captions=captions, change=change)
+
+
+def _captions(example: Example, recipe: Recipe, epoch: int, weights: CaptionWeights) -> tuple[str, ...]:
+    scheme, name = recipe.data.captions, example.id
+    return choose(example.captions, scheme, seed=recipe.seed, epoch=epoch, example_id=name, weights=weights.get(name))
 
 
 def _prefix(recipe: Recipe, example_id: str, epoch: int) -> str:
@@ -86,10 +88,12 @@ def _prefix(recipe: Recipe, example_id: str, epoch: int) -> str:
     return several[key("prefix", recipe.seed, epoch, example_id) % len(several)] if several else recipe.prompt.prefix
 
 
-def planned(ids: Sequence[str], recipe: Recipe, *, start: int = 0) -> Iterator[list[Sequence[Place]]]:
+def planned(
+    ids: Sequence[str], recipe: Recipe, *, start: int = 0, length: Callable[[Place], int]
+) -> Iterator[list[Sequence[Place]]]:
     """Endless updates from number `start` on, each a list of micro batches, each a list of places.
 
-    Nothing is loaded for it, so a resumed run is at its place at once.
+    No image is loaded for it, so a resumed run is at its place at once.
     """
     train = recipe.train
     size = train.micro_batch * train.accumulation
@@ -98,7 +102,16 @@ def planned(ids: Sequence[str], recipe: Recipe, *, start: int = 0) -> Iterator[l
         places = [(epoch, position) for position in order(ids, seed=recipe.seed, epoch=epoch)]
         begin = size * (start % per_epoch) if epoch == start // per_epoch else 0
         for whole in chunks(places[begin:], size):
-            yield list(chunks(whole, train.micro_batch))
+            yield bucketed(whole, train.micro_batch, length)
+
+
+def bucketed(update: Sequence[T], size: int, length: Callable[[T], int]) -> list[Sequence[T]]:
+    """The examples of an update cut into micro batches of similar length, the longest first.
+
+    Which examples make up the update stays, and its loss is a sum, so that padding is all that changes. If the longest
+    do not fit in memory, that shows in the first update.
+    """
+    return list(chunks(sorted(update, key=length, reverse=True) if len(update) > size else update, size))
 
 
 def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
@@ -117,7 +130,13 @@ def updates(
 ) -> Iterator[list[Batch]]:
     """Endless updates from number `start` on, each a list of the micro batches that this process takes."""
     ids = [example.id for example in examples]
-    plan, shown = itertools.tee(map(share.mine, planned(ids, recipe, start=start)))
+    tokens = TokenCounts(encoder.prompter.tokenizer)
+
+    def length(place: Place) -> int:
+        epoch, example = place[0], examples[place[1]]
+        return tokens(_prefix(recipe, example.id, epoch), *_captions(example, recipe, epoch, weights))
+
+    plan, shown = itertools.tee(map(share.mine, planned(ids, recipe, start=start, length=length)))
     reader = Reader(examples, recipe, encoder, weights)
     loaded = stream(
         itertools.chain.from_iterable(shown),
@@ -128,6 +147,21 @@ def updates(
     )
     for micro_batches in plan:
         yield [next(loaded) for _ in micro_batches]
+
+
+@dataclass(slots=True)
+class TokenCounts:
+    """Counts tokens of texts, each text once."""
+
+    tokenizer: Any
+    _known: dict[str, int] = field(default_factory=dict)
+
+    def __call__(self, *texts: str) -> int:
+        """Tokens of all texts together."""
+        if fresh := [text for text in texts if text not in self._known]:
+            encoded = self.tokenizer(fresh, add_special_tokens=False)["input_ids"]
+            self._known.update(zip(fresh, map(len, encoded), strict=True))
+        return sum(self._known[text] for text in texts)
 
 
 @dataclass(frozen=True, slots=True)
