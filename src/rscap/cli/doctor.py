@@ -41,7 +41,7 @@ def print_json(diagnosis: Diagnosis) -> None:
     from dataclasses import asdict
     from json import dumps
 
-    typer.echo(dumps(asdict(diagnosis), indent=2, ensure_ascii=False))
+    typer.echo(dumps({"sound": diagnosis.sound, **asdict(diagnosis)}, indent=2, ensure_ascii=False))
 
 
 def show(diagnosis: Diagnosis) -> None:

@@ -100,6 +100,7 @@ def targets_of(batch: SavedBatch, tokens: TokenIds, where: str) -> Targets:
         supervised=int(supervised.sum()),
         image=int((supervised & image).sum()),
         prompt=int((supervised & prompt).sum()),
+        prompt_known=_types(batch) == "right",
         padding=int((supervised & padding).sum()),
         unsupervised=int((~learned).sum()),
         without_eos=int((learned & (ends.sum(axis=1) == 0)).sum()),

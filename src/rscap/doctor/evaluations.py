@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from rscap.doctor.evidence import Caption, Evaluation
-from rscap.doctor.reading import Reader, json_lines, mapping, whole
+from rscap.doctor.reading import Reader, json_lines, mapping, number, whole
+from rscap.errors import StoreError
 from rscap.records import ScoreSheet
 from rscap.score import load_candidates, load_references, read_sheet, score_captions
 from rscap.store import RunFolder
 
 _ENDINGS = (".jsonl", ".json", ".csv")
 _DRAWS = 1000
-_METRICS = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr")
+_METRICS = ("CIDEr",)
 
 
 def of_run(run: RunFolder, reader: Reader) -> tuple[Evaluation, ...]:
@@ -40,6 +41,7 @@ def _of_split(run: RunFolder, split: str, reader: Reader) -> Evaluation | None:
         captions=captions,
         references=_references(run.references(split), reader),
         sheet=sheet,
+        shuffled=_shuffled(sheet),
         scored=frozenset(sheet.items) if sheet else None,
         reported=sheet.n if sheet else None,
         scores_where=reader.name(run.scores(split)) if sheet else "",
@@ -57,7 +59,9 @@ def _rows(path: Path) -> dict[str, Caption]:
     """Captions of a JSON Lines file with their lines; `prefix` and `stopped` where they are told."""
     captions = {}
     for line, row in json_lines(path):
-        name = next(row[key] for key in ("id", "image_id", "image") if key in row)
+        name = next((row[key] for key in ("id", "image_id", "image") if key in row), None)
+        if name is None:
+            raise StoreError(f"{path}, line {line}: no `id`")
         stopped = row.get("stopped")
         captions[str(name)] = Caption(
             text=str(row["caption"]),
@@ -109,11 +113,13 @@ def _foreign(
     references = _references(_beside(folder, "references", file.stem), reader)
     scores_file = _beside(folder, "scores", file.stem)
     scores = (reader.read(scores_file, mapping) if scores_file else None) or {}
+    sheet = _sheet(captions, references)
     return Evaluation(
         where=reader.name(file),
         captions=captions,
         references=references,
-        sheet=_sheet(captions, references),
+        sheet=sheet,
+        shuffled=_shuffled(sheet),
         reported=whole(scores.get("n")) or reported,
         scored=_scored(scores),
         scores_where=reader.name(scores_file) if scores_file else "",
@@ -133,3 +139,11 @@ def _sheet(captions: Mapping[str, Caption], references: Mapping[str, tuple[str, 
     if not known:
         return None
     return score_captions(known, references, draws=_DRAWS, metrics=_METRICS, allow_missing=True)
+
+
+def _shuffled(sheet: ScoreSheet | None) -> float | None:
+    """CIDEr with the captions shuffled among the images, where the sheet tells."""
+    value: Any = sheet.extra.get("diagnostics") if sheet else None
+    for key in ("shuffled", "CIDEr"):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return number(value)

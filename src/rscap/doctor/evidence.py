@@ -97,6 +97,8 @@ class Targets:
     image: int = 0
     prompt: int = 0
     """`<bos>`, words and newline."""
+    prompt_known: bool = True
+    """False where the prompt cannot be told from the caption: then `<bos>` alone is counted."""
     padding: int = 0
     unsupervised: int = 0
     """Captions without any label."""
@@ -236,6 +238,8 @@ class Evaluation:
     captions: Mapping[str, Caption]
     references: Mapping[str, tuple[str, ...]]
     sheet: ScoreSheet | None = None
+    shuffled: float | None = None
+    """CIDEr with the captions shuffled among the images."""
     reported: int | None = None
     """On how many images the score was computed, by its own word."""
     scored: frozenset[str] | None = None

@@ -4,7 +4,7 @@ adapter_config.json, adapter_model.safetensors     PEFT's files, here, in adapte
 trainer_state.json | log.jsonl | log.csv           losses: the Trainer's, or step, loss, learning_rate, grad_norm
 predictions.jsonl  references.json  scores.json    captions, references, and on how many images they were scored
 batch.safetensors | batch.json                     one training batch
-model.json                                         what `rscap.doctor.snapshot` measured of the model
+model.json                                         what `rscap.doctor.snapshot.snapshot` measured
 doctor.toml                                        what the files do not say
 """
 

@@ -24,6 +24,11 @@ class Reach:
     moved: int
 
 
+def rows_are_apart(net: nn.Module) -> bool:
+    """Whether a token's product is its own: LLM.int8 (arXiv:2208.07339) picks outlier columns over all tokens at once."""
+    return not any(type(module).__name__ == "Linear8bitLt" for module in net.modules())
+
+
 def reach(outputs: Callable[[Tensor], Tensor], tokens: Tensor, column: int, replacement: int, first: int) -> Reach:
     """Change int[N] `tokens` at `column` and count which float[N, H] outputs from `first` up to it change."""
     changed = tokens.clone()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
 
 from rscap.doctor.evidence import FirstLosses, Learning, Sight, Weights
 from rscap.doctor.reading import mapping
@@ -14,12 +15,13 @@ from rscap.store import write_json
 FILE = "model.json"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
+class Measured(BaseModel):
     """The content of model.json."""
 
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
     base: str = ""
-    tokens: Mapping[str, int] = field(default_factory=dict)
+    tokens: Mapping[str, int] = {}
     """`vocabulary`, `image`, `bos`, `eos`, `pad`."""
     frozen: Mapping[Tower, Mapping[str, int]] | None = None
     products: tuple[str, ...] = ()
@@ -65,7 +67,7 @@ class Measured:
 
 def write_measured(folder: Path, measured: Measured) -> None:
     """Write model.json."""
-    write_json(folder / FILE, asdict(measured))
+    write_json(folder / FILE, measured.model_dump())
 
 
 def read_measured(path: Path) -> Measured:
@@ -73,6 +75,6 @@ def read_measured(path: Path) -> Measured:
 
     Raises:
         StoreError: not a JSON object.
-        TypeError: an unknown key.
+        ValidationError: unknown or wrong keys.
     """
-    return Measured(**mapping(path))
+    return Measured.model_validate(mapping(path))

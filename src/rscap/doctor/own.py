@@ -57,7 +57,7 @@ def _asked_of_evaluation(run: RunFolder, reader: Reader) -> Asked:
 
 def _learning(path: Path, reader: Reader) -> Learning:
     counts: dict[Any, Any] = mapping(path)
-    return Learning(where=reader.name(path), trainable={tower: own["trainable"] for tower, own in counts.items()})
+    return Learning(where=reader.name(path), trainable={tower: int(own["trainable"]) for tower, own in counts.items()})
 
 
 def _data(run: RunFolder, recipe: Recipe, reader: Reader) -> DataFacts:

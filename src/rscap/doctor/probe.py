@@ -7,7 +7,8 @@ recipe some updates at its peak rate are tried on one small batch.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -16,8 +17,8 @@ from torch import Tensor
 from rscap.batch import Batch, Encoder
 from rscap.data import Source, open_source
 from rscap.doctor.evidence import DataFacts, Evidence, FirstLosses, Learning, RateTest, Sight, Targets, Trained, Weights
-from rscap.doctor.measure import frozen_dtypes, product_dtypes, reach, trainable
-from rscap.errors import AdapterError, DataError, ModelError, RscapError
+from rscap.doctor.measure import frozen_dtypes, product_dtypes, reach, rows_are_apart, trainable
+from rscap.errors import AdapterError, DataError, ModelError, OutOfMemory, RscapError
 from rscap.methods import METHODS
 from rscap.model.adapters import prepare
 from rscap.model.captioner import Captioner
@@ -33,6 +34,7 @@ from rscap.train.run import training_examples
 from rscap.train.updates import CaptionWeights, Schedule, updates
 
 WHERE = "measured on the first batch"
+_NOT_APART = "8-bit layers round all tokens together, so each moves all others a little"
 _IMAGES = 4
 _UPDATES, _WARMUP = 8, 4
 _COUNTED_CAPTIONS = 2000
@@ -40,6 +42,18 @@ _LARGE = 1_000_000_000
 """Parameters above which updates are not tried on a CPU."""
 
 
+@contextmanager
+def _memory_told() -> Iterator[None]:
+    """Where memory runs out, an error of ours says so."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemory(
+            f"out of memory: {str(error).splitlines()[0]}", hint="`rscap plan` says what fits; --no-probe reads files"
+        ) from error
+
+
+@_memory_told()
 def probe_recipe(evidence: Evidence, recipe: Recipe) -> Evidence:
     """Everything that can be measured of a recipe before it is run.
 
@@ -55,14 +69,11 @@ def probe_recipe(evidence: Evidence, recipe: Recipe) -> Evidence:
     reason = _too_large(captioner)
     if reason:
         return replace(evidence, absent={**evidence.absent, "learning rate": reason})
-    try:
-        schedule = Schedule.of(recipe, len(examples))
-        return replace(evidence, rate=try_rate(captioner, batch, recipe, total_steps=schedule.total_steps))
-    except torch.OutOfMemoryError as error:
-        reason = f"out of memory: {str(error).splitlines()[0]}"
-        return replace(evidence, absent={**evidence.absent, "learning rate": reason})
+    total_steps = Schedule.of(recipe, len(examples)).total_steps
+    return replace(evidence, rate=try_rate(captioner, batch, recipe, total_steps=total_steps))
 
 
+@_memory_told()
 def probe_run(evidence: Evidence, recipe: Recipe, run: RunFolder) -> Evidence:
     """What can be measured of a run: its first batch on its base model, and its trained weights on that batch.
 
@@ -132,11 +143,13 @@ def _first_batch(recipe: Recipe, examples: Sequence[Example], weights: CaptionWe
 def _look(evidence: Evidence, captioner: Captioner, batch: Batch) -> Evidence:
     paligemma = captioner.paligemma
     losses = captioner.token_losses(batch)
+    apart = rows_are_apart(captioner)
     return replace(
         evidence,
+        absent=evidence.absent if apart else {**evidence.absent, "who sees whom": _NOT_APART},
         vocabulary=paligemma.config.text_config.vocab_size,
         targets=targets_of(batch, image=paligemma.config.image_token_id, eos=paligemma.config.eos_token_id),
-        sight=sight_of(captioner, batch),
+        sight=sight_of(captioner, batch) if apart else None,
         first_losses=FirstLosses(
             where=WHERE,
             mean=losses.mean().item(),

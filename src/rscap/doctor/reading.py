@@ -32,7 +32,7 @@ class Reader:
             return None
         try:
             return read(path)
-        except (RscapError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except Exception as error:  # whatever is wrong with a file is what the doctor was asked for
             text = error.message if isinstance(error, RscapError) else f"{type(error).__name__}: {error}"
             self.findings.append(found("unreadable", text, where=self.name(path)))
             return None

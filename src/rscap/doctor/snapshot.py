@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from rscap.doctor.batch_file import IGNORED
-from rscap.doctor.measure import frozen_dtypes, product_dtypes, reach, trainable
+from rscap.doctor.measure import frozen_dtypes, product_dtypes, reach, rows_are_apart, trainable
 from rscap.doctor.measured import Measured, write_measured
 from rscap.store import atomic_path
 
@@ -51,7 +51,7 @@ def snapshot(folder: Path | str, model: Any, batch: Mapping[str, Tensor], tokeni
         **{name: getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")},
     }
     with _still(model):
-        reaches = _reaches(model, row, tokens)
+        reaches = _reaches(model, row, tokens) if rows_are_apart(model) else {}
         losses = _losses(model, row, batch["labels"][:1])
     write_measured(
         folder,

@@ -35,7 +35,7 @@ def _cider(one: Evaluation) -> tuple[float, float, float]:
     if one.sheet is None or "CIDEr" not in one.sheet.intervals:
         return 0.0, 0.0, 0.0
     low, high = one.sheet.intervals["CIDEr"]
-    return one.sheet.corpus["CIDEr"], low, high
+    return one.sheet.corpus.get("CIDEr", 0.0), low, high
 
 
 def single_reference(evidence: Evidence) -> Iterator[Finding]:
@@ -85,9 +85,8 @@ def images_ignored(evidence: Evidence) -> Iterator[Finding]:
         if one.sheet is None or one.sheet.n < _IMAGES_TO_SHUFFLE or one.most_common[1] >= SAME * len(one.captions):
             continue  # few images, or a finding of its own
         score = one.sheet.corpus.get("CIDEr", 0.0)
-        shuffled = one.sheet.extra.get("diagnostics", {}).get("shuffled", {}).get("CIDEr")
-        if shuffled is not None and shuffled > _SHUFFLED * score:
-            text = f"CIDEr is {score:.3f}, and {shuffled:.3f} with the captions shuffled among the images"
+        if one.shuffled is not None and one.shuffled > _SHUFFLED * score:
+            text = f"CIDEr is {score:.3f}, and {one.shuffled:.3f} with the captions shuffled among the images"
             yield found("image-ignored", text, where=one.scores_where or one.where)
 
 

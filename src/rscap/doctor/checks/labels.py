@@ -17,7 +17,9 @@ def image_targets(evidence: Evidence) -> Iterator[Finding]:
 def prompt_targets(evidence: Evidence) -> Iterator[Finding]:
     """`<bos>`, words of the prompt or its newline among the labels."""
     if (targets := evidence.targets) and targets.prompt:
-        yield found("prompt-targets", _share(targets, targets.prompt, "belong to the prompt"), where=targets.where)
+        least = "" if targets.prompt_known else "; <bos> alone was counted, the rest of the prompt looks like a caption"
+        text = _share(targets, targets.prompt, "belong to the prompt") + least
+        yield found("prompt-targets", text, where=targets.where)
 
 
 def padding_targets(evidence: Evidence) -> Iterator[Finding]:

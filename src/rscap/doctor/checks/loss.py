@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rscap.doctor.evidence import Evidence, LogEntry, RateTest, TrainingLog
@@ -18,7 +18,7 @@ _UNIFORM = 0.1  # share of ln V
 _EVEN = 1.0  # nats of spread: below, all tokens are about equally surprising
 _SILENT = 1e-3
 _RISE, _FALL = 0.05, 0.02  # shares of the first losses
-_CLIPPED_STEPS, _CLIPPED_TIMES = 0.95, 3.0
+_CLIPPED_STEPS, _CLIPPED_TIMES, _GAIN = 0.95, 3.0, 0.1
 _SPOILT_STEPS = 0.1  # float16's scaler overflows now and then, and more often at the start
 
 
@@ -112,28 +112,24 @@ def _rate(evidence: Evidence) -> str:
 
 
 def clipped(evidence: Evidence) -> Iterator[Finding]:
-    """Gradient norms far above the limit, all the time, that do not come down."""
+    """Gradient norms far above the limit all the time, that do not come down, while the loss hardly does."""
     limit, log = evidence.asked.max_grad_norm, evidence.log
-    if limit is None or log is None:
+    if limit is None or log is None or not (course := _Course.of(log)) or course.last < (1 - _GAIN) * course.first:
         return
-    entries = [entry for entry in log.entries if entry.grad_norm is not None and math.isfinite(entry.grad_norm)]
-    norms = [float(entry.grad_norm or 0) for entry in entries]
+    known = [entry.grad_norm for entry in log.entries if entry.grad_norm is not None]
+    norms = [norm for norm in known if math.isfinite(norm)]
     if len(norms) < ENTRIES_WANTED:
         return
     above = sum(norm > limit for norm in norms)
     fifth = max(3, len(norms) // 5)
-    first, last = (statistics.median(part) for part in (norms[:fifth], norms[-fifth:]))
-    if above >= _CLIPPED_STEPS * len(norms) and _far(norms, limit) and last >= 0.9 * first:
+    first, last = statistics.median(norms[:fifth]), statistics.median(norms[-fifth:])
+    far = statistics.median(norms) >= _CLIPPED_TIMES * limit
+    if above >= _CLIPPED_STEPS * len(norms) and far and last >= 0.9 * first:
         text = (
-            f"the learning rate{_rate(evidence).removeprefix(' at a learning rate')} meets gradients that are clipped "
-            f"in {above} of {len(norms)} logged updates: their norm goes from {first:.3g} to {last:.3g}, "
-            f"the limit is {limit:g}"
+            f"gradients{_rate(evidence)} are clipped in {above} of {len(norms)} logged updates: their norm goes from "
+            f"{first:.3g} to {last:.3g}, the limit is {limit:g}, and the loss goes {course}"
         )
-        yield found("always-clipped", text, where=log.at(entries[-1]))
-
-
-def _far(norms: Sequence[float], limit: float) -> bool:
-    return statistics.median(norms) >= _CLIPPED_TIMES * limit
+        yield found("always-clipped", text, where=log.at(course.end))
 
 
 def tried_rate(evidence: Evidence) -> Iterator[Finding]:
