@@ -1,7 +1,9 @@
-"""Two ways to train on the same captions: rscap's loop on packed batches, and transformers' `Trainer` on pairs.
+"""Ways to train on the same captions: rscap's loop on packed batches, and transformers' `Trainer` on pairs.
 
-Both hold the same random weights, with the same LoRA on the language model, and see the same images; `Bench` is one
-geometry set up both ways. Nothing here measures anything but the time of a step and of a collation.
+All hold the same random weights and see the same images; `Bench` is one geometry set up in all ways. `rscap`, `cached`
+(from cached vision features) and `trainer` compute the same, with the same LoRA on the language model. `notebook` is
+the Trainer as prior work B set it up: micro batches of four pairs, gradient checkpointing, rsLoRA, and a bare list of
+module names that adapts the vision tower too. Nothing here measures anything but the time of a step and of a collation.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,17 +35,21 @@ from rscap.batch import Batch, Encoder
 from rscap.data import open_source
 from rscap.model.adapters import prepare, quiet_peft, target_expression
 from rscap.model.captioner import Captioner
+from rscap.model.features import Features
 from rscap.model.geometry import paligemma_config
 from rscap.model.load import NANO
 from rscap.model.spec import ImageSpec
 from rscap.prompt import Prompter
 from rscap.recipe import LANGUAGE_TARGETS, Recipe, parse_recipe
 from rscap.records import Example
+from rscap.train.features import cached_encoder
 from rscap.train.loop import Learner, fit
 from rscap.train.team import Team
 from rscap.train.updates import Schedule, updates
 
 PREFIX, RANK, ALPHA, RATE = "caption en", 16, 32, 1e-4
+NOTEBOOK_PAIRS = 4
+"""Pairs in a micro batch of prior work B, which accumulated four of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +64,16 @@ class LoadedImage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rival:
+    """A model for the Trainer, and how the Trainer goes about it."""
+
+    model: Any
+    micro_batch: int
+    """Captions in a micro batch."""
+    checkpointing: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
     """One geometry, ready to be trained both ways: two copies of the same weights, the same examples."""
 
@@ -66,9 +83,9 @@ class Bench:
     processor: PaliGemmaProcessor
     recipe: Recipe
     captioner: Captioner
-    peft_model: Any
-    micro_batch: int
-    """Captions in a micro batch of the Trainer."""
+    rivals: dict[str, Rival]
+    features: Features | None = None
+    """What the vision tower sees of the examples, for rscap alone."""
 
     @property
     def captions(self) -> int:
@@ -79,7 +96,7 @@ class Bench:
         spec = ImageSpec(resolution_px=224, mean=tuple(image.image_mean), std=tuple(image.image_std))
         tokenizer, image_token = self.processor.tokenizer, self.processor.image_token_id
         prompter = Prompter(tokenizer, image_token_id=image_token, image_tokens=self.processor.image_seq_length)
-        return Encoder(prompter=prompter, image=spec)
+        return Encoder(prompter=prompter, image=spec, features=self.features)
 
     def packed(self) -> Batch:
         """rscap's batch of one step, from its own stream of updates."""
@@ -115,7 +132,7 @@ def load_examples(count: int) -> list[Example]:
 
 
 def build(geometry: str, examples: list[Example], *, micro_batch: int | None = None) -> Bench:
-    """Random weights, adapted by rscap and, in a copy, by PEFT alone; both hold the same numbers."""
+    """Random weights, adapted by rscap and, in copies, by PEFT alone; rscap and `trainer` hold the same numbers."""
     config = paligemma_config(geometry)
     processor = PaliGemmaProcessor.from_pretrained(NANO)
     processor.image_seq_length = processor.image_processor.image_seq_length = config.text_config.num_image_tokens
@@ -131,22 +148,36 @@ def build(geometry: str, examples: list[Example], *, micro_batch: int | None = N
     )
     model = PaliGemmaForConditionalGeneration(config)
     scramble(model)
-    twin = copy.deepcopy(model)
+    twin, third = copy.deepcopy(model), copy.deepcopy(model)
     net = prepare(model, recipe.towers, recipe.adapter, seed=0)
     targets = target_expression(twin, "language_model", LANGUAGE_TARGETS)
     with quiet_peft():
         peft_model = get_peft_model(twin, LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=targets))
+        bare = LoraConfig(r=RANK, lora_alpha=ALPHA, use_rslora=True, target_modules=list(LANGUAGE_TARGETS))
+        notebook = get_peft_model(third, bare)
     scramble(net, only=".lora_B.")
     peft_model.load_state_dict(net.state_dict())
+    captions = sum(len(example.captions) for example in examples)
     return Bench(
         geometry=geometry,
         examples=examples,
         processor=processor,
         recipe=recipe,
         captioner=Captioner(net, compute_dtype=torch.float32),
-        peft_model=peft_model,
-        micro_batch=micro_batch or sum(len(example.captions) for example in examples),
+        rivals={
+            "trainer": Rival(model=peft_model, micro_batch=micro_batch or captions),
+            "notebook": Rival(model=notebook, micro_batch=NOTEBOOK_PAIRS, checkpointing=True),
+        },
     )
+
+
+def with_cached_features(bench: Bench, folder: Path) -> Bench:
+    """The same, but rscap reads what the vision tower sees from a cache that is filled here."""
+    team = Team(torch.device("cpu"))
+    encoder = cached_encoder(
+        bench.captioner, bench.encoder(), bench.examples, folder=folder, team=team, workers=0, say=lambda _: None
+    )
+    return replace(bench, features=encoder.features)
 
 
 def scramble(net: nn.Module, *, only: str = "") -> None:
@@ -159,14 +190,17 @@ def scramble(net: nn.Module, *, only: str = "") -> None:
 
 
 @contextmanager
-def trainer_of(bench: Bench, watch: Stopwatch, *, steps: int) -> Iterator[Trainer]:
+def trainer_of(bench: Bench, watch: Stopwatch, *, steps: int, rival: str = "trainer") -> Iterator[Trainer]:
     """A Trainer for `steps` updates that stops `watch` at each; defaults wherever the comparison leaves a choice."""
+    one = bench.rivals[rival]
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             output_dir=folder,
             use_cpu=True,
-            per_device_train_batch_size=bench.micro_batch,
-            gradient_accumulation_steps=math.ceil(bench.captions / bench.micro_batch),
+            per_device_train_batch_size=one.micro_batch,
+            gradient_accumulation_steps=math.ceil(bench.captions / one.micro_batch),
+            activation_checkpointing=one.checkpointing,
+            activation_checkpointing_kwargs={"use_reentrant": False} if one.checkpointing else None,
             max_steps=steps,
             learning_rate=RATE,
             remove_unused_columns=False,
@@ -178,7 +212,7 @@ def trainer_of(bench: Bench, watch: Stopwatch, *, steps: int) -> Iterator[Traine
         )
         with quiet_peft():
             trainer = Trainer(
-                model=bench.peft_model,
+                model=one.model,
                 args=arguments,
                 train_dataset=bench.pairs(),
                 data_collator=bench.collate_pairs,
@@ -233,10 +267,10 @@ def run_rscap(bench: Bench, *, steps: int) -> Times:
     return watch.times.after(1)
 
 
-def run_trainer(bench: Bench, *, steps: int) -> Times:
+def run_trainer(bench: Bench, *, steps: int, rival: str = "trainer") -> Times:
     """Times of each of `steps` updates in the Trainer's loop, after one that is not counted."""
     watch = Stopwatch()
-    with trainer_of(bench, watch, steps=steps + 1) as trainer:
+    with trainer_of(bench, watch, steps=steps + 1, rival=rival) as trainer, quiet_peft():
         trainer.train()
     return watch.times.after(1)
 
@@ -250,10 +284,10 @@ def collate_rscap(bench: Bench) -> Times:
     return watch.times
 
 
-def collate_trainer(bench: Bench) -> Times:
+def collate_trainer(bench: Bench, *, rival: str = "trainer") -> Times:
     """Time to make one step's batches through the Trainer's own loader."""
     watch = Stopwatch()
-    with trainer_of(bench, Stopwatch(), steps=1) as trainer:
+    with trainer_of(bench, Stopwatch(), steps=1, rival=rival) as trainer:
         loader = trainer.get_train_dataloader()
         watch.start()
         list(loader)

@@ -58,37 +58,47 @@ def test_the_whole_benchmark_leaves_a_record(
     assert result["loss"]["relative_difference"] <= 1e-4
     assert result["sequences"]["rscap"][0] == 1
     assert result["sequences"]["trainer"][0] == 5
-    for way in ("rscap", "trainer"):
+    for way in ("rscap", "cached", "trainer", "notebook"):
         ((step,),) = (turn["wall"] for turn in result[way]["steps"])
         ((collation,),) = (turn["wall"] for turn in result[way]["collations"])
         assert result[way]["captions_per_s"] == pytest.approx(5 / step)
         assert result[way]["images_per_s"] == pytest.approx(1 / step)
         assert result[way]["captions_per_s_with_collation"] == pytest.approx(5 / (step + collation))
         assert result[way]["bytes_kept"] > 0
+    assert result["loss"]["cached"] == result["loss"]["rscap"]
+    assert result["cached"]["bytes_kept"] == result["rscap"]["bytes_kept"]
     shown = capsys.readouterr().out
-    assert f"{result['ratios']['captions_per_s']:.2f} times the captions/s" in shown
-    assert f"{result['ratios']['bytes_kept']:.2f} times fewer bytes" in shown
+    for way, ratio in result["ratios"].items():
+        assert ratio["captions_per_s"] == pytest.approx(
+            result[way]["captions_per_s"] / result["trainer"]["captions_per_s"]
+        )
+        assert f"nano2 {way}: {ratio['captions_per_s']:.2f} times the captions/s of the Trainer" in shown
+        assert f"{ratio['bytes_kept']:.2f} times fewer bytes" in shown
 
 
 def test_different_weights_are_not_compared(train_step: ModuleType, ways: ModuleType) -> None:
-    """If the two ways do not compute the same loss, nothing is timed."""
+    """If two ways that should compute the same loss do not, nothing is timed."""
     bench = ways.build("nano2", ways.load_examples(1))
+    model = bench.rivals["trainer"].model
     with torch.no_grad():
-        next(parameter for name, parameter in bench.peft_model.named_parameters() if ".lora_B." in name).add_(1.0)
-    with pytest.raises(SystemExit, match="do not compute the same: loss"):
-        train_step.compare(bench)
+        next(parameter for name, parameter in model.named_parameters() if ".lora_B." in name).add_(1.0)
+    with pytest.raises(SystemExit, match="rscap and the Trainer do not compute the same: loss"):
+        train_step.compare(bench, bench)
 
 
 def test_both_ways_learn_the_same_parameters(ways: ModuleType) -> None:
-    """The Trainer is not handicapped: adapters on the language model alone, as many and of the same names as ours."""
+    """The Trainer is not handicapped: adapters on the language model alone, as many and of the same names as ours. The
+    notebook's bare list of names adapts the vision tower as well, as it did in prior work B."""
     bench = ways.build("nano2", ways.load_examples(1))
-    learning = [
+    ours, theirs, notebook = (
         {name for name, parameter in net.named_parameters() if parameter.requires_grad}
-        for net in (bench.captioner.net, bench.peft_model)
-    ]
-    assert learning[0] == learning[1]
-    assert all(".language_model.layers." in name and ".lora_" in name for name in learning[0])
-    assert len(learning[0]) == 2 * 7 * bench.peft_model.config.text_config.num_hidden_layers
+        for net in (bench.captioner.net, *(rival.model for rival in bench.rivals.values()))
+    )
+    assert ours == theirs
+    assert all(".language_model.layers." in name and ".lora_" in name for name in ours)
+    assert len(ours) == 2 * 7 * bench.captioner.paligemma.config.text_config.num_hidden_layers
+    assert notebook > ours
+    assert all(".vision_tower." in name for name in notebook - ours)
 
 
 def test_kept_bytes_are_those_of_a_known_graph(train_step: ModuleType) -> None:
