@@ -65,7 +65,7 @@ def with_defaults(section: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def starting_rank(name: AdapterMethod, rank: int) -> int:
-    """The rank that layers begin with: AdaLoRA's first budget is 1.5 times its last (arXiv:2303.10512, section 4.1)."""
+    """The rank that layers begin with: AdaLoRA's first budget is 1.5 times its last (arXiv:2303.10512)."""
     return math.ceil(1.5 * rank) if name == "adalora" else rank
 
 

@@ -2,7 +2,7 @@
 
 targets.py      the layers that are adapted, by full path
 preparation.py  freeze, start, quantise, adapt, train
-start.py        what PiSSA, OLoRA, CorDA and EVA start from
+start.py        what PiSSA, OLoRA, CorDA and EVA start from; decompose.py and components.py hold the algebra
 calibration.py  activations of training images, for EVA and CorDA
 config.py       the recipe's section in PEFT's words
 check.py        every targeted layer is read back: method, rank, scale, parameters

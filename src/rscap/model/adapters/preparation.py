@@ -57,7 +57,7 @@ def prepare(
     trained = towers.in_state("trained")
     if adapter is not None:
         targets = Targets.of(net, towers.in_state("adapted"), adapter)
-        factors = _factors(net, targets, adapter, seed, calibration, initial)
+        factors = _factors(net, targets, adapter, calibration, initial)
         if METHODS[adapter.method].residual:
             take_out(targets, factors, scale(adapter))
             if model is not None and model.quantisation != "none":
@@ -76,7 +76,6 @@ def _factors(
     net: Any,
     targets: Targets,
     adapter: AdapterSection,
-    seed: int,
     calibration: Calibration | None,
     initial: Mapping[str, Tensor] | None,
 ) -> dict[str, Factors]:
@@ -84,7 +83,7 @@ def _factors(
         return {}  # a model without weights, whose parameters are to be counted
     if initial is not None:
         return given_factors(initial, targets, adapter)
-    return start_factors(net, targets, adapter, seed=seed, calibration=calibration)
+    return start_factors(net, targets, adapter, calibration=calibration)
 
 
 def _adapt(

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from rscap.errors import AdapterError
 from rscap.methods import METHODS
 from rscap.model.adapters.calibration import Calibration
+from rscap.model.adapters.components import Components
 from rscap.model.adapters.config import EVA_RHO, scale
 from rscap.model.adapters.decompose import corda, olora, pissa
 from rscap.model.adapters.targets import Targets
@@ -69,7 +70,7 @@ def given_factors(stored: Mapping[str, Tensor], targets: Targets, adapter: Adapt
 
 
 def start_factors(
-    net: nn.Module, targets: Targets, adapter: AdapterSection, *, seed: int, calibration: Calibration | None
+    net: nn.Module, targets: Targets, adapter: AdapterSection, *, calibration: Calibration | None
 ) -> dict[str, Factors]:
     """The factors of every targeted layer; empty for methods that start from the seed alone.
 
@@ -98,7 +99,7 @@ def start_factors(
     if calibration is None:
         raise AdapterError(f"{adapter.method} starts from activations of training images, and none were given")
     if adapter.method == "eva":
-        return _eva(net, targets, adapter, seed=seed, calibration=calibration)
+        return _eva(net, targets, adapter, calibration=calibration)
     return _corda(net, targets, adapter, calibration=calibration)
 
 
@@ -165,42 +166,31 @@ class _Correlation:
         return (self.product + damping * mean_variance * self.weight.float()) / self.examples
 
 
-def _eva(
-    net: nn.Module, targets: Targets, adapter: AdapterSection, *, seed: int, calibration: Calibration
-) -> dict[str, Factors]:
-    """Principal directions of each layer's inputs; ranks go where they explain most (arXiv:2410.07170, section 3)."""
-    components = {name: _Components(name, layer, adapter.rank, seed) for name, layer in targets.layers.items()}
-    calibration.watch(net, components)
-    shares = [(name, share) for name, found in components.items() for share in found.explained().tolist()]
-    best = sorted(shares, key=lambda item: -item[1])[: adapter.rank * len(components)]
+def _eva(net: nn.Module, targets: Targets, adapter: AdapterSection, *, calibration: Calibration) -> dict[str, Factors]:
+    """Principal directions of each layer's inputs; ranks go where they explain most (arXiv:2410.07170)."""
+    inputs = {name: _Inputs(name, layer, adapter.rank) for name, layer in targets.layers.items()}
+    calibration.watch(net, inputs)
+    shares = [(name, share) for name, one in inputs.items() for share in one.found.shares().tolist()]
+    best = sorted(shares, key=lambda item: -item[1])[: adapter.rank * len(inputs)]
     ranks = Counter(name for name, _ in best)
-    return {name: Factors(found.directions(ranks[name]), None) for name, found in components.items() if ranks[name]}
+    return {name: Factors(one.directions(ranks[name]), None) for name, one in inputs.items() if ranks[name]}
 
 
-class _Components:
-    """Incremental principal components of one layer's inputs, as PEFT computes them."""
+class _Inputs:
+    """Principal components of what one layer reads."""
 
-    def __init__(self, name: str, layer: nn.Linear, rank: int, seed: int) -> None:
-        from peft.utils.incremental_pca import IncrementalPCA
-
+    def __init__(self, name: str, layer: nn.Linear, rank: int) -> None:
         self.name, self.device = name, layer.weight.device
-        self.most = min(round(EVA_RHO * rank), layer.in_features, layer.out_features)
-        self.pca = IncrementalPCA(n_components=self.most, lowrank=True, lowrank_seed=seed)
+        self.found = Components(min(round(EVA_RHO * rank), layer.in_features, layer.out_features))
 
     def __call__(self, examples: list[Tensor]) -> None:
-        seen = torch.cat(examples)
-        if len(seen) < self.most:
+        rows = torch.cat(examples)
+        if len(rows) < self.found.most:
             raise AdapterError(
-                f"EVA looks for {self.most} directions at {self.name}, and a batch brings only {len(seen)} tokens",
-                hint="lower adapter.rank, or calibrate with larger batches of equal size",
+                f"EVA looks for {self.found.most} directions at {self.name}, a batch has {len(rows)} tokens",
+                hint="lower adapter.rank, or calibrate with larger batches",
             )
-        self.pca.lowrank = 4 * self.most <= min(seen.shape)  # exact where an approximation would gain nothing
-        self.pca.partial_fit(seen)
-
-    def explained(self) -> Tensor:
-        """float[most]: the share of the variance that each direction explains, largest first."""
-        return self.pca.explained_variance_ratio_
+        self.found.add(rows)
 
     def directions(self, rank: int) -> Tensor:
-        """float32[rank, in]: orthonormal rows."""
-        return self.pca.components_[:rank].float().contiguous()
+        return self.found.directions(rank).to(self.device)
