@@ -32,7 +32,7 @@ def inputs_kept(setting: Setting, tower: Tower, linears: Iterable[Linear], sourc
 
     A map that learns keeps it in the precision of products: a copy each, where autocast makes one, else one for all.
     An adapter keeps its input, its A's output, dropout's mask; DoRA also the two outputs it weighs (arXiv:2402.09353).
-    A frozen map keeps nothing, an 8-bit one its input (bitsandbytes).
+    A frozen map keeps nothing; for 8-bit ones see `eight_bit_inputs`.
     """
     maps = list(linears)
     width, product = maps[0].inputs, setting.product
@@ -41,16 +41,18 @@ def inputs_kept(setting: Setting, tower: Tower, linears: Iterable[Linear], sourc
     if setting.state(tower) == "trained":
         return width * product * _copies(len(maps), source, shared=source.given == product)
     kept = sum(setting.rank * product for _ in adapted)
-    shared = source.given == product and not setting.detour(tower) and not setting.dropout
     if adapted:
-        kept += width * product * _copies(len(adapted), source, shared=shared)
+        kept += width * product * _copies(len(adapted), source, shared=_shared(setting, tower, source))
     if adapted and setting.dropout:
         kept += width * setting.mask(tower) * len(adapted)
     if setting.decomposed:
         kept += sum(2 * product * one.outputs for one in adapted)
-    if setting.quantised(tower) and setting.recipe.model.quantisation == "int8" and not (adapted and shared):
-        kept += width * source.given * _copies(len(maps), source, shared=True)
     return kept
+
+
+def _shared(setting: Setting, tower: Tower, source: Inputs) -> bool:
+    """Whether adapters keep their common input as it comes, without a copy of their own."""
+    return source.given == setting.product and not setting.detour(tower) and not setting.dropout
 
 
 def _copies(count: int, source: Inputs, *, shared: bool) -> int:
@@ -80,10 +82,35 @@ def text_layer(shape: TextShape, setting: Setting, *, queries: int, keys: int, f
     return kept
 
 
+def eight_bit_inputs(shape: TextShape, setting: Setting, *, queries: int, keys: int, again: bool) -> int:
+    """Bytes per image that the 8-bit maps of a block hold: the inputs of all of them (bitsandbytes, `MatMul8bitLt`).
+
+    They are held past autograd's hooks, so that checkpointing, which works through these hooks, does not let them go.
+    `again` asks for all of them; otherwise what attention or adapters keep anyway is left out.
+    """
+    tower: Tower = "language_model"
+    if not setting.eight_bit(tower):
+        return 0
+    stream, product, wide = Inputs(setting.residual), Inputs(setting.product), Inputs(setting.inner)
+    targets = setting.targets(tower)
+
+    def held(source: Inputs, width: int, *names: str) -> int:
+        kept_anyway = not again and targets.intersection(names) and _shared(setting, tower, source)
+        return 0 if kept_anyway else source.given * width
+
+    inner = shape.heads * shape.head_width
+    fused = not shape.capped or setting.fused_attention
+    kept = keys * held(stream, shape.width, "q_proj", "k_proj", "v_proj")
+    kept += 0 if queries == keys else queries * held(stream, shape.width, "q_proj")
+    kept += 0 if fused and not again else queries * held(product, inner, "o_proj")
+    kept += queries * held(stream, shape.width, "gate_proj", "up_proj")
+    return kept + queries * held(wide, shape.mlp, "down_proj")
+
+
 def mlp_kept(shape: TextShape, setting: Setting) -> int:
     """Bytes per token: what the gate gives, its GELU, what `up` gives, and their product where `down` keeps it."""
-    down = inputs_kept(setting, "language_model", [shape.linears["down_proj"]], Inputs(setting.product))
-    return 3 * shape.mlp * setting.product + down
+    down = inputs_kept(setting, "language_model", [shape.linears["down_proj"]], Inputs(setting.inner))
+    return 3 * shape.mlp * setting.inner + down
 
 
 def norm(width: int, setting: Setting) -> int:
@@ -104,8 +131,9 @@ def attention(shape: TextShape, setting: Setting, *, queries: int, keys: int) ->
         scores = shape.heads * (product + SCORE + (product if product < SCORE else 0))
         return queries * inner * product + 2 * keys * inner * product + queries * keys * scores
     flex = shape.capped
-    values_wide = inner if shape.groups > 1 and not flex else shared
-    keys_wide = values_wide if setting.residual == product or flex else inner
+    repeated = inner if shape.groups > 1 and not flex else shared
+    keys_wide = repeated if setting.residual == product or flex else inner
+    values_wide = repeated if setting.inner == product or flex else inner
     mask = 0 if flex else queries * keys * product
     return product * (2 * queries * inner + keys * (keys_wide + values_wide)) + queries * shape.heads * SCORE + mask
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rscap.model.loss import chunk_rows
-from rscap.plan.kept import SCORE, norm, text_layer, vision_layer
+from rscap.plan.kept import SCORE, eight_bit_inputs, norm, text_layer, vision_layer
 from rscap.plan.parameters import COMPONENTS, LEARNING, Component, Resident, adapter_parameters, residents
 from rscap.plan.setting import Setting
 from rscap.plan.shapes import Linear, Shapes
@@ -158,6 +158,8 @@ def _layers(shapes: Shapes, setting: Setting, batch: MicroBatch, held: Resident)
     fed = setting.learns("vision_tower") or setting.learns("projector") or setting.state("language_model") == "trained"
     stream = batch.tokens * shape.width * setting.residual
     own = stream if setting.residual == SCORE else 0  # a norm keeps a float32 input without a copy
+    every = eight_bit_inputs(shape, setting, queries=batch.tokens, keys=batch.tokens, again=True)
+    more = eight_bit_inputs(shape, setting, queries=batch.tokens, keys=batch.tokens, again=False)
     found = []
     for index in range(count - 1):
         whole = text_layer(shape, setting, queries=batch.tokens, keys=batch.tokens, fed=fed or index > 0)
@@ -166,7 +168,8 @@ def _layers(shapes: Shapes, setting: Setting, batch: MicroBatch, held: Resident)
                 component=component,
                 name=f"layer {index}",
                 kept=batch.images * (stream if setting.checkpointing else whole),
-                inside=batch.images * (whole - own) if setting.checkpointing else 0,
+                past=batch.images * (every if setting.checkpointing else more),
+                inside=batch.images * (whole + more - own) if setting.checkpointing else 0,
                 working=batch.images * text_working(shape, setting, queries=batch.tokens) + unpacked,
                 casts=casts,
                 checkpointed=setting.checkpointing,
@@ -177,6 +180,7 @@ def _layers(shapes: Shapes, setting: Setting, batch: MicroBatch, held: Resident)
         component=component,
         name=f"layer {count - 1}",
         kept=batch.images * text_layer(shape, setting, queries=batch.queries, keys=batch.tokens),
+        past=batch.images * eight_bit_inputs(shape, setting, queries=batch.queries, keys=batch.tokens, again=False),
         working=batch.images * text_working(shape, setting, queries=batch.queries) + unpacked,
         casts=casts,
         gradients=held.gradients - LEARNING * learning * (count - 1),

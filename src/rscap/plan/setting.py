@@ -42,6 +42,9 @@ class Setting:
     def quantised(self, tower: Tower) -> bool:
         return self.recipe.model.quantisation != "none" and tower in self.recipe.model.quantise
 
+    def eight_bit(self, tower: Tower) -> bool:
+        return self.recipe.model.quantisation == "int8" and self.quantised(tower)
+
     @property
     def residual(self) -> int:
         """The stream between the blocks of the language model: see `_stream`."""
@@ -50,6 +53,15 @@ class Setting:
     @property
     def vision_residual(self) -> int:
         return self._stream("vision_tower")
+
+    @property
+    def inner(self) -> int:
+        """What maps of the language model that read the stream give: 4- and 8-bit ones answer in its precision.
+
+        On a CPU bitsandbytes multiplies unpacked 8-bit weights under autocast, so that those do not.
+        """
+        answers = self.quantised("language_model") and not (self.eight_bit("language_model") and self.device == "cpu")
+        return self.residual if answers else self.product
 
     def _stream(self, tower: Tower) -> int:
         """float32 where the tower's weights are, or where products are in float16, which cannot hold the sums."""

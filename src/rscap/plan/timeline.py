@@ -18,6 +18,8 @@ class Segment:
     """What the batch brings here; held through the step, but not by autograd."""
     kept: int = 0
     """By autograd, from its forward pass to its backward pass."""
+    past: int = 0
+    """Held likewise, but past autograd's hooks: checkpointing does not let it go."""
     inside: int = 0
     """Kept anew when a checkpointed segment is computed again."""
     working: int = 0
@@ -76,7 +78,7 @@ def _moment(
     for place, one in enumerate(segments):
         current = one is alive[-1]
         if place < len(alive):
-            held = one.inputs + one.kept + (one.inside if back and current else 0)
+            held = one.inputs + one.kept + one.past + (one.inside if back and current else 0)
             if current or not (one.checkpointed and (back or alive[-1].outside_autocast)):
                 held += one.casts
             activations[one.component] = activations.get(one.component, 0) + held

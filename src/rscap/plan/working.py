@@ -14,9 +14,10 @@ def text_working(shape: TextShape, setting: Setting, *, queries: int) -> int:
     Both have their peak at the MLP, the widest part. Backward through the product of gate and up: the three that were
     kept, the gradient that comes and the two that go, less what is no longer kept.
     """
-    product, stream = setting.product, setting.residual * shape.width
-    backward = max(6 * product, 3 * product + _dropped(setting, "language_model")) * shape.mlp
-    forward = _input_of(setting, "language_model", shape.linears["down_proj"]) + 2 * product * shape.width
+    wide, stream = setting.inner, setting.residual * shape.width
+    backward = max(6 * wide, 3 * wide + _dropped(setting, "language_model")) * shape.mlp
+    forward = _input_of(setting, "language_model", shape.linears["down_proj"], wide) + 2 * wide * shape.width
+    forward = max(forward, _weighed(setting, "language_model", shape.linears))
     return queries * (stream + max(forward, backward - mlp_kept(shape, setting)))
 
 
@@ -24,7 +25,8 @@ def vision_working(shape: VisionShape, setting: Setting) -> int:
     """Bytes per image of a block of SigLIP that learns; backward through GELU: what it read, and two gradients."""
     product, stream = setting.product, setting.vision_residual * shape.width
     backward = max(3 * product, product + _dropped(setting, "vision_tower")) * shape.mlp
-    forward = _input_of(setting, "vision_tower", shape.linears["fc2"]) + 2 * product * shape.width
+    forward = _input_of(setting, "vision_tower", shape.linears["fc2"], product) + 2 * product * shape.width
+    forward = max(forward, _weighed(setting, "vision_tower", shape.linears))
     return shape.tokens * (stream + max(forward, backward - vision_mlp_kept(shape, setting)))
 
 
@@ -44,13 +46,21 @@ def weight_working(linears: dict[str, Linear], setting: Setting, tower: Tower) -
     return max([unpacked, *(one.inputs * max(identity * one.inputs, 16 * one.outputs) for one in adapted)])
 
 
-def _input_of(setting: Setting, tower: Tower, down: Linear) -> int:
+def _input_of(setting: Setting, tower: Tower, down: Linear, given: int) -> int:
     """Bytes per token at the last map of an MLP: its input, and the casts and the dropout of an adapter on it."""
     if setting.state(tower) == "trained":
         return 0
     if down.name not in setting.targets(tower) or not setting.detour(tower):
-        return setting.product * down.inputs
-    return (setting.product + 4 + (4 if setting.dropout else 0)) * down.inputs
+        return given * down.inputs
+    cast = 4 if given < 4 else 0
+    return (given + cast + (4 if setting.dropout else 0)) * down.inputs
+
+
+def _weighed(setting: Setting, tower: Tower, linears: dict[str, Linear]) -> int:
+    """Bytes per token while DoRA weighs a map's two outputs by float32 magnitudes: both, and one scaled again,
+    less what the next map is yet to keep."""
+    widest = max((one.outputs for one in setting.adapted(tower, linears)), default=0)
+    return (3 * 4 - setting.product) * widest if setting.decomposed else 0
 
 
 def _dropped(setting: Setting, tower: Tower) -> int:
