@@ -1,0 +1,204 @@
+"""The memory of a training step, measured: on a CPU by every allocation that torch reports, on a GPU by its allocator.
+
+fixed   bytes of the storages of weights (4-bit states included) and of the optimiser's states, after a first step
+kept    bytes of the storages that autograd holds when the first forward pass ends, weights excluded
+peak    fixed, and the most bytes that a whole second step has allocated at any time: forward and backward passes of
+        all micro batches, clipping, AdamW, zeroing
+
+On a CPU the allocations are those that torch's profiler records; what a kernel takes past torch's allocator is not
+seen. On a GPU `peak` is `torch.cuda.max_memory_allocated`, and what the allocator reserved stands beside it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
+
+from rscap.batch import Batch, Row, collate, pack
+from rscap.model.adapters import prepare, trainable_parameters
+from rscap.model.captioner import Captioner
+from rscap.model.geometry import paligemma_config
+from rscap.model.load import NANO, load_base
+from rscap.plan.memory import MicroBatch
+from rscap.recipe import Recipe
+
+SUFFIXES = (12, 14, 16, 18, 20)
+"""Tokens of the five captions of every image, `<eos>` included."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """Bytes of one step."""
+
+    fixed: int
+    kept: int
+    peak: int
+    reserved: int | None = None
+
+
+@contextlib.contextmanager
+def random_base(geometry: str) -> Iterator[Path]:
+    """A folder with random bfloat16 weights of a geometry, and some processor beside them."""
+    with tempfile.TemporaryDirectory() as folder:
+        with torch.device("meta"):
+            model = PaliGemmaForConditionalGeneration(paligemma_config(geometry)).to(torch.bfloat16)
+        model.to_empty(device="cpu")
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if "norm" in name or name.endswith("bias"):
+                    parameter.zero_()
+                else:
+                    parameter.normal_(std=0.02, generator=generator)
+        model.tie_weights()
+        model.save_pretrained(folder)
+        PaliGemmaProcessor.from_pretrained(NANO).save_pretrained(folder)
+        yield Path(folder)
+
+
+def micro_batch(net: Any, images: int) -> Batch:
+    """Random images and captions of fixed lengths, in the packed layout."""
+    text = net.config.text_config
+    generator = torch.Generator().manual_seed(0)
+    prefix = [net.config.image_token_id] * text.num_image_tokens + [2, 5, 6, 7]
+    suffixes = [[*range(10, 9 + length), 1] for length in SUFFIXES]
+    side = net.config.vision_config.image_size
+    rows = [
+        Row(
+            example_id=str(index),
+            pixels=torch.randn(3, side, side, generator=generator),
+            captions=len(suffixes),
+            **pack(prefix, suffixes),
+        )
+        for index in range(images)
+    ]
+    return collate(rows, pad=0)
+
+
+def size_of(batch: Batch) -> MicroBatch:
+    """What the plan needs to know of a batch."""
+    return MicroBatch(
+        images=batch.images,
+        tokens=batch.tokens.shape[1],
+        queries=int(torch.bincount(batch.source_rows).max()),
+        supervised=batch.supervised,
+    )
+
+
+def measure(recipe: Recipe, *, device: str) -> tuple[Measured, MicroBatch]:
+    """Two steps of a recipe whose base is a folder, on batches of its size."""
+    base = load_base(recipe.model, device=device)
+    captioner = Captioner(
+        prepare(base.model, recipe.towers, recipe.adapter, seed=0, model=recipe.model), compute_dtype=base.compute_dtype
+    ).to(device)
+    if recipe.train.gradient_checkpointing:
+        captioner.checkpoint_activations()
+    captioner.train()
+    batch = micro_batch(captioner.paligemma, recipe.train.micro_batch).to(device)
+    learning = list(trainable_parameters(captioner))
+    optimiser = torch.optim.AdamW(learning, fused=True)
+    seen: list[int] = []
+
+    def step(*, counting: bool) -> None:
+        for _ in range(recipe.train.accumulation):
+            with _Counting(captioner) if counting else contextlib.nullcontext() as counter:
+                loss = captioner(batch) / (batch.supervised * recipe.train.accumulation)
+                if counter is not None:
+                    seen.append(counter.bytes())
+            loss.backward()
+            del loss
+        torch.nn.utils.clip_grad_norm_(learning, 1.0)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+
+    step(counting=True)
+    fixed = _fixed(captioner, optimiser)
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        step(counting=False)
+        peak, reserved = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
+        return Measured(fixed=fixed, kept=seen[0], peak=peak, reserved=reserved), size_of(batch)
+    most = _most_allocated(lambda: step(counting=False))
+    return Measured(fixed=fixed, kept=seen[0], peak=fixed + batch.pixel_values.nbytes + most), size_of(batch)
+
+
+class _Counting(torch.autograd.graph.saved_tensors_hooks):
+    """Counts what autograd holds while it is entered; weights excluded."""
+
+    def __init__(self, net: nn.Module) -> None:
+        self.own = {storage.data_ptr() for storage in _storages(net)}
+        self.alive: weakref.WeakSet[_Saved] = weakref.WeakSet()
+        super().__init__(self._pack, lambda saved: saved.tensor)
+
+    def __enter__(self) -> _Counting:
+        super().__enter__()
+        return self
+
+    def _pack(self, tensor: Tensor) -> _Saved:
+        self.alive.add(saved := _Saved(tensor))
+        return saved
+
+    def bytes(self) -> int:
+        storages = [saved.tensor.untyped_storage() for saved in self.alive]
+        sizes = {storage.data_ptr(): storage.nbytes() for storage in storages}
+        return sum(size for address, size in sizes.items() if address not in self.own)
+
+
+@dataclass(slots=True, eq=False, weakref_slot=True)
+class _Saved:
+    """A tensor that autograd keeps."""
+
+    tensor: Tensor
+
+
+def _storages(net: nn.Module) -> list[torch.UntypedStorage]:
+    """Storages of weights, of buffers and of what bitsandbytes hangs on them, each once."""
+    tensors: list[Tensor] = [*net.parameters(), *net.buffers()]
+    for parameter in net.parameters():
+        state = getattr(parameter, "quant_state", None)
+        while state is not None:
+            tensors += [one for one in vars(state).values() if torch.is_tensor(one)]
+            state = state.state2
+        tensors += [one for name in ("CB", "SCB") if torch.is_tensor(one := getattr(parameter, name, None))]
+    return list({one.untyped_storage().data_ptr(): one.untyped_storage() for one in tensors}.values())
+
+
+def _fixed(net: nn.Module, optimiser: torch.optim.Optimizer) -> int:
+    states = [one for state in optimiser.state.values() for one in state.values() if torch.is_tensor(one)]
+    return sum(storage.nbytes() for storage in _storages(net)) + sum(one.nbytes for one in states)
+
+
+def _most_allocated(work: Any) -> int:
+    """The most bytes that `work` has allocated at any time, of those it allocates, by torch's own record."""
+    with _silent(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        work()
+    now = most = 0
+    for event in recorded.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            now += event.nbytes()
+            most = max(most, now)
+    return most
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """The profiler writes two lines past Python on standard error."""
+    kept, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(sink, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(sink)
