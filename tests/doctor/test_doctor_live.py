@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ from rscap.errors import RscapError
 from rscap.model.captioner import Captioner
 from rscap.model.load import load_base
 from rscap.prompt import Prompter
-from rscap.recipe import Recipe, dump_recipe, parse_recipe
-from rscap.store import RunFolder
+from rscap.recipe import Recipe, dump_recipe, parse_recipe, read_recipe
+from rscap.store import RunFolder, write_json
 
 
 def codes(findings: Any) -> set[str]:
@@ -67,6 +68,22 @@ def test_a_good_recipe_has_no_finding(tmp_path: Path) -> None:
     diagnosis = diagnose(written(quick(), tmp_path))
     assert diagnosis.findings == ()
     assert diagnosis.not_looked_at == {}
+
+
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+NANO_RECIPES = sorted(file for file in RECIPES.glob("*.toml") if read_recipe(file).model.base == "nano")
+
+
+def test_the_recipe_of_quickstart_has_no_finding() -> None:
+    """What `rscap quickstart` runs is sound."""
+    with as_file(files("rscap") / "quickstart.toml") as file:
+        assert diagnose(file).findings == ()
+
+
+@pytest.mark.parametrize("file", NANO_RECIPES, ids=lambda file: file.stem)
+def test_recipes_that_need_no_download_have_no_finding(file: Path, real_data: Path) -> None:
+    """The shipped recipes for nano, on the real photographs they are for."""
+    assert diagnose(file, overrides=[f"data.source={real_data / 'risc-mini'}"]).findings == ()
 
 
 @pytest.mark.parametrize(
@@ -226,3 +243,19 @@ def test_a_folder_without_anything_is_an_error(tmp_path: Path) -> None:
         assert caught.value.hint
     RunFolder.create(tmp_path / "begun")
     assert codes(diagnose(tmp_path / "begun").findings) == {"not-finished"}
+
+
+def test_an_evaluation_in_a_folder_of_its_own_knows_its_run(run: Path, tmp_path: Path) -> None:
+    """A trained run asked in other words, in another folder, is told; a zero-shot evaluation has no prompt to keep."""
+    folder = RunFolder.create(tmp_path / "asked")
+    shutil.copytree(run / "predictions", folder.path / "predictions")
+    file = folder.predictions("test")
+    file.write_text(file.read_text(encoding="utf-8").replace("caption en", "describe it"), encoding="utf-8")
+    shutil.copytree(run / "references", folder.path / "references")
+    shutil.copytree(run / "scores", folder.path / "scores")
+    folder.close("finished")
+    for model, expected in ((str(run), {"prompt-differs"}), ("nano", set())):
+        write_json(folder.path / "evaluation.json", {"model": model, "split": "test"})
+        diagnosis = diagnose(folder.path)
+        assert codes(diagnosis.findings) == expected
+        assert diagnosis.not_looked_at == {}

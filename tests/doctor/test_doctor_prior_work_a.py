@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
 from rscap.doctor import Diagnosis, diagnose
+from rscap.store import write_json
 
 
 @pytest.fixture(scope="module")
@@ -64,3 +67,30 @@ def test_the_evidence_has_numbers_and_a_place(code: str, numbers: str, where: st
     (finding,) = [finding for finding in diagnosis.findings if finding.code == code]
     assert numbers in finding.evidence
     assert finding.where.startswith(where)
+
+
+@pytest.fixture
+def without_snapshot(prior_work_a: Path, tmp_path: Path) -> Path:
+    """A's folder as somebody would have it who never heard of a snapshot: the batch as JSON, nothing measured."""
+    folder = Path(shutil.copytree(prior_work_a, tmp_path / "a"))
+    (folder / "model.json").unlink()
+    batch = load_file(folder / "batch.safetensors")
+    write_json(folder / "batch.json", {name: tensor.tolist() for name, tensor in batch.items()})
+    (folder / "batch.safetensors").unlink()
+    return folder
+
+
+def test_without_a_snapshot_only_the_precision_is_unknown(without_snapshot: Path) -> None:
+    """Labels are read from the saved batch, sight from its lack of token types; what cannot be told is listed."""
+    diagnosis = diagnose(without_snapshot)
+    assert {finding.code for finding in diagnosis.findings} == set(MISTAKES) - {"dtype-not-as-asked"}
+    assert "precision of the weights" in diagnosis.not_looked_at
+    (visible,) = [finding for finding in diagnosis.findings if finding.code == "answer-visible"]
+    assert visible.evidence == "token_type_ids: absent"
+
+
+def test_without_a_word_from_its_author_the_files_still_speak(without_snapshot: Path) -> None:
+    """With no doctor.toml the base model is found in adapter_config.json, and the bare list of modules tells itself."""
+    (without_snapshot / "doctor.toml").unlink()
+    said = {"prompt-differs", "captions-unused", "few-training-images", "always-clipped", "dtype-not-as-asked"}
+    assert {finding.code for finding in diagnose(without_snapshot).findings} == set(MISTAKES) - said

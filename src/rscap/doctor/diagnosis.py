@@ -85,7 +85,7 @@ def _of_run(run: RunFolder, reader: Reader, *, live: bool) -> Diagnosis:
     reason = _NO_FILES
     if recipe is not None:
         evidence, reason = _probed(evidence, recipe, run, live=live)
-    parts = _OF_A_RUN if evidence.asked.trains else _OF_AN_EVALUATION
+    parts = _OF_A_RUN if run.recipe_file.exists() else _OF_AN_EVALUATION
     if recipe is not None and recipe.adapter is None:
         parts = tuple(part for part in parts if part != "adapter")
     return _conclude("run", evidence, reader, parts, reason)

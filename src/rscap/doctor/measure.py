@@ -25,7 +25,7 @@ class Reach:
 
 
 def rows_are_apart(net: nn.Module) -> bool:
-    """Whether a token's product is its own: LLM.int8 (arXiv:2208.07339) picks outlier columns over all tokens at once."""
+    """Whether no token rounds another: LLM.int8 (arXiv:2208.07339) picks its outlier columns over all tokens."""
     return not any(type(module).__name__ == "Linear8bitLt" for module in net.modules())
 
 

@@ -35,7 +35,7 @@ from rscap.train.updates import CaptionWeights, Schedule, updates
 
 WHERE = "measured on the first batch"
 _NOT_APART = "8-bit layers round all tokens together, so each moves all others a little"
-_IMAGES = 4
+_IMAGES = 2
 _UPDATES, _WARMUP = 8, 4
 _COUNTED_CAPTIONS = 2000
 _LARGE = 1_000_000_000
@@ -128,7 +128,7 @@ def _model(recipe: Recipe) -> tuple[Base, Captioner]:
 
 
 def _first_batch(recipe: Recipe, examples: Sequence[Example], weights: CaptionWeights, base: Base) -> Batch:
-    """The first micro batch, of four images at most, loaded in this process."""
+    """The first micro batch, of two images at most, loaded in this process."""
     small = min(recipe.train.micro_batch, _IMAGES)
     changes = {
         "train": recipe.train.model_copy(update={"micro_batch": small, "accumulation": 1}),
