@@ -1,4 +1,4 @@
-"""`rscap report RUN…`: one page about run folders, with its table as CSV and JSON."""
+"""`rscap report RUN…`: one page about run folders, or about a study, with its table in other formats."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import typer
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Run folders, in the order of the table.")],
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN…|STUDY", help="Run folders, in the order of the table; or one study.")
+    ],
     out: Annotated[
         Path | None,
         typer.Option(
@@ -17,14 +19,23 @@ def report(
             show_default=False,
         ),
     ] = None,
-    split: Annotated[str, typer.Option(help="The split whose scores are shown.")] = "test",
+    split: Annotated[str, typer.Option(help="The split whose scores are shown; a study has its own.")] = "test",
+    metric: Annotated[str, typer.Option(help="What a study is judged by.")] = "CIDEr",
     markdown: Annotated[
         bool, typer.Option("--markdown", help="Print the table as Markdown and write nothing.")
     ] = False,
 ) -> None:
-    """Compare runs and their baselines in one HTML page, with the table as CSV and JSON beside it."""
+    """Compare runs and their baselines, or judge a study, in one HTML page, its table in other formats beside it."""
     from rscap.report import build_table, tables_markdown, write_report
+    from rscap.report.study import is_study, load_study, study_markdown, summarise, write_study_report
 
+    if len(runs) == 1 and is_study(runs[0]):
+        if markdown:
+            typer.echo(study_markdown(summarise(load_study(runs[0]), metric=metric)), nl=False)
+            return
+        for path in write_study_report(runs[0], out or runs[0] / "report.html", metric=metric):
+            typer.echo(path)
+        return
     if markdown:
         typer.echo(tables_markdown(build_table(runs, split)), nl=False)
         return

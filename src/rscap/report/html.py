@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from html import escape
 
-_VOID = frozenset({"img", "meta", "br", "line", "circle", "rect", "path", "polyline", "polygon"})
-_SELF_CLOSED = _VOID - {"img", "meta", "br"}  # SVG shapes: `<path/>`
+_VOID = frozenset({"img", "input", "meta", "br", "line", "circle", "rect", "path", "polyline", "polygon"})
+_SELF_CLOSED = _VOID - {"img", "input", "meta", "br"}  # SVG shapes: `<path/>`
 
 
 class Html(str):

@@ -1,0 +1,108 @@
+"""A study folder as `rscap ablate` leaves it, without any training: captions are references, spoilt on purpose."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rscap import score
+from rscap.data import open_source
+from rscap.records import Example, Prediction
+from rscap.store import RunFolder, prediction_row, reference_row, write_json, write_jsonl
+
+ROWS = {"reference": 0.3, "better": 0.0, "same": 0.3}
+"""Share of the words that a row loses."""
+
+
+def spoilt(caption: str, share: float, draw: random.Random) -> str:
+    words = caption.split()
+    kept = [word for word in words if draw.random() >= share]
+    return " ".join(kept or words[:1])
+
+
+def predict(examples: Sequence[Example], share: float, seed: int) -> list[Prediction]:
+    draw = random.Random(seed)
+    return [
+        Prediction(
+            example_id=one.id,
+            caption=spoilt(one.captions[seed % len(one.captions)], share, draw),
+            prefix="caption en",
+            tokens=9,
+            stopped="eos",
+        )
+        for one in examples
+    ]
+
+
+def write_scores(folder: RunFolder, split: str, examples: Sequence[Example], predictions: Sequence[Prediction]) -> None:
+    sheet = score.score_captions(
+        {one.example_id: one.caption for one in predictions},
+        {one.id: one.captions for one in examples},
+        metrics=("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr"),
+        decode="greedy-64",
+        draws=200,
+    )
+    write_jsonl(folder.predictions(split), map(prediction_row, predictions))
+    write_jsonl(folder.references(split), map(reference_row, examples))
+    score.write_sheet(folder.scores(split), sheet)
+
+
+def write_run(
+    folder: Path,
+    examples: Sequence[Example],
+    predictions: Sequence[Prediction],
+    *,
+    minutes: int,
+    state: str = "finished",
+) -> None:
+    """A run folder with what a report reads."""
+    run = RunFolder(folder)
+    started, ended = "2026-01-01T10:00:00+00:00", f"2026-01-01T10:{minutes:02}:00+00:00"
+    error = {"error": "AdapterError: EVA wants activations"} if state == "failed" else {}
+    write_json(run.status_file, {"state": state, "started": started, "ended": ended, **error})
+    write_json(run.parameters_file, {"language_model": {"total": 100, "trainable": minutes}})
+    write_json(run.provenance_file, {"rscap": "0"})
+    step = {"event": "step", "step": 1, "loss": 2.0, "learning_rate": 1e-3, "epoch": 0.1}
+    speed = {"step": 1, "images_per_s": 2.0, "captions_per_s": 10.0 * minutes, "memory_bytes": 2**30}
+    write_jsonl(run.train_log, [step])
+    write_jsonl(run.speed_log, [speed])
+    if state == "finished":
+        write_scores(run, "test", examples, predictions)
+
+
+def write_study(
+    folder: Path, *, images: int = 40, seeds: int = 3, rows: Mapping[str, float] = ROWS, failed: str | None = "broken"
+) -> Path:
+    """A study of the sample's test split: rows that lose more or fewer words, one that failed, one that is missing."""
+    examples = open_source("sample").subset("test", images, 0)
+    plan_rows: list[dict[str, Any]] = []
+    for number, (name, share) in enumerate(rows.items()):
+        runs = []
+        for seed in range(seeds):
+            place = f"runs/{name}/seed-{seed}"
+            write_run(folder / place, examples, predict(examples, share, 100 * number + seed), minutes=1 + number)
+            runs.append({"seed": seed, "folder": place})
+        plan_rows.append({"name": name, "differences": {"adapter.rank": number}, "runs": runs, "excluded": None})
+    if failed:
+        place = f"runs/{failed}/seed-0"
+        write_run(folder / place, examples, [], minutes=1, state="failed")
+        plan_rows.append({"name": failed, "differences": {}, "runs": [{"seed": 0, "folder": place}], "excluded": None})
+        missing = [{"seed": 0, "folder": "runs/missing/seed-0"}]
+        plan_rows.append({"name": "missing", "differences": {}, "runs": missing, "excluded": None})
+        plan_rows.append({"name": "left-out", "differences": {}, "runs": [], "excluded": "no 4-bit form"})
+    write_scores(RunFolder(folder / "zero-shot"), "test", examples, predict(examples, 0.8, 7))
+    write_scores(RunFolder(folder / "baselines" / "constant"), "test", examples, predict(examples, 0.7, 8))
+    plan = {
+        "name": "spoilt words",
+        "reference": next(iter(rows)),
+        "split": "test",
+        "evaluation": {"source": "sample", "splits": "official", "split": "test", "limit": images, "prefix": None},
+        "rows": plan_rows,
+        "zero_shot": [{"folder": "zero-shot", "rows": list(rows), "asked": {}}],
+        "baselines": ["baselines/constant"],
+    }
+    (folder / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
+    return folder

@@ -1,0 +1,160 @@
+"""The report of a study: what failed is never counted, every number carries its signature, and all formats agree."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import io
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rscap.errors import StoreError
+from rscap.report.study import load_study, study_markdown, summarise, write_study_report
+
+
+def _folder_maker() -> Any:
+    path = Path(__file__).with_name("study_folder.py")
+    spec = importlib.util.spec_from_file_location("study_folder", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["study_folder"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+make = _folder_maker()
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make.write_study(tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture(scope="module")
+def written(study: Path) -> dict[str, Path]:
+    return {path.suffix: path for path in write_study_report(study, study / "report.html")}
+
+
+def test_the_planted_difference_is_found_and_the_null_one_is_not(study: Path) -> None:
+    """`better` keeps every word, `same` loses as many as the reference."""
+    judged = summarise(load_study(study)).judgement
+    assert judged is not None
+    assert {row.name: row.verdict for row in judged.rows} == {
+        "better": "better",
+        "reference": "reference",
+        "same": "undecided",
+    }
+
+
+def test_failed_missing_and_excluded_rows_stand_apart(study: Path) -> None:
+    """They have a status and a reason, and no score."""
+    rows = {one.row.name: one for one in summarise(load_study(study)).rows}
+    assert (rows["broken"].row.status, rows["broken"].row.reason) == ("refused", "AdapterError: EVA wants activations")
+    assert rows["missing"].row.status == "missing"
+    assert (rows["left-out"].row.status, rows["left-out"].row.reason) == ("excluded", "no 4-bit form")
+    assert not any(rows[name].means for name in ("broken", "missing", "left-out"))
+
+
+def test_a_run_that_did_not_finish_is_never_counted(tmp_path: Path) -> None:
+    """Scores in the folder of an interrupted run do not enter the mean."""
+    folder = make.write_study(tmp_path, seeds=2, failed=None)
+    status = folder / "runs" / "same" / "seed-1" / "status.json"
+    status.write_text(json.dumps({"state": "interrupted"}), encoding="utf-8")
+    rows = {one.row.name: one for one in summarise(load_study(folder)).rows}
+    assert len(rows["same"].row.finished) == 1
+    assert rows["same"].row.status == "interrupted"
+    assert not rows["same"].deviations
+
+
+def test_all_formats_hold_the_same_scores(study: Path, written: dict[str, Path]) -> None:
+    """HTML, Markdown and LaTeX print the means of the JSON; the CSV holds every run and its signature."""
+    content = json.loads(written[".json"].read_text(encoding="utf-8"))
+    texts = {suffix: written[suffix].read_text(encoding="utf-8") for suffix in (".html", ".md", ".tex")}
+    for row in content["rows"]:
+        for value in row["scores"].values():
+            assert all(f"{value:.3f}" in text for text in texts.values())
+    lines = list(csv.DictReader(io.StringIO(written[".csv"].read_text(encoding="utf-8"))))
+    runs = [line for line in lines if line["state"] == "finished"]
+    assert len(runs) == 9
+    assert all("greedy-64" in line["signature"] for line in runs)
+    for row in content["rows"][:3]:
+        mine = [float(line["CIDEr"]) for line in runs if line["row"] == row["name"]]
+        assert sum(mine) / 3 == pytest.approx(row["scores"]["CIDEr"])
+    assert all(content["signature"] in text.replace("\\", "") for text in texts.values())
+
+
+def test_the_page_is_whole_and_safe(written: dict[str, Path]) -> None:
+    """Nothing is fetched, the embedded data parse, no caption can end the script, and every image has its picture."""
+    text = written[".html"].read_text(encoding="utf-8")
+    assert not re.findall(r"""(?:src|href)=["']https?:""", text)
+    (embedded,) = re.findall(r'<script type="application/json" id="browser-data">(.*?)</script>', text, re.DOTALL)
+    data = json.loads(embedded)
+    assert len(data["images"]) == 40
+    assert len(data["runs"]) == 11
+    assert all(image["picture"].startswith("data:image/jpeg;base64,") for image in data["images"])
+    assert all(len(image["captions"]) == len(image["scores"]) == 11 for image in data["images"])
+
+
+def test_captions_cannot_break_out_of_the_page(tmp_path: Path) -> None:
+    """A caption that holds a closing script tag is text."""
+    folder = make.write_study(tmp_path, images=5, seeds=1, failed=None)
+    path = folder / "runs" / "same" / "seed-0" / "predictions" / "test.jsonl"
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    rows[0]["caption"] = "</script><script>alert(1)</script><!-- <b>"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    write_study_report(folder, folder / "report.html")
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    assert "<script>alert" not in text
+    assert text.count("</script>") == 2
+
+
+def test_the_pdf_is_one_page(written: dict[str, Path]) -> None:
+    """A PDF, with one page object."""
+    content = written[".pdf"].read_bytes()
+    assert content.startswith(b"%PDF-")
+    assert len(re.findall(rb"/Type /Page\b(?!s)", content)) == 1
+
+
+def test_latex_is_escaped(tmp_path: Path) -> None:
+    """Row names with underscores and per cents cannot break the table."""
+    folder = make.write_study(tmp_path, images=5, seeds=1, rows={"a_b": 0.3, "50 %": 0.2}, failed=None)
+    write_study_report(folder, folder / "report.html")
+    text = (folder / "report.tex").read_text(encoding="utf-8")
+    assert r"a\_b" in text
+    assert r"50 \%" in text
+    assert text.count(r"\begin{") == text.count(r"\end{")
+
+
+def test_one_seed_is_not_judged(tmp_path: Path) -> None:
+    """With one seed a row the report says that nothing is decided."""
+    folder = make.write_study(tmp_path, images=8, seeds=1, failed=None)
+    assert "nothing is decided" in study_markdown(summarise(load_study(folder)))
+
+
+def test_a_plan_that_leads_outside_is_refused(tmp_path: Path) -> None:
+    """Folders in plan.json stay inside the study; a plan without its keys is named."""
+    folder = make.write_study(tmp_path, images=5, seeds=1, failed=None)
+    plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
+    plan["baselines"] = ["../elsewhere"]
+    (folder / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
+    with pytest.raises(StoreError, match="outside"):
+        load_study(folder)
+    (folder / "plan.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(StoreError, match="split"):
+        load_study(folder)
+
+
+def test_without_the_data_the_panel_s_pictures_remain(tmp_path: Path) -> None:
+    """A data set out of reach is said; the report is made all the same."""
+    folder = make.write_study(tmp_path, images=5, seeds=1, failed=None)
+    plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
+    plan["evaluation"]["source"] = str(tmp_path / "gone")
+    (folder / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
+    write_study_report(folder, folder / "report.html")
+    assert "cannot be read" in (folder / "report.html").read_text(encoding="utf-8")
