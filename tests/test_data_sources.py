@@ -92,11 +92,12 @@ def test_the_digest_moves_with_all_it_pins(tmp_path: Path) -> None:
 
 
 def test_empty_cells_at_the_end_are_captions_that_there_are_not(tmp_path: Path) -> None:
-    """A row with three of five captions is an example with three; one whose second is missing is refused."""
+    """A row with three of five captions is an example with three, and a note says so; one whose second is missing is refused."""
     rows = [row(number) for number in range(3)]
     source = open_source(write(tmp_path / "a", [{**rows[0], "caption_4": "", "caption_5": " "}, *rows[1:]]))
     assert [len(example.captions) for example in source.split("train")][:1] == [3]
     assert not source.rejected
+    assert [note.text for note in source.notes] == ["1 rows have fewer than 5 captions, first captions.csv line 2"]
 
 
 @pytest.mark.parametrize(

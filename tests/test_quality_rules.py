@@ -8,10 +8,12 @@ import pytest
 
 from rscap.data import MissingImage, Source, choose, open_source
 from rscap.data.source import digest
-from rscap.errors import DataError
+from rscap.errors import DataError, RecipeError
 from rscap.quality import QualityRules, consensus, disagreements, select
+from rscap.recipe import parse_recipe
 from rscap.records import Example
 from rscap.score import IdfPool, cider_rewards
+from rscap.store import RunFolder, read_json, read_jsonl
 
 AGREE = (
     "two white planes are parked near the terminal .",
@@ -122,6 +124,39 @@ def test_an_image_keeps_its_best_captions() -> None:
     assert [example.id for example in gone.source.examples] == ["0", "t"]
     with pytest.raises(DataError, match="leave no image of 'train'"):
         select(source, QualityRules(min_words=50, keep_at_least=0))
+
+
+def test_what_the_rules_did_is_left_in_the_run_folder(tmp_path: Path) -> None:
+    """Every caption removed is on file with its reason, every one weighed down with its weight; both are counted."""
+    rules = QualityRules(repeated="weigh", max_words=8)
+    chosen = select(made(("one two three .", "one two three .", "four five six ."), (*AGREE, OUTSIDER)), rules)
+    run = RunFolder.create(tmp_path / "run")
+    chosen.write(run)
+    removed, weighted = (read_jsonl(run.path / f"{name}.jsonl") for name in ("removed", "weighted"))
+    assert [(row["example_id"], row["caption"]) for row in removed] == [("1", AGREE[0]), ("1", AGREE[1])]
+    assert all(row["reason"] == "length: 9 words" for row in removed)
+    assert weighted == [{"example_id": "0", "caption": "one two three .", "weight": 0.5}] * 2
+    assert read_json(run.path / "quality.json") == {
+        "captions_removed": 2,
+        "by_reason": {"length": 2},
+        "images_dropped": 0,
+        "captions_weighted": 2,
+        "mean_weight": 0.5,
+    }
+
+
+@pytest.mark.parametrize(
+    "rules", [{"full_consensus": 1.0}, {"repeated": "weigh"}, {"noise": ["spaces"], "noisy": "weigh"}]
+)
+def test_weights_that_no_draw_would_heed_are_refused(rules: dict) -> None:
+    """A recipe that weighs captions and learns all of them, or the first, asks for what would not happen."""
+    table = {"model": {"base": "nano"}, "adapter": {}}
+    for captions in ("all", "first", "longest", "concat"):
+        with pytest.raises(RecipeError, match="does not heed"):
+            parse_recipe({**table, "data": {"source": "sample", "captions": captions, "quality": rules}})
+    for captions in ("random", "cycle"):
+        parse_recipe({**table, "data": {"source": "sample", "captions": captions, "quality": rules}})
+    parse_recipe({**table, "data": {"source": "sample", "captions": "all", "quality": {"min_consensus": 1.0}}})
 
 
 def test_weights_fit_caption_choice() -> None:

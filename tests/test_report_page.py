@@ -91,6 +91,9 @@ def add_training(run: RunFolder) -> None:
     write_json(
         run.parameters_file, {"vision_tower": {"total": 100, "trainable": 0}, "projector": {"total": 7, "trainable": 7}}
     )
+    reasons = {"consensus": 4, "length": 1}
+    removed = {"captions_removed": 5, "by_reason": reasons, "images_dropped": 0, "captions_weighted": 7}
+    write_json(run.path / "quality.json", {**removed, "mean_weight": 0.25})
     write_text(run.recipe_file, '[base]\nname = "nano"\n')
     write_jsonl(run.rejected_file, [{"row": 3, "reason": "empty caption"}, {"row": 9, "reason": "empty caption"}])
 
@@ -251,6 +254,8 @@ def test_page_is_self_contained_and_complete(two_runs: list[Path], tmp_path: Pat
         "distinct captions",
         "RSICD",
         "rejected rows 2",
+        "captions removed 5 (consensus 4, length 1)",
+        "captions weighed down 7 (mean weight 0.25)",
         "empty caption (2)",
         "abc123",
         "with uncommitted changes",
@@ -312,6 +317,7 @@ PIECES = (
     "train.jsonl",
     "speed.jsonl",
     "evaluation.json",
+    "quality.json",
     "recipe.toml",
     "scores/test.json",
     "predictions/test.jsonl",

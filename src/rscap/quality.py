@@ -22,6 +22,7 @@ from rscap.data.text import tokens
 from rscap.errors import DataError
 from rscap.records import Example
 from rscap.score import IdfPool, cider_rewards
+from rscap.store import RunFolder, write_json, write_jsonl
 
 _IMAGES_AT_ONCE = 500
 _POOL_IMAGES = 5_000
@@ -74,6 +75,15 @@ class Removed:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Weighted:
+    """A caption that stays and weighs less than 1."""
+
+    example_id: str
+    caption: str
+    weight: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
     """A source after its rules: what is left, what each caption weighs, what was removed."""
@@ -84,15 +94,29 @@ class Selection:
     removed: tuple[Removed, ...]
     dropped_images: tuple[str, ...]
 
+    def weighted(self) -> Iterator[Weighted]:
+        """The captions that were weighed down, in the source's order."""
+        for example in self.source.examples:
+            if own := self.weights.get(example.id):
+                pairs = zip(example.captions, own, strict=True)
+                yield from (Weighted(example.id, caption, weight) for caption, weight in pairs if weight < 1)
+
     def summary(self) -> dict[str, Any]:
         """What a report says: captions and images removed, by reason, and the mean weight of the weighted."""
-        values = [value for own in self.weights.values() for value in own]
+        lighter = [one.weight for one in self.weighted()]
         return {
             "captions_removed": len(self.removed),
             "by_reason": dict(Counter(one.reason.split(":")[0] for one in self.removed)),
             "images_dropped": len(self.dropped_images),
-            "captions_weighted": sum(value < 1 for value in values),
+            "captions_weighted": len(lighter),
+            "mean_weight": round(sum(lighter) / len(lighter), 4) if lighter else None,
         }
+
+    def write(self, run: RunFolder) -> None:
+        """Leave in a run folder what the rules did: removed.jsonl, weighted.jsonl and their summary, quality.json."""
+        write_jsonl(run.path / "removed.jsonl", map(asdict, self.removed))
+        write_jsonl(run.path / "weighted.jsonl", map(asdict, self.weighted()))
+        write_json(run.path / "quality.json", self.summary())
 
 
 def consensus(examples: Sequence[Example], pool: IdfPool | None = None) -> list[tuple[float, ...]]:

@@ -53,6 +53,10 @@ class QualitySection(_Section):
     noisy: Literal["weigh", "drop"] | None = None
     keep_at_least: int | None = None
 
+    def weighs(self) -> bool:
+        """Do these rules leave captions with weights below 1?"""
+        return bool(self.full_consensus) or self.repeated == "weigh" or (bool(self.noise) and self.noisy == "weigh")
+
 
 class DataSection(_Section):
     """Where the examples come from and which of their captions are learned."""
@@ -73,6 +77,15 @@ class DataSection(_Section):
     quality: QualitySection | None = None
     workers: Annotated[int, Field(ge=0)] = 0
     """Processes that decode images ahead of the step; 0 decodes in the training process."""
+
+    @model_validator(mode="after")
+    def _weights_are_heeded(self) -> DataSection:
+        if self.quality and self.quality.weighs() and self.captions not in ("random", "cycle"):
+            raise ValueError(
+                f"[data.quality] weighs captions, which captions = {self.captions!r} does not heed; "
+                "choose captions = 'random' or 'cycle', or rules that drop"
+            )
+        return self
 
 
 class PromptSection(_Section):

@@ -7,6 +7,7 @@ runs/<name>/
   parameters.json   total and trainable parameters per tower
   rejected.jsonl    rows of the data that could not be used, with the reason
   removed.jsonl     captions that the quality rules of the recipe removed, with the reason (if it has rules)
+  weighted.jsonl    captions that they weighed down, with the weight; quality.json counts both
   train.jsonl       one line a step, one line an evaluation: what is a function of the recipe alone
   speed.jsonl       one line a step: what the clock and the memory said
   checkpoints/step-000120/   enough to resume bit for bit: weights, optimiser, progress.json

@@ -50,12 +50,19 @@ NORMALISATIONS: dict[str, Callable[[str], str]] = {
 `lower`: lower case · `full-stop`: ends with " ." · `no-full-stop`: ends without."""
 
 
-def normalised(examples: Sequence[Example], steps: Sequence[str]) -> list[Example]:
-    """The examples with `steps` applied in order to each caption. A caption that would become empty stays as it is."""
-    if not steps:
-        return list(examples)
+def normalised(examples: Sequence[Example], steps: Sequence[str], *, without: Sequence[str] = ()) -> list[Example]:
+    """The examples with `steps` applied in order to each caption. A caption that would become empty stays as it is.
+
+    Args:
+        examples: in whatever splits.
+        steps: names of NORMALISATIONS.
+        without: splits whose captions stay as they are.
+    """
     return [
-        replace(example, captions=tuple(_apply(caption, steps) for caption in example.captions)) for example in examples
+        replace(example, captions=tuple(_apply(caption, steps) for caption in example.captions))
+        if steps and example.split not in without
+        else example
+        for example in examples
     ]
 
 

@@ -15,6 +15,7 @@ from rscap.data.splits import assign_splits
 from rscap.errors import DataError
 
 _WANTED = "captions.csv, metadata.jsonl, *.parquet, or annotations in *.json or *.jsonl"
+MEASURED_ON = ("val", "test")
 _Rows = Iterable[Row | Rejected | Note]
 
 
@@ -44,7 +45,8 @@ def open_source(
         max_rejected_share: the share of rows (0 … 1) that may be unusable.
         check: how closely images are looked at now: `decode` (each is decoded, below 1 ms for RISC's), `header`,
             `exists`, or `none` (captions alone; images need not be there).
-        normalise: steps of text normalisation in order, see `rscap.data.normalise`; recorded in the source.
+        normalise: steps of text normalisation in order, see `rscap.data.normalise`; recorded in the source. Captions of
+            val and test stay as published: what is measured on is not changed.
 
     Raises:
         DataError: nothing to open, or too much of it cannot be used; names it and the way out.
@@ -59,7 +61,7 @@ def open_source(
     name, judged = _judged(spec, check)
     refuse_if_too_many(name, judged, max_rejected_share, images_wanted=check != "none")
     examples, notes = assign_splits(judged, split_scheme)
-    examples = normalised(examples, normalise)
+    examples = normalised(examples, normalise, without=MEASURED_ON)
     return Source(
         name=name,
         examples=examples,

@@ -19,7 +19,7 @@ def data(runs: Sequence[LoadedRun]) -> Html:
 def _data(run: LoadedRun) -> Html:
     part = run.provenance.get("data")
     facts = [(str(key).replace("_", " "), _say(value)) for key, value in part.items()] if isinstance(part, dict) else []
-    facts.append(("rejected rows", f"{len(run.rejected):,}"))
+    facts += [("rejected rows", f"{len(run.rejected):,}"), *_quality(run.quality)]
     lines = [line for name, value in facts for line in (element("dt", name), element("dd", value))]
     reasons = Counter(str(row.get("reason", "no reason given")) for row in run.rejected)
     listed = [element("li", f"{reason} ({count:,})") for reason, count in reasons.most_common(12)]
@@ -34,6 +34,20 @@ def _data(run: LoadedRun) -> Html:
         *notes,
         class_="block",
     )
+
+
+def _quality(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the quality rules did to the captions that were learned."""
+    if not found:
+        return []
+    reasons = found.get("by_reason")
+    told = ", ".join(f"{reason} {count}" for reason, count in reasons.items()) if isinstance(reasons, dict) else ""
+    mean = found.get("mean_weight")
+    return [
+        ("captions removed", f"{found.get('captions_removed', '—')}{f' ({told})' if told else ''}"),
+        ("captions weighed down", f"{found.get('captions_weighted', '—')}{f' (mean weight {mean})' if mean else ''}"),
+        ("images dropped", str(found.get("images_dropped", "—"))),
+    ]
 
 
 def provenance(runs: Sequence[LoadedRun]) -> Html:

@@ -83,6 +83,8 @@ class LoadedRun:
     evaluations: tuple[Evaluation, ...]
     parameters: Mapping[str, Mapping[str, int]]
     rejected: tuple[Mapping[str, Any], ...]
+    quality: Mapping[str, Any]
+    """What the quality rules did to the training captions; empty for a run without rules."""
     provenance: Mapping[str, Any]
     recipe: str | None
     evaluation: Mapping[str, Any]
@@ -194,6 +196,7 @@ def _load(folder: RunFolder, label: str, split: str) -> LoadedRun:
         evaluations=evaluations,
         parameters=reader.read(folder.parameters_file, _parameters, {}),
         rejected=reader.read(folder.rejected_file, lambda path: tuple(read_jsonl(path)), ()),
+        quality=reader.read(folder.path / "quality.json", _mapping, nothing),
         provenance=reader.read(folder.provenance_file, _mapping, nothing, "no provenance.json"),
         recipe=recipe,
         evaluation=evaluation,

@@ -290,12 +290,12 @@ def device_name(device: torch.device) -> str:
 
 
 def _selected(source: Source, recipe: Recipe, run: RunFolder, say: Say, team: Team) -> tuple[Source, CaptionWeights]:
-    """The source after the recipe's quality rules; what they removed is listed in removed.jsonl."""
+    """The source after the recipe's quality rules; what they did is listed in the run folder."""
     if recipe.data.quality is None:
         return source, {}
     selection = select(source, QualityRules(**recipe.data.quality.model_dump(exclude_none=True)))
     if team.leads:
-        write_jsonl(run.path / "removed.jsonl", map(asdict, selection.removed))
+        selection.write(run)
     summary = selection.summary()
     say(
         f"quality: {summary['captions_removed']:,} captions removed, {summary['captions_weighted']:,} weighted down, "

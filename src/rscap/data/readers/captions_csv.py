@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rscap.data.readers.text import read_utf8
 from rscap.data.rows import MAX_CAPTION_CHARACTERS, ImageFolder, Row
-from rscap.data.source import Rejected
+from rscap.data.source import Note, Rejected
 from rscap.errors import DataError
 
 FILE = "captions.csv"
@@ -37,12 +37,13 @@ def folder_of(path: Path) -> ImageFolder:
     return ImageFolder(root, images)
 
 
-def read(path: Path) -> Iterator[Row | Rejected]:
+def read(path: Path) -> Iterator[Row | Rejected | Note]:
     """The rows of a captions.csv.
 
     Columns: `image` and `caption_1 … caption_k`; `split`, `source` and `scene_class` are optional. A row with fewer
-    captions leaves its last cells empty; an empty cell before a caption is a caption that was lost. A row that spans several lines is rejected once per line: behind it is nearly always a quote left
-    open, and what it swallowed must be seen.
+    captions leaves its last cells empty, and a note counts such rows; an empty cell before a caption is a caption that
+    was lost. A row that spans several lines is rejected once per line: behind it is nearly always a quote left open,
+    and what it swallowed must be seen.
 
     Raises:
         DataError: not UTF-8, no header, a missing column, or quotes that do not close.
@@ -54,14 +55,20 @@ def read(path: Path) -> Iterator[Row | Rejected]:
         header = next(reader, None)
         columns = _columns(path, header)
         before = reader.line_num
+        short: list[str] = []
         for cells in reader:
-            yield from _rows(path.name, columns, cells, before + 1, reader.line_num)
+            for row in _rows(path.name, columns, cells, before + 1, reader.line_num):
+                if isinstance(row, Row) and len(row.captions) < len(columns.captions):
+                    short.append(row.where)
+                yield row
             before = reader.line_num
     except csv.Error as error:
         raise DataError(
             f"{path} line {reader.line_num}: not CSV: {error}",
             hint="a cell that holds a quote needs it doubled and must be quoted as a whole",
         ) from error
+    if short:
+        yield Note(path.name, f"{len(short)} rows have fewer than {len(columns.captions)} captions, first {short[0]}")
 
 
 def _columns(path: Path, header: list[str] | None) -> _Columns:
