@@ -61,7 +61,9 @@ def ablate(
     todo = place.missing(threads=width, only=only or ())
     seconds = estimate(todo, read_attempts(place.path), built.at_once)
     time = f"about {duration(seconds)}" if seconds is not None else "time unknown until a run has finished"
-    say(f"{place.path}: {len(todo)} to do, {built.at_once} at once with {width} threads each; {time}")
+    say(
+        f"{place.path}: {len(todo)} to do, {built.at_once} at once with {width} threads each; {time}; logs in {place.path}/logs"
+    )
     if plan_only:
         return
     try:
