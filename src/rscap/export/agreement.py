@@ -14,12 +14,12 @@ from rscap.export.reading import Asking, Plain, Reading
 
 Verdict = Literal["same", "near-tie", "different"]
 
-TOLERANCE = {torch.float32: 1e-2, torch.float16: 0.0625, torch.bfloat16: 0.5}
+TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.0625, torch.bfloat16: 0.5}
 """Logits closer than this are a tie. In 16 bits: four units in the last place of a logit between 16 and 32, which the
-order of sums alone changes; in float32 room for deep models (nano: 4e-6)."""
+order of sums alone changes; in float32 there is room for deep models (nano: up to 2e-5)."""
 
-EFFECT_SHARE = 0.25
-"""In 16 bits, where rounding adds up over the layers, logits may also differ by this share of what the adapter does."""
+EFFECT_SHARE = {torch.float32: 0.01, torch.float16: 0.25, torch.bfloat16: 0.25}
+"""Rounding adds up over the layers, so logits may also differ by this share of what the adapter does to them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,9 +73,9 @@ class Agreement:
     @property
     def limit(self) -> float:
         """A larger logit difference than this is no rounding; infinite where nothing tells what would be."""
-        if self.precision == torch.float32:
-            return self.tolerance
-        return torch.inf if self.effect is None else max(self.tolerance, EFFECT_SHARE * self.effect)
+        if self.effect is None:
+            return self.tolerance if self.precision == torch.float32 else torch.inf
+        return max(self.tolerance, EFFECT_SHARE[self.precision] * self.effect)
 
     @property
     def logit_difference(self) -> float:

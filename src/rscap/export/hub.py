@@ -72,9 +72,9 @@ def push(hub: Hub, folder: Path, name: str, *, public: bool) -> str:
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
+    from huggingface_hub.errors import HFValidationError, HTTPError, LocalTokenNotFoundError
 
-    return (HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OSError)
+    return (HTTPError, HFValidationError, LocalTokenNotFoundError, OSError)
 
 
 def _explain(name: str, error: Exception) -> ExportError:

@@ -96,11 +96,14 @@ class Plain:
         return tuple(labels[labels != -100].tolist())
 
     def _greedy(self, asking: Asking) -> GenerationConfig:
-        """Greedy whatever the checkpoint's own settings are: those of beams and draws would not be comparable."""
+        """Greedy, said in full: what is left out, transformers takes from the checkpoint's own settings."""
         tokenizer = self.processor.tokenizer
         return GenerationConfig(
             max_new_tokens=asking.max_new_tokens,
             do_sample=False,
+            num_beams=1,
+            repetition_penalty=1.0,
+            no_repeat_ngram_size=0,
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,

@@ -160,9 +160,10 @@ def _make(plan: _Plan, folder: Path, *, say: Say) -> Agreement:
     """Caption with the run, write the files, load them as anybody would, compare."""
     shown = pictures(plan.run, plan.recipe, plan.request.images)
     trained = _as_trained(plan, shown, say) if plan.recipe.model.quantisation != "none" else None
+    gc.collect()  # two models at once may not fit
     say(f"captions of the run: {shown.origin}")
     readings = _write(plan, folder, shown)
-    gc.collect()  # two models at once may not fit
+    gc.collect()
     say("captions of the export, loaded with " + ("PEFT" if plan.form == "adapter" else "plain transformers"))
     agreement = compare(readings, _load(plan, folder), plan.asking, origin=shown.origin, coarsest=plan.coarsest)
     if trained is not None:

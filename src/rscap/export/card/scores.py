@@ -31,10 +31,12 @@ def _whose(subject: CardSubject) -> str:
             f"Measured with the base model quantised to {model.quantisation}, as the adapter was trained; on an "
             "unquantised base captions, and so scores, can differ."
         )
-    changed = f" and rounded to {subject.dtype}" if subject.dtype != model.dtype else ""
-    if subject.form == "merged":
-        return f"Measured on the run before its adapter was merged{changed}; how far both agree is said below."
-    return f"Measured on the run, before its weights were written here{changed}." if changed else "Measured on the run."
+    if subject.form == "adapter":
+        return "Measured on the run, with this adapter on the same base model."
+    what = "its adapter was merged" if subject.form == "merged" else "its weights were written here"
+    held = model.dtype if subject.form == "merged" else "float32"  # whole towers learn in float32
+    rounded = f" and rounded to {subject.dtype}" if subject.dtype not in (held, "float32") else ""
+    return f"Measured on the run before {what}{rounded}; how far both agree is said below."
 
 
 def _split(scores: Scores) -> str:

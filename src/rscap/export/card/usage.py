@@ -57,9 +57,17 @@ def usage_section(subject: CardSubject) -> str:
         text=json.dumps(f"<image>{prefix}", ensure_ascii=False), dtype=subject.dtype, arguments=_keywords(arguments)
     )
     return (
-        f"## How to ask it\n\nThe prompt is `{prefix}`: training and scores used these words, and others give other "
-        f"captions. Decoding is {_decoding(settings)}.\n\n```python\n{loading}{asking}```\n"
+        f"## How to ask it\n\nThe prompt is `{prefix}`: {_asked(subject)}, and others give other captions. Decoding is "
+        f"{_decoding(settings)}.\n\n```python\n{loading}{asking}```\n"
     )
+
+
+def _asked(subject: CardSubject) -> str:
+    """Who used the words of the prompt."""
+    drawn = subject.recipe.prompt.training_prefixes
+    if not drawn:
+        return "training and scores used these words"
+    return f"scores used these words, training drew from {', '.join(f'`{words}`' for words in drawn)}"
 
 
 def _base(subject: CardSubject) -> str:
