@@ -283,9 +283,7 @@ def test_two_processes_never_train_in_one_folder(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("method", ["adalora", "pissa", "eva", "corda", "vera"])
-def test_every_kind_of_method_resumes_bit_for_bit(
-    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_kind_of_method_resumes_bit_for_bit(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Methods that start from a decomposition or from activations, or that move their ranks while they train."""
     train = {"max_steps": 6, "evaluate_every": None, "checkpoint_every": 1}
     made = recipe(adapter={"method": method, "rank": 4, "dropout": 0.0}, train=train)
