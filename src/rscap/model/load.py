@@ -24,6 +24,8 @@ NANO = Path(__file__).parent / "nano"
 
 # Without a GPU, bitsandbytes warns of an optional kernel that it would fetch at run time; we never fetch code.
 getLogger("bitsandbytes.backends.cpu.ops").setLevel(ERROR)
+# Of every product with 8-bit weights it says that its inputs are rounded to float16; docs/training.md says it once.
+getLogger("bitsandbytes.autograd._functions").setLevel(ERROR)
 
 
 @dataclass(frozen=True, slots=True)
