@@ -47,7 +47,7 @@ PREFIX = "caption en"
 CASES = [("bench-49M", 16, 1), ("bench-49M", 64, 1), ("bench-49M", 16, 3), ("nano", 64, 1), ("nano", 64, 3)]
 """Geometry, length limit, beams. Captions of RISC have about 14 tokens; 64 is the limit in the recipes."""
 TARGETS = {"cpu": 2.0, "cuda": 5.0}
-"""Times the images/s of one image at a time, with random weights."""
+"""Times the images/s of one image at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +281,7 @@ def table(cases: dict[str, Any]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = options(__doc__, repetitions=5, out="generate.json")
+    parser = options(__doc__, repetitions=3, out="generate.json")
     parser.add_argument("--geometry", action="append", help="one or several; with --tokens, --beams all combinations")
     parser.add_argument("--tokens", type=count, action="append", help="length limits (16)")
     parser.add_argument("--beams", type=count, action="append", help="beams (1)")
@@ -304,8 +304,7 @@ def main(arguments: list[str] | None = None) -> None:
             results[name] = measure(build(model, processor, examples, settings), repetitions=given.repetitions)
         del model
     target = TARGETS[given.device]
-    counted = {name: result["ratios"]["one"] for name, result in results.items() if not name.startswith("nano,")}
-    met = all(ratio >= target for ratio in counted.values()) if counted else None
+    met = {name: result["ratios"]["one"] >= target for name, result in results.items()}
     write_record(
         given.out,
         load=load,
@@ -316,8 +315,8 @@ def main(arguments: list[str] | None = None) -> None:
         cases=results,
     )
     print(table(results))
-    if met is not None:
-        print(f"target ({target:g} times the images/s of one at a time): {'' if met else 'not '}met")
+    for name, reached in met.items():
+        print(f"{name}: target ({target:g} times the images/s of one at a time) {'' if reached else 'not '}met")
     if load.busy:
         print(f"the machine was busy (load {load.before[0]:.2f}): do not trust the times")
 
