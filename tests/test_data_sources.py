@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from rscap.data import ArrowImage, MissingImage, Source, open_source
+from rscap.data.readers.parquet import MAX_ROWS
 from rscap.errors import DataError, ImageError
 
 HEADER = ["source", "split", "image", *(f"caption_{n}" for n in range(1, 6))]
@@ -92,7 +93,7 @@ def test_the_digest_moves_with_all_it_pins(tmp_path: Path) -> None:
 
 
 def test_empty_cells_at_the_end_are_captions_that_there_are_not(tmp_path: Path) -> None:
-    """A row with three of five captions is an example with three, and a note says so; one whose second is missing is refused."""
+    """A row with three of five captions is an example with three, and a note says so; a gap before one is refused."""
     rows = [row(number) for number in range(3)]
     source = open_source(write(tmp_path / "a", [{**rows[0], "caption_4": "", "caption_5": " "}, *rows[1:]]))
     assert [len(example.captions) for example in source.split("train")][:1] == [3]
@@ -276,6 +277,18 @@ def test_subsets_do_not_depend_on_row_order_and_nest(tmp_path: Path) -> None:
         one.subset("train", 61, 0)
 
 
+@pytest.mark.parametrize(
+    ("spec", "asks"), [("owner/name.v2", True), ("owner/name@v1.0", True), ("a/b.csv", False), ("a/b.txt", False)]
+)
+def test_a_missing_file_is_not_looked_for_on_the_hub(monkeypatch: pytest.MonkeyPatch, spec: str, asks: bool) -> None:
+    """Names and revisions may hold a dot; what ends like a file is a file, and no network is asked for it."""
+    asked: list[str] = []
+    monkeypatch.setattr("rscap.data.readers.parquet.open_hub", lambda spec: asked.append(spec) or {})
+    with pytest.raises(DataError):
+        open_source(spec)
+    assert asked == ([spec] if asks else [])
+
+
 @pytest.mark.parametrize("spec", ["nothing-here", "no/such/folder", "missing.csv", "missing.parquet"])
 def test_nothing_to_open_is_an_error_that_names_it(spec: str) -> None:
     """A path that is not there is named."""
@@ -395,6 +408,45 @@ def test_hub_failures_say_what_to_do(monkeypatch: pytest.MonkeyPatch, error: str
     monkeypatch.setattr("rscap.data.readers.parquet._load_dataset", lambda: fail)
     with pytest.raises(DataError, match=message):
         open_source("a/b")
+
+
+@pytest.mark.parametrize("splits", [("train",), ("train", "validation", "test")])
+def test_a_hub_data_set_opens_like_its_parquet(
+    tmp_path: Path, hub_cache: None, monkeypatch: pytest.MonkeyPatch, splits: tuple[str, ...]
+) -> None:
+    """The Hub client is asked for id and revision; one table is unsplit, several name the splits; images stay bytes."""
+    import datasets
+
+    files = {split: str(write_parquet(tmp_path / f"{split}.parquet", 4, named=False)) for split in splits}
+    asked = []
+
+    def load(name: str, revision: str | None) -> datasets.DatasetDict:
+        asked.append((name, revision))
+        return datasets.load_dataset("parquet", data_files=files).cast_column("image", datasets.Image())
+
+    monkeypatch.setattr("rscap.data.readers.parquet._load_dataset", lambda: load)
+    source = open_source("owner/name@v1.0")
+    assert asked == [("owner/name", "v1.0")]
+    assert source.name == "owner/name@v1.0"
+    assert source.splits == ({"all": 4} if len(splits) == 1 else {"train": 4, "val": 4, "test": 4})
+    assert {example.source for example in source.examples} == {"name"}
+    assert source.examples[2].image.data() == jpeg(2)  # type: ignore[attr-defined]
+
+
+def test_a_parquet_bomb_is_refused_by_its_footer(tmp_path: Path, hub_cache: None) -> None:
+    """A file of some kilobytes that declares millions of rows is refused before a row is read."""
+    import pyarrow
+    import pyarrow.parquet
+
+    n = MAX_ROWS + 1
+    captions = pyarrow.DictionaryArray.from_arrays(np.zeros(n, dtype=np.int8), ["a plane ."])
+    image = pyarrow.DictionaryArray.from_arrays(np.zeros(n, dtype=np.int8), [b"x"])
+    table = pyarrow.table({"image": image, "caption_1": captions})
+    pyarrow.parquet.write_table(table, tmp_path / "bomb.parquet", compression="zstd")
+    assert (tmp_path / "bomb.parquet").stat().st_size < 100_000
+    with pytest.raises(DataError, match=r"bomb\.parquet declares 10,000,001 rows"):
+        open_source(tmp_path / "bomb.parquet")
+    assert not (tmp_path / "cache").exists()
 
 
 def test_opening_files_does_not_import_the_hub_client() -> None:

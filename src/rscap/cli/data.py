@@ -52,7 +52,8 @@ def inspect(
         found = look(source, with_images=images, progress=advance)
     _print_inspection(source, found)
     if json is not None:
-        write_json(json, asdict(found))
+        rows = {"rejected_rows": [*map(asdict, source.rejected)], "noted_rows": [*map(asdict, source.notes)]}
+        write_json(json, {**asdict(found), **rows})
     if html is not None:
         write_text(html, inspect_page(source, found))
 
@@ -104,11 +105,16 @@ def convert(
 ) -> None:
     """Write a data set in another format, loss-free: the copy is opened again and compared before it gets its name."""
     from rscap.cli.screen import say
+    from rscap.data import MissingImage
     from rscap.data.convert import convert as write
 
     source = _open(src, splits, max_rejected_share=0.0)
     write(source, dst, to=to)
-    say(f"{len(source.examples):,} examples written to {dst} as {to}, compared with {source.name}: the same")
+    _print_notes(source)
+    missing = sum(isinstance(example.image, MissingImage) for example in source.examples)
+    without = f", {missing:,} of them without their image, which is not at hand" if missing else ""
+    count = len(source.examples)
+    say(f"{count:,} examples written to {dst} as {to}, compared with {source.name}: the same{without}")
 
 
 @app.command()

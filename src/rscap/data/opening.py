@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,11 +93,16 @@ def _find(spec: str | Path) -> _Found:
         return _file(path)
     if path.exists():
         raise DataError(f"{path} is not a regular file")
-    if isinstance(spec, str) and not path.suffix and parquet.HUB_ID.fullmatch(spec):
+    if isinstance(spec, str) and not _file_like(spec) and parquet.HUB_ID.fullmatch(spec):
         return _tables(spec, parquet.open_hub(spec))
     raise DataError(
         f"{str(spec)!r} is neither a file, a folder nor a Hub id (owner/name)", hint="`sample` opens the built-in one"
     )
+
+
+def _file_like(spec: str) -> bool:
+    """Does this look like the name of a file that is not there? `folder/data.csv` does, `owner/name.v2@1.0` not."""
+    return re.fullmatch(r"\.[A-Za-z]+", Path(spec.partition("@")[0]).suffix) is not None
 
 
 def _file(path: Path) -> _Found:

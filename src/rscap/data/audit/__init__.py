@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from rscap.data.audit.captions import groups_of_equal_captions, one_caption, same_captions, shared_captions
+from rscap.data.audit.captions import groups_of_equal_captions, one_caption, repeated_captions, same_captions
 from rscap.data.audit.duplicates import find_duplicates
-from rscap.data.audit.findings import KINDS, Audit, Finding, about
+from rscap.data.audit.findings import KINDS, SEVERITIES, Audit, Finding, about
 from rscap.data.audit.noise import caption_noise, likely_typos
 from rscap.data.audit.pictures import groups_of_duplicates, missing_images, picture_findings
 from rscap.data.handles import MissingImage
@@ -44,17 +44,17 @@ def audit(
         duplicates = find_duplicates(at_hand, progress=progress)
         findings += picture_findings(at_hand, duplicates)
         twins += groups_of_duplicates(at_hand, duplicates)
-    for look in (same_captions, shared_captions, one_caption, caption_noise, likely_typos):
+    for look in (same_captions, repeated_captions, one_caption, caption_noise, likely_typos):
         findings += look(examples)
     findings += more
-    place = {kind: number for number, kind in enumerate(KINDS)}
+    place = {name: number for names in (KINDS, SEVERITIES) for number, name in enumerate(names)}
     return Audit(
         name=source.name,
         digest=source.digest,
         split_scheme=source.split_scheme,
         examples=len(examples),
         images=len(at_hand),
-        findings=tuple(sorted(findings, key=lambda one: place[one.kind])),
+        findings=tuple(sorted(findings, key=lambda one: (place[one.kind], place[one.severity]))),
         leaks=_leaks(source, twins),
     )
 

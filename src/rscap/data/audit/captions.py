@@ -30,25 +30,25 @@ def groups_of_equal_captions(examples: Sequence[Example]) -> list[list[Example]]
     return [groups[original] for original in sorted(groups)]
 
 
-def shared_captions(examples: Sequence[Example]) -> Iterator[Finding]:
-    """One finding a caption that stands in several splits, upper and lower case alike; the most frequent first.
+def repeated_captions(examples: Sequence[Example]) -> Iterator[Finding]:
+    """One finding a caption that several images have, upper and lower case alike; the most frequent first.
 
-    A short true sentence may well be said twice, so this is a note; what it does to scores is in the counts.
+    `shared-caption` where the images are on two sides of a split, else `repeated-caption`. A short true sentence may
+    well be said twice, so this is a note; what it does to scores is in the counts.
     """
-    splits: dict[str, tuple[str, ...]] = {}
-    for example in examples:
+    first: dict[str, int] = {}
+    holders: dict[str, dict[int, None]] = {}
+    for index, example in enumerate(examples):
         for caption in map(str.lower, example.captions):
-            if example.split not in splits.setdefault(caption, (example.split,)):
-                splits[caption] += (example.split,)
-    crossing: dict[str, dict[str, Example]] = {caption: {} for caption, own in splits.items() if crosses(own)}
-    for example in examples:
-        for caption in map(str.lower, example.captions):
-            if caption in crossing:
-                crossing[caption][example.id] = example
-    for caption, holders in sorted(crossing.items(), key=lambda item: (-len(item[1]), item[0])):
-        counts = Counter(example.split for example in holders.values())
+            original = first.setdefault(caption, index)
+            if original != index:
+                holders.setdefault(caption, {original: None})[index] = None
+    for caption, places in sorted(holders.items(), key=lambda item: (-len(item[1]), item[0])):
+        members = [examples[place] for place in places]
+        counts = Counter(example.split for example in members)
         told = ", ".join(f"{count} {split}" for split, count in counts.items())
-        yield about(list(holders.values()), "shared-caption", "note", f"said of {told} images", captions=(caption,))
+        kind = "shared-caption" if crosses(counts) else "repeated-caption"
+        yield about(members, kind, "note", f"said of {told} images", captions=(caption,))
 
 
 def one_caption(examples: Sequence[Example]) -> Iterator[Finding]:

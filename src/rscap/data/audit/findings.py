@@ -11,6 +11,7 @@ from rscap.records import Example
 
 Severity = Literal["error", "warning", "note"]
 """`error`: results on these data mislead (leaks, unreadable images). `warning`: worth mending. `note`: know it."""
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 SHOWN_IDS = 50
 """Ids that a finding lists; `count` is of all."""
@@ -24,6 +25,7 @@ KINDS: dict[str, str] = {
     "near-duplicate": "Images that show the same picture, recompressed, resized, shifted, flipped or turned",
     "same-captions": "Different images with the very same list of captions",
     "shared-caption": "Single captions that stand in more than one split",
+    "repeated-caption": "Single captions that stand on several images of one split",
     "one-caption": "Images whose captions are all one sentence",
     "non-ascii": "Captions with characters beyond ASCII",
     "invisible": "Captions with zero-width or other invisible characters",
@@ -78,8 +80,7 @@ class Audit:
     @property
     def worst(self) -> Severity | None:
         """The highest severity there is."""
-        order: tuple[Severity, ...] = ("error", "warning", "note")
-        return next((level for level in order if any(one.severity == level for one in self.findings)), None)
+        return next((level for level in SEVERITIES if any(one.severity == level for one in self.findings)), None)
 
 
 def about(examples: Sequence[Example], kind: str, severity: Severity, detail: str, **more: Any) -> Finding:

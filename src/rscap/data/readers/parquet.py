@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -12,6 +12,9 @@ from rscap.data.rows import Row
 from rscap.errors import DataError
 
 HUB_ID = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
+MAX_ROWS = 10_000_000
+MAX_BYTES = 2**40
+"""Files whose footers declare more rows, or more bytes unpacked (1 TiB), are refused before a row is read."""
 _CAPTION = re.compile(r"caption_([1-9]\d*)")
 
 
@@ -42,10 +45,25 @@ def open_files(path: Path) -> dict[str, Any]:
         raise DataError(f"{path} holds no parquet file")
     load = _load_dataset()
     try:
+        _refuse_bombs(path, files)
         return dict(load("parquet", data_files={"train": [str(file) for file in files]}))
+    except DataError:
+        raise
     except Exception as error:  # pyarrow's, datasets' and OSError, by what is broken
         reason = str(error.__cause__ or error).splitlines()[0]
         raise DataError(f"{path} cannot be read as parquet: {reason}") from error
+
+
+def _refuse_bombs(path: Path, files: Sequence[Path]) -> None:
+    import pyarrow.parquet
+
+    footers = [pyarrow.parquet.read_metadata(file) for file in files]
+    rows = sum(footer.num_rows for footer in footers)
+    size = sum(footer.row_group(i).total_byte_size for footer in footers for i in range(footer.num_row_groups))
+    if rows > MAX_ROWS or size > MAX_BYTES:
+        raise DataError(
+            f"{path} declares {rows:,} rows of {size:,} bytes; at most {MAX_ROWS:,} and {MAX_BYTES:,} are read"
+        )
 
 
 def read(tables: dict[str, Any], *, named_splits: bool) -> Iterator[Row]:

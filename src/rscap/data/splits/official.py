@@ -60,7 +60,7 @@ def restore_official(judged: Judged) -> tuple[list[Example], list[Note]]:
     if not known or known < _LEAST_SHARE * len(examples):
         return examples, []
     verdicts = {name: _judge(n, shipped().get(name, Counter())) for name, n in Counter(hashes).items()}
-    notes = [Note("all rows", _summary(judged.total, known))]
+    notes = [Note("all rows", _summary(len(examples), known))]
     restored = []
     for example, name in zip(examples, hashes, strict=True):
         verdict = verdicts[name]
@@ -81,7 +81,7 @@ def _judge(rows: int, target: Counter[str]) -> _Verdict:
     return _Verdict(AMBIGUOUS, f"ambiguous: {rows} rows share this caption list, which belongs to {wanted} images")
 
 
-def _summary(total: int, known: int) -> str:
+def _summary(usable: int, known: int) -> str:
     text = f"official split restored by caption hashes: {known} rows are known as val or test"
-    whole = "" if total == RISC_ROWS else f"; {total} rows are not RISC's {RISC_ROWS}, so a missing twin cannot be seen"
-    return text + whole
+    lacking = f"; {usable} usable rows are not RISC's {RISC_ROWS}, so a missing twin cannot be seen"
+    return text + ("" if usable == RISC_ROWS else lacking)

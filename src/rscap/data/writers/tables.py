@@ -46,7 +46,10 @@ def write_parquet(examples: Sequence[Example], folder: Path) -> None:
 
     missing = [example.id for example in examples if isinstance(example.image, MissingImage)]
     if missing:
-        raise DataError(f"{len(missing)} images are not at hand and parquet holds the images: {', '.join(missing[:5])}")
+        raise DataError(
+            f"{len(missing)} images are not at hand and parquet holds the images: {', '.join(missing[:5])}",
+            hint="the other formats take captions without images",
+        )
     columns = _caption_columns(_caption_count(examples))
     extra = _extra_columns(examples)
     image = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])

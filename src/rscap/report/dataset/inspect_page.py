@@ -14,6 +14,8 @@ from rscap.report.html import Html, element, join
 
 SHEET = 12
 """Examples on the sheet."""
+ROWS = 50
+"""Rejected or noted rows that the page lists."""
 
 COLUMNS: tuple[str, ...] = (
     "source",
@@ -41,6 +43,8 @@ def inspect_page(source: Source, found: Inspection) -> str:
     ]
     if found.images is not None:
         sections.append(Section("images", "Images", _images(found)))
+    if source.rejected or source.notes:
+        sections.append(Section("rows", "Rows to know about", _rows(source)))
     sections.append(Section("examples", "Examples", _sheet(sheet(source.examples))))
     return frame(
         kicker="Data set",
@@ -141,6 +145,20 @@ def unusable(images: ImageTable) -> str:
     """`; 2 could not be decoded; 1 missing`, or nothing where all is well."""
     told = [(images.unreadable, "could not be decoded"), (images.missing, "missing")]
     return "".join(f"; {count:,} {what}" for count, what in told if count)
+
+
+def _rows(source: Source) -> Html:
+    """The first rows that cannot be used or have something to them, and how many more there are."""
+    parts = []
+    for what, lines in (
+        ("cannot be used", [(bad.row, bad.reason) for bad in source.rejected]),
+        ("have a note", [(note.row, note.text) for note in source.notes]),
+    ):
+        if lines:
+            shown = [join(element("b", row), f": {text}") for row, text in lines[:ROWS]]
+            more = [f"and {len(lines) - ROWS:,} more: see the JSON file"] if len(lines) > ROWS else []
+            parts += [element("p", f"{len(lines):,} {what}.", class_="note"), bullets([*shown, *more])]
+    return join(*parts)
 
 
 def _sheet(examples: Sequence[Example]) -> Html:
