@@ -61,11 +61,10 @@ def ablate(
     todo = place.missing(threads=width, only=only or ())
     seconds = estimate(todo, read_attempts(place.path), built.at_once)
     time = f"about {duration(seconds)}" if seconds is not None else "time unknown until a run has finished"
-    say(
-        f"{place.path}: {len(todo)} to do, {built.at_once} at once with {width} threads each; {time}; logs in {place.path}/logs"
-    )
+    say(f"{place.path}: {len(todo)} to do, {built.at_once} at once with {width} threads each; {time}")
     if plan_only:
         return
+    say(f"what each run says: {place.path}/logs")
     try:
         carry_out(checked, plan, place.path, built, todo, say=say)
     except KeyboardInterrupt:
