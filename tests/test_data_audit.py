@@ -16,7 +16,7 @@ from rscap.data.audit import KINDS, Audit, audit
 from rscap.data.audit.alignment import turned
 from rscap.data.audit.duplicates import TURNS, Duplicates, find_duplicates
 from rscap.data.audit.noise import _one_edit
-from rscap.data.audit.search import turned_print
+from rscap.data.audit.search import RIVALS, keys, search, turned_print
 from rscap.data.groups import connected
 from rscap.data.measure import FREQUENCIES, SIDE, fingerprint, measure
 from rscap.data.source import digest
@@ -182,6 +182,40 @@ def test_exact_copies_are_one_finding_each() -> None:
     assert [(pair.first, pair.second, pair.exact) for pair in found.pairs] == [(0, 1, True), (0, 2, True), (0, 3, True)]
 
 
+@pytest.mark.parametrize("turn", range(8))
+def test_keys_are_the_same_for_turned_pictures(turn: int) -> None:
+    """The search finds a copy whichever way it lies: a turned fingerprint has the very keys of the first."""
+    prints = np.stack([fingerprint(picture(seed, SIDE)) for seed in range(20)])
+    assert np.array_equal(np.sort(keys(turned_print(prints, turn)), axis=1), np.sort(keys(prints), axis=1))
+
+
+def test_pairs_that_share_no_key_are_not_compared() -> None:
+    """Of 300 unlike pictures next to none of the 44,850 pairs is named, all turned copies are, with their turn."""
+    prints = np.stack([fingerprint(picture(seed, SIDE)) for seed in range(300)])
+    turns = np.arange(300) % 8
+    copies = np.stack([turned_print(one, int(turn)) for one, turn in zip(prints, turns, strict=True)])
+    found = search(np.concatenate([prints, copies]), np.full((600, 3), 99.0, dtype=np.float32), np.arange(600))
+    named = set(zip(found.first.tolist(), found.second.tolist(), strict=True))
+    assert {(i, i + 300) for i in range(300)} <= named
+    assert len(named) < 320
+    for first, second, turn in zip(*found, strict=True):
+        if second == first + 300:
+            assert np.allclose(turned_print(copies[first], int(turn)), prints[first], atol=1e-6)
+
+
+def test_many_copies_of_one_picture_cost_no_more_each(mini: Source) -> None:
+    """150 noisy copies of one photograph are one group, joined by 149 pairs; candidates are bounded for each image."""
+    rng = np.random.default_rng(0)
+    pixels = np.asarray(mini.examples[5].image.load()).astype(int)
+    noisy = [np.clip(pixels + rng.integers(-3, 4, pixels.shape), 0, 255).astype(np.uint8) for _ in range(150)]
+    copies = [example(f"{i}", Held(Image.fromarray(one))) for i, one in enumerate(noisy)]
+    found = find_duplicates(copies)
+    pairs = [(pair.first, pair.second) for pair in found.pairs]
+    assert len(connected(150, pairs)) == 1
+    assert len(pairs) == 149
+    assert found.candidates <= RIVALS * 150
+
+
 def source(examples: list[Example]) -> Source:
     return Source(name="made", examples=examples, digest=digest(examples))
 
@@ -304,8 +338,40 @@ def test_caption_lists_and_captions_across_splits() -> None:
     ]
     found = audit(source(rows))
     assert findings(found, "same-captions") == [("a", "b")]
+    assert findings(found, "repeated-caption") == []
     assert sorted(findings(found, "shared-caption")) == [("a", "b"), ("a", "b", "c")]
     assert found.leaks == {"test in train": 1, "val in train": 0, "test in val": 0}
+
+
+def test_captions_repeated_within_a_split_are_notes() -> None:
+    """A sentence on two images of one split is found once, with both; a sentence five times on one image is not."""
+    rows = [
+        example("a", MissingImage("x"), ("one two three .",) * 2),
+        example("b", MissingImage("x"), ("One two three .", "four five six .")),
+    ]
+    (found,) = [one for one in audit(source(rows)).findings if one.kind == "repeated-caption"]
+    assert (found.ids, found.severity, found.detail) == (("a", "b"), "note", "said of 2 train images")
+
+
+def test_errors_of_a_kind_come_first() -> None:
+    """Among equal caption lists those across splits stand before those within one."""
+    rows = [
+        example("a", MissingImage("x"), ("one two three .",)),
+        example("b", MissingImage("x"), ("one two three .",)),
+        example("c", MissingImage("x"), ("four five six .",)),
+        example("d", MissingImage("x"), ("four five six .",), "test"),
+    ]
+    assert findings(audit(source(rows)), "same-captions") == [("c", "d"), ("a", "b")]
+
+
+def test_leaks_follow_chains_of_duplicates() -> None:
+    """A test image whose copy's copy is in train counts, though no pair joins the two."""
+    rows = [
+        example("a", Held(picture(1)), ("one two .",)),
+        example("b", Held(picture(1)), ("two three .",), "unused"),
+        example("c", Held(picture(1)), ("three four .",), "test"),
+    ]
+    assert audit(source(rows)).leaks == {"test in train": 1}
 
 
 def test_leaks_count_every_image_of_a_large_group() -> None:

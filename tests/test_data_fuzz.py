@@ -8,6 +8,7 @@ import json
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,10 @@ import pytest
 from PIL import Image
 
 from rscap.data import Source, decode, open_source
+from rscap.data.audit import audit
+from rscap.data.inspection import inspect
 from rscap.errors import DataError, ImageError
+from rscap.quality import disagreements
 
 MUTATIONS = 40
 """Broken variants of each of the seven annotation files."""
@@ -155,7 +159,7 @@ def opened(path: Path) -> Source | None:
 
 
 def usable(source: Source) -> bool:
-    """Whatever came out can be used and printed: captions, splits, images, digests, reasons."""
+    """Whatever came out can be used, printed, audited and inspected: captions, splits, images, digests, reasons."""
     for example in source.examples:
         assert all(caption.strip() and caption.encode("utf-8") for caption in example.captions)
         assert example.captions
@@ -163,6 +167,10 @@ def usable(source: Source) -> bool:
         assert example.image.load().mode == "RGB"
     assert len({example.id for example in source.examples}) == len(source.examples)
     assert all(bad.row and bad.reason and f"{bad.row}{bad.reason}".encode() for bad in source.rejected)
+    audited = audit(source, more=disagreements(source))
+    assert audited.images == len(source.examples)
+    assert audited.counts.get("rejected-row", 0) == len(source.rejected)
+    assert json.dumps([asdict(audited), asdict(inspect(source))], allow_nan=False).encode()
     return True
 
 
