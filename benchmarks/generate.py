@@ -247,6 +247,7 @@ def measure(bench: Bench, *, repetitions: int) -> dict[str, Any]:
         **ways,
         "parts": parts(bench, repetitions=repetitions),
         "ratios": {name: ways["rscap"]["images_per_s"] / ways[name]["images_per_s"] for name in ("one", "batched")},
+        "cpu_ratios": {name: ways[name]["turn_cpu_s"] / ways["rscap"]["turn_cpu_s"] for name in ("one", "batched")},
     }
 
 
@@ -265,11 +266,11 @@ def summary(turns: list[dict[str, Any]], *, images: int) -> dict[str, Any]:
 
 def table(cases: dict[str, Any]) -> str:
     """The result for the screen: a line a case and way."""
-    lines = [f"{'':44}{'images/s':>10}{'turn s':>9}{'cpu s':>9}{'times faster':>14}"]
+    lines = [f"{'':44}{'images/s':>10}{'turn s':>9}{'cpu s':>9}{'times faster':>14}{'by cpu s':>10}"]
     for case, result in cases.items():
         for way in ("rscap", "batched", "one"):
             one = result[way]
-            faster = f"{result['ratios'][way]:14.2f}" if way in result["ratios"] else ""
+            faster = "" if way == "rscap" else f"{result['ratios'][way]:14.2f}{result['cpu_ratios'][way]:10.2f}"
             rates = f"{one['images_per_s']:10.2f}{one['turn_s']:9.2f}{one['turn_cpu_s']:9.2f}"
             lines.append(f"{case + ' ' + way:44}{rates}{faster}")
         part = result["parts"]
