@@ -72,6 +72,7 @@ def ablate(
         say(f"stopped; goes on with: rscap ablate {place.path}")
         raise typer.Exit(130) from None
     lines = _print_table(place)
+    _print_verdicts(place)
     finished = all(line.progress == "finished" for line in lines)
     say(f"next: rscap report {place.path}" if finished else f"not finished; goes on with: rscap ablate {place.path}")
     raise typer.Exit(0 if finished else 1)
@@ -106,6 +107,17 @@ def _print_table(place: StudyFolder) -> list[RowStatus]:
             table.add_row(row.name, "excluded", "–", "–", row.excluded)
     _print(table)
     return lines
+
+
+def _print_verdicts(place: StudyFolder) -> None:
+    """Which differences can be told apart, in the words of the study's report."""
+    from rscap.report.study import load_study, summarise
+    from rscap.report.study.cells import noise_sentence
+
+    summary = summarise(load_study(place.path))
+    _print(noise_sentence(summary))
+    for row in summary.judgement.rows if summary.judgement else ():
+        _print(f"{row.name}: {row.sentence}")
 
 
 def _cider(place: StudyFolder, line: RowStatus) -> str:
