@@ -99,22 +99,31 @@ def test_a_run_cut_off_anywhere_ends_the_same(
     assert [row["step"] for row in read_jsonl(resumed.speed_log)] == list(range(1, 8))
 
 
-def test_a_process_killed_outright_ends_the_same(whole: RunFolder, tmp_path: Path) -> None:
-    """kill -9 on the command itself, at whatever it is doing, then `--resume`."""
-    (tmp_path / "recipe.toml").write_text(dump_recipe(recipe()), encoding="utf-8")
-    folder = RunFolder(tmp_path / "run")
-    command = [sys.executable, "-m", "rscap.cli", "train", str(tmp_path / "recipe.toml"), "--out", str(folder.path)]
+def killed(command: list[str], folder: RunFolder, *, at: str, new: set[Path]) -> None:
+    """Start the command and kill -9 it the moment that something new called `at` appears among the checkpoints."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while not list(folder.checkpoints.glob("step-*")) and time.monotonic() < deadline:
+    while not set(folder.checkpoints.glob(at)) - new and time.monotonic() < deadline:
         assert process.poll() is None
-        time.sleep(0.01)
+        time.sleep(0.001)
     process.send_signal(signal.SIGKILL)
     process.wait()
+
+
+def test_a_process_killed_outright_ends_the_same(whole: RunFolder, tmp_path: Path) -> None:
+    """kill -9 on the command itself, in the writing of its first checkpoint and again after its next one; then
+    `--resume` ends as the run that nobody disturbed."""
+    (tmp_path / "recipe.toml").write_text(dump_recipe(recipe()), encoding="utf-8")
+    folder = RunFolder(tmp_path / "run")
+    train_it = [sys.executable, "-m", "rscap.cli", "train"]
+    killed([*train_it, str(tmp_path / "recipe.toml"), "--out", str(folder.path)], folder, at=".saving-*", new=set())
     assert folder.status()["state"] == "started"
-    done = subprocess.run([*command[:4], str(folder.path), "--resume"], capture_output=True, text=True, check=False)
+    there = set(folder.checkpoints.glob("step-*"))
+    killed([*train_it, str(folder.path), "--resume"], folder, at="step-*", new=there)
+    done = subprocess.run([*train_it, str(folder.path), "--resume"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "going on after step" in done.stderr
+    assert not list(folder.checkpoints.glob(".saving-*"))
     assert ends(folder) == ends(whole)
 
 
