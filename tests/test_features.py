@@ -6,6 +6,7 @@ import json
 import pickle
 import shutil
 from collections.abc import Sequence
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -245,6 +246,29 @@ def test_an_unreadable_image_is_told_with_its_reason(tmp_path: Path) -> None:
     with pytest.raises(ImageError) as error:
         examples[1].image.load()
     assert found[0].rejected[0].reason == error.value.message
+
+
+def test_a_cached_batch_can_be_cut_and_pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where memory runs out, features are cut with their rows: the losses of the halves add up. Pinning changes where
+    tensors lie, all of them, and nothing else."""
+    captioner, encoder = ready(recipe())
+    examples = images(tmp_path / "images", 3)
+    batch = collate(
+        encoded(cached(captioner, encoder, examples, tmp_path / "cache"), examples), pad=encoder.prompter.pad
+    )
+    halves = batch.halves()
+    assert [half.example_ids for half in halves] == [("i0",), ("i1", "i2")]
+    with torch.no_grad():
+        parts = sum(captioner(half).item() for half in halves)
+        assert parts == pytest.approx(captioner(batch).item(), rel=1e-5)
+
+    pinned: list[int] = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: (pinned.append(self.data_ptr()), self.clone())[1])
+    there = batch.pin_memory()
+    assert len(pinned) == sum(torch.is_tensor(getattr(batch, field.name)) for field in fields(batch)) == 10
+    assert there.example_ids == batch.example_ids
+    assert torch.equal(there.tokens, batch.tokens)
+    assert there.tokens is not batch.tokens
 
 
 def test_data_workers_read_the_memory_map(tmp_path: Path) -> None:
