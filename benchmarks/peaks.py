@@ -15,7 +15,7 @@ import contextlib
 import os
 import tempfile
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
-from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
+from transformers import PaliGemmaConfig, PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
 from rscap.batch import Batch, Row, collate, pack
 from rscap.model.adapters import prepare, trainable_parameters
@@ -34,7 +34,7 @@ from rscap.plan.memory import MicroBatch
 from rscap.recipe import Recipe
 
 SUFFIXES = (12, 14, 16, 18, 20)
-"""Tokens of the five captions of every image, `<eos>` included."""
+"""Tokens of the captions of every image, `<eos>` included."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +52,7 @@ def random_base(geometry: str) -> Iterator[Path]:
     """A folder with random bfloat16 weights of a geometry, and some processor beside them."""
     with tempfile.TemporaryDirectory() as folder:
         with torch.device("meta"):
-            model = PaliGemmaForConditionalGeneration(paligemma_config(geometry)).to(torch.bfloat16)
+            model = PaliGemmaForConditionalGeneration(_config(geometry)).to(torch.bfloat16)
         model.to_empty(device="cpu")
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
@@ -67,19 +67,30 @@ def random_base(geometry: str) -> Iterator[Path]:
         yield Path(folder)
 
 
-def micro_batch(net: Any, images: int) -> Batch:
-    """Random images and captions of fixed lengths, in the packed layout."""
+def _config(geometry: str) -> PaliGemmaConfig:
+    """A named geometry, or with `-thin` behind it three and two layers of its true width."""
+    config = paligemma_config(geometry.removesuffix("-thin"))
+    if geometry.endswith("-thin"):
+        text, vision = config.text_config, config.vision_config
+        text.num_hidden_layers, vision.num_hidden_layers = 3, 2
+        if getattr(text, "layer_types", None):
+            text.layer_types = text.layer_types[:3]
+    return config
+
+
+def micro_batch(net: Any, images: int, suffixes: Sequence[int] = SUFFIXES) -> Batch:
+    """Random images and captions of so many tokens, in the packed layout."""
     text = net.config.text_config
     generator = torch.Generator().manual_seed(0)
     prefix = [net.config.image_token_id] * text.num_image_tokens + [2, 5, 6, 7]
-    suffixes = [[*range(10, 9 + length), 1] for length in SUFFIXES]
+    tokens = [[*range(10, 9 + length), 1] for length in suffixes]
     side = net.config.vision_config.image_size
     rows = [
         Row(
             example_id=str(index),
             pixels=torch.randn(3, side, side, generator=generator),
-            captions=len(suffixes),
-            **pack(prefix, suffixes),
+            captions=len(tokens),
+            **pack(prefix, tokens),
         )
         for index in range(images)
     ]
@@ -96,7 +107,7 @@ def size_of(batch: Batch) -> MicroBatch:
     )
 
 
-def measure(recipe: Recipe, *, device: str) -> tuple[Measured, MicroBatch]:
+def measure(recipe: Recipe, *, device: str, suffixes: Sequence[int] = SUFFIXES) -> tuple[Measured, MicroBatch]:
     """Two steps of a recipe whose base is a folder, on batches of its size."""
     base = load_base(recipe.model, device=device)
     captioner = Captioner(
@@ -105,7 +116,7 @@ def measure(recipe: Recipe, *, device: str) -> tuple[Measured, MicroBatch]:
     if recipe.train.gradient_checkpointing:
         captioner.checkpoint_activations()
     captioner.train()
-    batch = micro_batch(captioner.paligemma, recipe.train.micro_batch).to(device)
+    batch = micro_batch(captioner.paligemma, recipe.train.micro_batch, suffixes).to(device)
     learning = list(trainable_parameters(captioner))
     optimiser = torch.optim.AdamW(learning, fused=True)
     seen: list[int] = []
@@ -179,7 +190,7 @@ def _fixed(net: nn.Module, optimiser: torch.optim.Optimizer) -> int:
     return sum(storage.nbytes() for storage in _storages(net)) + sum(one.nbytes for one in states)
 
 
-def _most_allocated(work: Any) -> int:
+def _most_allocated(work: Callable[[], None]) -> int:
     """The most bytes that `work` has allocated at any time, of those it allocates, by torch's own record."""
     with _silent(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         work()

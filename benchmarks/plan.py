@@ -1,18 +1,20 @@
 """What `rscap plan` predicts against what a step takes: bytes kept for the backward pass, and the peak.
 
-    python benchmarks/plan.py [--geometry bench-7M …] [--micro-batch 1 4 8] [--quick]
+    python benchmarks/plan.py [--geometry bench-7M …] [--micro-batch 1 4 8] [--only single]
     python benchmarks/plan.py --device cuda --geometry paligemma-3b --cap 6 --cap 16
 
 On a CPU every allocation is counted (see `peaks.py`), in float32 and bfloat16, with and without checkpointing, with a
-vision tower that is frozen, adapted or trained; then single cases of what else a recipe can say. With `--device cuda`
-PaliGemma-3B's geometry with random weights runs under a cap on the allocator, in the settings that `rscap plan`
-proposes for a card of that size: they must fit, and the peak is compared. No time is measured, so a busy machine does
-no harm. Exits 1 if a peak is off by more than 10 %.
+vision tower that is frozen, adapted or trained; then single cases of what else a recipe can say; then three layers of
+PaliGemma's true width. With `--device cuda` PaliGemma-3B's geometry with random weights runs under a cap on the
+allocator, in the settings that `rscap plan` proposes for a card of that size and on rows as long as the longest that
+it reckons with: they must fit, and the peak is compared. No time is measured, so a busy machine does no harm. Exits 1
+if a peak is off by more than 10 %.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import itertools
 import sys
 from dataclasses import asdict, dataclass, replace
@@ -27,11 +29,13 @@ from rscap.plan.bases import shapes_of_base
 from rscap.plan.cards import find_card
 from rscap.plan.memory import MicroBatch, kept_bytes, training_memory
 from rscap.plan.request import plan_recipe
+from rscap.plan.sequence import Lengths
 from rscap.plan.setting import Setting
 from rscap.recipe import Recipe, parse_recipe, read_recipe
 from rscap.store import write_json
 
 TOLERANCE = 0.10
+SETS = ("grid", "single", "thin")
 GEOMETRIES = ("bench-7M", "bench-49M", "nano")
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 CAPPED = {6: ("risc-qlora.toml", ()), 16: ("risc-fast.toml", ("model.dtype=float16",))}
@@ -75,14 +79,21 @@ class Case:
 
 
 def grid(geometries: list[str], micro_batches: list[int]) -> list[Case]:
-    """Every geometry, precision, tower, size, with and without checkpointing; then single cases of the rest."""
-    cases = [
+    """Every geometry, precision, tower and size, with and without checkpointing."""
+    return [
         Case(geometry=geometry, dtype=dtype, vision=vision, checkpointing=again, micro_batch=size)
         for geometry, dtype, vision, again, size in itertools.product(
             geometries, ("float32", "bfloat16"), ("frozen", "adapted", "trained"), (False, True), micro_batches
         )
     ]
-    return cases + (others(geometries[0]) if geometries else [])
+
+
+def thin() -> list[Case]:
+    """Layers of the true width of PaliGemma-3B and PaliGemma 2, few enough for a CPU, with the whole vocabulary."""
+    one = Case(geometry="paligemma-3b-thin", dtype="bfloat16")
+    ways = [one, replace(one, quantisation="nf4"), replace(one, vision="adapted")]
+    ways.append(replace(one, geometry="paligemma2-3b-thin"))
+    return [replace(way, checkpointing=again) for way in ways for again in (False, True)]
 
 
 def others(geometry: str) -> list[Case]:
@@ -153,16 +164,24 @@ def capped(geometry: str, gigabytes: int, folder: Path) -> dict[str, Any]:
     recipe = plan.proposed.recipe
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.set_per_process_memory_fraction((card.bytes - card.overhead) / total)
-    measured, size = measure(recipe, device="cuda")
+    measured, size = measure(recipe, device="cuda", suffixes=longest(plan.rows))
     changes = {key: str(value) for key, value in plan.changes.items()}
     compared = ratios(recipe, measured, size, device="cuda")
     return {"recipe": name, "geometry": geometry, "gigabytes": gigabytes, "changes": changes, **compared}
+
+
+def longest(rows: Lengths) -> list[int]:
+    """Tokens of the captions of the longest row, about equal."""
+    captions = round(rows.captions)
+    whole, rest = divmod(rows.longest_supervised, captions)
+    return [whole + (index < rest) for index in range(captions)]
 
 
 def run_capped(geometry: str, sizes: list[int]) -> list[dict[str, Any]]:
     found = []
     with random_base(geometry) as folder:
         for size in sizes:
+            gc.collect()
             torch.cuda.empty_cache()
             result = capped(geometry, size, folder)
             peak = result["measured"]["peak"] / 2**30
@@ -189,7 +208,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--geometry", action="append", help="one or several; all of the CPU's when left out")
     parser.add_argument("--micro-batch", type=count, nargs="+", default=[1, 4, 8], help="images (%(default)s)")
-    parser.add_argument("--quick", action="store_true", help="only the single cases, at the first geometry")
+    parser.add_argument("--only", choices=SETS, help="one of the three sets of cases; all when left out")
     parser.add_argument("--cap", type=int, choices=CAPPED, action="append", help="GB of the card, on cuda")
     parser.add_argument("--out", type=Path, default=RESULTS / "plan.json", help="the JSON record")
     given = parser.parse_args(arguments)
@@ -197,7 +216,8 @@ def main(arguments: list[str] | None = None) -> None:
     if given.device == "cuda":
         found = [one for geometry in geometries for one in run_capped(geometry, given.cap or list(CAPPED))]
     else:
-        found = run_grid(others(geometries[0]) if given.quick else grid(geometries, given.micro_batch))
+        sets = {"grid": grid(geometries, given.micro_batch), "single": others(geometries[0]), "thin": thin()}
+        found = run_grid([case for name in SETS if given.only in (None, name) for case in sets[name]])
     worst = max(abs(one["ratio"]["peak"] - 1) for one in found)
     met = worst <= TOLERANCE
     write_json(

@@ -31,8 +31,8 @@ def inputs_kept(setting: Setting, tower: Tower, linears: Iterable[Linear], sourc
     """Bytes per token that linear maps keep of their common input.
 
     A map that learns keeps it in the precision of products: a copy each, where autocast makes one, else one for all.
-    An adapter keeps its input, its A's output, dropout's mask; DoRA also the two outputs it weighs (arXiv:2402.09353).
-    A frozen map keeps nothing; for 8-bit ones see `eight_bit_inputs`.
+    An adapter keeps what its `Footprint` says, and dropout's mask. A frozen map keeps nothing; for 8-bit ones see
+    `eight_bit_inputs`.
     """
     maps = list(linears)
     width, product = maps[0].inputs, setting.product
@@ -40,13 +40,12 @@ def inputs_kept(setting: Setting, tower: Tower, linears: Iterable[Linear], sourc
     adapted = [one for one in maps if one.name in targets]
     if setting.state(tower) == "trained":
         return width * product * _copies(len(maps), source, shared=source.given == product)
-    kept = sum(setting.rank * product for _ in adapted)
-    if adapted:
-        kept += width * product * _copies(len(adapted), source, shared=_shared(setting, tower, source))
-    if adapted and setting.dropout:
+    kept = sum(setting.footprint(one).token * product for one in adapted)
+    readers = sum(setting.footprint(one).reads for one in adapted)
+    if readers:
+        kept += width * product * _copies(readers, source, shared=_shared(setting, tower, source))
+    if setting.dropout:
         kept += width * setting.mask(tower) * len(adapted)
-    if setting.decomposed:
-        kept += sum(2 * product * one.outputs for one in adapted)
     return kept
 
 

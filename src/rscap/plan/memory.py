@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rscap.model.loss import chunk_rows
 from rscap.plan.kept import SCORE, eight_bit_inputs, norm, text_layer, vision_layer
-from rscap.plan.parameters import COMPONENTS, LEARNING, Component, Resident, adapter_parameters, residents
+from rscap.plan.parameters import COMPONENTS, LEARNING, Component, Resident, residents
 from rscap.plan.setting import Setting
 from rscap.plan.shapes import Linear, Shapes
 from rscap.plan.timeline import Moment, Segment, peak
@@ -95,13 +96,14 @@ def _vision(shapes: Shapes, setting: Setting, batch: MicroBatch, held: Resident)
     stream, whole = shape.tokens * shape.width * setting.vision_residual, vision_layer(shape, setting)
     own = stream if setting.vision_norm == setting.vision_residual else 0  # a norm keeps its input without a copy
     casts = _casts(setting, "vision_tower", shape.linears)
+    composed = _composed(setting, "vision_tower", shape.linears)
     learning = _learning(setting, "vision_tower", shape.linears, extra=4 * shape.width)
     layers = [
         Segment(
             component=component,
             name=f"vision layer {index}",
-            kept=batch.images * (stream if setting.checkpointing else whole),
-            inside=batch.images * (whole - own) if setting.checkpointing else 0,
+            kept=batch.images * stream if setting.checkpointing else batch.images * whole + composed,
+            inside=batch.images * (whole - own) + composed if setting.checkpointing else 0,
             working=batch.images * vision_working(shape, setting) + unpacked,
             casts=casts,
             checkpointed=setting.checkpointing,
@@ -160,6 +162,7 @@ def _layers(shapes: Shapes, setting: Setting, batch: MicroBatch, held: Resident)
     own = stream if setting.residual == SCORE else 0  # a norm keeps a float32 input without a copy
     every = eight_bit_inputs(shape, setting, queries=batch.tokens, keys=batch.tokens, again=True)
     more = eight_bit_inputs(shape, setting, queries=batch.tokens, keys=batch.tokens, again=False)
+    composed = _composed(setting, "language_model", shape.linears)
     found = []
     for index in range(count - 1):
         whole = text_layer(shape, setting, queries=batch.tokens, keys=batch.tokens, fed=fed or index > 0)
@@ -167,9 +170,9 @@ def _layers(shapes: Shapes, setting: Setting, batch: MicroBatch, held: Resident)
             Segment(
                 component=component,
                 name=f"layer {index}",
-                kept=batch.images * (stream if setting.checkpointing else whole),
+                kept=batch.images * stream if setting.checkpointing else batch.images * whole + composed,
                 past=batch.images * (every if setting.checkpointing else more),
-                inside=batch.images * (whole + more - own) if setting.checkpointing else 0,
+                inside=batch.images * (whole + more - own) + composed if setting.checkpointing else 0,
                 working=batch.images * text_working(shape, setting, queries=batch.tokens) + unpacked,
                 casts=casts,
                 checkpointed=setting.checkpointing,
@@ -179,7 +182,7 @@ def _layers(shapes: Shapes, setting: Setting, batch: MicroBatch, held: Resident)
     last = Segment(
         component=component,
         name=f"layer {count - 1}",
-        kept=batch.images * text_layer(shape, setting, queries=batch.queries, keys=batch.tokens),
+        kept=batch.images * text_layer(shape, setting, queries=batch.queries, keys=batch.tokens) + composed,
         past=batch.images * eight_bit_inputs(shape, setting, queries=batch.queries, keys=batch.tokens, again=False),
         working=batch.images * text_working(shape, setting, queries=batch.queries) + unpacked,
         casts=casts,
@@ -205,18 +208,23 @@ def _head(shapes: Shapes, setting: Setting, batch: MicroBatch) -> Segment:
     )
 
 
-def _casts(setting: Setting, tower: Tower, linears: dict[str, Linear]) -> int:
+def _casts(setting: Setting, tower: Tower, linears: Mapping[str, Linear]) -> int:
     """Bytes of the copies that autocast makes of a block's learning matrices."""
     if not setting.autocast:
         return 0
     if setting.state(tower) == "trained":
         return setting.product * sum(one.parameters for one in linears.values())
-    rank = setting.rank
-    return setting.product * sum(rank * (one.inputs + one.outputs) for one in setting.adapted(tower, linears))
+    return setting.product * sum(setting.footprint(one).copied for one in setting.adapted(tower, linears))
 
 
-def _learning(setting: Setting, tower: Tower, linears: dict[str, Linear], *, extra: int) -> int:
+def _composed(setting: Setting, tower: Tower, linears: Mapping[str, Linear]) -> int:
+    """Bytes of the matrices that a block's adapters make or copy anew in every forward pass."""
+    prints = [setting.footprint(one) for one in setting.adapted(tower, linears)]
+    return setting.product * sum(one.composed + (one.sliced if setting.autocast else 0) for one in prints)
+
+
+def _learning(setting: Setting, tower: Tower, linears: Mapping[str, Linear], *, extra: int) -> int:
     """Parameters of a block that learn; `extra` are those of its norms."""
     if setting.state(tower) == "trained":
         return sum(one.parameters for one in linears.values()) + extra
-    return sum(adapter_parameters(setting, one) for one in setting.adapted(tower, linears))
+    return sum(setting.footprint(one).learning for one in setting.adapted(tower, linears))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from rscap.plan.adapters import shared_numbers
 from rscap.plan.setting import Setting
 from rscap.plan.shapes import Linear, Shapes
 from rscap.recipe import Tower
@@ -29,6 +30,8 @@ class Resident:
     adapters: int
     learning: int
     """Parameters, adapters included."""
+    averages: int = 0
+    """Of the importance of each, which AdaLoRA follows (arXiv:2303.10512)."""
 
     @property
     def gradients(self) -> int:
@@ -36,36 +39,48 @@ class Resident:
 
     @property
     def optimiser(self) -> int:
-        return 2 * LEARNING * self.learning
+        return (2 + self.averages) * LEARNING * self.learning
 
 
 def residents(shapes: Shapes, setting: Setting) -> dict[Component, Resident]:
-    """What each component holds; the head is tied to the embeddings and holds nothing of its own."""
+    """What each component holds; the head is tied to the embeddings and holds nothing of its own.
+
+    Matrices that all adapters share are counted with the language model.
+    """
     vision, text = shapes.vision, shapes.text
     return {
         "vision tower": _blocks(setting, "vision_tower", vision.parameters, vision.linears, vision.layers),
         "projector": _blocks(setting, "projector", shapes.projector.parameters, {"": shapes.projector}, 1),
         "embeddings": _blocks(setting, "language_model", text.embedding_parameters, {}, 0),
-        "language model": _blocks(setting, "language_model", text.block_parameters, text.linears, text.layers),
+        "language model": _blocks(
+            setting, "language_model", text.block_parameters, text.linears, text.layers, shared=_shared(shapes, setting)
+        ),
         "head": Resident(weights=0, adapters=0, learning=0),
     }
 
 
-def adapter_parameters(setting: Setting, one: Linear) -> int:
-    """Parameters of the adapter of one linear map: A and B, and DoRA's magnitudes."""
-    return setting.rank * (one.inputs + one.outputs) + (one.outputs if setting.decomposed else 0)
-
-
-def _blocks(setting: Setting, tower: Tower, parameters: int, linears: Mapping[str, Linear], layers: int) -> Resident:
-    adapters = layers * sum(adapter_parameters(setting, one) for one in setting.adapted(tower, linears))
+def _blocks(
+    setting: Setting, tower: Tower, parameters: int, linears: Mapping[str, Linear], layers: int, *, shared: int = 0
+) -> Resident:
+    learning = layers * sum(setting.footprint(one).learning for one in setting.adapted(tower, linears))
     if setting.state(tower) == "trained":
         # Inside a PEFT model the tower that learns stands beside its untouched original.
         beside = setting.product * parameters if setting.recipe.adapter else 0
-        return Resident(weights=LEARNING * parameters + beside, adapters=0, learning=parameters)
+        return Resident(weights=LEARNING * parameters + beside, adapters=shared, learning=parameters)
     weights = setting.product * parameters
     if setting.quantised(tower):
         matrices = layers * sum(one.weights for one in linears.values())
         rows = layers * sum(one.outputs for one in linears.values())
         held = NF4_BYTES * matrices if setting.recipe.model.quantisation == "nf4" else matrices + 4 * rows
         weights += round(held) - setting.product * matrices
-    return Resident(weights=weights, adapters=LEARNING * adapters, learning=adapters)
+    averages = 3 if setting.recipe.adapter is not None and setting.recipe.adapter.method == "adalora" else 0
+    return Resident(weights=weights, adapters=LEARNING * learning + shared, learning=learning, averages=averages)
+
+
+def _shared(shapes: Shapes, setting: Setting) -> int:
+    """Bytes of frozen matrices that all adapters read."""
+    if setting.recipe.adapter is None:
+        return 0
+    text = setting.adapted("language_model", shapes.text.linears)
+    vision = setting.adapted("vision_tower", shapes.vision.linears)
+    return LEARNING * shared_numbers(setting.recipe.adapter, [*text, *vision])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from rscap.methods import METHODS
 from rscap.plan.bases import shapes_of_base
 from rscap.plan.cards import CARDS, Card
 from rscap.plan.search import WORTH, Candidate, Situation, best, candidates, changed
@@ -147,9 +148,10 @@ def _notes(recipe: Recipe, card: Card, closest: Candidate) -> list[str]:
         found.append(f"a {typical.name} has no bfloat16: for one, plan with --gpu {typical.name}")
     if recipe.model.dtype == "bfloat16" and closest.recipe.model.dtype == "float16":
         found.append(f"a {card.name} has no bfloat16: float16, with a scaled loss and a float32 residual stream")
-    method = recipe.adapter.method if recipe.adapter else "lora"
-    if method not in ("lora", "pissa", "olora", "eva", "corda"):
-        found.append(f"method {method!r} is counted as LoRA of the same rank")
+    if recipe.adapter is not None and METHODS[recipe.adapter.method].residual:
+        found.append(
+            f"method {recipe.adapter.method!r} starts from unquantised weights: loading takes more than training"
+        )
     if recipe.data.quality is not None:
         found.append("captions that [data.quality] removes are counted")
     if recipe.train.evaluate_every is not None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
+from rscap.plan.adapters import Footprint, footprint
 from rscap.plan.shapes import Linear
 from rscap.recipe import Recipe, Tower, TowerState
 
@@ -80,9 +81,11 @@ class Setting:
             return frozenset()
         return frozenset(adapter.vision_targets if tower == "vision_tower" else adapter.language_targets)
 
-    @property
-    def rank(self) -> int:
-        return self.recipe.adapter.rank if self.recipe.adapter else 0
+    def footprint(self, one: Linear) -> Footprint:
+        """The adapter on a linear map; ask only of maps that carry one."""
+        if self.recipe.adapter is None:
+            raise ValueError(f"no adapter on {one.name}")
+        return footprint(self.recipe.adapter, one)
 
     @property
     def dropout(self) -> bool:

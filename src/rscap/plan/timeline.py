@@ -76,7 +76,7 @@ def _moment(
     activations: dict[Component, int] = {}
     gradients: dict[Component, int] = {}
     for place, one in enumerate(segments):
-        current = one is alive[-1]
+        current = place == len(alive) - 1
         if place < len(alive):
             held = one.inputs + one.kept + one.past + (one.inside if back and current else 0)
             if current or not (one.checkpointed and (back or alive[-1].outside_autocast)):

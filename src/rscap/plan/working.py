@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from rscap.plan.kept import mlp_kept, vision_mlp_kept
 from rscap.plan.setting import Setting
 from rscap.plan.shapes import Linear, TextShape, VisionShape
@@ -36,14 +38,20 @@ def frozen_vision(shape: VisionShape, setting: Setting) -> int:
     return shape.tokens * (2 * product * shape.mlp + (setting.vision_residual + setting.vision_norm) * shape.width)
 
 
-def weight_working(linears: dict[str, Linear], setting: Setting, tower: Tower) -> int:
-    """Bytes that do not grow with the batch: a matrix unpacked from 4 or 8 bits; DoRA's identity and weight norms."""
+def weight_working(linears: Mapping[str, Linear], setting: Setting, tower: Tower) -> int:
+    """Bytes that do not grow with the batch: a matrix unpacked from 4 or 8 bits, and what adapters make of matrices.
+
+    DoRA multiplies an identity through its adapter and adds up weights in float32 for their norms; composed matrices
+    have factors, and gradients as large as themselves.
+    """
     unpacked = max(one.weights for one in linears.values()) * setting.product if setting.quantised(tower) else 0
-    if not setting.decomposed:
-        return unpacked
-    identity = 4 + (setting.product if setting.autocast else 0)
     adapted = setting.adapted(tower, linears)
-    return max([unpacked, *(one.inputs * max(identity * one.inputs, 16 * one.outputs) for one in adapted)])
+    prints = [setting.footprint(one) for one in adapted]
+    made = [setting.product * (2 * one.composed + (one.sliced if setting.autocast else 0)) for one in prints]
+    identity = 4 + (setting.product if setting.autocast else 0)
+    if setting.decomposed:
+        made += [one.inputs * max(identity * one.inputs, 16 * one.outputs) for one in adapted]
+    return max([unpacked, *made])
 
 
 def _input_of(setting: Setting, tower: Tower, down: Linear, given: int) -> int:
@@ -56,11 +64,13 @@ def _input_of(setting: Setting, tower: Tower, down: Linear, given: int) -> int:
     return (given + cast + (4 if setting.dropout else 0)) * down.inputs
 
 
-def _weighed(setting: Setting, tower: Tower, linears: dict[str, Linear]) -> int:
-    """Bytes per token while DoRA weighs a map's two outputs by float32 magnitudes: both, and one scaled again,
-    less what the next map is yet to keep."""
-    widest = max((one.outputs for one in setting.adapted(tower, linears)), default=0)
-    return (3 * 4 - setting.product) * widest if setting.decomposed else 0
+def _weighed(setting: Setting, tower: Tower, linears: Mapping[str, Linear]) -> int:
+    """Bytes per token while an adapter weighs its output by float32 numbers: three of them, less what is yet to come.
+
+    DoRA weighs the output of the map likewise.
+    """
+    weighing = [one.outputs for one in setting.adapted(tower, linears) if setting.footprint(one).weighs]
+    return (3 * 4 - setting.product) * max(weighing, default=0)
 
 
 def _dropped(setting: Setting, tower: Tower) -> int:
