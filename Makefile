@@ -32,7 +32,10 @@ format: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python benchmarks/train_step.py
 	$(BIN)/python benchmarks/generate.py
+	$(BIN)/python benchmarks/loading.py
+	$(BIN)/python benchmarks/linear.py
 	$(BIN)/python benchmarks/score.py
+	$(BIN)/python benchmarks/table.py
 
 clean:
 	rm -rf $(VENV) build dist
