@@ -1,6 +1,6 @@
 """Ten times the images take at most ten and a half times the time, and no more memory: `rscap train`, whole.
 
-    python benchmarks/linear.py [--images 150] [--repetitions 3] [--threads N] [--busy-ok]
+    python benchmarks/linear.py [--images 100] [--repetitions 2] [--threads N] [--busy-ok]
 
 A folder of JPEG files with five captions each is made, and a tenth of it beside it. Then the built-in nano model learns
 each for one epoch, in turn, in a process of its own: open the folder, decode every image once to see that it can be,
@@ -103,8 +103,8 @@ def measure(folder: Path, *, images: int, repetitions: int, threads: int) -> dic
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = options(__doc__, repetitions=3, out="linear.json")
-    parser.add_argument("--images", type=count, default=150, help="images of the smaller folder (%(default)s)")
+    parser = options(__doc__, repetitions=2, out="linear.json")
+    parser.add_argument("--images", type=count, default=100, help="images of the smaller folder (%(default)s)")
     parser.add_argument("--learn", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     if given.learn:

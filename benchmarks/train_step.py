@@ -1,6 +1,6 @@
 """Speed and memory of one training step: rscap's packed batch against transformers' `Trainer`, side by side.
 
-    python benchmarks/train_step.py [--geometry bench-7M …] [--repetitions 7] [--steps 3] [--threads N] [--busy-ok]
+    python benchmarks/train_step.py [--geometry bench-7M …] [--repetitions 4] [--steps 3] [--threads N] [--busy-ok]
 
 All train the same random weights on the same images with five captions each, in float32 with AdamW; but for the last
 with the same LoRA (rank 16 on the seven linear layers of every block of the language model; the rest frozen).
@@ -228,7 +228,7 @@ def table(geometries: dict[str, Any]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = options(__doc__, repetitions=5, out="train_step.json")
+    parser = options(__doc__, repetitions=4, out="train_step.json")
     parser.add_argument("--geometry", choices=IMAGES_A_STEP, action="append", help="one or several; all when left out")
     parser.add_argument("--steps", type=count, default=3, help="timed steps a repetition (%(default)s)")
     parser.add_argument("--micro-batch", type=count, help="captions in a micro batch of the Trainer; all when left out")
