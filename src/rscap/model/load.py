@@ -16,6 +16,7 @@ from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 from rscap import provenance
 from rscap.errors import ModelError
 from rscap.model.geometry import paligemma_config
+from rscap.model.quantise import keep_layout
 from rscap.model.spec import ImageSpec
 from rscap.model.towers import MODULES, tower_of
 from rscap.recipe import TOWERS, ModelSection
@@ -133,6 +134,7 @@ def load_base(section: ModelSection, *, device: str | torch.device = "cpu") -> B
         model.to(device)
     model.requires_grad_(False)
     model.eval()
+    keep_layout(model)
     _check_precision(model, section)
     return Base(
         name=section.base,
