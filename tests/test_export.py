@@ -6,7 +6,7 @@ import csv
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,19 +22,15 @@ from rscap.data.sample import sample_examples
 from rscap.errors import AdapterError, ExportError, StoreError
 from rscap.evaluate.outcome import Outcome, score_predictions, write_baselines, write_outcome
 from rscap.export import request as export_request
-from rscap.export.agreement import Agreement, Compared, compare
+from rscap.export.agreement import Agreement
 from rscap.export.card import CardSubject, card
 from rscap.export.card.licence import NOTICE
-from rscap.export.decoding import generate_arguments
-from rscap.export.hub import check_target, push
+from rscap.export.hub import push
 from rscap.export.pictures import pictures
-from rscap.export.private import public, refuse_secrets
-from rscap.export.reading import Asking, Plain, Reading
 from rscap.export.request import Exported, Request, export
-from rscap.export.weights import merged
 from rscap.model.load import NANO
 from rscap.provenance import folder_digest
-from rscap.recipe import GenerateSection, Recipe, parse_recipe, read_recipe
+from rscap.recipe import Recipe, parse_recipe, read_recipe
 from rscap.records import Prediction
 from rscap.store import RunFolder, read_json, write_json
 from rscap.train.run import train
@@ -400,22 +396,6 @@ def test_every_weight_is_in_the_precision_asked_for(dtype: Any, run_of: Callable
     assert (made.path / "model.safetensors").stat().st_mode & 0o777 == 0o644
 
 
-def test_a_method_without_a_merged_form_is_named() -> None:
-    """PEFT's own refusal comes back as ours, with the way out."""
-    method = type("Type", (), {"value": "SOMETHING"})()
-    config = type("Config", (), {"peft_type": method})()
-
-    class Unmergeable(torch.nn.Module):
-        peft_config = {"default": config}  # noqa: RUF012
-
-        def merge_and_unload(self, **_: Any) -> None:
-            raise NotImplementedError("SOMETHING does not support merging")
-
-    with pytest.raises(AdapterError, match="method SOMETHING cannot be merged: SOMETHING does not") as caught:
-        merged(Unmergeable(), torch.float32)
-    assert "--adapter-only" in str(caught.value.hint)
-
-
 def test_damaged_weights_are_not_merged(run_of: Callable[[str], Path], tmp_path: Path) -> None:
     """A NaN in an adapter stops the export; nothing is left."""
     run = Path(shutil.copytree(run_of("dora"), tmp_path / "run"))
@@ -426,101 +406,6 @@ def test_damaged_weights_are_not_merged(run_of: Callable[[str], Path], tmp_path:
     with pytest.raises((AdapterError, ExportError)):
         export(Request(run=run, out=tmp_path / "out", images=2), say=silent)
     assert not (tmp_path / "out").exists()
-
-
-def test_a_weight_too_large_for_float16_is_named() -> None:
-    """1e6 is infinite in float16."""
-    layer = torch.nn.Linear(2, 2)
-    layer.weight.data[0, 0] = 1e6
-    with pytest.raises(ExportError, match=r"1 weights are not finite in torch.float16: \['weight'\]"):
-        merged(layer, torch.float16)
-
-
-def reading(caption: str, tokens: tuple[int, ...], logits: list[dict[int, float]]) -> Reading:
-    """A reading made by hand: the logits of a few tokens at every place."""
-    example = sample_examples()[0]
-    return Reading(
-        example=example,
-        caption=caption,
-        tokens=tokens,
-        entries=torch.tensor([list(place) for place in logits]),
-        logits=torch.tensor([list(place.values()) for place in logits]),
-    )
-
-
-class Says(Plain):
-    """An export that says one thing, its vocabulary the letters."""
-
-    def __new__(cls, after: str) -> Says:
-        made = object.__new__(cls)
-        object.__setattr__(made, "model", after)
-        return made
-
-    def __init__(self, after: str) -> None:
-        """Nothing: there is no model."""
-
-    def caption(self, image: Any, asking: Asking) -> str:
-        return str(self.model)
-
-    def tokens(self, image: Any, prefix: str, caption: str) -> tuple[int, ...]:
-        return (*(ord(letter) - ord("a") for letter in caption), 9)
-
-    def token_logits(self, image: Any, prefix: str, caption: str) -> tuple[tuple[int, ...], torch.Tensor]:
-        tokens = self.tokens(image, prefix, caption)
-        return tokens, torch.zeros(len(tokens), 10)
-
-
-@pytest.mark.parametrize(
-    ("after", "second", "verdict", "margin"),
-    [
-        ("ab", 2.5, "same", None),
-        ("ac", 2.5, "near-tie", 0.5),
-        ("ac", 2.25, "different", 0.75),
-        ("ad", 2.5, "different", None),
-        ("a", 2.5, "different", None),
-    ],
-)
-def test_a_near_tie_is_told_from_a_difference(after: str, second: float, verdict: str, margin: float | None) -> None:
-    """Where captions part, the run's own margin between both tokens decides; a token it never considered is no tie."""
-    asking = Asking(prefix="caption en", max_new_tokens=3, batch_size=1)
-    made = reading("ab", (0, 1, 9), [{0: 5.0, 1: 1.0}, {1: 3.0, 2: second}, {9: 4.0, 0: 0.0}])
-    agreement = compare([made], Says(after), asking, origin="1 image", coarsest=torch.bfloat16)
-    item = agreement.items[0]
-    assert isinstance(item, Compared)
-    assert (item.verdict, item.margin) == (verdict, margin)
-    assert item.logit_difference == 5.0
-    assert agreement.limit == torch.inf
-    if verdict == "different":
-        with pytest.raises(ExportError, match="0 of 1 captions agree"):
-            agreement.require(0.9)
-    else:
-        agreement.require(1.0)
-
-
-@pytest.mark.parametrize(
-    ("precision", "effect", "difference", "passes"),
-    [
-        (torch.float32, 8.0, 0.07, True),
-        (torch.float32, 8.0, 0.09, False),
-        (torch.float32, 0.004, 0.002, False),
-        (torch.float32, None, 0.002, False),
-        (torch.bfloat16, 8.0, 1.9, True),
-        (torch.bfloat16, 8.0, 2.1, False),
-        (torch.bfloat16, 0.4, 0.45, True),
-        (torch.bfloat16, None, 3.0, True),
-    ],
-)
-def test_the_same_words_are_not_enough(
-    precision: torch.dtype, effect: float | None, difference: float, passes: bool
-) -> None:
-    """Logits that differ by more than rounding explains stop an export whose captions are all the same."""
-    item = Compared(example_id="a", before="x", after="x", verdict="same", margin=None, logit_difference=difference)
-    agreement = Agreement(origin="1 image", precision=precision, items=(item,), effect=effect)
-    if passes:
-        agreement.require(0.9)
-    else:
-        with pytest.raises(ExportError, match=r"1 of 1 captions agree.*rounding explains"):
-            agreement.require(0.9)
 
 
 def test_pictures_fall_back_to_what_the_run_folder_keeps(run_of: Callable[[str], Path], tmp_path: Path) -> None:
@@ -536,26 +421,6 @@ def test_pictures_fall_back_to_what_the_run_folder_keeps(run_of: Callable[[str],
     assert [example.image.load().size for example in kept.examples] == [(224, 224)] * 5
     bare = RunFolder.create(tmp_path / "bare")
     assert "built-in sample" in pictures(bare, gone, 3).origin
-
-
-def test_nothing_private_is_published() -> None:
-    """Paths are cut to their last part, other words stay; tokens and secret variables stop the card, unnamed."""
-    table = {"data": {"source": "/home/somebody/risc"}, "base": "google/paligemma-3b-pt-224", "n": [1, "~/x/y.json"]}
-    assert public(table) == {"data": {"source": "risc"}, "base": "google/paligemma-3b-pt-224", "n": [1, "y.json"]}
-    assert public("C:\\Users\\somebody\\risc") == "risc"
-    token = "hf_" + "Ab1" * 10
-    with pytest.raises(ExportError, match="card, line 2, would hold what looks like an access token") as caught:
-        refuse_secrets(f"first\nprefix = '{token}'", what="the card")
-    assert token not in str(caught.value)
-
-
-def test_the_value_of_a_secret_variable_stops_the_card(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever it looks like; the error names the variable alone."""
-    monkeypatch.setenv("MY_TRACKER_API_KEY", "correct-horse-battery")
-    with pytest.raises(ExportError, match="MY_TRACKER_API_KEY") as caught:
-        refuse_secrets("project = correct-horse-battery", what="the card")
-    assert "horse" not in str(caught.value)
-    refuse_secrets("project = rscap", what="the card")
 
 
 class StandIn:
@@ -602,61 +467,6 @@ def test_an_export_is_pushed_whole_and_private(
     assert hub.private["me/open"] is False
 
 
-def no_token() -> Iterator[Exception]:
-    from huggingface_hub.errors import LocalTokenNotFoundError
-
-    yield LocalTokenNotFoundError("no token was found")
-
-
-@pytest.mark.parametrize(
-    ("name", "hub", "message"),
-    [
-        ("planes", StandIn(), "no name for the Hub"),
-        ("me/planes", StandIn({"me/planes": ["config.json", "model.safetensors"]}), "holds 2 files on the Hub already"),
-        ("me/planes", StandIn(error=next(no_token())), "does not let this token write"),
-        ("me/planes", StandIn(error=ConnectionError("no route")), "could not be reached on the Hub: no route"),
-    ],
-)
-def test_a_push_that_cannot_succeed_is_refused_before_the_work(
-    name: str, hub: StandIn, message: str, run_of: Callable[[str], Path], tmp_path: Path
-) -> None:
-    """Names, tokens, the network and what is there already are looked at first; nothing is written."""
-    with pytest.raises(ExportError, match=message) as caught:
-        export(Request(run=run_of("lora"), out=tmp_path / "out", push_to=name), say=silent, hub=hub)
-    assert caught.value.hint
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_failed_upload_leaves_the_export_and_says_how_to_go_on(tmp_path: Path) -> None:
-    """The folder is whole; the hint is the command that uploads it."""
-
-    class Breaks(StandIn):
-        def upload_folder(self, **_: Any) -> None:
-            raise ConnectionError("reset by peer")
-
-    check_target(Breaks(), "me/planes")
-    with pytest.raises(ExportError, match="reset by peer; the export itself is whole") as caught:
-        push(Breaks(), tmp_path, "me/planes", public=False)
-    assert f"hf upload me/planes {tmp_path}" in str(caught.value.hint)
-
-
-def test_decode_settings_are_told_in_the_words_of_transformers() -> None:
-    """Beams, penalties and draws by transformers' names; what is neutral is not said."""
-    assert generate_arguments(GenerateSection(max_new_tokens=9)) == {"max_new_tokens": 9, "do_sample": False}
-    assert generate_arguments(
-        GenerateSection(beams=4, length_penalty=0.8, repetition_penalty=1.2, no_repeat_ngram=3)
-    ) == {
-        "max_new_tokens": 64,
-        "do_sample": False,
-        "num_beams": 4,
-        "length_penalty": 0.8,
-        "repetition_penalty": 1.2,
-        "no_repeat_ngram_size": 3,
-    }
-    drawn = generate_arguments(GenerateSection(temperature=0.7, top_k=20, seed=3))
-    assert drawn == {"max_new_tokens": 64, "do_sample": True, "temperature": 0.7, "top_k": 20, "top_p": 1.0}
-
-
 def test_a_damaged_run_folder_is_named(run_of: Callable[[str], Path], tmp_path: Path) -> None:
     """A parameters.json that is something else is an error of the store, not a traceback."""
     run = Path(shutil.copytree(run_of("dora"), tmp_path / "run"))
@@ -673,14 +483,12 @@ def test_a_damaged_run_folder_is_named(run_of: Callable[[str], Path], tmp_path: 
     assert subject.method == "VERA"
 
 
-def test_the_page_names_every_option_and_no_other() -> None:
-    """docs/export.md and `rscap export --help` know the same options."""
-    from typer.main import get_command
-
-    from rscap.cli import app
-
-    command = get_command(app).commands["export"]  # type: ignore[attr-defined]
-    options = {name for parameter in command.params for name in [*parameter.opts, *parameter.secondary_opts]}
-    page = (Path(__file__).resolve().parents[1] / "docs" / "export.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", page))
-    assert named == {name for name in options if name.startswith("--")} - {"--help"}
+def test_the_hub_is_asked_before_the_work(
+    run_of: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An upload that cannot succeed costs no minutes: nothing is loaded, nothing is written."""
+    monkeypatch.setattr(export_request, "load_run", lambda *_, **__: pytest.fail("loaded"))
+    hub = StandIn({"me/planes": ["model.safetensors"]})
+    with pytest.raises(ExportError, match="holds 1 files on the Hub already"):
+        export(Request(run=run_of("lora"), out=tmp_path / "out", push_to="me/planes"), say=silent, hub=hub)
+    assert list(tmp_path.iterdir()) == []
