@@ -16,7 +16,7 @@ from rscap.model.adapters.config import peft_config, scale
 from rscap.model.adapters.quiet import quiet_peft
 from rscap.model.adapters.start import Factors, given_factors, start_factors, take_out
 from rscap.model.adapters.targets import Targets
-from rscap.model.quantise import keep_layout, quantise
+from rscap.model.quantise import quantise
 from rscap.model.towers import MODULES, count_parameters
 from rscap.recipe import AdapterSection, ModelSection, Tower, TowersSection
 
@@ -53,7 +53,6 @@ def prepare(
             read back a tower or a layer would not do as asked.
     """
     net.requires_grad_(False)
-    keep_layout(net)
     trained = towers.in_state("trained")
     if adapter is not None:
         targets = Targets.of(net, towers.in_state("adapted"), adapter)

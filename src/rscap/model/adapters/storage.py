@@ -39,7 +39,7 @@ def save_adapter(net: Any, folder: Path, *, weights: Mapping[str, Tensor] | None
     config = net.peft_config["default"]
     state = dict(net.state_dict() if weights is None else weights)
     stored = copy.deepcopy(config)
-    factors = {name: start for name, start in net.rscap_factors.items() if start.b is not None}
+    factors = {name: start for name, start in getattr(net, "rscap_factors", {}).items() if start.b is not None}
     if factors:
         _subtract_start(state, factors)
         stored.r *= 2
@@ -89,9 +89,6 @@ def _read(folder: Path) -> dict[str, Tensor]:
 def _wrap(base: Any, folder: Path) -> Any:
     from peft import PeftConfig, PeftModel
 
-    from rscap.model.quantise import keep_layout
-
-    keep_layout(base)
     config = PeftConfig.from_pretrained(folder)
     allocated = config.rank_pattern if config.peft_type == "ADALORA" else None
     if allocated is not None:
