@@ -248,6 +248,15 @@ def test_an_unreadable_image_is_told_with_its_reason(tmp_path: Path) -> None:
     assert found[0].rejected[0].reason == error.value.message
 
 
+def test_a_change_of_the_image_is_not_lost_in_silence(tmp_path: Path) -> None:
+    """An encoder that reads features refuses to augment, whatever the recipe said."""
+    captioner, encoder = ready(recipe())
+    examples = images(tmp_path / "images", 1)
+    with_features = cached(captioner, encoder, examples, tmp_path / "cache")
+    with pytest.raises(ValueError, match="would be lost"):
+        with_features(examples[0], prefix="x", captions=(), change=lambda image: image)
+
+
 def test_a_cached_batch_can_be_cut_and_pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where memory runs out, features are cut with their rows: the losses of the halves add up. Pinning changes where
     tensors lie, all of them, and nothing else."""

@@ -219,6 +219,8 @@ class Encoder:
             DataError: the image cannot be decoded or a caption cannot be learned; names the example.
             StoreError: cached features lack the example or are damaged.
         """
+        if self.features and change is not None:
+            raise ValueError("features were computed of the image as it is; changes to it would be lost")
         suffixes = [self.prompter.suffix(caption, example_id=example.id) for caption in captions]
         seen = self.features(example.id) if self.features else None
         return Row(
