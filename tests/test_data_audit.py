@@ -17,6 +17,7 @@ from rscap.data.audit.alignment import turned
 from rscap.data.audit.duplicates import TURNS, Duplicates, find_duplicates
 from rscap.data.audit.noise import _one_edit
 from rscap.data.audit.search import RIVALS, keys, search, turned_print
+from rscap.data.borders import border, without_border
 from rscap.data.groups import connected
 from rscap.data.measure import FREQUENCIES, SIDE, fingerprint, measure
 from rscap.data.source import digest
@@ -61,12 +62,18 @@ def shifted(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
     return recompressed(Image.fromarray(cut), rng)
 
 
+def shifted_over_black(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
+    right, down = (int(step) for step in rng.integers(-6, 7, size=2))
+    return recompressed(picture.transform(picture.size, Image.Transform.AFFINE, (1, 0, right, 0, 1, down)), rng)
+
+
 PLANTED: tuple[Callable[[Image.Image, np.random.Generator], Image.Image], ...] = (
     recompressed,
     resized,
     flipped,
     turned_by,
     shifted,
+    shifted_over_black,
 )
 
 
@@ -173,6 +180,21 @@ def test_measures_of_a_known_picture() -> None:
     assert (facts.width, facts.height, facts.brightness, facts.contrast) == (64, 32, 127.5, 127.5)
     assert facts.colour == (127.5, 127.5, 127.5)
     assert measure(half.copy()).pixels == facts.pixels != measure(half.resize((32, 64))).pixels
+
+
+def test_borders_without_data_are_overwritten() -> None:
+    """Black and white strips of up to an eighth of the side give way to the line next to them; a dark picture stays."""
+    bright = Image.fromarray(np.random.default_rng(0).integers(60, 200, (80, 80, 3), dtype=np.uint8))
+    assert without_border(bright, bright.convert("L")) is bright
+    pixels = np.asarray(bright).copy()
+    pixels[:4], pixels[:, -3:] = 0, 255
+    found = np.asarray(without_border(Image.fromarray(pixels), Image.fromarray(pixels).convert("L")))
+    assert border(np.asarray(Image.fromarray(pixels).convert("L"))) == (6, 0, 0, 5)
+    assert np.array_equal(found[6:, :-5], pixels[6:, :-5])
+    assert np.array_equal(found[:6, :-5], np.broadcast_to(pixels[6, :-5], (6, 75, 3)))
+    dark = Image.new("RGB", (80, 80), (9, 9, 9))
+    assert border(np.asarray(dark.convert("L"))) == (10, 10, 10, 10)
+    assert np.array_equal(np.asarray(without_border(dark, dark.convert("L"))), np.asarray(dark))
 
 
 def test_exact_copies_are_one_finding_each() -> None:

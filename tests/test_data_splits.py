@@ -89,6 +89,22 @@ def test_train_rows_with_a_test_caption_list_are_ambiguous(risc: list[Example]) 
     assert any(note.row == "twin" and "2 rows share this caption list" in note.text for note in notes)
 
 
+def test_official_beside_real_train_rows(real_data: Path, risc: list[Example]) -> None:
+    """With 2,900 real train rows mixed in, every row is told rightly or ambiguous, and each ambiguous one is named."""
+    train = open_source(real_data / "risc-mini", check="none").split("train")
+    mixed = [[*risc, *train][i] for i in np.random.default_rng(1).permutation(len(risc) + len(train))]
+    rows = [replace(one, id=f"row-{i:05d}", split="all") for i, one in enumerate(mixed)]
+    examples, notes = assign_splits(
+        Judged(examples=rows, positions=list(range(len(rows))), total=len(rows)), "official"
+    )
+    told = Counter((true.split, given.split) for true, given in zip(mixed, examples, strict=True))
+    assert {true for true, given in told if given == true} == {"train", "val", "test"}
+    assert {given for true, given in told if given != true} == {AMBIGUOUS}
+    ambiguous = {one.id for one in examples if one.split == AMBIGUOUS}
+    assert {note.row for note in notes} == {"all rows", *ambiguous}
+    assert len(ambiguous) == 606
+
+
 def test_other_data_are_not_taken_for_risc() -> None:
     """Data that share no caption list with RISC stay unsplit, without a note."""
     examples, notes = assign_splits(judged(50), "official")

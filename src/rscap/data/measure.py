@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from rscap.data.borders import without_border
 from rscap.errors import ImageError
 from rscap.records import Example
 
@@ -32,11 +33,11 @@ class ImageFacts:
     brightness: float
     contrast: float
     colour: tuple[float, float, float]
-    """Mean red, green and blue, 0 … 255; flips and turns do not change it."""
+    """Mean red, green and blue, 0 … 255, without the border; flips and turns do not change it."""
     pixels: str
     """Digest of size and RGB pixels: equal for equal pictures whatever the file format."""
     fingerprint: Floats
-    """float32[FREQUENCIES, FREQUENCIES] of length 1; entry [0, 0], the brightness, is 0."""
+    """float32[FREQUENCIES, FREQUENCIES] of length 1, without the border; entry [0, 0], the brightness, is 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +49,9 @@ class Unreadable:
 
 def measure(picture: Image.Image) -> ImageFacts:
     """Measure one RGB image."""
-    small = picture.resize((SIDE, SIDE), Image.Resampling.BOX)
-    colour = np.asarray(small, dtype=np.float32).reshape(-1, 3).mean(axis=0)
     grey = picture.convert("L")
+    small = without_border(picture, grey).resize((SIDE, SIDE), Image.Resampling.BOX)
+    colour = np.asarray(small, dtype=np.float32).reshape(-1, 3).mean(axis=0)
     histogram = np.asarray(grey.histogram(), dtype=np.float64)
     levels = np.arange(256)
     mean = float(histogram @ levels / histogram.sum())

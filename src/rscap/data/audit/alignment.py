@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageFilter
 
+from rscap.data.borders import without_border
 from rscap.data.measure import Floats
 
 BAND_SIDE = 112
@@ -14,8 +15,9 @@ _PADDED = 128  # at least BAND_SIDE + _MAX_SHIFT: a shift that far does not run 
 
 
 def band(picture: Image.Image) -> Floats:
-    """float32[112, 112]: edges and textures, neither the finest (where compression lives) nor broad shading."""
-    grey = picture.convert("L").resize((BAND_SIDE, BAND_SIDE), Image.Resampling.BOX)
+    """float32[112, 112]: edges and textures, without the finest (where compression lives), broad shading and border."""
+    grey = picture.convert("L")
+    grey = without_border(grey, grey).resize((BAND_SIDE, BAND_SIDE), Image.Resampling.BOX)
     fine, broad = (np.asarray(grey.filter(ImageFilter.GaussianBlur(sigma)), dtype=np.float32) for sigma in _SIGMAS)
     return fine - broad
 

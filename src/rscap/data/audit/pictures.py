@@ -21,7 +21,7 @@ def picture_findings(examples: Sequence[Example], duplicates: Duplicates) -> Ite
     for index, example in enumerate(examples):
         facts = duplicates.facts[index]
         if isinstance(facts, Unreadable):
-            yield about([example], "unreadable-image", "error", facts.reason)
+            yield about([example], "unreadable-image", "error", facts.reason.removeprefix(f"{example.image.name}: "))
         elif detail := _odd(facts):
             yield about([example], "odd-image", "warning", detail)
     for pair in duplicates.pairs:
