@@ -1,0 +1,56 @@
+"""benchmarks/data.py: the made data sets are real files that open whole, and what is timed is the command's audit."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from rscap.data import Source, open_source
+from rscap.data.audit import audit
+from rscap.quality import disagreements
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the benchmark pins itself, as Linux can")
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    spec = importlib.util.spec_from_file_location("bench_data", BENCHMARKS / "data.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "bench_data", module)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def few() -> Source:
+    source = open_source("sample")
+    return source.with_examples(source.subset("train", 4, seed=0))
+
+
+def test_made_images_are_as_many_as_asked_and_unlike(bench: ModuleType, few: Source, tmp_path: Path) -> None:
+    """Three crops of each of four pictures are twelve readable images with five captions, no two the same picture."""
+    bench.write_made(few, tmp_path / "made", 3)
+    made = open_source(tmp_path / "made", check="decode", max_rejected_share=0.0)
+    assert len(made.examples) == 12
+    assert {len(example.captions) for example in made.examples} == {5}
+    assert not {"exact-duplicate", "unreadable-image", "same-captions"} & set(audit(made).counts)
+
+
+def test_what_is_timed_is_the_whole_audit(bench: ModuleType, few: Source, tmp_path: Path) -> None:
+    """The figures name images, seconds, memory and the same findings as an audit of the folder has."""
+    bench.write_made(few, tmp_path / "made", 1)
+    figures = bench.one_audit(tmp_path / "made")
+    source = open_source(tmp_path / "made", check="none")
+    assert figures["images"] == 4
+    assert figures["findings"] == audit(source, more=disagreements(source)).counts
+    assert figures["seconds"] > 0
+    assert figures["peak_mb"] >= figures["imports_mb"] > 0
