@@ -10,6 +10,7 @@ adapter, the optimiser's state and train.jsonl must be the same bytes. Exits wit
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import signal
@@ -21,7 +22,7 @@ from collections import Counter
 from pathlib import Path
 
 from common import environment
-from rscap.store import RunFolder, write_json
+from rscap.store import RunFolder, read_json, write_json
 from rscap.train.checkpoints import Checkpoints
 
 RESULT = Path(__file__).parent / "results" / "faults.json"
@@ -76,7 +77,7 @@ def study(folder: Path, *, kills: int, draw: random.Random) -> bool:
     done, runs, same, moments = 0, 0, 0, []
     while done < kills:
         out = folder / f"run-{runs}"
-        while done < kills and (moment := killed(recipe, out, after=draw.uniform(0.35, 1.0) * seconds)) is not None:
+        while done < kills and (moment := killed(recipe, out, after=draw.uniform(0.0, 1.0) * seconds)) is not None:
             done += 1
             moments.append(moment)
             if draw.random() < 0.5:  # otherwise the same run is killed again
@@ -143,7 +144,8 @@ def end_of(out: Path) -> dict[str, bytes]:
         last / "weights.safetensors",
         last / "optimiser.safetensors",
     )
-    return {path.name: path.read_bytes() for path in files}
+    progress = {**read_json(last / "progress.json"), "seconds": None, "sha256": None}
+    return {path.name: path.read_bytes() for path in files} | {"progress": json.dumps(progress).encode()}
 
 
 if __name__ == "__main__":

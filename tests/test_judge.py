@@ -68,11 +68,14 @@ def test_one_real_difference_among_nine_null_ones() -> None:
 
 
 def test_ranks_are_only_as_fine_as_the_evidence() -> None:
-    """The planted row is first beyond doubt; the null rows share all the other ranks."""
-    found = judged(3)
-    planted = found.row("planted")
-    assert (planted.best_rank, planted.worst_rank) == (1, 1)
-    assert {(row.best_rank, row.worst_rank) for row in found.rows if row is not planted} == {(2, 11)}
+    """The planted row is first, in most studies beyond doubt; null rows are hardly ever ranked beyond doubt."""
+    effects = {"reference": 0.0, **NULL, "planted": 0.6}
+    found = [judge(study(seed, effects=effects), reference="reference") for seed in range(10)]
+    planted = [one.row("planted") for one in found]
+    assert all(row.best_rank == 1 for row in planted)
+    assert sum(row.worst_rank == 1 for row in planted) >= 6
+    ranked = [any(row.best_rank > 2 or row.worst_rank < 10 for row in one.rows if row.name in NULL) for one in found]
+    assert sum(ranked) <= 1
 
 
 def test_variance_is_split_into_seeds_and_images() -> None:
@@ -86,25 +89,38 @@ def test_variance_is_split_into_seeds_and_images() -> None:
 
 
 def test_undecided_says_how_many_seeds_would_settle_it() -> None:
-    """A difference of 0.08 in seed noise of 0.1: two seeds do not tell; the number named does, in most repetitions."""
+    """The number named is that of the textbook: 2 sd^2 (z + z)^2 / (d^2 - what images leave open), less what there is;
+    with that many, most studies of a true difference of that size are settled."""
     effects = {"reference": 0.0, "small": 0.08}
-    undecided = [
-        judge(study(seed, effects=effects, seeds=2, seed_noise=0.1, own=0.1), reference="reference", draws=1000).row(
-            "small"
-        )
-        for seed in range(12)
-    ]
-    asked = [row.more_seeds for row in undecided if row.verdict == "undecided" and row.more_seeds]
-    assert asked
-    assert all("more seed" in row.sentence for row in undecided if row.more_seeds)
-    enough = 25  # 2 * 0.1**2 * (1.96 + 0.84)**2 / 0.08**2
+    found = judge(study(4, effects=effects, seeds=2, seed_noise=0.1, own=0.1), reference="reference", draws=1000)
+    row = found.row("small")
+    assert row.verdict == "undecided"
+    assert row.against is not None
+    room = (abs(row.against.difference) / (1.959964 + 0.841621)) ** 2 - row.against.error_images**2
+    wanted = 2 * found.noise.seed_deviation**2 / room - 2
+    assert row.more_seeds is not None
+    assert row.more_seeds == pytest.approx(wanted, abs=1.001)
+    assert f"needs {row.more_seeds} more seed" in row.sentence
     settled = [
-        judge(
-            study(100 + seed, effects=effects, seeds=enough, seed_noise=0.1, own=0.1), reference="reference", draws=1000
-        )
-        for seed in range(20)
+        judge(study(100 + seed, effects=effects, seeds=25, seed_noise=0.1, own=0.1), reference="reference", draws=1000)
+        for seed in range(20)  # 25 seeds: 2 * 0.1**2 * 2.8**2 / 0.08**2
     ]
     assert sum(one.row("small").verdict == "better" for one in settled) >= 12
+
+
+def test_a_row_that_spreads_more_than_the_rest_is_judged_by_itself() -> None:
+    """One null row whose seeds matter five times as much as those of the others: claimed to differ in few studies, and
+    its interval is wider than the others'."""
+    false = 0
+    for seed in range(60):
+        sheets = study(seed, effects={"reference": 0.0, **NULL})
+        rng = np.random.default_rng(1000 + seed)
+        wild = {("wild", number): rng.normal(0, 0.15) for number in range(3)}
+        base = np.array([one["CIDEr"] for one in sheets["reference", 0].items.values()])
+        sheets |= {key: sheet(base + luck + rng.normal(0, 0.3, size=len(base))) for key, luck in wild.items()}
+        found = judge(sheets, reference="reference", draws=1000)
+        false += found.row("wild").verdict in ("better", "worse")
+    assert false <= 5
 
 
 def test_one_seed_decides_nothing() -> None:

@@ -19,7 +19,7 @@ from rscap.model.captioner import Captioner
 from rscap.model.load import load_base
 from rscap.recipe import ModelSection, Recipe, parse_recipe
 from rscap.records import Prediction
-from rscap.store import RunFolder, read_jsonl
+from rscap.store import RunFolder, read_json, read_jsonl
 from rscap.train import loop
 from rscap.train.run import train
 from rscap.train.updates import updates
@@ -119,14 +119,18 @@ def test_overflows_without_end_stop_the_run(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_float16_run_resumes_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The state of the loss scaling is part of a checkpoint."""
-    made = recipe(train={"max_steps": 3, "checkpoint_every": 1})
+    """The state of the loss scaling is part of a checkpoint: cut off between an overflow and the next, the run ends as
+    if it had not been."""
+    made = recipe(train={"max_steps": 4, "checkpoint_every": 1})
+    high = {"init_scale": 2.0**24}
+    monkeypatch.setattr(loop, "build_scaler", lambda *_: torch.amp.GradScaler("cpu", **high))
     whole = train(made, tmp_path / "whole", say=lambda _: None)
+    assert read_jsonl(whole.train_log)[1]["overflow"]
     step = loop.TrainLog.step
 
     def dying(self: loop.TrainLog, **values: Any) -> None:
         step(self, **values)
-        if values["step"] == 2:
+        if values["step"] == 3:
             raise KeyError
 
     with monkeypatch.context() as patch:
@@ -134,8 +138,10 @@ def test_a_float16_run_resumes_bit_for_bit(tmp_path: Path, monkeypatch: pytest.M
         with pytest.raises(KeyError):
             train(made, tmp_path / "cut", say=lambda _: None)
     resumed = train(made, tmp_path / "cut", say=lambda _: None, resume=True)
-    for name in ("train.jsonl", "adapter/adapter_model.safetensors", "checkpoints/step-000003/optimiser.safetensors"):
+    for name in ("train.jsonl", "adapter/adapter_model.safetensors", "checkpoints/step-000004/optimiser.safetensors"):
         assert (resumed.path / name).read_bytes() == (whole.path / name).read_bytes(), name
+    ends = [read_json(one.path / "checkpoints/step-000004/progress.json") for one in (resumed, whole)]
+    assert ends[0]["scaler"] == ends[1]["scaler"]
 
 
 @pytest.mark.parametrize("quantisation", ["int8", "nf4"])

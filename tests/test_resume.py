@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from rscap.errors import Interrupted, OutOfMemory, RecipeError, StoreError
 from rscap.recipe import Recipe, dump_recipe, parse_recipe
@@ -164,8 +165,20 @@ def test_a_damaged_checkpoint_is_refused_by_name_and_the_one_before_used(
     saved = Checkpoints(folder.checkpoints, 2).newest(said.append)
     assert saved is not None
     assert saved.progress.step == 2
-    assert name in said[0] or "progress.json" in said[0]
+    assert name in said[0]
     assert (folder.checkpoints / "damaged-step-000004").is_dir()
+
+
+@pytest.mark.parametrize("field", ["step", "images", "tokens", "halvings", "overflows", "waited", "log_bytes"])
+def test_a_digit_of_the_progress_that_changed_is_noticed(field: str, tmp_path: Path) -> None:
+    """Every number of progress.json is under its digest."""
+    kept = Checkpoints(tmp_path, 2)
+    kept.save(Progress(step=1), {"a": torch.zeros(2)}, {})
+    path = kept.at(1) / "progress.json"
+    row = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**row, field: row[field] + 1}), encoding="utf-8")
+    with pytest.raises(StoreError, match=r"progress.json is damaged"):
+        read_checkpoint(kept.at(1))
 
 
 def test_only_damaged_checkpoints_are_an_error(tmp_path: Path) -> None:
@@ -185,6 +198,8 @@ def test_the_last_and_the_best_are_kept(tmp_path: Path) -> None:
     for step in range(1, 9):
         kept.save(Progress(step=step, best=Best(min(step, 3), 1.0)), {"a": torch.full((2,), float(step))}, {})
     assert kept.steps() == [3, 7, 8]
+    kept.save(Progress(step=9, best=Best(9, 2.0)), {"a": torch.zeros(2)}, {})
+    assert kept.steps() == [3, 8, 9]  # 8 may be gone back to, and its best is 3
     assert read_checkpoint(kept.at(3)).weights["a"].tolist() == [3.0, 3.0]
 
 
@@ -207,7 +222,7 @@ def test_a_full_disk_names_the_checkpoint_that_is_still_good(tmp_path: Path, mon
     kept.save(Progress(step=1), {"a": torch.zeros(2)}, {})
 
     def full(*_: Any, **__: Any) -> None:
-        raise OSError(28, "No space left on device")
+        raise SafetensorError("I/O error: No space left on device (os error 28)")  # what the library raises
 
     monkeypatch.setattr(checkpoints, "save_file", full)
     with pytest.raises(StoreError, match="No space left") as caught:
@@ -241,6 +256,30 @@ def test_changed_data_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         run(recipe(), tmp_path / "run", resume=True)
 
 
+def test_a_section_taken_out_is_another_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run begun with early stopping does not go on without it."""
+    made = recipe(selection={"patience": 3})
+    cut_off(tmp_path / "run", after=1, monkeypatch=monkeypatch, made=made)
+    with pytest.raises(RecipeError, match=r"selection"):
+        run(recipe(), tmp_path / "run", resume=True)
+
+
+def test_a_kill_in_the_first_write_does_not_take_the_name(tmp_path: Path) -> None:
+    """A folder that holds a half-written status alone is free, and a run begins in it."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".status.json.x.part").write_text("{", encoding="utf-8")
+    RunFolder.check_free(tmp_path / "run")
+
+
+def test_an_interrupted_run_that_finished_says_nothing_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The status of a finished run holds no error of an earlier sitting, and the seconds of all of them."""
+    cut_off(tmp_path / "run", after=3, monkeypatch=monkeypatch)
+    assert "error" in RunFolder(tmp_path / "run").status()
+    status = run(recipe(), tmp_path / "run", resume=True).status()
+    assert "error" not in status
+    assert status["loop_seconds"] > 0
+
+
 def starving(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory for `limit` images at once."""
     forward = loop.Captioner.forward
@@ -272,6 +311,14 @@ def test_out_of_memory_halves_the_micro_batch_and_keeps_the_update(
     assert read_checkpoint(tight.checkpoints / "step-000007").progress.halvings == 2
     cut_off(tmp_path / "cut", after=5, monkeypatch=monkeypatch, made=made)
     assert ends(run(made, tmp_path / "cut", resume=True)) == ends(tight)
+
+
+@pytest.mark.parametrize("size", [3, 5, 6])
+def test_halving_goes_down_to_single_images(size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Micro batches whose size is no power of two come down to one image as well."""
+    starving(1, monkeypatch)
+    train = {"micro_batch": size, "accumulation": 1, "max_steps": 1, "evaluate_every": None}
+    assert len(read_jsonl(run(recipe(train=train), tmp_path / "run").train_log)) == 1
 
 
 def test_one_image_that_does_not_fit_is_an_error_with_ways_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

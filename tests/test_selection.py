@@ -70,11 +70,19 @@ def test_degenerate_captions_are_never_the_best() -> None:
     assert progress.best.step == 3
 
 
+def test_a_score_that_is_no_number_is_never_the_best() -> None:
+    """A loss that is NaN neither becomes the best nor stands in the way of one."""
+    progress = Progress(step=1)
+    assert not consider(progress, SelectionSection(metric="loss"), {}, loss=float("nan"), degenerate=0.0)
+    progress.step = 2
+    assert consider(progress, SelectionSection(metric="loss"), {}, loss=2.0, degenerate=0.0)
+
+
 def scripted(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> None:
     """Evaluations that give these CIDEr values in turn, whatever the model says."""
     stream = iter(values)
 
-    def say(captioner: Any, encoder: Any, panel: Any, made: Recipe, team: Any) -> PanelResult:
+    def say(captioner: Any, encoder: Any, panel: Any, made: Recipe, team: Any, **_: Any) -> PanelResult:
         predictions = [
             Prediction(example_id=one.id, caption="a pond", prefix="caption en", tokens=3, stopped="eos")
             for one in panel

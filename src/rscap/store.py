@@ -165,7 +165,7 @@ class RunFolder:
         Raises:
             StoreError: something is at `path` already.
         """
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if path.exists() and (not path.is_dir() or any(not _is_leftover(inside) for inside in path.iterdir())):
             raise StoreError(
                 f"{path} exists and is not an empty folder",
                 hint="choose another name with --out, or move the old run away",
@@ -259,6 +259,11 @@ class RunFolder:
     def close(self, state: State, **details: Any) -> None:
         """Write the final state, last of all files."""
         write_json(self.status_file, {**self.status(), "state": state, "ended": now(), **details})
+
+
+def _is_leftover(path: Path) -> bool:
+    """Whether a file was being written when its process was killed: see `atomic_path`."""
+    return path.name.startswith(".") and path.name.endswith(".part")
 
 
 def replace_folder(source: Path, target: Path) -> None:

@@ -28,6 +28,9 @@ _CONDITIONS = {
 }
 
 
+_STANDS_OUT = 9.0
+
+
 @dataclass(frozen=True)
 class _System:
     """Replicates of one system: corpus scores, the same after resampling images, and mean statistics."""
@@ -96,29 +99,63 @@ def compare(
 
 @dataclass(frozen=True)
 class _SeedNoise:
-    """Spread between replicates: pooled standard deviation, its degrees of freedom, and t-distributed draws."""
+    """Spread between replicates: pooled over systems, but for those that spread much more than the rest."""
 
     deviation: float
-    draws: Floats
-    notes: tuple[str, ...]
     freedom: int
+    own: Mapping[str, float]
+    """Deviations of systems that are not pooled, by name."""
+    draws: int
+    seed: int
+    notes: tuple[str, ...]
 
     @classmethod
     def of(cls, systems: Sequence[_System], draws: int, seed: int) -> _SeedNoise:
-        freedom = sum(len(system.scores) - 1 for system in systems)
-        if freedom == 0:
+        squares = {one.name: float(((one.scores - one.scores.mean()) ** 2).sum()) for one in systems}
+        freedom = {one.name: len(one.scores) - 1 for one in systems}
+        if not sum(freedom.values()):
             note = "one run per system: noise between training seeds is not in these intervals"
-            return cls(0.0, np.zeros(draws), (note,), 0)
-        squares = sum(float(((system.scores - system.scores.mean()) ** 2).sum()) for system in systems)
-        rng = np.random.default_rng([seed, 1])
-        deviation = (squares / freedom) ** 0.5
-        note = f"seed noise: standard deviation {deviation:.3g}, {freedom} degrees of freedom, pooled over systems"
-        return cls(deviation, rng.standard_t(freedom, size=draws), (note,), freedom)
+            return cls(0.0, 0, {}, draws, seed, (note,))
+        own = {name: (squares[name] / freedom[name]) ** 0.5 for name in freedom if _stands_out(name, squares, freedom)}
+        rest = [name for name in freedom if name not in own]
+        pooled = sum(freedom[name] for name in rest)
+        deviation = (sum(squares[name] for name in rest) / pooled) ** 0.5
+        note = f"seed noise: standard deviation {deviation:.3g}, {pooled} degrees of freedom, pooled over systems"
+        notes = [note, *(f"seed noise of {name}, by itself: {value:.3g}" for name, value in own.items())]
+        return cls(deviation, pooled, own, draws, seed, tuple(notes))
+
+    def error(self, system: _System) -> float:
+        """Standard error of a system's mean over its replicates."""
+        return self.own.get(system.name, self.deviation) / len(system.scores) ** 0.5
+
+    def drawn(self, *systems: _System) -> Floats:
+        """float[draws]: Student's t times the standard error of the systems' sum or difference.
+
+        Pooled systems share one estimate, so their errors add up before it is drawn; the others are drawn by
+        themselves (Behrens and Fisher's solution for unequal variances).
+        """
+        if not self.freedom:
+            return np.zeros(self.draws)
+        pooled = sum(self.error(one) ** 2 for one in systems if one.name not in self.own) ** 0.5
+        total = pooled * np.random.default_rng([self.seed, 1]).standard_t(self.freedom, size=self.draws)
+        for place, one in enumerate(systems):
+            if one.name in self.own:
+                rng = np.random.default_rng([self.seed, 2, place])
+                total = total + self.error(one) * rng.standard_t(len(one.scores) - 1, size=self.draws)
+        return total
+
+
+def _stands_out(name: str, squares: Mapping[str, float], freedom: Mapping[str, int]) -> bool:
+    """Whether a system's variance is more than nine times that of all others; three others at least are needed."""
+    others = [other for other in freedom if other != name and freedom[other]]
+    if not freedom[name] or len(others) < 3:
+        return False
+    rest = sum(squares[other] for other in others) / sum(freedom[other] for other in others)
+    return squares[name] / freedom[name] > _STANDS_OUT * rest
 
 
 def _system_score(system: _System, noise: _SeedNoise) -> SystemScore:
-    error = noise.deviation / len(system.scores) ** 0.5
-    low, high = np.quantile(system.resampled + error * noise.draws, [0.025, 0.975])
+    low, high = np.quantile(system.resampled + noise.drawn(system), [0.025, 0.975])
     return SystemScore(
         name=system.name,
         score=float(system.scores.mean()),
@@ -133,7 +170,7 @@ def _differences(
 ) -> tuple[Difference, ...]:
     pairs = combinations(systems, 2)
     found = [_difference(first, second, metric, n, noise, draws, seed) for first, second in pairs]
-    corrected = holm([row.p_bootstrap if noise.deviation else row.p_randomisation for row in found])
+    corrected = holm([row.p_bootstrap if noise.freedom else row.p_randomisation for row in found])
     tested = [replace(row, p_holm=p) for row, p in zip(found, corrected, strict=True)]
     return tuple(replace(row, sentence=sentence(row, metric, n, len(tested))) for row in tested)
 
@@ -144,8 +181,8 @@ def _difference(
     """One pair, not yet corrected for the number of pairs and without its sentence."""
     difference = float(first.scores.mean() - second.scores.mean())
     images = first.resampled - second.resampled
-    error_seeds = noise.deviation * (1 / len(first.scores) + 1 / len(second.scores)) ** 0.5
-    both = images + error_seeds * noise.draws
+    error_seeds = float(np.hypot(noise.error(first), noise.error(second)))
+    both = images + noise.drawn(first, second)
     low, high = np.quantile(both, [0.025, 0.975])
     a, b = first.statistics, second.statistics
     swapped = swapped_sums(a.matrix, b.matrix, draws, seed)

@@ -3,7 +3,7 @@
     checkpoints/step-000120/
       weights.safetensors     every parameter that learns, by name, in the precision it learns in
       optimiser.safetensors   AdamW's two moments and its step, `<parameter>/<state>`
-      progress.json           where the run stands, and the SHA-256 of the other two
+      progress.json           where the run stands, the SHA-256 of the other two, and one of itself
 
 A folder is written beside its place and takes its name in one rename; before it is believed its digests are checked.
 Order, captions, prompts, augmentation and dropout are pure functions of (seed, epoch, id), so that is all there is.
@@ -11,6 +11,8 @@ Order, captions, prompts, augmentation and dropout are pure functions of (seed, 
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 import tempfile
@@ -19,6 +21,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -28,6 +31,7 @@ from rscap.store import read_json, write_json
 
 WEIGHTS, OPTIMISER, PROGRESS = "weights.safetensors", "optimiser.safetensors", "progress.json"
 _PREFIX, _DAMAGED, _SAVING = "step-", "damaged-", ".saving-"
+_OWN = "sha256"
 _VERSION = 1
 
 Tensors = Mapping[str, Tensor]
@@ -106,10 +110,11 @@ class Checkpoints:
             self.folder.mkdir(parents=True, exist_ok=True)
             if not self.at(progress.step).exists():
                 self._write(progress, weights, optimiser)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             last = max(self.steps(), default=None)
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
             raise StoreError(
-                f"the checkpoint of step {progress.step} could not be written: {error.strerror or error}",
+                f"the checkpoint of step {progress.step} could not be written: {reason}",
                 hint=(f"the one of step {last} is whole" if last is not None else "there is none before it")
                 + f"; make room, then go on with `rscap train {self.folder.parent} --resume`",
             ) from error
@@ -146,9 +151,11 @@ class Checkpoints:
             digests = {}
             for name, tensors in ((WEIGHTS, weights), (OPTIMISER, optimiser)):
                 save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, building / name)
+                (building / name).chmod(0o644)
                 _sync(building / name)
                 digests[name] = file_digest(building / name)
-            write_json(building / PROGRESS, {"version": _VERSION, "digests": digests, **asdict(progress)})
+            row = {"version": _VERSION, "digests": digests, **asdict(progress)}
+            write_json(building / PROGRESS, {**row, _OWN: _row_digest(row)})
             building.chmod(0o755)
             building.rename(self.at(progress.step))
             _sync(self.folder)
@@ -157,9 +164,18 @@ class Checkpoints:
 
     def _remove_old(self, progress: Progress) -> None:
         steps = self.steps()
-        kept = {*steps[-self.keep :], progress.step, progress.best.step if progress.best else progress.step}
+        kept = {*steps[-self.keep :], progress.step}
+        kept |= {best for step in kept if (best := self._best_of(step)) is not None}  # who goes back needs theirs, too
         for step in set(steps) - kept:
             shutil.rmtree(self.at(step))
+
+    def _best_of(self, step: int) -> int | None:
+        """The best step that the checkpoint of `step` knows of."""
+        try:
+            best = read_json(self.at(step) / PROGRESS)["best"]
+            return int(best["step"]) if best else None
+        except (StoreError, KeyError, TypeError, ValueError):
+            return None
 
 
 def read_checkpoint(folder: Path) -> Saved:
@@ -169,8 +185,11 @@ def read_checkpoint(folder: Path) -> Saved:
         StoreError: a file is missing, cut short or changed; names it.
     """
     row = read_json(folder / PROGRESS)
-    if not isinstance(row, dict) or row.pop("version", None) != _VERSION:
+    if not isinstance(row, dict) or row.get("version") != _VERSION:
         raise StoreError(f"{folder / PROGRESS} is not the progress of a checkpoint of version {_VERSION}")
+    if row.pop(_OWN, None) != _row_digest(row):
+        raise StoreError(f"{folder / PROGRESS} is damaged: its SHA-256 is not the one it holds")
+    del row["version"]
     tensors = []
     digests = row.pop("digests", {})
     for name in (WEIGHTS, OPTIMISER):
@@ -185,6 +204,11 @@ def read_checkpoint(folder: Path) -> Saved:
     except (TypeError, KeyError) as error:
         raise StoreError(f"{folder / PROGRESS} is damaged: {error}") from error
     return Saved(folder, progress, *tensors)
+
+
+def _row_digest(row: Mapping[str, Any]) -> str:
+    """SHA-256 over the progress itself, whatever the order and the spaces of its file."""
+    return hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest()
 
 
 def _sync(path: Path) -> None:

@@ -7,6 +7,7 @@ never cut off. What the clock and the memory say stands in speed.jsonl.
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -136,7 +137,7 @@ class TrainLog:
         self, *, step: int, split: str, n: int, metrics: dict[str, float], loss: float, degenerate: float
     ) -> None:
         """Log scores of captions generated between two steps; the time they took is not charged to the rates."""
-        facts = {"metrics": metrics, "loss": loss, "degenerate": degenerate}
+        facts = {"metrics": metrics, "loss": loss if math.isfinite(loss) else None, "degenerate": degenerate}
         self._append(self.path, event="evaluation", step=step, split=split, n=n, **facts)
         self.trackers.log({split: {**metrics, "loss": loss, "degenerate": degenerate}}, step=step)
         shown = "  ".join(
@@ -150,9 +151,16 @@ class TrainLog:
         self.trackers.captions(step, examples, predictions)
 
     def _append(self, path: Path | None, **row: Any) -> None:
-        if path is not None:
+        if path is None:
+            return
+        try:
             with path.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(row, allow_nan=False) + "\n")
+        except OSError as error:
+            raise StoreError(
+                f"{path} could not be written: {error.strerror or error}",
+                hint=f"make room, then go on from the last checkpoint with `rscap train {path.parent} --resume`",
+            ) from error
 
 
 def _whole_rows(path: Path, *, up_to: int) -> list[dict[str, Any]]:

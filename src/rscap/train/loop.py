@@ -13,7 +13,7 @@ from torch import nn
 from rscap.batch import Batch, Encoder
 from rscap.data import Rejected
 from rscap.data.draw import key
-from rscap.errors import BrokenTargets, Interrupted, OutOfMemory, TrainingDiverged
+from rscap.errors import BrokenTargets, Interrupted, OutOfMemory, TrainingDiverged, TrainingError
 from rscap.evaluate.outcome import check_rejected
 from rscap.model.adapters import Allocation
 from rscap.model.captioner import Captioner
@@ -153,7 +153,7 @@ class _Loop:
         if not tokens:  # every example of it turned out unusable, and is listed
             return
         if self.learner.pretrained and step == 1 and micro_batches:
-            check_targets(self.learner.captioner, micro_batches[0].to(team.device))
+            check_targets(self.learner.captioner, pieces(micro_batches[0], 16)[0].to(team.device))  # one image tells
         total = self.schedule.total_steps
         factor = rate_factor(max(step - 1, budget_used(progress, train) * total), train=train, total_steps=total)
         set_rate(self.optimiser, factor)
@@ -194,7 +194,10 @@ class _Loop:
     def evaluate(self) -> None:
         """Caption the panel, log the scores, and note whether they are the best."""
         learner, progress = self.learner, self.progress
-        result = evaluate_panel(learner.captioner, learner.encoder, learner.panel, learner.recipe, self.team)
+        size = math.ceil(learner.recipe.train.micro_batch / 2**progress.halvings)  # what is known to fit, and more
+        result = evaluate_panel(
+            learner.captioner, learner.encoder, learner.panel, learner.recipe, self.team, batch_size=size
+        )
         self.log.evaluation(
             step=progress.step,
             split="val",
@@ -248,11 +251,11 @@ class _Loop:
 
     def _halve(self, step: int) -> None:
         size = self.learner.recipe.train.micro_batch
-        if size >> self.progress.halvings <= 1:
+        if math.ceil(size / 2**self.progress.halvings) <= 1:
             raise OutOfMemory(
                 f"step {step}: a single image with its captions does not fit in memory",
-                hint="try train.gradient_checkpointing = true, model.quantisation = 'nf4', fewer captions an image, "
-                "or ask `rscap plan` what fits",
+                hint="begin another run with train.gradient_checkpointing = true, model.quantisation = 'nf4' or fewer "
+                "captions an image; `rscap plan` says what fits",
             )
         self.progress.halvings += 1
         now = math.ceil(size / 2**self.progress.halvings)
@@ -290,20 +293,25 @@ def _attempt(loop: _Loop, micro_batches: Sequence[Batch], *, step: int, tokens: 
     total = torch.zeros((), device=device)
     halvings = loop.progress.halvings
     try:
-        for number, place, piece, weight in _passes(loop, micro_batches):
+        for number, place, piece, weight in _passes(loop, micro_batches, step):
             # Dropout is a pure function of the place.
             torch.manual_seed(key("dropout", learner.recipe.seed, step, number, *([place] if halvings else [])))
             loss = learner.captioner(piece.to(device)) * weight / tokens  # a mean over the tokens of the whole update
             loop.scaler.scale(loss).backward()
             total += loss.detach()
     except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error) or loop.team.sharded:  # the other processes wait in the middle of this pass
+        if not is_out_of_memory(error):
             raise
+        if loop.team.sharded:  # the other processes wait in the middle of this pass: there is no beginning again
+            raise OutOfMemory(
+                f"step {step}: out of memory, which a sharded run cannot mend as it goes",
+                hint="begin another run with a smaller train.micro_batch and a larger train.accumulation",
+            ) from error
         return None
     return total
 
 
-def _passes(loop: _Loop, micro_batches: Sequence[Batch]) -> Iterator[tuple[int, int, Batch, float]]:
+def _passes(loop: _Loop, micro_batches: Sequence[Batch], step: int) -> Iterator[tuple[int, int, Batch, float]]:
     """(number of the micro batch in the update, place in it, what is shown, its weight) of every pass.
 
     Sharded weights are gathered by all processes together, so there those that have fewer passes go through some of
@@ -317,7 +325,9 @@ def _passes(loop: _Loop, micro_batches: Sequence[Batch]) -> Iterator[tuple[int, 
     ]
     if team.sharded:
         loop.spare = mine[-1][2] if mine else loop.spare
-        assert loop.spare is not None  # the first update has a micro batch for every process
+        if any(team.gather([loop.spare is None])):
+            raise TrainingError(f"step {step}: a process has no usable image to take part with; see rejected.jsonl")
+        assert loop.spare is not None
         missing = max(team.gather([len(mine)])) - len(mine)
         mine += [(team.rank, 0, loop.spare, 0.0)] * missing
     yield from mine

@@ -33,9 +33,12 @@ class PanelResult:
 
 
 def evaluate_panel(
-    captioner: Captioner, encoder: Encoder, panel: Sequence[Example], recipe: Recipe, team: Team
+    captioner: Captioner, encoder: Encoder, panel: Sequence[Example], recipe: Recipe, team: Team, *, batch_size: int
 ) -> PanelResult:
-    """Caption the panel, its images dealt out to all processes, and score the captions."""
+    """Caption the panel, its images dealt out to all processes, and score the captions.
+
+    `batch_size` images at a time go through the loss; generation has its own size, and halves it where it must.
+    """
     mine = panel[team.rank :: team.size]
     made, _ = caption_all(captioner, encoder, mine, task=Task.of(recipe)) if mine else ([], [])
     place = {example.id: number for number, example in enumerate(panel)}
@@ -51,21 +54,23 @@ def evaluate_panel(
     return PanelResult(
         n=sheet.n,
         metrics=dict(sheet.corpus),
-        loss=panel_loss(captioner, encoder, panel, recipe, team),
+        loss=panel_loss(captioner, encoder, panel, recipe, team, batch_size=batch_size),
         degenerate=bad / max(1, len(predictions)),
         predictions=predictions,
     )
 
 
 @torch.no_grad()
-def panel_loss(captioner: Captioner, encoder: Encoder, panel: Sequence[Example], recipe: Recipe, team: Team) -> float:
+def panel_loss(
+    captioner: Captioner, encoder: Encoder, panel: Sequence[Example], recipe: Recipe, team: Team, *, batch_size: int
+) -> float:
     """Mean negative log-likelihood a token of all captions of the panel, in nats."""
     encode = partial(_with_captions, encoder=encoder, prefix=recipe.prompt.prefix)
     mine = panel[team.rank :: team.size]
     total, tokens = torch.zeros((), device=team.device), 0
     was_training = captioner.training
     captioner.eval()
-    for batch in batches(mine, encode, size=recipe.train.micro_batch, pad=encoder.prompter.pad):
+    for batch in batches(mine, encode, size=batch_size, pad=encoder.prompter.pad):
         if batch.supervised:
             total += captioner(batch.to(team.device))
             tokens += batch.supervised

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -92,7 +94,10 @@ def check_same_recipe(run: RunFolder, recipe: Recipe) -> None:
     if not run.recipe_file.exists():  # cut off before it was written
         return
     before, now = (_flat(one.model_dump(mode="json")) for one in (read_recipe(run.recipe_file), recipe))
-    changed = [f"{name}: {before.get(name)!r} → {now.get(name)!r}" for name in now if before.get(name) != now[name]]
+    names = [*now, *(name for name in before if name not in now)]
+    changed = [
+        f"{name}: {before.get(name)!r} → {now.get(name)!r}" for name in names if before.get(name) != now.get(name)
+    ]
     if changed:
         raise RecipeError(
             f"{run.path} was begun with another recipe: {'; '.join(changed)}",
@@ -107,15 +112,16 @@ def _led(job: _Job) -> None:
         with FileLock(run.path / ".lock", timeout=0):
             for leftover in run.path.glob(f"{_SAVING}*"):  # of a process that was killed
                 shutil.rmtree(leftover)
-            write_json(run.status_file, {**run.status(), "state": "started"})
+            write_json(run.status_file, {"state": "started", "started": run.status()["started"]})
             try:
                 details = job.run()
             except Interrupted as error:
-                run.close("interrupted", error=str(error))
+                run.close("interrupted", error=error.message)
                 error.hint = f"go on with: rscap train {run.path} --resume"
                 raise
             except BaseException as error:
-                run.close("failed", error=f"{type(error).__name__}: {error}")
+                with suppress(OSError):  # a full disk is told by the error itself
+                    run.close("failed", error=f"{type(error).__name__}: {error}")
                 raise
             run.close("finished", **details)
     except Timeout:
@@ -206,11 +212,11 @@ class _Job:
             write_json(run.provenance_file, now)
             return
         first = read_json(run.provenance_file)
-        for part in ("data", "base"):
-            if first[part]["digest"] != now[part]["digest"]:
+        for part, key in (("data", "digest"), ("base", "digest"), ("base", "revision")):
+            if first[part].get(key) != now[part].get(key):
                 raise StoreError(
-                    f"the {part} changed since {run.path} was begun: digest {first[part]['digest']} before, "
-                    f"{now[part]['digest']} now",
+                    f"the {part} changed since {run.path} was begun: {key} {first[part].get(key)} before, "
+                    f"{now[part].get(key)} now",
                     hint="bring the old one back, or begin another run",
                 )
         same = {name: now[name] == first.get(name) for name in ("commit", "packages", "device_name", "threads")}
@@ -233,11 +239,12 @@ class _Job:
                 return fit(learner, team, log, schedule, checkpoints)
         finally:
             if team.leads:
-                write_jsonl(run.rejected_file, map(asdict, [*source.rejected, *learner.rejected]))
+                with suppress(OSError) if sys.exc_info()[0] else nullcontext():  # not to hide what ended the loop
+                    write_jsonl(run.rejected_file, map(asdict, [*source.rejected, *learner.rejected]))
 
     def _choose_weights(self, captioner: Captioner, progress: Progress) -> dict[str, Any]:
         """Leave the model with the weights that the recipe selects; says which in words for status.json."""
-        details: dict[str, Any] = {"steps": progress.step}
+        details: dict[str, Any] = {"steps": progress.step, "loop_seconds": round(progress.seconds, 1)}
         kept = Checkpoints(self.folder.checkpoints, 1)
         if self.team.sharded:
             load_weights(captioner.net, read_checkpoint(kept.at(progress.step)).weights)
@@ -253,7 +260,11 @@ class _Job:
                 "and `rscap doctor` may say why"
             )
             return {**details, "selected": None}
-        load_weights(captioner.net, read_checkpoint(kept.at(progress.best.step)).weights)
+        try:
+            load_weights(captioner.net, read_checkpoint(kept.at(progress.best.step)).weights)
+        except StoreError as error:
+            self.say(f"the best checkpoint cannot be used, the last weights are kept: {error.message}")
+            return {**details, "selected": None, "not_selected": error.message}
         chosen = {"step": progress.best.step, "metric": selection.metric, "value": progress.best.value}
         self.say(f"selected: step {progress.best.step}, {selection.metric} {progress.best.value:.3f} on the panel")
         return {**details, "selected": chosen}
@@ -345,6 +356,8 @@ def save(captioner: Captioner, base: Base, recipe: Recipe, run: RunFolder) -> No
         else:
             captioner.net.save_pretrained(finished, safe_serialization=True)  # type: ignore[operator]
             base.processor.save_pretrained(finished)
+        for written in finished.iterdir():
+            written.chmod(0o644)  # safetensors writes for its owner alone
         replace_folder(finished, target)
 
 

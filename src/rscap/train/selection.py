@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from rscap.recipe import SelectionSection
 from rscap.train.checkpoints import Best, Progress
 
@@ -17,7 +19,8 @@ def consider(
     lower_is_better = selection.metric == "loss"
     value = loss if lower_is_better else metrics[selection.metric]
     gain = _gain(progress.best, value, lower_is_better=lower_is_better)
-    is_best = degenerate <= selection.max_degenerate and (gain is None or gain > selection.min_gain)
+    fit = math.isfinite(value) and degenerate <= selection.max_degenerate
+    is_best = fit and (gain is None or gain > selection.min_gain)
     if is_best:
         progress.best, progress.waited = Best(step=progress.step, value=value), 0
     else:

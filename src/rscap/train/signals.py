@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
 from typing import Any
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_REPEAT_SECONDS = 3.0
 
 
 class StopRequest:
-    """While it is entered, the first SIGTERM or Ctrl-C only sets `name`; the second does what it always did."""
+    """While it is entered, SIGTERM or Ctrl-C only sets `name`; one that comes seconds later does what it always did.
+
+    A scheduler signals launcher and workers at once and the launcher hands it on, so a repeat at once means nothing.
+    """
 
     def __init__(self) -> None:
         self.name: str | None = None
+        self._first = 0.0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
@@ -28,8 +34,12 @@ class StopRequest:
         self._restore()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.name = signal.Signals(number).name
-        self._restore()
+        now = time.monotonic()
+        if self.name is None:
+            self.name, self._first = signal.Signals(number).name, now
+        elif now - self._first > _REPEAT_SECONDS:
+            self._restore()
+            signal.raise_signal(number)
 
     def _restore(self) -> None:
         for number, handler in self._before.items():

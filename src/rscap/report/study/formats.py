@@ -10,7 +10,7 @@ from typing import Any
 
 from rscap.records import METRICS
 from rscap.report.study.cells import COSTS, DASH, Line, lines, noise_sentence, shown_metrics
-from rscap.report.study.summary import Summary, SummaryRow
+from rscap.report.study.summary import Summary, SummaryRow, minutes
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -23,6 +23,11 @@ _LATEX = {
     "}": r"\}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    "|": r"\textbar{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "[": "{[}",
+    "]": "{]}",
     "–": "--",
     "—": "--",
 }
@@ -98,9 +103,10 @@ def study_csv(summary: Summary) -> str:
             sheet = run.run.scored.sheet if run.run else None
             scores = [sheet.corpus.get(metric, "") if sheet else "" for metric in METRICS]
             facts = [sheet.n, *scores] if sheet else ["", *scores]
-            minutes = one.cost.minutes if math.isfinite(one.cost.minutes) else ""
+            took = minutes(run.run) if run.run else math.nan
+            taken = took if math.isfinite(took) else ""
             writer.writerow(
-                [one.row.name, run.seed, run.state, run.reason, *facts, minutes, sheet.signature if sheet else ""]
+                [one.row.name, run.seed, run.state, run.reason, *facts, taken, sheet.signature if sheet else ""]
             )
     for other in summary.study.beside:
         scores = [other.sheet.corpus.get(metric, "") for metric in METRICS]

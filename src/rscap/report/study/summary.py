@@ -20,7 +20,7 @@ class Cost:
     """What a row's runs took, the median over its seeds; NaN where the logs do not say."""
 
     minutes: float
-    """From the start of a run to its end."""
+    """In the loop, all sittings together; from the start of a run to its end where the run does not say."""
     captions_per_s: float
     peak_bytes: float
     trainable: float
@@ -114,17 +114,20 @@ def _summary_row(row: StudyRow, judgement: Judgement | None) -> SummaryRow:
 
 def _cost(runs: Sequence[LoadedRun]) -> Cost:
     return Cost(
-        minutes=_median([_minutes(run) for run in runs]),
+        minutes=_median([minutes(run) for run in runs]),
         captions_per_s=_median([_median([step.captions_per_s for step in run.steps]) for run in runs]),
         peak_bytes=_median([max((step.memory_bytes for step in run.steps), default=math.nan) for run in runs]),
         trainable=_median([float(sum(part["trainable"] for part in run.parameters.values())) for run in runs]),
     )
 
 
-def _minutes(run: LoadedRun) -> float:
+def minutes(run: LoadedRun) -> float:
+    """Minutes that a run took; NaN where its status does not say."""
     try:
+        if "loop_seconds" in run.status:
+            return float(run.status["loop_seconds"]) / 60
         begun, ended = (datetime.fromisoformat(str(run.status[key])) for key in ("started", "ended"))
-    except (KeyError, ValueError):
+    except (KeyError, TypeError, ValueError):
         return math.nan
     return (ended - begun).total_seconds() / 60
 

@@ -1,9 +1,11 @@
 """From the score sheets of a study to what may be said of it.
 
-A row is a method; its runs differ by their seed alone. A run's score differs from what the method would give on average
-for two reasons: the seed (order, initial weights) and the images that happen to be in the evaluation set. Images are
-resampled, the same for all rows; the spread between seeds is pooled over rows and added as Student's t. The pooled
-spread holds a little of the images' noise too, so the sum errs on the side of caution.
+A row is a method; its runs differ by their seed alone. A run's score differs from what the method would give on
+average for two reasons: the seed (order, initial weights) and the images that happen to be in the evaluation set.
+Images are resampled, the same for all rows; the spread between seeds is pooled over rows and added as Student's t. A
+row that spreads more than three times as much as the rest is judged by its own spread, with the few degrees of
+freedom that it has. The pooled spread holds a little of the images' noise too, so the sum errs on the side of
+caution.
 
 Rows are compared with the reference after Holm's correction for the number of rows; ranks come from all pairs, after
 Holm's correction for the number of pairs.
@@ -14,7 +16,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import count
 from statistics import NormalDist, median
 
 from rscap.errors import ScoreError
@@ -98,7 +99,8 @@ def _row(own: SystemScore, compared: Comparison, against: Difference | None, ref
     others = len(compared.systems) - 1
     more = None
     if against is not None and verdict in ("undecided", "one seed"):
-        more = _more_seeds(against, compared, others, own.replicates)
+        fewest = min(one.replicates for one in compared.systems if one.name in (own.name, reference))
+        more = _more_seeds(against, compared, others, fewest)
     return RowJudgement(
         name=own.name,
         score=own.score,
@@ -142,16 +144,18 @@ def _quantiles(comparisons: int) -> float:
 
 
 def _more_seeds(against: Difference, compared: Comparison, comparisons: int, have: int) -> int | None:
-    """Seeds a row, beyond those there are, that would settle a true difference of the size found."""
+    """Seeds a row, beyond the fewer of the two rows, that about settle a true difference of the size found.
+
+    Normal quantiles stand in for Student's, so with few degrees of freedom it is a little more.
+    """
     if not compared.seed_freedom:
         return 1 if against.difference else None  # one more tells what seeds do at all
-    needed = (abs(against.difference) / _quantiles(comparisons)) ** 2 - against.error_images**2
-    for seeds in count(have + 1):
-        if seeds > _MOST_SEEDS:
-            return None
-        if 2 * compared.seed_deviation**2 / seeds <= needed:
-            return seeds - have
-    raise AssertionError  # count never ends
+    room = (abs(against.difference) / _quantiles(comparisons)) ** 2 - against.error_images**2
+    if room <= 0:
+        return None
+    variance = against.error_seeds**2 / (1 / have + 1 / have)  # of one run, were both rows run as often
+    needed = math.ceil(2 * max(variance, compared.seed_deviation**2) / room)
+    return max(needed - have, 1) if needed <= _MOST_SEEDS else None
 
 
 def _noise(compared: Comparison, reference: str) -> Noise:
