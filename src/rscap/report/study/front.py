@@ -11,6 +11,8 @@ from rscap.report.study.summary import Summary
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720.0, 380.0, 60.0, 150.0, 16.0, 46.0
 
+MAX_LABELS = 12
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrontPoint:
@@ -23,6 +25,8 @@ class FrontPoint:
     high: float
     best: bool
     """On the front: no other row is as cheap and as good."""
+    label: str
+    """The name; among many points only those on the front bear theirs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +73,7 @@ def front_plot(summary: Summary) -> FrontPlot | None:
                 low=down(bound[0]),
                 high=down(bound[1]),
                 best=name in summary.front,
+                label=name if name in summary.front or len(rows) <= MAX_LABELS else "",
             )
             for (name, minutes, score, _), bound in zip(rows, bounds, strict=True)
         ),
@@ -95,8 +100,8 @@ def front_svg(plot: FrontPlot) -> Html:
         for point in plot.points
         for part in (
             element("line", x1=point.x, x2=point.x, y1=point.low, y2=point.high, class_="whisker"),
-            element("circle", cx=point.x, cy=point.y, r=5.0, class_="point best" if point.best else "point"),
-            element("text", point.name, x=point.x + 9, y=point.y + 4),
+            element("g", element("title", point.name), _dot(point)),
+            element("text", point.label, x=point.x + 9, y=point.y + 4),
         )
     ]
     best = sorted((point.x, point.y) for point in plot.points if point.best)
@@ -111,3 +116,7 @@ def front_svg(plot: FrontPlot) -> Html:
         role="img",
         class_="front",
     )
+
+
+def _dot(point: FrontPoint) -> Html:
+    return element("circle", cx=point.x, cy=point.y, r=5.0, class_="point best" if point.best else "point")

@@ -173,7 +173,7 @@ def _first_line(reason: str) -> str:
 
 def _beside(study: Path, folder: str, kind: str, split: str) -> Beside | str:
     place = RunFolder(study / _inside(folder))
-    name = Path(folder).name
+    name = Path(folder).name if kind == "baseline" else " ".join(Path(folder).parts)
     try:
         sheet = read_sheet(place.scores(split))
         captions = {str(row["id"]): str(row["caption"]) for row in read_jsonl(place.predictions(split))}
