@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Annotated
 
 import typer
 
+import rscap
 from rscap.cli.ablate import ablate
 from rscap.cli.caption import caption
 from rscap.cli.compare import compare
@@ -19,7 +21,7 @@ from rscap.cli.quickstart import quickstart
 from rscap.cli.report import report
 from rscap.cli.score import score
 from rscap.cli.train import train
-from rscap.errors import RscapError
+from rscap.errors import Interrupted, RscapError
 
 app = typer.Typer(
     name="rscap",
@@ -33,10 +35,28 @@ for command in (quickstart, plan, train, evaluate, caption, score, compare, repo
 app.add_typer(data_app, name="data")
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(rscap.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options that stand before a command."""
+
+
 def main() -> None:
     """Run the command line; an error of ours is two lines on standard error and exit code 2, not a traceback."""
     try:
         app()
+    except Interrupted as error:
+        _complain(error)
+        sys.exit(130)  # what shells say of Ctrl-C: a script can tell "go on with it" from "mend it"
     except RscapError as error:
         _complain(error)
         sys.exit(2)

@@ -27,11 +27,18 @@ def train(
     from rscap.recipe import read_recipe
 
     if recipe.is_dir():
-        if not resume or out is not None or set_:
+        if not resume:
             raise RecipeError(
-                f"{recipe} is a folder", hint=f"`rscap train {recipe} --resume` goes on with it, by its own recipe"
+                f"{recipe} is a folder", hint=f"`rscap train {recipe} --resume` goes on with the run in it"
+            )
+        if out is not None or set_:
+            raise RecipeError(
+                f"{recipe} goes on by its own recipe in its own folder; --set and --out cannot be given",
+                hint="another recipe, or more steps, is another run",
             )
         recipe, out = recipe / "recipe.toml", recipe
+    elif resume and not recipe.exists() and recipe.suffix != ".toml":
+        raise RecipeError(f"there is no run folder {recipe}", hint="`rscap train RECIPE --out FOLDER` makes one")
     elif out is None:
         out = Path("runs") / recipe.stem if resume else default_run_folder(recipe.stem)
     checked = read_recipe(recipe, set_ or [])  # before torch is imported: a typo should not cost seconds

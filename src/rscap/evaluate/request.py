@@ -70,7 +70,8 @@ def plan(request: Request) -> Plan:
         data = subject.trained[1].data.model_copy(update=changes)
     elif request.source is None:
         raise DataError(
-            f"no data named to evaluate {request.model} on", hint="add --source, for example --source sample"
+            f"no data named to evaluate {request.model} on",
+            hint="add --source, for example --source sample; if a run was meant, there is none at that path",
         )
     else:
         data = DataSection.model_validate(changes)

@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rscap.errors import StoreError
 from rscap.records import Example, Prediction
@@ -51,12 +51,10 @@ class TrainLog:
     _bar: Progress = field(
         default_factory=lambda: Progress(
             TextColumn("training"),
-            BarColumn(),
+            BarColumn(bar_width=12),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[state]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
             TimeRemainingColumn(),
+            TextColumn("left · {task.fields[state]}"),
             console=Console(stderr=True),
         )
     )
@@ -129,8 +127,7 @@ class TrainLog:
         self._append(self.path, event="step", **facts)
         self._append(self.path and self.speed_path, step=step, **speed)
         self.trackers.log({"train": {**facts, **speed}}, step=step)
-        rates = f"{captions_per_s:.1f} captions/s · {images_per_s:.1f} images/s"
-        state = f"loss {loss:.3f} · {rates} · {memory / 2**30:.2f} GiB"
+        state = f"loss {loss:.3f} · {captions_per_s:.1f} captions/s · {memory / 2**30:.2f} GiB"
         self._bar.update(self._task, completed=step, state=state)
 
     def evaluation(

@@ -63,6 +63,7 @@ def train(recipe: Recipe, out: Path, *, say: Say, resume: bool = False) -> RunFo
             say(f"{out} is finished already")
             return RunFolder(out)
     elif team.leads:
+        check_not_begun(out)
         RunFolder.check_free(out)
     check_shares(recipe, team, say)
     check_trackers(recipe.track)
@@ -83,6 +84,19 @@ def train(recipe: Recipe, out: Path, *, say: Say, resume: bool = False) -> RunFo
     else:
         job.run()
     return job.folder
+
+
+def check_not_begun(out: Path) -> None:
+    """Point at the way on where a run was cut off.
+
+    Raises:
+        StoreError: there is an unfinished run at `out`.
+    """
+    if (out / "status.json").is_file() and (state := RunFolder(out).status().get("state")) != "finished":
+        raise StoreError(
+            f"{out} holds a run that is {state}",
+            hint=f"`rscap train {out} --resume` goes on with it; or give another --out",
+        )
 
 
 def check_same_recipe(run: RunFolder, recipe: Recipe) -> None:
