@@ -26,6 +26,7 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import PaliGemmaConfig, PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
 from rscap.batch import Batch, Row, collate, pack
+from rscap.generate import decode
 from rscap.model.adapters import prepare, trainable_parameters
 from rscap.model.captioner import Captioner
 from rscap.model.geometry import paligemma_config
@@ -142,6 +143,17 @@ def measure(recipe: Recipe, *, device: str, suffixes: Sequence[int] = SUFFIXES) 
         return Measured(fixed=fixed, kept=seen[0], peak=peak, reserved=reserved), size_of(batch)
     most = _most_allocated(lambda: step(counting=False))
     return Measured(fixed=fixed, kept=seen[0], peak=fixed + batch.pixel_values.nbytes + most), size_of(batch)
+
+
+@torch.inference_mode()
+def measure_generation(recipe: Recipe) -> tuple[int, int]:
+    """Bytes that decoding one batch of `generate.batch_size` has allocated at most, on a CPU; tokens of its prefix."""
+    base = load_base(recipe.model, device="cpu")
+    net = prepare(base.model, recipe.towers, recipe.adapter, seed=0, model=recipe.model)
+    captioner = Captioner(net, compute_dtype=base.compute_dtype).eval()
+    batch = micro_batch(captioner.paligemma, recipe.generate.batch_size, suffixes=())
+    most = _most_allocated(lambda: decode(captioner, batch, settings=recipe.generate, eos=1))
+    return most + batch.pixel_values.nbytes, batch.tokens.shape[1]
 
 
 class _Counting(torch.autograd.graph.saved_tensors_hooks):

@@ -40,6 +40,22 @@ def test_the_peak_is_within_ten_percent(bench: ModuleType, nano2: Path, case: di
     assert ratio["peak"] == pytest.approx(1.0, abs=bench.TOLERANCE)
 
 
+@pytest.mark.parametrize(("dtype", "beams"), [("float32", 3), ("bfloat16", 1)])
+def test_generation_is_within_fifteen_percent(bench: ModuleType, nano2: Path, dtype: str, beams: int) -> None:
+    """What decoding allocates at its peak is estimated, not far above and never much below."""
+    from rscap.plan.bases import shapes_of_base
+    from rscap.plan.generation import generation_moving
+    from rscap.plan.setting import Setting
+
+    peaks = importlib.import_module("peaks")
+    recipe = bench.Case(geometry="nano2", dtype=dtype).recipe(str(nano2))
+    settings = recipe.generate.model_copy(update={"batch_size": 8, "beams": beams, "max_new_tokens": 8})
+    recipe = recipe.model_copy(update={"generate": settings})
+    measured, prefix = peaks.measure_generation(recipe)
+    predicted = generation_moving(shapes_of_base(str(nano2)), Setting(recipe, "cpu"), prefix=prefix)
+    assert predicted == pytest.approx(measured, rel=0.15)
+
+
 def test_the_instrument_sees_what_is_allocated(bench: ModuleType) -> None:
     """Two tensors alive at once count together, one after the other does not; what stays alive is not lost."""
     import torch

@@ -55,6 +55,8 @@ def plan(
 def _show(plan: Plan, recipe: Path, overrides: list[str]) -> None:
     from rich.console import Console
 
+    from rscap.plan.cards import RESERVE
+
     console = Console(highlight=False, soft_wrap=True)
     card, rows = plan.card, plan.rows
     console.print(f"{recipe} on {card.name}: {card.bytes / _GIB:.2f} GiB to be had", markup=False)
@@ -70,6 +72,10 @@ def _show(plan: Plan, recipe: Path, overrides: list[str]) -> None:
     elif plan.changes:
         _say_settings(console, "proposed", plan.closest)
     _components(console, plan.closest)
+    logits = plan.closest.memory.logits / _GIB
+    console.print(
+        f"reserve: {RESERVE:.0%} of what comes and goes in a step; logits: {logits:.3f} GiB at their most", style="dim"
+    )
     _limits(console, plan)
     for note in plan.notes:
         console.print(f"note: {note}", markup=False, style="dim")
@@ -106,20 +112,22 @@ def _components(console: Console, one: Candidate) -> None:
 
     from rscap.plan.parameters import COMPONENTS
 
-    kinds = ("weights", "optimiser", "gradients", "activations")
+    kinds = ("weights", "optimiser", "gradients", "activations", "short-lived")
     table = Table(
-        box=None, header_style="bold", title=f"GiB at the peak ({one.memory.moment.when})", title_justify="left"
+        box=None,
+        padding=(0, 1, 0, 0),
+        header_style="bold",
+        title=f"GiB at the peak ({one.memory.moment.when})",
+        title_justify="left",
     )
     for name in ("", *kinds, "together"):
         table.add_column(name, justify="right" if name else "left")
     rows = {component: one.memory.row(component) for component in COMPONENTS}
     for component, row in rows.items():
         table.add_row(component, *(_gib(row[kind]) for kind in kinds), _gib(sum(row.values())))
-    working = one.memory.moment.working
     for name, size in (
-        ("logits and short-lived tensors", working),
-        ("more for captions between steps", one.moving - one.memory.moving),
-        ("reserve, 15 % of what comes and goes", one.reserve),
+        ("for captions", one.moving - one.memory.moving),
+        ("reserve", one.reserve),
         ("CUDA context", one.situation.card.overhead),
     ):
         if size:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
+from huggingface_hub import try_to_load_from_cache
 from transformers import PaliGemmaConfig
 
 from rscap.errors import ModelError
@@ -20,15 +23,20 @@ def shapes_of_base(base: str) -> Shapes:
     """
     if (known := CHECKPOINTS.get(base)) is not None:
         return shapes_of(paligemma_config(known.geometry), name=base)
+    return shapes_of(PaliGemmaConfig.from_dict(_configuration(base)), name=base)
+
+
+def _configuration(base: str) -> dict[str, Any]:
+    """config.json of a folder, or of what the Hub's cache holds. Read here: the library gives defaults for none."""
     source = locate(base)
-    try:
-        config = PaliGemmaConfig.from_pretrained(source, local_files_only=True)
-    except (OSError, ValueError) as error:
+    file = source / "config.json" if isinstance(source, Path) else try_to_load_from_cache(source, "config.json")
+    if not isinstance(file, str | Path) or not Path(file).is_file():
         where = "in the folder" if isinstance(source, Path) else "in the Hub's cache"
         raise ModelError(
-            f"the shape of base model {base} is not known: no configuration of a PaliGemma {where}",
-            hint=f"download its config.json into a folder and name that; known without: {', '.join(CHECKPOINTS)}",
-        ) from error
-    if getattr(config, "model_type", None) != "paligemma":
-        raise ModelError(f"base model {base} is a {config.model_type}, not a paligemma")
-    return shapes_of(config, name=base)
+            f"the shape of base model {base} is not known: no config.json {where}",
+            hint=f"put its config.json into a folder and name that; known without: {', '.join(CHECKPOINTS)}",
+        )
+    table = json.loads(Path(file).read_text(encoding="utf-8"))
+    if table.get("model_type") != "paligemma":
+        raise ModelError(f"base model {base} is a {table.get('model_type')}, not a paligemma")
+    return table

@@ -97,4 +97,4 @@ def find_card(text: str) -> Card:
     gib = float(size[1])
     typical = CARDS[TYPICAL[min(TYPICAL, key=lambda known: (abs(known - gib), known))]]
     # Cards of a size differ in bfloat16; a size alone is not taken to rule it out.
-    return Card(name=f"{gib:g} GB, as fast as a {typical.name}", bytes=int(USABLE * gib * GIB), tflops=typical.tflops)
+    return Card(name=f"{gib:g} GB (as fast as: {typical.name})", bytes=int(USABLE * gib * GIB), tflops=typical.tflops)

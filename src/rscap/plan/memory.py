@@ -33,6 +33,8 @@ class Memory:
 
     residents: dict[Component, Resident]
     moment: Moment
+    logits: int
+    """At their most, in the head; part of what is short-lived, if that is the peak."""
 
     def row(self, component: Component) -> dict[str, int]:
         """One component's bytes by kind."""
@@ -42,6 +44,7 @@ class Memory:
             "optimiser": resident.optimiser,
             "gradients": self.moment.gradients.get(component, 0),
             "activations": self.moment.activations.get(component, 0),
+            "short-lived": self.moment.working if component == self.moment.component else 0,
         }
 
     @property
@@ -62,7 +65,8 @@ class Memory:
 def training_memory(shapes: Shapes, setting: Setting, batch: MicroBatch) -> Memory:
     """Peak bytes of a step once the optimiser has its states."""
     held = residents(shapes, setting)
-    return Memory(residents=held, moment=peak(segments(shapes, setting, batch, held), accumulates=setting.accumulates))
+    row = segments(shapes, setting, batch, held)
+    return Memory(residents=held, moment=peak(row, accumulates=setting.accumulates), logits=row[-1].working)
 
 
 def kept_bytes(shapes: Shapes, setting: Setting, batch: MicroBatch) -> int:

@@ -40,7 +40,7 @@ def _candidate(one: Candidate) -> dict[str, Any]:
         "fits": one.fits,
         "peak": memory.moment.when,
         "components": {name: memory.row(name) for name in COMPONENTS},
-        "working_bytes": memory.moment.working,
+        "logits_bytes": memory.logits,
         "generation_bytes": one.generating,
         "reserve_bytes": one.reserve,
         "context_bytes": one.situation.card.overhead,

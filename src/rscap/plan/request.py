@@ -51,6 +51,7 @@ class Plan:
     changes: Mapping[str, object]
     """Keys of `closest` that differ from the recipe."""
     limits: tuple[Limit, ...]
+    """Of every precision that was tried, up to the one proposed."""
     notes: tuple[str, ...]
 
 
@@ -65,8 +66,11 @@ def plan_recipe(recipe: Recipe, card: Card, *, achieved_tflops: float | None = N
     rows = lengths(recipe, image_tokens=shapes.vision.tokens)
     situation = Situation(shapes=shapes, rows=rows, card=card, achieved_tflops=achieved_tflops)
     written = Candidate(recipe=recipe, situation=situation)
-    levels = [*candidates(_for_card(recipe, card), situation)]
-    proposed = next((found for level in levels if (found := best(level)) is not None), None)
+    levels, proposed = [], None
+    for level in candidates(_for_card(recipe, card), situation):
+        levels.append(level)
+        if (proposed := best(level)) is not None:
+            break
     if proposed is not None and _as_good(written, proposed, card):
         proposed = written
     closest = proposed or min((one for level in levels for one in level), key=lambda one: one.needed)
@@ -143,7 +147,7 @@ def describe_quantisation(recipe: Recipe) -> str:
 def _notes(recipe: Recipe, card: Card, closest: Candidate) -> list[str]:
     """What the figures leave out, and what a reader should know."""
     found = []
-    typical = next((one for one in CARDS.values() if card.name.endswith(one.name) and not one.bfloat16), None)
+    typical = next((one for one in CARDS.values() if card.name.endswith(f": {one.name})") and not one.bfloat16), None)
     if closest.recipe.model.dtype == "bfloat16" and card.bfloat16 and typical is not None:
         found.append(f"a {typical.name} has no bfloat16: for one, plan with --gpu {typical.name}")
     if recipe.model.dtype == "bfloat16" and closest.recipe.model.dtype == "float16":

@@ -38,6 +38,8 @@ class Moment:
     """The state of the memory at one point of a step, without what stays from step to step."""
 
     when: str
+    component: Component
+    """At work."""
     activations: dict[Component, int]
     """Kept for the backward pass, casts included."""
     gradients: dict[Component, int]
@@ -50,38 +52,51 @@ class Moment:
 
 def moments(segments: Sequence[Segment], *, accumulates: bool) -> list[Moment]:
     """Every segment's forward pass, then every segment's backward pass, in the order of time."""
-    forward = [
-        _moment(f"forward: {one.name}", segments, segments[: place + 1], accumulates=accumulates, done=len(segments))
-        for place, one in enumerate(segments)
-    ]
-    backward = [
-        _moment(
-            f"backward: {segments[place].name}", segments, segments[: place + 1], accumulates=accumulates, done=place
-        )
-        for place in reversed(range(len(segments)))
-    ]
-    return [*forward, *backward]
+    order = _order(segments)
+    return [_moment(segments, place, back=back, accumulates=accumulates) for place, back in order]
 
 
 def peak(segments: Sequence[Segment], *, accumulates: bool) -> Moment:
     """The first moment with the most bytes."""
-    return max(moments(segments, accumulates=accumulates), key=lambda moment: moment.total)
+    totals = _totals(segments, accumulates=accumulates)
+    place, back = _order(segments)[totals.index(max(totals))]
+    return _moment(segments, place, back=back, accumulates=accumulates)
 
 
-def _moment(
-    when: str, segments: Sequence[Segment], alive: Sequence[Segment], *, accumulates: bool, done: int
-) -> Moment:
-    """`alive` segments hold what they keep; those from `done` on have left their gradients."""
-    back = when.startswith("backward")
+def _order(segments: Sequence[Segment]) -> list[tuple[int, bool]]:
+    """Places forward, then backward."""
+    places = range(len(segments))
+    return [*((place, False) for place in places), *((place, True) for place in reversed(places))]
+
+
+def _totals(segments: Sequence[Segment], *, accumulates: bool) -> list[int]:
+    """The bytes of all moments, by running sums: the same as the sums over what `_moment` lists."""
+    held = cast = again = 0
+    forward, backward = [], []
+    gradients = sum(one.gradients for one in segments)
+    for one in segments:
+        held += one.inputs + one.kept + one.past
+        cast += one.casts
+        before, again = again, again + (one.casts if one.checkpointed else 0)
+        gone = before if one.outside_autocast else 0
+        forward.append(held + cast - gone + one.working + (gradients if accumulates else 0))
+        backward.append(held + cast - before + one.inside + one.working + gradients)
+        gradients -= 0 if accumulates else one.gradients
+    return [*forward, *reversed(backward)]
+
+
+def _moment(segments: Sequence[Segment], place: int, *, back: bool, accumulates: bool) -> Moment:
+    """Segments up to `place` hold what they keep; on the way back, those from there on have left their gradients."""
+    now = segments[place]
     activations: dict[Component, int] = {}
     gradients: dict[Component, int] = {}
-    for place, one in enumerate(segments):
-        current = place == len(alive) - 1
-        if place < len(alive):
-            held = one.inputs + one.kept + one.past + (one.inside if back and current else 0)
-            if current or not (one.checkpointed and (back or alive[-1].outside_autocast)):
+    for index, one in enumerate(segments):
+        if index <= place:
+            held = one.inputs + one.kept + one.past + (one.inside if back and index == place else 0)
+            if index == place or not (one.checkpointed and (back or now.outside_autocast)):
                 held += one.casts
             activations[one.component] = activations.get(one.component, 0) + held
-        if accumulates or place >= done:
+        if accumulates or (back and index >= place):
             gradients[one.component] = gradients.get(one.component, 0) + one.gradients
-    return Moment(when=when, activations=activations, gradients=gradients, working=alive[-1].working)
+    when = f"{'backward' if back else 'forward'}: {now.name}"
+    return Moment(when=when, component=now.component, activations=activations, gradients=gradients, working=now.working)
