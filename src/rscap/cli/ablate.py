@@ -137,7 +137,7 @@ def _table(*columns: str) -> Any:
 
     table = Table(box=None, header_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column == "row")
     return table
 
 
