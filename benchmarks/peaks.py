@@ -116,6 +116,7 @@ def measure(recipe: Recipe, *, device: str, suffixes: Sequence[int] = SUFFIXES) 
     ).to(device)
     if recipe.train.gradient_checkpointing:
         captioner.checkpoint_activations()
+    captioner.choose_attention(recipe.model.attention, checkpointed=recipe.train.gradient_checkpointing)
     captioner.train()
     batch = micro_batch(captioner.paligemma, recipe.train.micro_batch, suffixes).to(device)
     learning = list(trainable_parameters(captioner))

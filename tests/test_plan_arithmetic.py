@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from rscap.model.geometry import paligemma_config
 from rscap.plan.flops import operations
+from rscap.plan.memory import MicroBatch, kept_bytes
 from rscap.plan.parameters import COMPONENTS, NF4_BYTES, residents
 from rscap.plan.setting import Setting
 from rscap.plan.shapes import shapes_of
@@ -127,6 +128,22 @@ def test_operations_at_the_true_geometry() -> None:
     )
     assert plain == pytest.approx(3.0, rel=0.05)
     assert again == pytest.approx(4.3, rel=0.05)
+
+
+def test_fused_attention_keeps_no_scores() -> None:
+    """Gemma 2 keeps all scores three times in plain attention and none in FlexAttention, which only a GPU has."""
+    shapes = shapes_of(paligemma_config("paligemma2-3b"), name="paligemma2-3b")
+    batch = MicroBatch(images=1, tokens=335, queries=75, supervised=75)
+    kept = {
+        (attention, device): kept_bytes(
+            shapes, Setting(recipe(model={"base": "nano", "dtype": "bfloat16", "attention": attention}), device), batch
+        )
+        for attention in ("plain", "auto")
+        for device in ("cuda", "cpu")
+    }
+    scores = 8 * (25 * 335 * 335 + 75 * 335) * (2 + 4 + 2)
+    assert kept["plain", "cuda"] - kept["auto", "cuda"] == pytest.approx(scores, rel=0.05)
+    assert kept["plain", "cpu"] == kept["auto", "cpu"]
 
 
 def chain() -> list[Segment]:

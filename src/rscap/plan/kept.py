@@ -74,7 +74,7 @@ def text_layer(shape: TextShape, setting: Setting, *, queries: int, keys: int, f
         kept += queries * inputs_kept(setting, tower, [maps["q_proj"]], stream)
         kept += keys * shape.width * setting.residual if setting.residual < SCORE else 0
     kept += attention(shape, setting, queries=queries, keys=keys)
-    fused = not shape.capped or setting.fused_attention
+    fused = not shape.capped or setting.flex(capped=shape.capped)
     kept += queries * inputs_kept(setting, tower, [maps["o_proj"]], Inputs(product, held=fused))
     kept += queries * inputs_kept(setting, tower, (maps["gate_proj"], maps["up_proj"]), stream)
     kept += queries * mlp_kept(shape, setting)
@@ -98,7 +98,7 @@ def eight_bit_inputs(shape: TextShape, setting: Setting, *, queries: int, keys: 
         return 0 if kept_anyway else source.given * width
 
     inner = shape.heads * shape.head_width
-    fused = not shape.capped or setting.fused_attention
+    fused = not shape.capped or setting.flex(capped=shape.capped)
     kept = keys * held(stream, shape.width, "q_proj", "k_proj", "v_proj")
     kept += 0 if queries == keys else queries * held(stream, shape.width, "q_proj")
     kept += 0 if fused and not again else queries * held(product, inner, "o_proj")
@@ -122,14 +122,15 @@ def attention(shape: TextShape, setting: Setting, *, queries: int, keys: int) ->
 
     Fused: queries, keys, values, output, one sum a query and head, and the mask in the precision of products. One head
     of keys is read in place by all heads of queries; several are repeated, as is one that autocast has to cast.
+    FlexAttention repeats none and keeps no mask.
     Plain with soft-capping (Gemma 2): queries, keys, values and, of all scores, tanh, softmax and its cast.
     """
     inner, product = shape.heads * shape.head_width, setting.product
     shared = shape.groups * shape.head_width
-    if shape.capped and not setting.fused_attention:
+    flex = setting.flex(capped=shape.capped)
+    if shape.capped and not flex:
         scores = shape.heads * (product + SCORE + (product if product < SCORE else 0))
         return queries * inner * product + 2 * keys * inner * product + queries * keys * scores
-    flex = shape.capped
     repeated = inner if shape.groups > 1 and not flex else shared
     keys_wide = repeated if setting.residual == product or flex else inner
     values_wide = repeated if setting.inner == product or flex else inner

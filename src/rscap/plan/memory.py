@@ -143,7 +143,7 @@ def _embeddings(shapes: Shapes, setting: Setting, batch: MicroBatch, held: Resid
     """Masks and rotations that all layers share; the gradient of the head, which waits here for that of the words."""
     shape = shapes.text
     pairs = batch.tokens * batch.tokens
-    masks = pairs * ((1 + setting.residual) * 2 if shape.capped and not setting.fused_attention else 1)
+    masks = pairs * ((1 + setting.residual) * 2 if shape.capped and not setting.flex(capped=True) else 1)
     rotation = 2 * batch.tokens * shape.head_width * setting.residual
     table = LEARNING * shape.embedding_parameters if setting.state("language_model") == "trained" else 0
     return Segment(

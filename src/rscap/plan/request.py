@@ -156,6 +156,10 @@ def _notes(recipe: Recipe, card: Card, closest: Candidate) -> list[str]:
         found.append(
             f"method {recipe.adapter.method!r} starts from unquantised weights: loading takes more than training"
         )
+    if closest.setting.flex(capped=closest.situation.shapes.text.capped):
+        found.append(
+            "FlexAttention is reckoned with; if a run says that it is not used, plan with model.attention=plain"
+        )
     if recipe.data.quality is not None:
         found.append("captions that [data.quality] removes are counted")
     if recipe.train.evaluate_every is not None:

@@ -108,10 +108,10 @@ class Setting:
             return 1
         return 4 if self.detour(tower) else self.product
 
-    @property
-    def fused_attention(self) -> bool:
-        """Whether training attention of a soft-capped model goes without holding all scores (FlexAttention)."""
-        return self.device == "cuda" and self.recipe.model.attention != "plain"
+    def flex(self, *, capped: bool) -> bool:
+        """Whether training goes through FlexAttention: see `Captioner.choose_attention`."""
+        asked = self.recipe.model.attention
+        return self.device == "cuda" and (asked == "flex" or (asked == "auto" and capped))
 
     @property
     def checkpointing(self) -> bool:
