@@ -67,6 +67,11 @@ def shifted_over_black(picture: Image.Image, rng: np.random.Generator) -> Image.
     return recompressed(picture.transform(picture.size, Image.Transform.AFFINE, (1, 0, right, 0, 1, down)), rng)
 
 
+def rolled(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
+    steps = tuple(int(step) for step in rng.integers(-6, 7, size=2))
+    return recompressed(Image.fromarray(np.roll(np.asarray(picture), steps, axis=(0, 1))), rng)
+
+
 PLANTED: tuple[Callable[[Image.Image, np.random.Generator], Image.Image], ...] = (
     recompressed,
     resized,
@@ -74,6 +79,7 @@ PLANTED: tuple[Callable[[Image.Image, np.random.Generator], Image.Image], ...] =
     turned_by,
     shifted,
     shifted_over_black,
+    rolled,
 )
 
 

@@ -8,18 +8,20 @@ from PIL import Image, ImageFilter
 from rscap.data.borders import without_border
 from rscap.data.measure import Floats
 
-BAND_SIDE = 112
+SIDE = 112
+FRAME = 6
+"""Outer lines that are not compared: a shift, a warp or compression leaves its traces there."""
 _SIGMAS = (1.2, 6.0)
-_MAX_SHIFT = BAND_SIDE // 8
-_PADDED = 128  # at least BAND_SIDE + _MAX_SHIFT: a shift that far does not run into the other edge
+_MAX_SHIFT = SIDE // 8
+_PADDED = 120  # at least SIDE - 2 FRAME + _MAX_SHIFT: a shift that far does not run into the other edge
 
 
 def band(picture: Image.Image) -> Floats:
-    """float32[112, 112]: edges and textures, without the finest (where compression lives), broad shading and border."""
+    """float32[100, 100]: edges and textures, without the finest (where compression lives), broad shading and frame."""
     grey = picture.convert("L")
-    grey = without_border(grey, grey).resize((BAND_SIDE, BAND_SIDE), Image.Resampling.BOX)
+    grey = without_border(grey, grey).resize((SIDE, SIDE), Image.Resampling.BOX)
     fine, broad = (np.asarray(grey.filter(ImageFilter.GaussianBlur(sigma)), dtype=np.float32) for sigma in _SIGMAS)
-    return fine - broad
+    return (fine - broad)[FRAME:-FRAME, FRAME:-FRAME]
 
 
 def turned(picture: Floats, turn: int) -> Floats:
@@ -48,4 +50,4 @@ def align(one: Floats, other: Floats) -> tuple[float, tuple[float, float]]:
     near = np.r_[: _MAX_SHIFT + 1, -_MAX_SHIFT:0]
     score = score[near][:, near]
     down, right = np.unravel_index(int(np.argmax(score)), score.shape)
-    return float(score[down, right]), (float(near[right]) / BAND_SIDE, float(near[down]) / BAND_SIDE)
+    return float(score[down, right]), (float(near[right]) / SIDE, float(near[down]) / SIDE)
