@@ -7,9 +7,10 @@ pack, 16 to a batch), in images/s: in this process, with one worker, and with tw
 are pinned to one core, and for two workers to two.
 
 Audit: all that `rscap data audit` does, from opening the folder to the findings, pinned to one core, each time in a
-fresh process: of the real images, and of 1, 3 and 10 times as many made ones. Made images are crops of the real ones at
-random places, scales and brightness, saved as JPEG so that a file costs about as much as a real one and the same at
-every scale, and no two are equal; their captions are the real ones with some words in front.
+fresh process: of the real images, and of 1, 3 and 10 times as many made ones. A made image is the mean of two parts,
+cut at random places and scales, of one real image and of another drawn by chance: ten times as many images are then as
+many places, and not ten views of each. They are saved as JPEG, so that a file costs about as much as a real one and the
+same at every scale; their captions are the real ones with some words in front.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ SIDE, IMAGE_TOKENS = 224, 256
 SCALES = (1, 3, 10)
 RISC_IMAGES = 44_521
 TARGET_SECONDS = 600.0
-QUALITY = 92
-"""JPEG quality that gives a crop, smoother than the picture it is cut from, about the bytes of a real image."""
+QUALITY = 95
+"""JPEG quality that gives a made image, smoother than those it is made of, about the bytes of a real one."""
 PARTS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 
 
@@ -93,7 +94,7 @@ def _encode(encoder: Any, example: Example) -> Any:
 
 
 def write_made(source: Source, folder: Path, scale: int) -> None:
-    """A data set of `scale` crops of each picture, in RISC's own layout: captions.csv beside resized/."""
+    """A data set of `scale` images made of each picture, in RISC's own layout: captions.csv beside resized/."""
     (folder / "resized").mkdir(parents=True)
     with (folder / "captions.csv").open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
@@ -102,18 +103,27 @@ def write_made(source: Source, folder: Path, scale: int) -> None:
             picture = example.image.load()
             stem, suffix = example.id.rsplit("_", 1)
             for number in range(scale):
+                rng = np.random.default_rng([index, number])
+                other = source.examples[int(rng.integers(len(source.examples)))].image.load()
                 name = f"{stem}_{number}{suffix.removesuffix('.jpg').rjust(6, '0')}.jpg"
-                crop(picture, np.random.default_rng([index, number])).save(folder / "resized" / name, quality=QUALITY)
+                blend(picture, other, rng).save(folder / "resized" / name, quality=QUALITY)
                 captions = [f"in the {PARTS[number]} part {caption}" for caption in example.captions]
                 writer.writerow([example.source, example.split, name, *captions])
 
 
-def crop(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Part of a picture, scaled back to its size and made a little lighter or darker."""
-    share, gain = rng.uniform(0.5, 0.8), rng.uniform(0.75, 1.2)
+def blend(one: Image.Image, other: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """The mean of a part of each picture, made a little lighter or darker."""
+    gain = rng.uniform(0.75, 1.2)
+    parts = (crop(picture, one.size, rng) for picture in (one, other))
+    return Image.blend(*parts, alpha=0.5).point(lambda value: value * gain)
+
+
+def crop(picture: Image.Image, size: tuple[int, int], rng: np.random.Generator) -> Image.Image:
+    """Part of a picture, scaled to `size`."""
+    share = rng.uniform(0.5, 0.8)
     left, top = (float(rng.uniform(0, 1 - share)) * side for side in picture.size)
     box = (left, top, left + share * picture.width, top + share * picture.height)
-    return picture.resize(picture.size, Image.Resampling.BILINEAR, box=box).point(lambda value: value * gain)
+    return picture.resize(size, Image.Resampling.BILINEAR, box=box)
 
 
 def one_audit(folder: Path) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def few() -> Source:
 
 
 def test_made_images_are_as_many_as_asked_and_unlike(bench: ModuleType, few: Source, tmp_path: Path) -> None:
-    """Three crops of each of four pictures are twelve readable images with five captions, no two the same picture."""
+    """Three images made of each of four pictures are twelve readable ones with five captions, no two the same."""
     bench.write_made(few, tmp_path / "made", 3)
     made = open_source(tmp_path / "made", check="decode", max_rejected_share=0.0)
     assert len(made.examples) == 12

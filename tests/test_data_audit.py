@@ -98,7 +98,7 @@ def test_the_one_duplicate_pair_of_risc_mini(mini: Source, found_in_mini: Duplic
     pairs = {(mini.examples[pair.first].id, mini.examples[pair.second].id) for pair in found_in_mini.pairs}
     assert pairs == {("UCM_1852.jpg", "UCM_1855.jpg")}
     assert found_in_mini.pairs[0].similarity > 0.97
-    assert found_in_mini.candidates >= 30  # look-alikes that were looked at and refused
+    assert found_in_mini.candidates >= 15  # look-alikes that were looked at and refused
 
 
 @pytest.mark.parametrize("plant", PLANTED)
@@ -222,7 +222,12 @@ def test_pairs_that_share_no_key_are_not_compared() -> None:
     prints = np.stack([fingerprint(picture(seed, SIDE)) for seed in range(300)])
     turns = np.arange(300) % 8
     copies = np.stack([turned_print(one, int(turn)) for one, turn in zip(prints, turns, strict=True)])
-    found = search(np.concatenate([prints, copies]), np.full((600, 3), 99.0, dtype=np.float32), np.arange(600))
+    found = search(
+        np.concatenate([prints, copies]),
+        np.full((600, 3), 99.0, dtype=np.float32),
+        np.full(600, 40.0, dtype=np.float32),
+        np.arange(600),
+    )
     named = set(zip(found.first.tolist(), found.second.tolist(), strict=True))
     assert {(i, i + 300) for i in range(300)} <= named
     assert len(named) < 320

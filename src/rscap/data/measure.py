@@ -34,6 +34,8 @@ class ImageFacts:
     contrast: float
     colour: tuple[float, float, float]
     """Mean red, green and blue, 0 … 255, without the border; flips and turns do not change it."""
+    spread: float
+    """Standard deviation of the grey values of the shrunk picture, without the border; no turn or scale changes it."""
     pixels: str
     """Digest of size and RGB pixels: equal for equal pictures whatever the file format."""
     fingerprint: Floats
@@ -63,6 +65,7 @@ def measure(picture: Image.Image) -> ImageFacts:
         brightness=mean,
         contrast=float(np.sqrt(histogram @ (levels - mean) ** 2 / histogram.sum())),
         colour=(float(colour[0]), float(colour[1]), float(colour[2])),
+        spread=float(np.asarray(small.convert("L"), dtype=np.float32).std()),
         pixels=digest.hexdigest(),
         fingerprint=fingerprint(small),
     )
@@ -75,6 +78,7 @@ class Gallery:
         self.unreadable: dict[int, str] = {}
         """Position and reason of each image that could not be decoded; its columns are zero."""
         self.colours: Floats = np.zeros((n, 3), dtype=np.float32)
+        self.spreads: Floats = np.zeros(n, dtype=np.float32)
         self.fingerprints: Floats = np.zeros((n, FREQUENCIES, FREQUENCIES), dtype=np.float32)
         self._sizes = np.zeros((n, 2), dtype=np.int32)
         self._greys = np.zeros((n, 2), dtype=np.float32)
@@ -93,6 +97,7 @@ class Gallery:
             brightness=float(self._greys[index, 0]),
             contrast=float(self._greys[index, 1]),
             colour=(red, green, blue),
+            spread=float(self.spreads[index]),
             pixels=self.pixels(index).hex(),
             fingerprint=self.fingerprints[index],
         )
@@ -109,6 +114,7 @@ class Gallery:
         self._sizes[index] = facts.width, facts.height
         self._greys[index] = facts.brightness, facts.contrast
         self.colours[index] = facts.colour
+        self.spreads[index] = facts.spread
         self._pixels[index] = np.frombuffer(bytes.fromhex(facts.pixels), dtype=np.uint8)
         self.fingerprints[index] = facts.fingerprint
 

@@ -71,7 +71,7 @@ def find_duplicates(examples: Sequence[Example], *, progress: Callable[[], None]
     groups = Groups(len(examples))
     pairs = list(_exact_pairs(facts, groups))
     others = np.setdiff1d(np.arange(len(examples)), [pair.second for pair in pairs], assume_unique=True)
-    found = search(facts.fingerprints, facts.colours, others)
+    found = search(facts.fingerprints, facts.colours, facts.spreads, others)
     bands = _Bands(examples)
     for first, second, turn in zip(*found, strict=True):
         if groups.joined(first, second):

@@ -4,8 +4,9 @@
    KEY_ENTRIES of its STRONGEST entries, with their signs, are a key. A key is written in that one of the eight flips
    and turns in which it is smallest, so that turned copies have it, too.
 2. **Neighbours.** Images with a key in common stand in order of their mean green; each is compared with at most WINDOW
-   behind it. They are rivals when their colours differ by at most COLOUR_STEPS and their blurred fingerprints, one of
-   them flipped or turned as fits best, have a cosine of at least ALIKE.
+   behind it. They are rivals when their colours differ by at most COLOUR_STEPS, their spread of greys by at most
+   SPREAD_RATIO, and their blurred fingerprints, one of them flipped or turned as fits best, have a cosine of at least
+   ALIKE.
 3. **Rivals** whose fingerprints, laid on each other at the best shift, still have a cosine of at least ALIGNED are
    candidates; of each image the RIVALS best.
 
@@ -24,7 +25,8 @@ from numpy.typing import NDArray
 
 from rscap.data.measure import FREQUENCIES, Floats
 
-COLOUR_STEPS = 6.0
+COLOUR_STEPS = 4.5
+SPREAD_RATIO = 1.25
 ALIKE = 0.70
 ALIGNED = 0.77
 STRONGEST = 8
@@ -53,18 +55,19 @@ class Candidates(NamedTuple):
     turns: Indices
 
 
-def search(prints: Floats, colours: Floats, among: Indices) -> Candidates:
+def search(prints: Floats, colours: Floats, spreads: Floats, among: Indices) -> Candidates:
     """The candidate pairs among some of n images.
 
     Args:
         prints: float32[n, F, F], see `rscap.data.measure.fingerprint`; zero prints are left out.
         colours: float32[n, 3], mean red, green and blue.
+        spreads: float32[n], standard deviation of the shrunk picture's greys.
         among: positions of the images to be compared.
     """
     seen = among[np.abs(prints[among]).max(axis=(1, 2), initial=0) > 0]
     by_green = seen[np.argsort(colours[seen, 1], kind="stable")]
     rivals = [np.empty((3, 0), dtype=np.int64)]
-    for one, other, turn in _rivals(_blurred(prints, by_green), colours[by_green]):
+    for one, other, turn in _rivals(_blurred(prints, by_green), _looks(colours[by_green], spreads[by_green])):
         rivals.append(np.stack([by_green[one], by_green[other], turn]))
     first, second, turns = _distinct(*_ordered(*np.concatenate(rivals, axis=1)), len(prints))
     score = np.zeros(len(first), dtype=np.float32)
@@ -115,29 +118,35 @@ def _key(entries: NDArray[np.uint32]) -> NDArray[np.uint32]:
     return number
 
 
-def _rivals(blurred: Floats, colours: Floats) -> Iterator[tuple[Indices, Indices, Indices]]:
+def _looks(colours: Floats, spreads: Floats) -> Floats:
+    """float32[n, 4]: what must differ by at most 1 in each column; the second is that of the order."""
+    spread = np.log(np.maximum(spreads, np.float32(1.0))) / np.float32(np.log(SPREAD_RATIO))
+    return np.column_stack([colours / np.float32(COLOUR_STEPS), spread])
+
+
+def _rivals(blurred: Floats, looks: Floats) -> Iterator[tuple[Indices, Indices, Indices]]:
     """(one, other, turn of the other) of images with a common key, both sorted by green; some come repeatedly."""
     own = keys(blurred)
     flat = own.ravel()
     order = np.argsort(flat, kind="stable")
     for rows in _parts(len(order), _KEYS_AT_ONCE):
         places = order[rows.start : rows.stop + WINDOW]
-        yield from _neighbours(flat[places], places // own.shape[1], rows.stop - rows.start, blurred, colours)
+        yield from _neighbours(flat[places], places // own.shape[1], rows.stop - rows.start, blurred, looks)
 
 
 def _neighbours(
-    keys: NDArray[np.uint32], owner: Indices, count: int, blurred: Floats, colours: Floats
+    keys: NDArray[np.uint32], owner: Indices, count: int, blurred: Floats, looks: Floats
 ) -> Iterator[tuple[Indices, Indices, Indices]]:
     """The rivals of the first `count` entries of a sorted list of keys among those behind them."""
     active = np.arange(min(count, len(keys)))
     for step in range(1, WINDOW + 1):
         active = active[active + step < len(keys)]
         one, other = owner[active], owner[active + step]
-        close = (keys[active] == keys[active + step]) & (colours[other, 1] - colours[one, 1] <= COLOUR_STEPS)
+        close = (keys[active] == keys[active + step]) & (looks[other, 1] - looks[one, 1] <= 1)
         active, one, other = active[close], one[close], other[close]
         if not len(active):
             return
-        near = (np.abs(colours[one] - colours[other]) <= COLOUR_STEPS).all(axis=1) & (one != other)
+        near = (np.abs(looks[one] - looks[other]) <= 1).all(axis=1) & (one != other)
         one, other = np.divmod(np.unique(one[near] * len(blurred) + other[near]), len(blurred))
         for rows in _parts(len(one), _PAIRS_AT_ONCE):
             left, right = one[rows], other[rows]
