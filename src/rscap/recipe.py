@@ -173,7 +173,8 @@ class TrainSection(_Section):
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     warmup_share: Share = 0.03
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool | Literal["auto"] = False
+    """Compute activations again in the backward pass (arXiv:1604.06174); `auto`: if the memory at hand asks for it."""
     cache_features: bool = False
     """Compute what a frozen vision tower sees of each image once and keep it on disk; see docs/training.md."""
     features_folder: str | None = None

@@ -122,7 +122,7 @@ def _model(recipe: Recipe) -> tuple[Base, Captioner]:
     base = load_base(recipe.model, device=best_device())
     net = prepare(base.model, recipe.towers, adapter, seed=recipe.seed)
     captioner = Captioner(net, compute_dtype=base.compute_dtype)
-    if recipe.train.gradient_checkpointing:
+    if recipe.train.gradient_checkpointing is not False:
         captioner.checkpoint_activations()
     return base, captioner.eval()
 

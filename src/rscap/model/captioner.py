@@ -79,6 +79,7 @@ class Captioner(nn.Module):
         self.net = net
         self.compute_dtype = compute_dtype
         self.flex = False
+        self.recomputes = False
         if compute_dtype == torch.float16:
             keep_residual_in_float32(self.paligemma)
 
@@ -104,6 +105,7 @@ class Captioner(nn.Module):
 
     def checkpoint_activations(self) -> None:
         """Keep each layer's input alone for the backward pass and compute the rest again (arXiv:1604.06174)."""
+        self.recomputes = True
         self.paligemma.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
 
     def choose_attention(self, asked: Attention, *, checkpointed: bool) -> str | None:

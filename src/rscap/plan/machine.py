@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
+import math
 import time
+from dataclasses import replace
 
 import psutil
 import torch
 
-from rscap.plan.cards import Card
+from rscap.plan.cards import CONTEXT_BYTES, Card
 
 
 def this_machine(dtype: str) -> Card:
     """The first GPU, or the processor; products are timed in `dtype`."""
-    precision = getattr(torch, dtype)
-    if torch.cuda.is_available():
-        name = torch.cuda.get_device_name(0)
-        free, _ = torch.cuda.mem_get_info(0)
-        # The context exists by now and is not in what is free; the plan adds it to what is needed.
+    device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    speed = _product_tflops(device, getattr(torch, dtype), side=4096 if device.type == "cuda" else 512)
+    return replace(memory_at_hand(device), tflops=speed, measured=True)
+
+
+def memory_at_hand(device: torch.device) -> Card:
+    """A device as a card, with the memory that is free now; its speed is not known."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
         return Card(
-            name=f"{name}, this machine",
-            bytes=free + 2**29,
-            tflops=_product_tflops(torch.device("cuda"), precision, side=4096),
+            name=f"{torch.cuda.get_device_name(device)}, this machine",
+            bytes=free + CONTEXT_BYTES,  # the context exists by now; the plan adds it to what is needed
+            tflops=math.nan,
             bfloat16=torch.cuda.is_bf16_supported(including_emulation=False),
-            measured=True,
         )
-    return Card(
-        name="processor, this machine",
-        bytes=psutil.virtual_memory().available,
-        tflops=_product_tflops(torch.device("cpu"), precision, side=512),
-        device="cpu",
-        measured=True,
-    )
+    return Card(name="processor, this machine", bytes=psutil.virtual_memory().available, tflops=math.nan, device="cpu")
 
 
 def _product_tflops(device: torch.device, dtype: torch.dtype, *, side: int, seconds: float = 0.3) -> float:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from rscap.methods import METHODS
 from rscap.plan.bases import shapes_of_base
 from rscap.plan.cards import CARDS, Card
+from rscap.plan.checkpointing import settled
 from rscap.plan.search import WORTH, Candidate, Situation, best, candidates, changed
 from rscap.plan.sequence import Lengths, lengths
 from rscap.plan.shapes import Shapes
@@ -65,6 +66,7 @@ def plan_recipe(recipe: Recipe, card: Card, *, achieved_tflops: float | None = N
     shapes = shapes_of_base(recipe.model.base)
     rows = lengths(recipe, image_tokens=shapes.vision.tokens)
     situation = Situation(shapes=shapes, rows=rows, card=card, achieved_tflops=achieved_tflops)
+    recipe = settled(recipe, situation)
     written = Candidate(recipe=recipe, situation=situation)
     levels, proposed = [], None
     for level in candidates(_for_card(recipe, card), situation):

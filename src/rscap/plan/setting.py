@@ -115,7 +115,8 @@ class Setting:
 
     @property
     def checkpointing(self) -> bool:
-        return self.recipe.train.gradient_checkpointing
+        """`auto` is settled before anything is reckoned, see `rscap.plan.checkpointing`."""
+        return self.recipe.train.gradient_checkpointing is True
 
     @property
     def cached_features(self) -> bool:

@@ -57,6 +57,8 @@ class Progress:
     """Time spent in the loop, all sittings together."""
     halvings: int = 0
     """How often micro batches were cut in two because memory ran out."""
+    recomputes: bool = False
+    """Whether gradient checkpointing was turned on on the way, because memory ran out."""
     overflows: int = 0
     """Updates in a row that float16 could not hold, up to now."""
     best: Best | None = None

@@ -236,7 +236,8 @@ class _Loop:
     def _gradients(self, micro_batches: Sequence[Batch], *, step: int, tokens: int) -> float:
         """Leave the gradients of the whole update with the parameters, and return its loss, a mean over its tokens.
 
-        Where memory runs out, micro batches are cut in two, from here on, and the update begins again.
+        Where memory runs out, activations are computed again or micro batches cut in two, from here on, and the update
+        begins again.
         """
         while True:
             loss = _attempt(self, micro_batches, step=step, tokens=tokens)
@@ -247,6 +248,16 @@ class _Loop:
                 return float(self.team.sum(loss))
             self.optimiser.zero_grad(set_to_none=True)
             release(self.team.device)
+            self._make_room(step)
+
+    def _make_room(self, step: int) -> None:
+        """Compute activations again if the recipe leaves that to us; where it is done already, cut micro batches."""
+        captioner, train = self.learner.captioner, self.learner.recipe.train
+        if train.gradient_checkpointing == "auto" and not captioner.recomputes:
+            captioner.checkpoint_activations()
+            self.progress.recomputes = True
+            self.log.say(f"step {step}: out of memory; going on with gradient checkpointing, the update unchanged")
+        else:
             self._halve(step)
 
     def _halve(self, step: int) -> None:
@@ -366,6 +377,8 @@ def _restore(
     if saved.progress.scaler:
         scaler.load_state_dict(saved.progress.scaler)
     learner.rejected[:] = [Rejected(**row) for row in saved.progress.rejected]
+    if saved.progress.recomputes:
+        learner.captioner.checkpoint_activations()
     log.rewind(length=saved.progress.log_bytes, step=saved.progress.step)
     if saved.progress.step:
         log.say(f"going on after step {saved.progress.step}")

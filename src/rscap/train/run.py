@@ -20,11 +20,13 @@ from filelock import FileLock, Timeout
 from rscap import provenance
 from rscap.batch import Batch, Encoder
 from rscap.data import Source, open_source
-from rscap.errors import Interrupted, RecipeError, StoreError
+from rscap.errors import Interrupted, ModelError, RecipeError, StoreError
 from rscap.model.adapters import Calibration, precision_to_load, prepare, save_adapter
 from rscap.model.captioner import Captioner
 from rscap.model.load import Base, load_base
 from rscap.model.towers import count_parameters
+from rscap.plan import choose_checkpointing
+from rscap.plan.machine import memory_at_hand
 from rscap.quality import QualityRules, select
 from rscap.recipe import Recipe, dump_recipe, read_recipe
 from rscap.records import Example
@@ -74,11 +76,12 @@ def train(recipe: Recipe, out: Path, *, say: Say, resume: bool = False) -> RunFo
         normalise=recipe.data.normalise,
         check="decode",  # now, and not at step 9,000: about a millisecond an image
     ).for_training()
+    recomputes = team.told(recomputes_activations(recipe, RunFolder(out), team.device, say) if team.leads else None)
     base = load_base(precision_to_load(recipe.model, recipe.adapter), device=team.device)
     if team.leads and not begun:
         RunFolder.create(out)
     team.wait()
-    job = _Job(recipe, RunFolder(out), source, base, team, say)
+    job = _Job(recipe, RunFolder(out), source, base, team, say, recomputes)
     if team.leads:
         _led(job)
     else:
@@ -163,6 +166,8 @@ class _Job:
     base: Base
     team: Team
     say: Say
+    recomputes: bool
+    """Whether activations are computed again in the backward pass."""
 
     def run(self) -> dict[str, Any]:
         """Train from where the folder stands and write what was learned; returns how it ended, for status.json."""
@@ -181,11 +186,10 @@ class _Job:
         learner = Learner(
             captioner=captioner, encoder=encoder, recipe=recipe, train=examples, panel=panel, weights=weights
         )
-        if recipe.train.gradient_checkpointing:
+        if self.recomputes:
             captioner.checkpoint_activations()
-        if wrong := captioner.choose_attention(
-            recipe.model.attention, checkpointed=recipe.train.gradient_checkpointing
-        ):
+        may = recipe.train.gradient_checkpointing is not False  # `auto` may turn it on later
+        if wrong := captioner.choose_attention(recipe.model.attention, checkpointed=may):
             self.say(f"FlexAttention is not used here: {wrong}")
         if team.leads:
             _report_parameters(captioner, run, self.say)
@@ -218,6 +222,7 @@ class _Job:
             device=str(self.team.device),
             device_name=device_name(self.team.device),
             processes=self.team.size,
+            gradient_checkpointing=self.recomputes,
             threads=torch.get_num_threads(),
             data={"name": source.name, "digest": source.digest, "split_scheme": source.split_scheme},
             base=self.base.describe(),
@@ -282,6 +287,25 @@ class _Job:
         chosen = {"step": progress.best.step, "metric": selection.metric, "value": progress.best.value}
         self.say(f"selected: step {progress.best.step}, {selection.metric} {progress.best.value:.3f} on the panel")
         return {**details, "selected": chosen}
+
+
+def recomputes_activations(recipe: Recipe, run: RunFolder, device: torch.device, say: Say) -> bool:
+    """Whether to checkpoint activations; `auto` is settled by the memory at hand, once for all sittings of a run."""
+    asked = recipe.train.gradient_checkpointing
+    if asked != "auto":
+        return asked
+    if (
+        run.provenance_file.exists()
+        and (before := read_json(run.provenance_file).get("gradient_checkpointing")) is not None
+    ):
+        return before
+    try:
+        choice = choose_checkpointing(recipe, memory_at_hand(device))
+    except ModelError as error:
+        say(f"gradient checkpointing on, to be careful: {error.message}")
+        return True
+    say(str(choice))
+    return choice.on
 
 
 def _prepared(recipe: Recipe, base: Base, look: Calibration | None) -> Captioner:
