@@ -48,7 +48,8 @@ def names(made: Study) -> list[str]:
 def test_there_are_studies() -> None:
     """The shipped studies cover the tables of both prior works and what they left open."""
     assert {path.stem for path in STUDIES} == {
-        "base", "captions", "data-size", "filtering", "peft", "prior-a", "rank-targets", "regularisation", "towers"
+        "base", "captions", "data-size", "filtering", "learning-speed", "peft", "prior-a", "rank-targets",
+        "regularisation", "towers",
     }  # fmt: skip
 
 

@@ -108,6 +108,8 @@ class ModelSection(_Section):
     quantisation: Literal["none", "nf4", "int8"] = "none"
     quantise: Annotated[tuple[Tower, ...], Field(min_length=1)] = ("language_model",)
     """Towers whose linear layers are quantised."""
+    pretrained: bool = True
+    """False says that the base has random weights, so that a first loss of a uniform guess is no mistake."""
     attention: Literal["auto", "plain", "flex"] = "auto"
     """`plain`: SDPA, eager for Gemma 2; `flex`: FlexAttention in training steps; `auto`: `flex` for Gemma 2 on a GPU,
     if it is shown there to compute the same."""

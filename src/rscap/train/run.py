@@ -184,7 +184,13 @@ class _Job:
         if recipe.train.cache_features:
             encoder = self._cached(captioner, encoder, [*examples, *panel])
         learner = Learner(
-            captioner=captioner, encoder=encoder, recipe=recipe, train=examples, panel=panel, weights=weights
+            captioner=captioner,
+            encoder=encoder,
+            recipe=recipe,
+            train=examples,
+            panel=panel,
+            weights=weights,
+            pretrained=recipe.model.pretrained,
         )
         if self.recomputes:
             captioner.checkpoint_activations()
