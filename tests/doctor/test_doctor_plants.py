@@ -15,6 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from rscap.doctor import KINDS, diagnose
 from rscap.doctor.checks import CHECKS
+from rscap.doctor.checks.loss import uniform_guess
+from rscap.doctor.evidence import Asked, Evidence, FirstLosses
 from rscap.store import read_json, read_jsonl, write_json, write_jsonl
 
 Plant = Callable[[Path], object]
@@ -144,6 +146,15 @@ def shuffled_as_good(sheet: dict[str, Any]) -> None:
     sheet["diagnostics"]["shuffled"]["CIDEr"] = 0.95 * sheet["corpus"]["CIDEr"]
 
 
+def evaluated(*found: tuple[float, float]) -> Plant:
+    """Evaluations with these validation losses and CIDEr, behind the updates of the log."""
+    rows = [
+        {"event": "evaluation", "step": step, "split": "val", "n": 64, "loss": loss, "metrics": {"CIDEr": score}}
+        for step, (loss, score) in enumerate(found, 1)
+    ]
+    return edit_lines("train.jsonl", lambda updates: [*updates, *rows])
+
+
 FALLING = [4.0 - 0.1 * step for step in range(10)]
 
 PLANTS: list[tuple[str, Plant]] = [
@@ -153,6 +164,7 @@ PLANTS: list[tuple[str, Plant]] = [
     ("loss-not-finite", losses(FALLING, [0.5, 0.5, 0.5, 0.5, math.inf, math.nan, 0.5, 0.5, 0.5, 0.5])),
     ("loss-rises", losses([2.0 + 0.1 * step for step in range(10)])),
     ("loss-flat", losses([3.0, 3.1, 2.9, 3.0, 3.1, 2.9, 3.0, 3.1, 2.9, 3.0])),
+    ("past-its-best", evaluated((2.0, 0.5), (1.5, 0.9), (1.6, 0.8))),
     ("always-clipped", losses([3.0 - 0.02 * step for step in range(10)], [5.0 + step for step in range(10)])),
     ("frozen-tower-learns", edit_adapter(vision_keys)),
     ("frozen-tower-learns", edit_json("parameters.json", lambda own: own["projector"].update(trainable=1))),
@@ -191,6 +203,37 @@ PLANTS: list[tuple[str, Plant]] = [
     ("unreadable", lambda folder: (folder / "parameters.json").write_text("{", encoding="utf-8")),
     ("unreadable", lambda folder: (folder / "adapter/adapter_model.safetensors").write_bytes(b"torn")),
 ]
+
+
+@pytest.mark.parametrize("pretrained", [True, False])
+def test_a_base_with_random_weights_may_begin_with_a_guess(pretrained: bool, tmp_path: Path) -> None:
+    """A first loss of ln V is a mistake, unless the recipe says that the base has learned nothing."""
+    first = FirstLosses(where="first batch", mean=math.log(100), spread=0.1, tokens=50)
+    evidence = Evidence(path=tmp_path, asked=Asked(pretrained=pretrained), vocabulary=100, first_losses=first)
+    assert [finding.code for finding in uniform_guess(evidence)] == ["uniform-loss"] * pretrained
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        ((2.0, 0.5), (1.5, 0.9), (1.52, 0.8)),  # within the noise of a panel
+        ((2.0, 0.5), (1.5, 0.7), (1.7, 0.9)),  # less certain of the words, and better captions
+        ((1.5, 0.9), (1.7, 0.8)),  # two points are no course
+    ],
+)
+def test_evaluations_that_are_no_mistake(found: tuple[tuple[float, float], ...], run: Path) -> None:
+    """A validation loss that hardly rises, or rises while captions get better, is nobody's fault."""
+    evaluated(*found)(run)
+    assert not diagnose(run, live=False).findings
+
+
+def test_a_run_that_keeps_its_best_is_not_past_it(run: Path) -> None:
+    """With [selection] the weights of the best evaluation are kept, wherever the run went afterwards."""
+    evaluated((2.0, 0.5), (1.5, 0.9), (1.9, 0.3))(run)
+    edit_text("recipe.toml", "[train]\n", "[train]\nevaluate_every = 1\n")(run)
+    with (run / "recipe.toml").open("a", encoding="utf-8") as stream:
+        stream.write('\n[selection]\nmetric = "CIDEr"\n')
+    assert not diagnose(run, live=False).findings
 
 
 @pytest.mark.parametrize(("code", "plant"), PLANTS, ids=[f"{n}-{code}" for n, (code, _) in enumerate(PLANTS)])

@@ -22,6 +22,7 @@ def asked_by_recipe(recipe: Recipe, path: Path) -> Asked:
     return Asked(
         where=path.name,
         lines=key_lines(path),
+        pretrained=recipe.model.pretrained,
         dtype=recipe.model.dtype,
         quantisation=recipe.model.quantisation,
         quantise=recipe.model.quantise,
@@ -36,6 +37,7 @@ def asked_by_recipe(recipe: Recipe, path: Path) -> Asked:
         learning_rate=recipe.train.learning_rate,
         max_grad_norm=recipe.train.max_grad_norm,
         captions=recipe.data.captions,
+        selects=recipe.selection is not None,
     )
 
 

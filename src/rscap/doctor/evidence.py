@@ -27,6 +27,8 @@ class Asked:
     """Line of a key such as `train.learning_rate`."""
     trains: bool = True
     """False for a zero-shot evaluation."""
+    pretrained: bool = True
+    """False where the base is said to have random weights."""
     dtype: str | None = None
     """Precision of frozen weights: `float32`, `bfloat16`, `float16`."""
     quantisation: str | None = None
@@ -45,6 +47,8 @@ class Asked:
     max_grad_norm: float | None = None
     captions: str | None = None
     """The caption scheme: `all`, `first`, …"""
+    selects: bool = False
+    """Whether the weights of the best evaluation are kept, and not the last."""
 
     def at(self, key: str) -> str:
         """Where a key stands: `recipe.toml line 12`."""
@@ -76,14 +80,26 @@ class LogEntry:
     line: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Validated:
+    """One evaluation between two updates."""
+
+    step: int
+    loss: float
+    score: float | None
+    """CIDEr of generated captions."""
+    line: int | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingLog:
     """The losses of a run, in order."""
 
     where: str
     entries: tuple[LogEntry, ...]
+    validation: tuple[Validated, ...] = ()
 
-    def at(self, entry: LogEntry) -> str:
+    def at(self, entry: LogEntry | Validated) -> str:
         return f"{self.where} line {entry.line}" if entry.line is not None else f"{self.where} step {entry.step}"
 
 

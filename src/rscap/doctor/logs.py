@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rscap.doctor.evidence import LogEntry, TrainingLog
+from rscap.doctor.evidence import LogEntry, TrainingLog, Validated
 from rscap.doctor.reading import json_lines, mapping, number, whole
 
 NAMES = ("train.jsonl", "log.jsonl", "log.csv")
@@ -20,7 +21,7 @@ _NORM = ("grad_norm",)
 
 
 def read_log(path: Path, where: str) -> TrainingLog:
-    """The updates of a log file, by its ending; rows without a loss (evaluations) are passed over.
+    """The updates of a log file, by its ending, and rscap's own evaluations; rows without a loss are passed over.
 
     Raises:
         StoreError: the file is broken.
@@ -32,7 +33,18 @@ def read_log(path: Path, where: str) -> TrainingLog:
     if path.suffix == ".json":
         history = mapping(path).get("log_history", [])
         return _log(where, ((None, row) for row in history))
-    return _log(where, ((line, row) for line, row in json_lines(path) if row.get("event", "step") == "step"))
+    rows = list(json_lines(path))
+    log = _log(where, ((line, row) for line, row in rows if row.get("event", "step") == "step"))
+    return replace(log, validation=tuple(_validated(rows)))
+
+
+def _validated(rows: Iterable[tuple[int | None, Mapping[str, Any]]]) -> Iterator[Validated]:
+    for line, row in rows:
+        step, loss = whole(row.get("step")), number(row.get("loss"))
+        if row.get("event") == "evaluation" and step is not None and loss is not None:
+            metrics = row.get("metrics")
+            score = number(metrics.get("CIDEr")) if isinstance(metrics, dict) else None
+            yield Validated(step=step, loss=loss, score=score, line=line)
 
 
 def _log(where: str, rows: Iterable[tuple[int | None, Mapping[str, Any]]]) -> TrainingLog:

@@ -117,6 +117,15 @@ LOSS: dict[str, Kind] = {
         "If labels and adapters are sound, multiply the learning rate by 3 to 10 (LoRA wants about ten times the rate "
         "of full fine-tuning), or train longer.",
     ),
+    "past-its-best": Kind(
+        "warning",
+        "the run went on past its best",
+        "Of three evaluations or more, the last validation loss lies above the lowest by more than 5 %, CIDEr is lower "
+        "too, and the last weights are kept.",
+        "The model learns its training captions by heart: from some step on it describes new images worse.",
+        "Keep the best weights with a [selection] section (patience stops early), train for fewer epochs, or give it "
+        "more images, augmentation or dropout.",
+    ),
     "always-clipped": Kind(
         "warning",
         "nearly every gradient is clipped",

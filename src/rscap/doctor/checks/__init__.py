@@ -31,6 +31,7 @@ CHECKS: tuple[Check, ...] = (
     Check(loss.spoilt, ("loss-not-finite",)),
     Check(loss.rising, ("loss-rises",)),
     Check(loss.flat, ("loss-flat",)),
+    Check(loss.past_its_best, ("past-its-best",)),
     Check(loss.clipped, ("always-clipped",)),
     Check(loss.tried_rate, ("rate-too-high", "rate-too-low")),
     Check(weights.frozen_towers, ("frozen-tower-learns",)),

@@ -19,6 +19,7 @@ _EVEN = 1.0  # nats of spread: below, all tokens are about equally surprising
 _SILENT = 1e-3
 _RISE, _FALL = 0.05, 0.02  # shares of the first losses
 _CLIPPED_STEPS, _CLIPPED_TIMES, _GAIN = 0.95, 3.0, 0.1
+_EVALUATIONS, _PAST = 3, 0.05  # fewer evaluations show no course; a share of the best validation loss
 _SPOILT_STEPS = 0.1  # float16's scaler overflows now and then, and more often at the start
 
 
@@ -57,7 +58,8 @@ def uniform_guess(evidence: Evidence) -> Iterator[Finding]:
     uniform = math.log(evidence.vocabulary) if evidence.vocabulary else None
     if uniform is None:
         return
-    if (first := evidence.first_losses) and abs(first.mean / uniform - 1) < _UNIFORM and first.spread < _EVEN:
+    first = evidence.first_losses if evidence.asked.pretrained else None
+    if first and abs(first.mean / uniform - 1) < _UNIFORM and first.spread < _EVEN:
         text = f"the first loss is {first.mean:.2f} (spread {first.spread:.2f}); ln V is {uniform:.2f}"
         yield found("uniform-loss", text, where=first.where)
     elif (log := evidence.log) and (course := _Course.of(log)) and course.last > (1 - _UNIFORM) * uniform:
@@ -104,6 +106,22 @@ def flat(evidence: Evidence) -> Iterator[Finding]:
     fall = course.first - course.last
     if fall < _FALL * course.first and -fall <= max(course.jitter, _RISE * course.first):
         yield found("loss-flat", f"the loss goes {course}{_rate(evidence)}", where=log.at(course.end))
+
+
+def past_its_best(evidence: Evidence) -> Iterator[Finding]:
+    """A validation loss that came down and went up again, and captions that got worse with it; the last are kept."""
+    log = evidence.log
+    if log is None or evidence.asked.selects or len(log.validation) < _EVALUATIONS:
+        return
+    best, last = min(log.validation, key=lambda one: one.loss), log.validation[-1]
+    worse = best.score is None or last.score is None or last.score < best.score
+    if last.loss > (1 + _PAST) * best.loss and worse:
+        text = (
+            f"the validation loss goes from {best.loss:.3g} at step {best.step} to {last.loss:.3g} at step {last.step}"
+        )
+        if best.score is not None and last.score is not None:
+            text += f", CIDEr from {best.score:.3f} to {last.score:.3f}"
+        yield found("past-its-best", text, where=log.at(last))
 
 
 def _rate(evidence: Evidence) -> str:
