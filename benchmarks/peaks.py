@@ -114,9 +114,10 @@ def measure(recipe: Recipe, *, device: str, suffixes: Sequence[int] = SUFFIXES) 
     captioner = Captioner(
         prepare(base.model, recipe.towers, recipe.adapter, seed=0, model=recipe.model), compute_dtype=base.compute_dtype
     ).to(device)
-    if recipe.train.gradient_checkpointing:
+    recomputes = recipe.train.gradient_checkpointing is True
+    if recomputes:
         captioner.checkpoint_activations()
-    captioner.choose_attention(recipe.model.attention, checkpointed=recipe.train.gradient_checkpointing)
+    captioner.choose_attention(recipe.model.attention, checkpointed=recomputes)
     captioner.train()
     batch = micro_batch(captioner.paligemma, recipe.train.micro_batch, suffixes).to(device)
     learning = list(trainable_parameters(captioner))

@@ -50,6 +50,29 @@ def at_hand(gib: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "memory_at_hand", lambda _: card(gib))
 
 
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """An entry for every time that checkpointing is turned on from here."""
+    calls: list[bool] = []
+    plain = loop.Captioner.checkpoint_activations
+    monkeypatch.setattr(loop.Captioner, "checkpoint_activations", lambda self: (calls.append(True), plain(self)))
+    return calls
+
+
+def cut_off(folder: Path, monkeypatch: pytest.MonkeyPatch, *, after: int) -> None:
+    """Begin a run and stop it once step `after` was logged."""
+    step = loop.TrainLog.step
+
+    def dying(self: loop.TrainLog, **values: Any) -> None:
+        step(self, **values)
+        if values["step"] == after:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.TrainLog, "step", dying)
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe(checkpoint_every=1), folder, say=lambda _: None)
+
+
 def losses(folder: RunFolder) -> list[float]:
     return [row["loss"] for row in read_jsonl(folder.train_log)]
 
@@ -81,10 +104,11 @@ def test_a_run_recomputes_only_where_memory_is_short(
 ) -> None:
     """On a small machine activations are computed again, on a large one not; it is said, recorded, and losses agree."""
     at_hand(gib, monkeypatch)
-    said: list[str] = []
+    calls, said = counted(monkeypatch), list[str]()
     folder = train(recipe(), tmp_path / "auto", say=said.append)
     assert recorded(folder) is on
     assert any(f"gradient checkpointing {'on' if on else 'off'}" in line for line in said)
+    assert calls == [True] * on
     asked = train(recipe(on), tmp_path / "asked", say=said.append)
     assert losses(folder) == losses(asked)
 
@@ -92,21 +116,10 @@ def test_a_run_recomputes_only_where_memory_is_short(
 def test_a_resumed_run_keeps_its_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory that is free on another day does not change a run that has begun."""
     at_hand(0.01, monkeypatch)
-    step = loop.TrainLog.step
-
-    def dying(self: loop.TrainLog, **values: Any) -> None:
-        step(self, **values)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop.TrainLog, "step", dying)
-        with pytest.raises(KeyboardInterrupt):
-            train(recipe(), tmp_path / "run", say=lambda _: None)
+    cut_off(tmp_path / "run", monkeypatch, after=1)
     at_hand(64.0, monkeypatch)
-    calls: list[bool] = []
-    plain = loop.Captioner.checkpoint_activations
-    monkeypatch.setattr(loop.Captioner, "checkpoint_activations", lambda self: (calls.append(True), plain(self)))
-    train(recipe(), tmp_path / "run", say=lambda _: None, resume=True)
+    calls = counted(monkeypatch)
+    train(recipe(checkpoint_every=1), tmp_path / "run", say=lambda _: None, resume=True)
     assert calls == [True]
 
 
@@ -129,6 +142,30 @@ def test_out_of_memory_turns_checkpointing_on_before_batches_are_cut(
     progress = read_checkpoint(folder.checkpoints / "step-000003").progress
     assert (progress.recomputes, progress.halvings) == (True, 0)
     assert losses(folder) == pytest.approx(losses(roomy), rel=1e-5)
+
+    cut_off(tmp_path / "cut", monkeypatch, after=2)
+    capsys.readouterr()
+    resumed = train(recipe(checkpoint_every=1), tmp_path / "cut", say=lambda _: None, resume=True)
+    assert "out of memory" not in capsys.readouterr().err
+    assert losses(resumed) == losses(folder)
+
+
+def test_any_data_at_hand_can_be_reckoned_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More or fewer images than are looked at: the captions of a sample, or of all, decide."""
+    few = recipe().data.model_copy(update={"train_limit": None})
+    made = recipe().model_copy(update={"data": few})
+    whole = choose_checkpointing(made, card(1))
+    monkeypatch.setattr("rscap.plan.checkpointing.LOOKED_AT", 20)
+    assert choose_checkpointing(made, card(1)).needed_without <= whole.needed_without
+
+
+def test_decoding_does_not_turn_checkpointing_on() -> None:
+    """Captions generated between steps may need more than a step; computing activations again would not help them."""
+    table = real("auto").model_dump(mode="json", exclude_none=True)
+    table["train"]["evaluate_every"] = 10
+    table["generate"]["batch_size"] = 256
+    needed = choose_checkpointing(real("auto"), card(80)).needed_without
+    assert not choose_checkpointing(parse_recipe(table), Card(name="just", bytes=needed, tflops=1.0)).on
 
 
 def test_a_shape_that_is_not_known_is_trained_with_checkpointing(tmp_path: Path) -> None:

@@ -177,6 +177,7 @@ def asked(recipe: Recipe, evaluation: EvaluationSection) -> dict[str, Any]:
     """What decides the captions of a base model that is not trained."""
     prefix = recipe.prompt.prefix if evaluation.prefix is None else evaluation.prefix
     sections = recipe.model_dump(mode="json", include={"model", "generate"})
+    sections["model"].pop("pretrained")  # what training is told of the base; it says the same without
     return flatten({**sections, "prefix": prefix})
 
 

@@ -16,7 +16,7 @@ LOOKED_AT = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Whether to compute activations again, and the bytes that speak for it."""
+    """Whether to compute activations again, and the bytes that decide it."""
 
     on: bool
     needed_without: int
@@ -29,15 +29,15 @@ class Choice:
 
 
 def choose_checkpointing(recipe: Recipe, card: Card) -> Choice:
-    """Whether a recipe's micro batch fits a card without checkpointing, by the arithmetic of `rscap plan`.
+    """Whether a recipe's training step fits a card without checkpointing, by the arithmetic of `rscap plan`.
 
     Raises:
         ModelError: the shape of the base model is not known here.
         DataError: the data lie here and cannot be used.
     """
     shapes = shapes_of_base(recipe.model.base)
-    few = changed(recipe, "data", train_limit=min(recipe.data.train_limit or LOOKED_AT, LOOKED_AT))
-    return _choice(recipe, Situation(shapes=shapes, rows=lengths(few, image_tokens=shapes.vision.tokens), card=card))
+    rows = lengths(recipe, image_tokens=shapes.vision.tokens, at_most=LOOKED_AT)
+    return _choice(recipe, Situation(shapes=shapes, rows=rows, card=card))
 
 
 def settled(recipe: Recipe, situation: Situation) -> Recipe:
@@ -48,5 +48,7 @@ def settled(recipe: Recipe, situation: Situation) -> Recipe:
 
 
 def _choice(recipe: Recipe, situation: Situation) -> Choice:
-    without = Candidate(recipe=changed(recipe, "train", gradient_checkpointing=False), situation=situation)
+    """By the training step alone: captions that are generated in between take no less memory with checkpointing."""
+    silent = changed(recipe, "train", gradient_checkpointing=False, evaluate_every=None)
+    without = Candidate(recipe=silent, situation=situation)
     return Choice(on=not without.fits, needed_without=without.needed, at_hand=situation.card.bytes)

@@ -15,8 +15,9 @@ from rscap.plan.cards import CONTEXT_BYTES, Card
 def this_machine(dtype: str) -> Card:
     """The first GPU, or the processor; products are timed in `dtype`."""
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    card = memory_at_hand(device)  # before products are timed, which leave matrices in the allocator's cache
     speed = _product_tflops(device, getattr(torch, dtype), side=4096 if device.type == "cuda" else 512)
-    return replace(memory_at_hand(device), tflops=speed, measured=True)
+    return replace(card, tflops=speed, measured=True)
 
 
 def memory_at_hand(device: torch.device) -> Card:

@@ -55,8 +55,10 @@ class Lengths:
         )
 
 
-def lengths(recipe: Recipe, *, image_tokens: int) -> Lengths:
+def lengths(recipe: Recipe, *, image_tokens: int, at_most: int | None = None) -> Lengths:
     """The rows of a recipe, from its data where they lie here, without opening an image or the network.
+
+    `at_most` looks at only so many training images, chosen by a hash of their ids.
 
     Raises:
         DataError: data that are here and cannot be used.
@@ -66,7 +68,7 @@ def lengths(recipe: Recipe, *, image_tokens: int) -> Lengths:
     prefix = image_tokens + 1 + max(count(f"{words}\n") for words in _prefixes(recipe))
     unit = "1.1 tokens a word assumed" if tokenizer is None else "counted by the base's tokenizer"
     if recipe.data.source == "sample" or Path(recipe.data.source).exists():
-        examples = _examples(recipe)
+        examples = _examples(recipe, at_most)
         rows = [_suffixes(example, recipe, count) for example in examples]
         origin = f"captions of {len(examples):,} training images of {recipe.data.source}, {unit}"
         return _of_rows(rows, prefix=prefix, images=len(examples), origin=origin)
@@ -93,7 +95,7 @@ def _tokenizer(base: str) -> Callable[[str], int] | None:
     return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def _examples(recipe: Recipe) -> Sequence[Example]:
+def _examples(recipe: Recipe, at_most: int | None) -> Sequence[Example]:
     data = recipe.data
     source = open_source(
         data.source,
@@ -102,7 +104,10 @@ def _examples(recipe: Recipe) -> Sequence[Example]:
         check="none",
         normalise=data.normalise,
     )
-    return source.subset("train", data.train_limit, recipe.seed) if data.train_limit else source.split("train")
+    limits = [limit for limit in (data.train_limit, at_most) if limit is not None]
+    if data.train_limit is None and at_most is not None and source.splits.get("train", 0) <= at_most:
+        limits = []
+    return source.subset("train", min(limits), recipe.seed) if limits else source.split("train")
 
 
 def _suffixes(example: Example, recipe: Recipe, count: Callable[[str], int]) -> list[list[int]]:
