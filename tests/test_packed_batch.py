@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch._dynamo.backends.debugging import aot_eager
 from transformers import PaliGemmaForConditionalGeneration
 
 from rscap.batch import Batch, Row, collate, pack
@@ -86,6 +87,36 @@ def test_loss_and_gradients_equal_those_of_separate_sequences(geometry: str) -> 
     largest = max(float(gradient.abs().max()) for gradient in gradients.values())
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-5, atol=1e-6 * largest, msg=name)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")  # by the tracer
+@pytest.mark.parametrize("geometry", ["nano", "nano2"])
+def test_compiled_layers_give_loss_and_gradients_of_eager_ones(geometry: str) -> None:
+    """Layers through torch.compile, as the benchmarks try them, traced forward and backward: compiled = eager."""
+    model, batch = small_model(geometry), packed(SUFFIXES)
+    captioner = Captioner(model, compute_dtype=torch.float32)
+    eager = captioner(batch)
+    eager.backward()
+    gradients = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+    model.zero_grad()
+    calls: list[int] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> object:
+        calls.append(len(inputs))
+        return aot_eager(graph, inputs)
+
+    try:
+        for layer in model.model.language_model.layers[:-1]:
+            layer.compile(dynamic=True, backend=backend)
+        compiled = captioner(batch)
+        compiled.backward()
+    finally:
+        torch.compiler.reset()
+    assert calls
+    assert compiled.item() == pytest.approx(eager.item(), rel=1e-5)
+    largest = max(float(gradient.abs().max()) for gradient in gradients.values())
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, gradients[name], rtol=1e-5, atol=1e-6 * largest, msg=name)
 
 
 def moved(model: PaliGemmaForConditionalGeneration, batch: Batch, column: int) -> set[int]:

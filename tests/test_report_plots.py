@@ -105,6 +105,19 @@ def test_smoothing_starts_at_the_first_value_and_keeps_a_constant() -> None:
     assert [round(y, 12) for _, y in smoothed([(float(x), 3.0) for x in range(50)])] == [3.0] * 50
 
 
+def test_differences_that_are_all_zero_are_drawn_in_the_middle() -> None:
+    """Equal runs differ by nothing: a picture of nothing, and no division by zero."""
+    rows = [Interval(label=name, value=0.0, low=0.0, high=0.0, colour=0) for name in ("one", "two")]
+    assert str(interval_chart(rows, title="x", sign=True)).count('class="dot c0" style="left:50.00%"') == 2
+
+
+def test_no_zero_is_negative() -> None:
+    """What rounds to zero has no minus before it."""
+    drawing = str(interval_chart([Interval(label="a", value=-1e-9, low=None, high=1.0, colour=0)], title="x"))
+    assert ">0.000<" in drawing
+    assert "-0.000" not in drawing
+
+
 def test_interval_chart_places_dots_in_proportion() -> None:
     """On an axis from 0, a value twice as high stands twice as far right, and a whisker spans its interval."""
     rows = [

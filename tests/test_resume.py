@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
+from rscap.batch import stream
 from rscap.errors import Interrupted, OutOfMemory, RecipeError, StoreError
 from rscap.recipe import Recipe, dump_recipe, parse_recipe
 from rscap.store import RunFolder, read_jsonl
@@ -128,6 +130,24 @@ def test_a_process_killed_outright_ends_the_same(whole: RunFolder, tmp_path: Pat
     assert ends(folder) == ends(whole)
 
 
+INTERRUPTED = '''"""What a worker does in the test below."""
+
+import os
+import signal
+
+from rscap.errors import DataError
+
+
+def interrupted(place):
+    os.kill(os.getpid(), signal.SIGINT)
+    raise DataError("went on after Ctrl-C")
+
+
+def name(place):
+    return str(place)
+'''
+
+
 def test_sigterm_saves_and_says_how_to_go_on(whole: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The update at hand is finished, a checkpoint written, the status `interrupted`; the resumed end is the same."""
     step = loop.TrainLog.step
@@ -146,6 +166,15 @@ def test_sigterm_saves_and_says_how_to_go_on(whole: RunFolder, tmp_path: Path, m
     assert folder.status()["state"] == "interrupted"
     assert Checkpoints(folder.checkpoints, 1).steps()[-1] == 3
     assert ends(run(recipe(), folder.path, resume=True)) == ends(whole)
+
+
+def test_a_worker_leaves_ctrl_c_to_the_training_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal interrupts data workers, too; they go on, so that the update at hand can be finished and saved."""
+    (tmp_path / "interrupting.py").write_text(INTERRUPTED, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = importlib.import_module("interrupting")
+    made = list(stream([[0], [1]], module.interrupted, name=module.name, pad=0, workers=1))
+    assert [batch.rejected[0].reason for batch in made] == ["went on after Ctrl-C"] * 2
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "optimiser.safetensors", "progress.json"])

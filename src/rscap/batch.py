@@ -13,6 +13,7 @@ separate sequences. Dropout is the one difference: a mask drawn on the prefix is
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache
@@ -290,9 +291,15 @@ def stream(
         prefetch_factor=_AHEAD if workers else None,
         collate_fn=_Collate(pad),
         multiprocessing_context=_workshop() if workers else None,
+        worker_init_fn=_leave_interrupts if workers else None,
         pin_memory=torch.cuda.is_available(),
     )
     return iter(loader)
+
+
+def _leave_interrupts(_: int) -> None:
+    """Ctrl-C reaches every process of a terminal; a worker leaves it to the training process, which stops in order."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @cache

@@ -101,8 +101,8 @@ def show(found: Comparison) -> None:
         low, high = row.interval
         table.add_row(
             f"{row.first} − {row.second}",
-            f"{row.difference:+.4f}",
-            f"{low:+.3f} … {high:+.3f}",
+            f"{row.difference:+z.4f}",
+            f"{low:+z.3f} … {high:+z.3f}",
             *(probability(p) for p in (row.p_bootstrap, row.p_randomisation, row.p_holm)),
         )
     console.print(table)

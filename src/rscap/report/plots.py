@@ -115,6 +115,8 @@ def interval_chart(rows: Sequence[Interval], *, title: str, sign: bool = False) 
     low, high = _bounds([*ends, 0.0], pad=0.04)
     low = 0.0 if min(ends) >= 0 else low
     high = 0.0 if max(ends) <= 0 else high
+    if low == high:  # every value is 0
+        low, high = -1.0, 1.0
 
     def place(value: float) -> str:
         return f"{(value - low) / (high - low):.2%}"
@@ -123,7 +125,7 @@ def interval_chart(rows: Sequence[Interval], *, title: str, sign: bool = False) 
     grid = [
         element("i", "", class_="grid zero" if tick == 0 else "grid", style=f"left:{place(tick)}") for tick in marks
     ]
-    lines = [_interval(row, place, grid, form="{:+.3f}" if sign else "{:.3f}") for row in rows]
+    lines = [_interval(row, place, grid, form="{:+z.3f}" if sign else "{:z.3f}") for row in rows]
     axis = [element("span", label(tick), style=f"left:{place(tick)}") for tick in marks]
     return element(
         "div", *lines, element("div", *axis, class_="scale"), class_="intervals", role="img", aria_label=title

@@ -15,7 +15,7 @@ def sentence(found: Difference, metric: str, n: int, comparisons: int) -> str:
     """
     (low, high), size = found.interval, found.difference
     corrected = f" after Holm's correction for {comparisons} comparisons" if comparisons > 1 else ""
-    figures = f"{metric} {size:+.3f} [{low:.3f}, {high:.3f}], {probability(found.p_holm)}{corrected}"
+    figures = f"{metric} {size:+z.3f} [{low:z.3f}, {high:z.3f}], {probability(found.p_holm)}{corrected}"
     if found.distinguishable:
         better, worse = (found.first, found.second) if size > 0 else (found.second, found.first)
         return f"{better} is better than {worse} at n = {n:,} ({figures})."

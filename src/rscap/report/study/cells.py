@@ -86,7 +86,7 @@ def _row(one: SummaryRow, summary: Summary) -> Line:
         scores={metric: _score(value, one.deviations.get(metric)) for metric, value in one.means.items()},
         interval=f"[{judged.interval[0]:.3f}, {judged.interval[1]:.3f}]" if judged else "",
         against=(
-            f"{against.difference:+.3f} [{against.interval[0]:.3f}, {against.interval[1]:.3f}], "
+            f"{against.difference:+z.3f} [{against.interval[0]:z.3f}, {against.interval[1]:z.3f}], "
             f"{probability(against.p_holm)}"
             if against
             else ""

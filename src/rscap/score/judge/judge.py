@@ -182,9 +182,8 @@ def _sentence(
     low, high = against.interval
     rows = len(compared.systems) - 1
     corrected = f" after Holm's correction for {rows} rows" if rows > 1 else ""
-    figures = (
-        f"{compared.metric} {against.difference:+.3f} [{low:.3f}, {high:.3f}], {probability(against.p_holm)}{corrected}"
-    )
+    size, chance = against.difference, probability(against.p_holm)
+    figures = f"{compared.metric} {size:+z.3f} [{low:z.3f}, {high:z.3f}], {chance}{corrected}"
     if verdict in ("better", "worse"):
         return f"{verdict} than {reference} ({figures})"
     if verdict == "one seed":
