@@ -8,9 +8,9 @@ are pinned to one core, and for two workers to two.
 
 Audit: all that `rscap data audit` does, from opening the folder to the findings, pinned to one core, each time in a
 fresh process: of the real images, and of 1, 3 and 10 times as many made ones. A made image is the mean of two parts,
-cut at random places and scales, of one real image and of another drawn by chance: ten times as many images are then as
-many places, and not ten views of each. They are saved as JPEG, so that a file costs about as much as a real one and the
-same at every scale; their captions are the real ones with some words in front.
+cut at random places and scales, of one real image and of one drawn by chance: look-alikes are then rare at any scale,
+which ten crops of one picture would not be. They are saved as JPEG, so that a file costs about as much as a real one
+and the same at every scale; their captions are the real ones with some words in front.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""benchmarks/data.py: the made data sets are real files that open whole, and what is timed is the command's audit."""
+"""benchmarks/data.py and duplicates.py: made data sets open whole, what is timed is the command's audit, and planted
+copies are counted as what they are."""
 
 from __future__ import annotations
 
@@ -18,16 +19,20 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="th
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 
-@pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    spec = importlib.util.spec_from_file_location("bench_data", BENCHMARKS / "data.py")
+    spec = importlib.util.spec_from_file_location(f"bench_{name}", BENCHMARKS / f"{name}.py")
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "bench_data", module)
+    monkeypatch.setitem(sys.modules, f"bench_{name}", module)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    return load("data", monkeypatch)
 
 
 @pytest.fixture
@@ -54,3 +59,18 @@ def test_what_is_timed_is_the_whole_audit(bench: ModuleType, few: Source, tmp_pa
     assert figures["findings"] == audit(source, more=disagreements(source)).counts
     assert figures["seconds"] > 0
     assert figures["peak_mb"] >= figures["imports_mb"] > 0
+
+
+def test_planted_copies_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copies that are turned are found, others that are painted black are not, and a pair nobody planted is false."""
+    duplicates = load("duplicates", monkeypatch)
+    examples = open_source("sample").subset("train", 12, seed=0)
+    alone = duplicates.find_duplicates(examples)
+    found = duplicates.recall(examples, alone, duplicates.turned, 6, 0)
+    assert (found["copies"], found["found"], found["false_pairs"]) == (6, 6, 0)
+
+    blank = duplicates.Image.new("RGB", (224, 224))
+    monkeypatch.setattr(duplicates, "KINDS", (lambda picture, rng: blank,))
+    found = duplicates.recall(examples, alone, duplicates.KINDS[0], 6, 0)
+    assert found["share"] == 0.0
+    assert found["false_pairs"] == 5  # equal black pictures are duplicates of one another

@@ -203,6 +203,25 @@ def test_borders_without_data_are_overwritten() -> None:
     assert np.array_equal(np.asarray(without_border(dark, dark.convert("L"))), np.asarray(dark))
 
 
+def test_pictures_whose_greys_spread_otherwise_are_not_compared() -> None:
+    """A fifth more contrast is a copy still, a third more is not, for equal fingerprints and colours."""
+    prints = np.repeat(fingerprint(picture(1, SIDE))[None], 2, axis=0)
+    colours, both = np.full((2, 3), 99.0, dtype=np.float32), np.arange(2)
+    for ratio, pairs in ((1.2, 1), (1.33, 0)):
+        assert len(search(prints, colours, np.array([30.0, 30.0 * ratio], dtype=np.float32), both).first) == pairs
+
+
+def test_the_spread_of_greys_is_that_of_the_picture_however_it_lies() -> None:
+    """Turns do not change it, nor does a black strip at the edge, and it is what numpy says of the shrunk picture."""
+    square = picture(2, SIDE)
+    grey = np.asarray(square.convert("L"), dtype=np.float32)
+    assert measure(square).spread == pytest.approx(grey.std(), rel=1e-5)
+    assert measure(square.transpose(Image.Transpose.ROTATE_90)).spread == pytest.approx(grey.std(), rel=1e-5)
+    large = picture(2, 224)
+    shifted = large.transform(large.size, Image.Transform.AFFINE, (1, 0, 5, 0, 1, 0))
+    assert measure(shifted).spread == pytest.approx(measure(large).spread, rel=0.05)
+
+
 def test_exact_copies_are_one_finding_each() -> None:
     """Of n equal pictures n - 1 pairs are reported, whatever their files are called."""
     copies = [example(f"{i}.png", Held(picture(1))) for i in range(4)]

@@ -35,7 +35,7 @@ class ImageFacts:
     colour: tuple[float, float, float]
     """Mean red, green and blue, 0 … 255, without the border; flips and turns do not change it."""
     spread: float
-    """Standard deviation of the grey values of the shrunk picture, without the border; no turn or scale changes it."""
+    """Standard deviation of the grey values of the shrunk picture, without the border; no turn changes it."""
     pixels: str
     """Digest of size and RGB pixels: equal for equal pictures whatever the file format."""
     fingerprint: Floats
