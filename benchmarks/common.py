@@ -20,6 +20,9 @@ T = TypeVar("T")
 RESULTS = Path(__file__).resolve().parent / "results"
 BUSY_SHARE = 0.75
 """A 1-minute load above this share of the cores makes timings worthless."""
+PATIENCE_S = 60
+"""On an idle machine a load of all cores is down to that share in 20 seconds."""
+_LOOK_S = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +85,17 @@ def options(description: str | None, *, repetitions: int, out: str) -> argparse.
 
 
 def check_load(*, busy_ok: bool) -> Load:
-    """Look at the machine before measuring.
+    """Look at the machine before measuring; a load that the benchmark before left behind is waited for.
 
     Raises:
-        SystemExit: the 1-minute load is above 0.75 of the cores, and `busy_ok` is not set.
+        SystemExit: the 1-minute load stays above 0.75 of the cores, and `busy_ok` is not set.
     """
-    before, limit = os.getloadavg(), BUSY_SHARE * (os.cpu_count() or 1)
+    limit = BUSY_SHARE * (os.cpu_count() or 1)
+    for _ in range(0 if busy_ok else PATIENCE_S // _LOOK_S):
+        if os.getloadavg()[0] <= limit:
+            break
+        time.sleep(_LOOK_S)
+    before = os.getloadavg()
     load = Load(before=before, limit=limit, busy=before[0] > limit)
     if load.busy and not busy_ok:
         raise SystemExit(

@@ -130,6 +130,11 @@ def test_variants_take_turns(common: ModuleType) -> None:
 def test_a_busy_machine_is_refused_unless_allowed(common: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """Above 0.75 of the cores nothing is measured; with --busy-ok it is, and the record says so."""
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    waited: list[float] = []
+    monkeypatch.setattr(common.time, "sleep", waited.append)
+    monkeypatch.setattr(os, "getloadavg", lambda: (3.01 - 0.004 * sum(waited), 0.0, 0.0))
+    assert not common.check_load(busy_ok=False).busy  # what the benchmark before left behind
+    assert 0 < sum(waited) < common.PATIENCE_S
     monkeypatch.setattr(os, "getloadavg", lambda: (3.01, 0.0, 0.0))
     with pytest.raises(SystemExit, match=r"load 3\.01, at most 3\.00 for 4 cores"):
         common.check_load(busy_ok=False)
