@@ -30,11 +30,11 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 
 bench: $(STAMP)
-	$(BIN)/python benchmarks/train_step.py
-	$(BIN)/python benchmarks/generate.py
+	$(BIN)/python benchmarks/train_step.py --repetitions 2
+	$(BIN)/python benchmarks/generate.py --repetitions 2
 	$(BIN)/python benchmarks/loading.py
 	$(BIN)/python benchmarks/linear.py
-	$(BIN)/python benchmarks/score.py
+	$(BIN)/python benchmarks/score.py --rounds 3
 	$(BIN)/python benchmarks/table.py
 
 clean:

@@ -1,12 +1,12 @@
 """Time and memory of `rscap score` against pycocoevalcap, whole processes in turn, on the same files.
 
-    python benchmarks/score.py [--golden FILE] [--rounds 5] [--out FILE] [--force]
+    python benchmarks/score.py [--golden FILE] [--rounds 5] [--out FILE] [--busy-ok]
 
 Each round starts every variant once, in an order that alternates, so that a machine that warms up or slows down treats
 all alike; medians are compared. A variant is a fresh process from interpreter start to exit: reading JSON, tokenising,
 BLEU, (METEOR,) ROUGE-L and CIDEr, and for rscap also 10,000 bootstrap resamples, diagnostics and the score sheet.
-pycocoevalcap needs Java. The machine should be idle: more than half a core of load at the start is refused without
---force, and the load is recorded either way. Peak memory is that of the largest single process.
+pycocoevalcap needs Java. A busy machine is refused without --busy-ok, and the load is recorded either way. Peak memory
+is that of the largest single process.
 
 Measured too: ten times the images (rscap alone), and CIDEr rewards of a batch of 64 x 5 against a saved pool.
 """
@@ -23,12 +23,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from common import check_load
 from rscap import __version__
 from rscap.errors import ScoreError
 from rscap.score import IdfPool, cider_rewards
@@ -148,11 +149,12 @@ def main() -> None:
     parser.add_argument("--golden", type=Path, default=GOLDEN)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "score.json")
-    parser.add_argument("--force", action="store_true", help="measure on a busy machine")
+    parser.add_argument("--busy-ok", action="store_true", help="measure on a busy machine, and say so in the record")
     given = parser.parse_args()
-    load = os.getloadavg()
-    if load[0] > 0.5 and not given.force:
-        raise SystemExit(f"the machine is busy (load {load[0]:.2f}); wait, or say --force")
+    load = check_load(busy_ok=given.busy_ok)
+    if not GOLDEN.is_file() and given.golden == GOLDEN:
+        print(f"left out: {GOLDEN} is not here; --golden names a file with candidates and references")
+        return
     if not given.golden.is_file():
         raise ScoreError(f"{given.golden} does not exist", hint="--golden names a file with candidates and references")
     with tempfile.TemporaryDirectory() as name:
@@ -168,8 +170,7 @@ def main() -> None:
         result = {
             "images": images,
             "rounds": given.rounds,
-            "load_at_start": load[0],
-            "load_at_end": os.getloadavg()[0],
+            "load": {**asdict(load), "after": os.getloadavg()},
             "cores": os.cpu_count(),
             "threads": THREADS,
             "python": platform.python_version(),

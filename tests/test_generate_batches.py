@@ -16,6 +16,7 @@ from rscap.data.sample import sample_examples
 from rscap.errors import OutOfMemory
 from rscap.generate import Decoded, decode, decoded, fitting, generate
 from rscap.generate.ahead import ahead
+from rscap.model import decoding
 from rscap.model.captioner import Captioner
 from rscap.model.decoding import prefill, step
 from rscap.model.load import Base, load_base
@@ -121,6 +122,23 @@ def test_fewer_rows_are_computed_once_images_leave(
         growing = sum(len(one.ids) > length for one in found)
         assert growing <= width < growing / (1 - decoded.LEAVING_SHARE) + 1
     assert widths[0] == len(examples) > widths[-1]
+
+
+def test_prefixes_in_parts_are_prefixes_together(
+    base: Base, nano2: Path, examples: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether two or all are computed at once: logits of the first and of the next token are those of each image."""
+    for one in (base, load_base(ModelSection(base=str(nano2), dtype="float32"))):
+        captioner, batch = Captioner(one.model, compute_dtype=torch.float32), batch_of(one, examples[:5])
+        found = []
+        for at_once in (2, 5):
+            monkeypatch.setattr(decoding, "TOGETHER", at_once)
+            with torch.inference_mode():
+                logits, state = prefill(captioner, batch, room=1)
+                found.append((logits, step(captioner, torch.arange(5, 10).unsqueeze(1), state)))
+        for parts, together in zip(*found, strict=True):
+            assert len(parts) == 5
+            torch.testing.assert_close(parts, together, atol=2e-4, rtol=1e-4)
 
 
 def test_branches_share_a_prefix_and_each_other(base: Base, nano2: Path, examples: list[Example]) -> None:

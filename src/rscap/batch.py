@@ -104,6 +104,12 @@ class Batch:
         middle = self.images // 2
         return [self._rows(0, middle), self._rows(middle, self.images)] if middle else [self]
 
+    def parts(self, size: int) -> list[Batch]:
+        """The batch cut by rows into parts of at most `size`."""
+        if size >= self.images:
+            return [self]
+        return [self._rows(start, min(start + size, self.images)) for start in range(0, self.images, size)]
+
     def _rows(self, start: int, end: int) -> Batch:
         inside = (self.source_rows >= start) & (self.source_rows < end)
         values = {field.name: getattr(self, field.name) for field in fields(self)}

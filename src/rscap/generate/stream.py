@@ -34,7 +34,7 @@ def generate(
 ) -> Iterator[Prediction | Rejected]:
     """Caption examples in their order; an image that cannot be decoded is told as `Rejected` and never lost.
 
-    Images of the next batch are decoded while this one is captioned. Where a batch does not fit in memory `say` is
+    Where a GPU captions, images of the next batch are decoded meanwhile. Where a batch does not fit in memory `say` is
     told, and it and all later ones are captioned in smaller parts.
 
     Raises:
@@ -46,7 +46,10 @@ def generate(
     encode = partial(encoder, prefix=prefix, captions=())
     fitting = Fitting(captioner, settings, prompter.eos, say)
     try:
-        for batch in ahead(batches(examples, encode, size=settings.batch_size, pad=prompter.pad, workers=workers)):
+        coming = batches(examples, encode, size=settings.batch_size, pad=prompter.pad, workers=workers)
+        if captioner.device.type != "cpu":  # a processor has no time to spare: two pools of threads would wait in turns
+            coming = ahead(coming)
+        for batch in coming:
             yield from batch.rejected
             if batch.images:
                 for example_id, decoded in fitting(batch):

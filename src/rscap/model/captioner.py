@@ -7,6 +7,7 @@ positions) and only supervised positions reach the language-model head.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -54,6 +55,8 @@ class Packed(Protocol):
     def targets(self) -> Tensor: ...
 
     def attention(self, window: int | None) -> Tensor: ...
+
+    def parts(self, size: int) -> Sequence[Packed]: ...
 
 
 @dataclass(frozen=True, slots=True)

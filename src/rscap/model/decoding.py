@@ -12,6 +12,7 @@ Choosing other parents is thus a choice of rows of `visible`; keys and values st
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,10 @@ import torch
 from torch import Tensor
 
 from rscap.model.captioner import Captioner, Packed, keys_and_values
+
+TOGETHER = 4
+"""Prefixes that a processor computes at once: what passes from layer to layer then stays in its caches. A tenth of the
+time of 16 at bench-49M."""
 
 
 class Cache:
@@ -49,6 +54,17 @@ class Cache:
             for layer, tensor in enumerate(kept):
                 kept[layer] = tensor[rows]
 
+    def join(self, others: Sequence[Cache]) -> None:
+        """Take in the images of other caches, which are empty afterwards; layer by layer, as above."""
+        for layer in range(len(self.keys)):
+            for kept, *added in (
+                (self.keys, *(other.keys for other in others)),
+                (self.values, *(other.values for other in others)),
+            ):
+                kept[layer] = torch.cat([kept[layer], *(tensors[layer] for tensors in added)])
+                for tensors in added:
+                    tensors[layer] = tensors[layer][:0].clone()
+
     def _roomy(self, given: Tensor) -> Tensor:
         rows, heads, filled, width = given.shape
         roomy = given.new_empty(rows, heads, filled + self.room, width)
@@ -74,6 +90,13 @@ class Decoding:
         self.cache.keep(rows)
         self.visible = self.visible[rows]
 
+    def join(self, others: Sequence[Decoding]) -> Decoding:
+        """Go on with the images of other states too, which stand at the same token."""
+        if others:
+            self.cache.join([other.cache for other in others])
+            self.visible = torch.cat([self.visible, *(other.visible for other in others)])
+        return self
+
 
 def prefill(captioner: Captioner, batch: Packed, *, room: int) -> tuple[Tensor, Decoding]:
     """Encode prefixes of one length P: logits float[B, V] of the first token, and the state to go on from.
@@ -81,6 +104,13 @@ def prefill(captioner: Captioner, batch: Packed, *, room: int) -> tuple[Tensor, 
     `room` is how many tokens may follow, over all branches of an image. Prefixes see themselves whole, whatever the
     window. The last layer computes nothing but keys and values for other tokens than the last.
     """
+    at_once = TOGETHER if captioner.device.type == "cpu" else len(batch.tokens)
+    parts = [_prefill(captioner, part, room=room) for part in batch.parts(at_once)]
+    (_, state), *others = parts
+    return torch.cat([logits for logits, _ in parts]), state.join([other for _, other in others])
+
+
+def _prefill(captioner: Captioner, batch: Packed, *, room: int) -> tuple[Tensor, Decoding]:
     cache, model = Cache(room=room), captioner.paligemma.model.language_model
     rows, length = batch.tokens.shape
     positions = torch.arange(1, length + 1, device=batch.tokens.device)
