@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rscap.model.decoding import TOGETHER
 from rscap.plan.setting import Setting
 from rscap.plan.shapes import Shapes
 from rscap.plan.working import frozen_vision, weight_working
@@ -23,7 +24,10 @@ def generation_moving(shapes: Shapes, setting: Setting, *, prefix: int) -> int:
     unpacked = weight_working(shape.linears, setting, "language_model")
     if setting.autocast and setting.state("language_model") == "trained":  # one copy at a time, the head's the largest
         unpacked = setting.product * shape.embedding_parameters
-    return decode.batch_size * (shapes.vision.pixels * 4 + cache + max(seeing, reading, choosing)) + unpacked
+    images = decode.batch_size
+    at_once = min(images, TOGETHER) if setting.device == "cpu" else images
+    held = images * (shapes.vision.pixels * 4 + cache)
+    return held + max(at_once * max(seeing, reading), images * choosing) + unpacked
 
 
 def _reading(shapes: Shapes, setting: Setting) -> int:
