@@ -31,7 +31,7 @@ format: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/train_step.py --repetitions 2
-	$(BIN)/python benchmarks/generate.py --repetitions 2
+	$(BIN)/python benchmarks/generate.py
 	$(BIN)/python benchmarks/loading.py
 	$(BIN)/python benchmarks/linear.py
 	$(BIN)/python benchmarks/score.py --rounds 3
