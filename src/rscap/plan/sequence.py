@@ -104,10 +104,10 @@ def _examples(recipe: Recipe, at_most: int | None) -> Sequence[Example]:
         check="none",
         normalise=data.normalise,
     )
-    limits = [limit for limit in (data.train_limit, at_most) if limit is not None]
-    if data.train_limit is None and at_most is not None and source.splits.get("train", 0) <= at_most:
-        limits = []
-    return source.subset("train", min(limits), recipe.seed) if limits else source.split("train")
+    limit = data.train_limit
+    if at_most is not None and at_most < (limit or source.splits.get("train", 0)):
+        limit = at_most
+    return source.subset("train", limit, recipe.seed) if limit else source.split("train")
 
 
 def _suffixes(example: Example, recipe: Recipe, count: Callable[[str], int]) -> list[list[int]]:

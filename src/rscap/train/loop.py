@@ -260,15 +260,13 @@ class _Loop:
         else:
             self._halve(step)
 
-    def _spare(self) -> str:
-        return "" if self.learner.captioner.recomputes else "train.gradient_checkpointing = true, "
-
     def _halve(self, step: int) -> None:
         size = self.learner.recipe.train.micro_batch
         if math.ceil(size / 2**self.progress.halvings) <= 1:
+            checkpointing = "" if self.learner.captioner.recomputes else "train.gradient_checkpointing = true, "
             raise OutOfMemory(
                 f"step {step}: a single image with its captions does not fit in memory",
-                hint=f"begin another run with {self._spare()}model.quantisation = 'nf4' or fewer captions an image; "
+                hint=f"begin another run with {checkpointing}model.quantisation = 'nf4' or fewer captions an image; "
                 "`rscap plan` says what fits",
             )
         self.progress.halvings += 1
