@@ -2,9 +2,10 @@
 
     python benchmarks/faults.py --kills 50
 
-Every kill is a `kill -9` of the command itself at a moment drawn between its first breath and its end, so that it also
-falls into the writing of a checkpoint, of a log line, or of the adapter; a run may be killed several times over. The
-adapter, the optimiser's state and train.jsonl must be the same bytes. Exits with 1 if any differs.
+That many runs are each killed at least once, and every end is compared. A kill is a `kill -9` of the command itself at a
+moment drawn between its first breath and its end, so that it also falls into the writing of a checkpoint, of a log
+line, or of the adapter; a run may be killed several times over. The adapter, the weights, the optimiser's state, the
+progress and train.jsonl must be the same bytes. Exits with 1 if any differs.
 """
 
 from __future__ import annotations
@@ -67,30 +68,30 @@ def main() -> None:
 
 
 def study(folder: Path, *, kills: int, draw: random.Random) -> bool:
-    """Run whole once, then with kills until there were enough; True if every end is the same."""
+    """Run whole once, then as many runs with kills as asked; True if every end is the same."""
     recipe = folder / "recipe.toml"
     recipe.write_text(RECIPE, encoding="utf-8")
-    begun = time.monotonic()
+    before = time.monotonic()
     train(recipe, folder / "whole")
-    seconds = time.monotonic() - begun
+    seconds = time.monotonic() - before
     expected = end_of(folder / "whole")
-    done, runs, same, moments = 0, 0, 0, []
-    while done < kills:
-        out = folder / f"run-{runs}"
-        while done < kills and (moment := killed(recipe, out, after=draw.uniform(0.0, 1.0) * seconds)) is not None:
-            done += 1
-            moments.append(moment)
-            if draw.random() < 0.5:  # otherwise the same run is killed again
-                break
+    begun, runs, same, moments = 0, 0, 0, []
+    while runs < kills:
+        out = folder / f"run-{begun}"
+        begun += 1
+        disturbed = kill_and_kill_again(recipe, out, seconds=seconds, draw=draw)
         train(recipe, out)
+        if not disturbed:  # it was at its end before the kill came: no evidence
+            continue
+        moments += disturbed
         runs += 1
         same += end_of(out) == expected
-        print(f"{done} kills, {runs} runs, {same} of them end bit for bit as the undisturbed run", flush=True)
+        print(f"{len(moments)} kills, {runs} runs, {same} of them end bit for bit as the undisturbed run", flush=True)
     write_json(
         RESULT,
         {
             **environment(threads=1),
-            "kills": done,
+            "kills": len(moments),
             "runs": runs,
             "identical": same,
             "seconds_of_a_run": round(seconds, 1),
@@ -98,6 +99,16 @@ def study(folder: Path, *, kills: int, draw: random.Random) -> bool:
         },
     )
     return same == runs
+
+
+def kill_and_kill_again(recipe: Path, out: Path, *, seconds: float, draw: random.Random) -> list[str]:
+    """Kill a run once, or several times over as a coin falls; what it was at, each time."""
+    moments: list[str] = []
+    while (moment := killed(recipe, out, after=draw.uniform(0.0, 1.0) * seconds)) is not None:
+        moments.append(moment)
+        if draw.random() < 0.5:
+            break
+    return moments
 
 
 def command(recipe: Path, out: Path) -> list[str]:
