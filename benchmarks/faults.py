@@ -2,7 +2,7 @@
 
     python benchmarks/faults.py --kills 50
 
-That many runs are each killed at least once, and every end is compared. A kill is a `kill -9` of the command itself at a
+That many runs are each killed at least once, and every end is compared. A kill is a `kill -9` of the command at a
 moment drawn between its first breath and its end, so that it also falls into the writing of a checkpoint, of a log
 line, or of the adapter; a run may be killed several times over. The adapter, the weights, the optimiser's state, the
 progress and train.jsonl must be the same bytes. Exits with 1 if any differs.
