@@ -81,6 +81,19 @@ def test_ranks_start_at_one_and_a_half_times_the_rank_and_end_at_it() -> None:
     assert len(set(allocation.ranks().values())) > 1  # some layers keep more than others
 
 
+def test_a_training_that_ends_before_the_ranks_came_down_is_told() -> None:
+    """A budget in minutes or tokens may end it: what is left and what was planned are said; nothing from then on."""
+    net, allocation, optimiser = learner()
+    told, left = [], []
+    for step in range(1, STEPS + 1):
+        steps(net, allocation, optimiser, range(step, step + 1))
+        told.append(allocation.cut_short(step))
+        left.append(sum(allocation.ranks().values()))
+    assert "84 singular values are left of 56 planned" in str(told[0])
+    assert [note is None for note in told] == [step >= STEPS // 2 for step in range(1, STEPS + 1)]
+    assert {ranks for ranks, note in zip(left, told, strict=True) if note is None} == {56}
+
+
 @pytest.mark.parametrize("at", [1, 3, 6, 9])
 def test_a_checkpoint_carries_the_allocation(at: int) -> None:
     """Stopped at any phase and rebuilt, the run ends with the same weights, bit for bit."""

@@ -17,6 +17,7 @@ from rscap.train import loop
 from rscap.train import run as running
 from rscap.train.checkpoints import read_checkpoint
 from rscap.train.run import train
+from rscap.train.team import Team
 
 GIB = 2**30
 
@@ -141,6 +142,8 @@ def test_out_of_memory_turns_checkpointing_on_before_batches_are_cut(
     assert "out of memory; going on with gradient checkpointing" in capsys.readouterr().err
     progress = read_checkpoint(folder.checkpoints / "step-000003").progress
     assert (progress.recomputes, progress.halvings) == (True, 0)
+    assert folder.status()["went_on_with"] == {"micro_batch": 4, "gradient_checkpointing": True}
+    assert "went_on_with" not in roomy.status()
     assert losses(folder) == pytest.approx(losses(roomy), rel=1e-5)
 
     cut_off(tmp_path / "cut", monkeypatch, after=2)
@@ -173,9 +176,16 @@ def test_a_shape_that_is_not_known_is_trained_with_checkpointing(tmp_path: Path)
     (tmp_path / "base").mkdir()
     said: list[str] = []
     table = recipe().model_dump(mode="json") | {"model": {"base": str(tmp_path / "base")}}
-    device = torch.device("cpu")
-    assert running.recomputes_activations(parse_recipe(table), RunFolder(tmp_path), device, said.append) is True
+    team = Team(torch.device("cpu"), 0, 1)
+    assert running.recomputes_activations(parse_recipe(table), RunFolder(tmp_path), team, said.append) is True
     assert "not known" in said[0]
+
+
+def test_a_sharded_run_checkpoints_and_one_that_is_not_has_no_need(tmp_path: Path) -> None:
+    """`auto` with FSDP, on a machine where the nano model fits many times over."""
+    for sharded in (True, False):
+        team = Team(torch.device("cpu"), 0, 2, sharded=sharded)
+        assert running.recomputes_activations(recipe("auto"), RunFolder(tmp_path), team, lambda _: None) is sharded
 
 
 def test_only_auto_is_a_word() -> None:

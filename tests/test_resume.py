@@ -338,6 +338,7 @@ def test_out_of_memory_halves_the_micro_batch_and_keeps_the_update(
         row["images"] for row in read_jsonl(roomy.train_log)
     ]
     assert read_checkpoint(tight.checkpoints / "step-000007").progress.halvings == 2
+    assert tight.status()["went_on_with"] == {"micro_batch": 1, "gradient_checkpointing": False}
     cut_off(tmp_path / "cut", after=5, monkeypatch=monkeypatch, made=made)
     assert ends(run(made, tmp_path / "cut", resume=True)) == ends(tight)
 

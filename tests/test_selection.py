@@ -150,6 +150,13 @@ def test_a_budget_ends_the_run_and_brings_the_rate_down(budget: dict[str, Any], 
         assert rows[-1]["learning_rate"] == pytest.approx(1e-4 * (1 - sum(tokens[:-1]) / 300))
 
 
+def test_a_budget_that_leaves_adalora_unfinished_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The ranks come down by the number of steps: the run that ends after a few of fifty has more than it asked for."""
+    section = {"max_tokens": 300, "max_steps": 50, "evaluate_every": None}
+    train(recipe(train=section, adapter={"method": "adalora"}), tmp_path / "run", say=lambda _: None)
+    assert "before its ranks came down" in " ".join(capsys.readouterr().err.split())
+
+
 def test_unknown_trackers_are_refused_before_anything_is_loaded(tmp_path: Path) -> None:
     """A misspelt tracker names the known ones, and leaves no run folder."""
     with pytest.raises(RecipeError, match="tensorbord"):

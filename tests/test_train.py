@@ -21,9 +21,9 @@ from rscap.model.captioner import Captioner
 from rscap.model.load import load_base
 from rscap.recipe import Recipe, TrainSection, parse_recipe
 from rscap.store import RunFolder, read_jsonl
-from rscap.train import loop
 from rscap.train.optimiser import rate_factor
 from rscap.train.run import train
+from rscap.train.targets import check_targets
 from rscap.train.updates import Schedule, updates
 
 
@@ -183,7 +183,7 @@ def losses_of(value: torch.Tensor) -> Any:
 def test_a_visible_answer_is_taken_for_broken_targets() -> None:
     """A first loss of 0 means that the model reads what it should predict."""
     with pytest.raises(BrokenTargets, match="visible"):
-        loop.check_targets(losses_of(torch.full((50,), 1e-7)), cast(Batch, None))
+        check_targets(losses_of(torch.full((50,), 1e-7)), cast(Batch, None))
 
 
 def test_a_base_that_is_merely_surprised_may_learn() -> None:
@@ -191,8 +191,8 @@ def test_a_base_that_is_merely_surprised_may_learn() -> None:
     uniform = math.log(4096)
     even, uneven = torch.full((50,), uniform), torch.tensor([1.0, 2 * uniform - 1.0] * 25)
     with pytest.raises(BrokenTargets, match="uniform"):
-        loop.check_targets(losses_of(even), cast(Batch, None))
-    loop.check_targets(losses_of(uneven), cast(Batch, None))
+        check_targets(losses_of(even), cast(Batch, None))
+    check_targets(losses_of(uneven), cast(Batch, None))
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from rscap.model.load import load_base
 from rscap.prompt import Prompter
 from rscap.recipe import Recipe, dump_recipe, parse_recipe, read_recipe
 from rscap.store import RunFolder, write_json
+from rscap.train.examples import training_examples
 
 
 def codes(findings: Any) -> set[str]:
@@ -115,7 +116,7 @@ def measured() -> list[Finding]:
     recipe = quick(train={"micro_batch": 3})
     source, weights = probe._data(recipe)
     base, captioner = probe._model(recipe)
-    batch = probe._first_batch(recipe, probe.training_examples(source, recipe), weights, base)
+    batch = probe._first_batch(recipe, training_examples(source, recipe), weights, base)
     asked = Asked(dtype=recipe.model.dtype, towers=recipe.towers.model_dump())
     evidence = probe._look(Evidence(path=Path(), asked=asked), captioner, batch)
     return [finding for check in CHECKS for finding in check.look(evidence)]
@@ -186,7 +187,7 @@ def test_targets_of_a_packed_batch_are_counted() -> None:
     recipe = quick(data={"captions": "all"}, train={"micro_batch": 2})
     source, weights = probe._data(recipe)
     base, _ = probe._model(recipe)
-    batch = probe._first_batch(recipe, probe.training_examples(source, recipe), weights, base)
+    batch = probe._first_batch(recipe, training_examples(source, recipe), weights, base)
     count = lambda changed: probe.targets_of(changed, image=base.image_token_id, eos=1)  # noqa: E731
     sound = count(batch)
     assert (sound.captions, sound.supervised) == (10, batch.targets.numel())

@@ -29,8 +29,8 @@ from rscap.quality import QualityRules, select
 from rscap.recipe import Recipe
 from rscap.records import Example
 from rscap.store import RunFolder
+from rscap.train.examples import training_examples
 from rscap.train.optimiser import build_optimiser, build_scaler, rate_factor, set_rate
-from rscap.train.run import training_examples
 from rscap.train.updates import CaptionWeights, Schedule, updates
 
 WHERE = "measured on the first batch"

@@ -13,7 +13,7 @@ from torch import nn
 from rscap.batch import Batch, Encoder
 from rscap.data import Rejected
 from rscap.data.draw import key
-from rscap.errors import BrokenTargets, Interrupted, OutOfMemory, TrainingDiverged, TrainingError
+from rscap.errors import Interrupted, OutOfMemory, TrainingDiverged, TrainingError
 from rscap.evaluate.outcome import check_rejected
 from rscap.model.adapters import Allocation
 from rscap.model.captioner import Captioner
@@ -28,12 +28,10 @@ from rscap.train.selection import consider
 from rscap.train.sharding import whole
 from rscap.train.signals import StopRequest
 from rscap.train.state import learning, load_optimiser, load_weights, optimiser_tensors
+from rscap.train.targets import check_targets
 from rscap.train.team import Team
 from rscap.train.updates import CaptionWeights, Schedule, updates
 
-_UNIFORM = 0.1  # share of ln V
-_EVEN = 1.0  # nats
-_SILENT = 1e-3
 _ALLOCATION = "allocation:"
 _OVERFLOWS = 25  # in a row: a scale of 65,536 has then come down below 0.01
 
@@ -83,6 +81,8 @@ def fit(
             if stop:
                 raise Interrupted(f"stopped by {stop} after step {loop.progress.step}")
         loop.save()
+        if loop.allocation and (cut_short := loop.allocation.cut_short(loop.progress.step)):
+            log.say(cut_short)
         return loop.progress
 
 
@@ -384,28 +384,3 @@ def _restore(
     if saved.progress.step:
         log.say(f"going on after step {saved.progress.step}")
     return saved.progress
-
-
-@torch.no_grad()
-def check_targets(captioner: Captioner, batch: Batch) -> None:
-    """Look at the first losses of a pretrained base, token by token.
-
-    A uniform guess has the loss ln V on every token. A base that knows language, but not these captions, may have the
-    same mean: some tokens cost it nothing and some twice as much. So the spread is looked at too.
-
-    Raises:
-        BrokenTargets: all losses lie near ln V, or near 0; says what that means.
-    """
-    losses = captioner.token_losses(batch)
-    mean, spread = losses.mean().item(), losses.std(correction=0).item()
-    uniform = math.log(captioner.paligemma.config.text_config.vocab_size)
-    if abs(mean / uniform - 1.0) < _UNIFORM and spread < _EVEN:
-        raise BrokenTargets(
-            f"the first loss is {mean:.2f} (spread {spread:.2f}); ln(vocabulary) = {uniform:.2f} is a uniform guess",
-            hint="a pretrained base knows better: the targets are not the caption, or the weights are not the base's",
-        )
-    if mean < _SILENT:
-        raise BrokenTargets(
-            f"the first loss is {mean:.2g}: the answer is visible to the model, or nothing is supervised",
-            hint="only the caption and its <eos> may be targets, and a token must not see itself",
-        )

@@ -6,10 +6,9 @@ import math
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from accelerate import Accelerator
 from filelock import FileLock, Timeout
 
 from rscap import provenance
-from rscap.batch import Batch, Encoder
+from rscap.batch import Encoder
 from rscap.data import Source, open_source
 from rscap.errors import Interrupted, ModelError, RecipeError, StoreError
 from rscap.model.adapters import Calibration, precision_to_load, prepare, save_adapter
@@ -27,11 +26,11 @@ from rscap.model.load import Base, load_base
 from rscap.model.towers import count_parameters
 from rscap.plan import choose_checkpointing
 from rscap.plan.machine import memory_at_hand
-from rscap.quality import QualityRules, select
 from rscap.recipe import Recipe, dump_recipe, read_recipe
 from rscap.records import Example
 from rscap.store import RunFolder, read_json, replace_folder, write_json, write_jsonl, write_text
 from rscap.train.checkpoints import Checkpoints, Progress, read_checkpoint
+from rscap.train.examples import calibration, selected, training_examples, validation_panel
 from rscap.train.features import cached_encoder, features_folder
 from rscap.train.log import TrainLog
 from rscap.train.loop import Learner, fit
@@ -39,7 +38,7 @@ from rscap.train.sharding import check_shardable, shard
 from rscap.train.state import load_weights
 from rscap.train.team import Team
 from rscap.train.trackers import Trackers, check_trackers
-from rscap.train.updates import CaptionWeights, Schedule, updates
+from rscap.train.updates import Schedule
 
 Say = Callable[[str], None]
 
@@ -76,7 +75,7 @@ def train(recipe: Recipe, out: Path, *, say: Say, resume: bool = False) -> RunFo
         normalise=recipe.data.normalise,
         check="decode",  # now, and not at step 9,000: about a millisecond an image
     ).for_training()
-    recomputes = team.told(recomputes_activations(recipe, RunFolder(out), team.device, say) if team.leads else None)
+    recomputes = team.told(recomputes_activations(recipe, RunFolder(out), team, say) if team.leads else None)
     base = load_base(precision_to_load(recipe.model, recipe.adapter), device=team.device)
     if team.leads and not begun:
         RunFolder.create(out)
@@ -176,7 +175,7 @@ class _Job:
             write_text(run.recipe_file, dump_recipe(recipe))
             self._describe()
         panel = validation_panel(self.source, recipe)  # before captions are removed: what is measured stays whole
-        source, weights = _selected(self.source, recipe, run, self.say, team)
+        source, weights = selected(self.source, recipe, run, self.say, team)
         examples = training_examples(source, recipe)
         encoder = Encoder.of(self.base)
         look = calibration(examples, recipe, encoder, weights, self.base.compute_dtype)
@@ -270,6 +269,11 @@ class _Job:
     def _choose_weights(self, captioner: Captioner, progress: Progress) -> dict[str, Any]:
         """Leave the model with the weights that the recipe selects; says which in words for status.json."""
         details: dict[str, Any] = {"steps": progress.step, "loop_seconds": round(progress.seconds, 1)}
+        if progress.recomputes or progress.halvings:
+            details["went_on_with"] = {  # after memory ran out
+                "micro_batch": math.ceil(self.recipe.train.micro_batch / 2**progress.halvings),
+                "gradient_checkpointing": self.recomputes or progress.recomputes,
+            }
         kept = Checkpoints(self.folder.checkpoints, 1)
         if self.team.sharded:
             load_weights(captioner.net, read_checkpoint(kept.at(progress.step)).weights)
@@ -295,8 +299,11 @@ class _Job:
         return {**details, "selected": chosen}
 
 
-def recomputes_activations(recipe: Recipe, run: RunFolder, device: torch.device, say: Say) -> bool:
-    """Whether to checkpoint activations; `auto` is settled by the memory at hand, once for all sittings of a run."""
+def recomputes_activations(recipe: Recipe, run: RunFolder, team: Team, say: Say) -> bool:
+    """Whether to checkpoint activations; `auto` is settled by the memory at hand, once for all sittings of a run.
+
+    A sharded run does: its base does not fit on one card, and it could not turn checkpointing on as it goes.
+    """
     asked = recipe.train.gradient_checkpointing
     if asked != "auto":
         return asked
@@ -305,8 +312,11 @@ def recomputes_activations(recipe: Recipe, run: RunFolder, device: torch.device,
         and (before := read_json(run.provenance_file).get("gradient_checkpointing")) is not None
     ):
         return before
+    if team.sharded:
+        say("gradient checkpointing on, for the weights are shared out")
+        return True
     try:
-        choice = choose_checkpointing(recipe, memory_at_hand(device))
+        choice = choose_checkpointing(recipe, memory_at_hand(team.device))
     except ModelError as error:
         say(f"gradient checkpointing on, to be careful: {error.message}")
         return True
@@ -342,52 +352,6 @@ def check_shares(recipe: Recipe, team: Team, say: Say) -> None:
 def device_name(device: torch.device) -> str:
     """What a person calls the device: the card's name, or `cpu`."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-def _selected(source: Source, recipe: Recipe, run: RunFolder, say: Say, team: Team) -> tuple[Source, CaptionWeights]:
-    """The source after the recipe's quality rules; what they did is listed in the run folder."""
-    if recipe.data.quality is None:
-        return source, {}
-    selection = select(source, QualityRules(**recipe.data.quality.model_dump(exclude_none=True)))
-    if team.leads:
-        selection.write(run)
-    summary = selection.summary()
-    say(
-        f"quality: {summary['captions_removed']:,} captions removed, {summary['captions_weighted']:,} weighted down, "
-        f"{summary['images_dropped']:,} images dropped"
-    )
-    return selection.source, selection.weights
-
-
-def training_examples(source: Source, recipe: Recipe) -> list[Example]:
-    """The examples a recipe learns from: the training split, or `train_limit` of it."""
-    limit = recipe.data.train_limit
-    return source.subset("train", limit, recipe.seed) if limit else source.split("train")
-
-
-def validation_panel(source: Source, recipe: Recipe) -> list[Example]:
-    """The fixed validation images that captions are generated for during training."""
-    if not recipe.train.evaluate_every:
-        return []
-    available = source.splits.get("val", 0)
-    return source.subset("val", min(recipe.train.evaluate_images, available), recipe.seed) if available else []
-
-
-def calibration(
-    examples: Sequence[Example], recipe: Recipe, encoder: Encoder, weights: CaptionWeights, compute_dtype: torch.dtype
-) -> Calibration | None:
-    """The first training images, in the order of the first epoch, for methods that look before they start."""
-    shown = recipe.adapter.calibration_images if recipe.adapter else None
-    if shown is None:
-        return None
-    per_update = recipe.train.micro_batch * recipe.train.accumulation
-
-    def first_batches() -> Iterator[Batch]:
-        left = min(shown, len(examples))
-        for micro_batches in islice(updates(examples, recipe, encoder, weights), math.ceil(left / per_update)):
-            yield from (batch for batch in micro_batches if batch.images)
-
-    return Calibration(batches=first_batches, compute_dtype=compute_dtype)
 
 
 def save(captioner: Captioner, base: Base, recipe: Recipe, run: RunFolder) -> None:

@@ -77,6 +77,18 @@ class Allocation:
             raise AdapterError("AdaLoRA's importances need the gradients of the step: call after_step before zero_grad")
         self.net.base_model.update_and_allocate(step)
 
+    def cut_short(self, step: int) -> str | None:
+        """What to say of a training that ended at `step`, before the ranks came down to the budget; None otherwise."""
+        config = self._config
+        if step >= config.total_step - config.tfinal:
+            return None
+        kept = sum(self.ranks().values())
+        return (
+            f"AdaLoRA ended at step {step} of {config.total_step}, before its ranks came down: {kept:,} singular "
+            f"values are left of {self._allocator.target_bgt:,} planned; "
+            "a train.max_steps within the budget lets it finish"
+        )
+
     def ranks(self) -> dict[str, int]:
         """Singular values that are not zero, per layer."""
         return {

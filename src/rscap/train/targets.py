@@ -1,0 +1,40 @@
+"""The first losses of a pretrained base tell whether it is shown the right targets."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from rscap.batch import Batch
+from rscap.errors import BrokenTargets
+from rscap.model.captioner import Captioner
+
+_UNIFORM = 0.1  # share of ln V
+_EVEN = 1.0  # nats
+_SILENT = 1e-3
+
+
+@torch.no_grad()
+def check_targets(captioner: Captioner, batch: Batch) -> None:
+    """Look at the first losses of a pretrained base, token by token.
+
+    A uniform guess has the loss ln V on every token. A base that knows language, but not these captions, may have the
+    same mean: some tokens cost it nothing and some twice as much. So the spread is looked at too.
+
+    Raises:
+        BrokenTargets: all losses lie near ln V, or near 0; says what that means.
+    """
+    losses = captioner.token_losses(batch)
+    mean, spread = losses.mean().item(), losses.std(correction=0).item()
+    uniform = math.log(captioner.paligemma.config.text_config.vocab_size)
+    if abs(mean / uniform - 1.0) < _UNIFORM and spread < _EVEN:
+        raise BrokenTargets(
+            f"the first loss is {mean:.2f} (spread {spread:.2f}); ln(vocabulary) = {uniform:.2f} is a uniform guess",
+            hint="a pretrained base knows better: the targets are not the caption, or the weights are not the base's",
+        )
+    if mean < _SILENT:
+        raise BrokenTargets(
+            f"the first loss is {mean:.2g}: the answer is visible to the model, or nothing is supervised",
+            hint="only the caption and its <eos> may be targets, and a token must not see itself",
+        )
