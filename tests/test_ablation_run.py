@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from rscap.ablation.plan import make_plan
 from rscap.ablation.runner import RowStatus, StudyFolder, carry_out, estimate
 from rscap.ablation.state import Attempt, read_attempts
 from rscap.ablation.study import Study, read_study
+from rscap.cli.ablate import print_table
 from rscap.errors import DataError, RecipeError, RscapError, StoreError
 from rscap.recipe import dump_recipe
 from rscap.store import RunFolder, read_json, read_jsonl, write_json, write_jsonl, write_text
@@ -223,7 +225,9 @@ def test_time_is_estimated_from_what_finished(tmp_path: Path, tiny_data: Path) -
     assert estimate(jobs, [*attempts, slow], 1) == pytest.approx(3 * 10.0 + 3 * 30.0)
 
 
-def test_runs_are_trained_measured_and_kept(tmp_path: Path, tiny_data: Path) -> None:
+def test_runs_are_trained_measured_and_kept(
+    tmp_path: Path, tiny_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Real processes: rows that cannot be done stop no other; zero-shot and baselines beside them; a second call does
     nothing but try the refused rows again and leaves every file of the others as it is."""
     path = write_study(
@@ -257,6 +261,11 @@ def test_runs_are_trained_measured_and_kept(tmp_path: Path, tiny_data: Path) -> 
         rows = read_jsonl(RunFolder(place.path / folder).predictions("test"))
         assert {row["id"] for row in rows} == expected
         assert set(read_json(RunFolder(place.path / folder).scores("test"))["items"]) == expected
+    print_table(place)
+    shown = capsys.readouterr().out
+    for name in ("zero-shot", "baselines/constant", "baselines/nearest"):
+        score = read_json(RunFolder(place.path / name).scores("test"))["corpus"]["CIDEr"]
+        assert re.search(rf"{name} +finished +1/1 +{score:.3f}", shown), shown
     kept = {name: files(place.path / name) for name in ("runs/r2", "runs/r4", "zero-shot", "baselines")}
     again = place.missing(threads=1)
     assert [job.folder for job in again] == ["runs/broken/seed-0", "runs/leaky/seed-0"]

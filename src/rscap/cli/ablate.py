@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -68,10 +69,10 @@ def ablate(
     try:
         carry_out(checked, plan, place.path, built, todo, say=say)
     except KeyboardInterrupt:
-        _print_table(place)
+        print_table(place)
         say(f"stopped; goes on with: rscap ablate {place.path}")
         raise typer.Exit(130) from None
-    lines = _print_table(place)
+    lines = print_table(place)
     _print_verdicts(place)
     finished = all(line.progress == "finished" for line in lines)
     say(f"next: rscap report {place.path}" if finished else f"not finished; goes on with: rscap ablate {place.path}")
@@ -97,11 +98,16 @@ def _differences(row: PlannedRow) -> str:
     return "; ".join(parts)
 
 
-def _print_table(place: StudyFolder) -> list[RowStatus]:
+def print_table(place: StudyFolder) -> list[RowStatus]:
+    """How far every row is, with its score; the baselines in lines of their own."""
     lines = place.table()
     table = _table("row", "status", "finished", "CIDEr, mean of seeds", "reason")
     for line in lines:
-        table.add_row(line.name, line.progress, f"{line.finished}/{line.total}", _cider(place, line), line.reason)
+        scored = (
+            {name: (name,) for name in place.plan.baselines} if line.name == "baselines" else {line.name: line.folders}
+        )
+        for name, folders in scored.items():
+            table.add_row(name, line.progress, f"{line.finished}/{line.total}", _cider(place, folders), line.reason)
     for row in place.plan.rows:
         if row.excluded:
             table.add_row(row.name, "excluded", "–", "–", row.excluded)
@@ -120,15 +126,15 @@ def _print_verdicts(place: StudyFolder) -> None:
         _print(f"{row.name}: {row.sentence}")
 
 
-def _cider(place: StudyFolder, line: RowStatus) -> str:
+def _cider(place: StudyFolder, folders: Sequence[str]) -> str:
+    """The mean over the score sheets that are there."""
     from rscap.score import read_sheet
     from rscap.store import RunFolder
 
-    split = place.plan.evaluation.split
-    if line.name == "baselines":
-        return "–"
-    found = [read_sheet(RunFolder(place.path / folder).scores(split)).corpus.get("CIDEr") for folder in line.folders]
-    scores = [score for score in found if score is not None]
+    sheets = [RunFolder(place.path / folder).scores(place.plan.evaluation.split) for folder in folders]
+    scores = [
+        score for sheet in sheets if sheet.is_file() if (score := read_sheet(sheet).corpus.get("CIDEr")) is not None
+    ]
     return f"{sum(scores) / len(scores):.3f}" if scores else "–"
 
 
