@@ -129,7 +129,10 @@ def test_idle_processes_and_what_cannot_be_sharded_are_refused() -> None:
     cpu = torch.device("cpu")
     with pytest.raises(RecipeError, match="stand idle") as caught:
         check_shares(recipe(), Team(cpu, 0, 3), print)
-    assert "train.accumulation=3" in str(caught.value.hint)
+    assert "4 images: --set train.micro_batch=1 --set train.accumulation=4" in str(caught.value.hint)
+    with pytest.raises(RecipeError) as caught:
+        check_shares(recipe(), Team(cpu, 0, 5), print)
+    assert "4 processes at most" in str(caught.value.hint)
     with pytest.raises(RecipeError, match=r"model\.quantisation"):
         check_shares(recipe(model={"quantisation": "nf4"}), Team(cpu, 0, 2, sharded=True), print)
 

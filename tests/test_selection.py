@@ -12,11 +12,11 @@ import pytest
 from safetensors.torch import load_file
 
 from rscap.errors import RecipeError
-from rscap.recipe import Recipe, SelectionSection, parse_recipe
+from rscap.recipe import Recipe, SelectionSection, TrackSection, parse_recipe
 from rscap.records import Prediction
 from rscap.store import RunFolder, read_jsonl
-from rscap.train import loop
-from rscap.train.checkpoints import Progress
+from rscap.train import loop, trackers
+from rscap.train.checkpoints import Best, Progress
 from rscap.train.panel import PanelResult
 from rscap.train.run import train
 from rscap.train.selection import consider
@@ -55,6 +55,23 @@ def test_patience_counts_evaluations_without_a_new_best() -> None:
     assert progress.best is not None
     assert (progress.best.step, progress.best.value) == (2, 0.5)
     assert "2 evaluations" in str(progress.stopped)
+
+
+def test_what_was_not_considered_is_not_called_worse() -> None:
+    """Lower and lower losses with degenerate captions: the reason to stop says how many were not considered."""
+    progress = judged([0.1, 0.5, 0.4, 0.9], SelectionSection(patience=3), degenerate=[0.0, 1.0, 0.0, 1.0])
+    assert progress.best == Best(step=3, value=0.4)
+    assert progress.vetoed == 1
+    progress = judged([0.5, 0.6, 0.4, 0.9], SelectionSection(patience=3), degenerate=[0.0, 1.0, 0.0, 1.0])
+    assert "3 evaluations in a row without a better CIDEr" in str(progress.stopped)
+    assert "2 of them not considered for more than 50% degenerate captions" in str(progress.stopped)
+
+
+def test_rounding_is_no_gain() -> None:
+    """BLEU-4 without a match is some 1e-10, and more of it is no better."""
+    progress = judged([1e-10, 3e-10, 5e-10], SelectionSection(patience=2))
+    assert progress.best == Best(step=1, value=1e-10)
+    assert progress.stopped
 
 
 def test_a_small_gain_is_none() -> None:
@@ -155,6 +172,33 @@ def test_a_budget_that_leaves_adalora_unfinished_says_so(tmp_path: Path, capsys:
     section = {"max_tokens": 300, "max_steps": 50, "evaluate_every": None}
     train(recipe(train=section, adapter={"method": "adalora"}), tmp_path / "run", say=lambda _: None)
     assert "before its ranks came down" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("base_url", [None, "https://wandb.example.org"])
+def test_who_is_logged_in_to_wandb_is_online(
+    base_url: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A login stands in netrc under the host that the package talks to: its own, or one's own server."""
+    from wandb import Settings
+
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    if base_url:
+        monkeypatch.setenv("WANDB_BASE_URL", base_url)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    (tmp_path / "netrc").write_text("machine elsewhere.example.org login user password secret\n", encoding="utf-8")
+    assert not trackers._wandb_key()
+    host = str(Settings().base_url).removeprefix("https://")
+    (tmp_path / "netrc").write_text(f"machine {host} login user password secret\n", encoding="utf-8")
+    assert trackers._wandb_key()
+
+
+def test_a_tracker_that_is_not_installed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Known to accelerate but not here: refused before anything is loaded, whichever it is."""
+    monkeypatch.setattr(trackers, "get_available_trackers", list)
+    for name in ("mlflow", "tensorboard"):
+        with pytest.raises(RecipeError, match=f"{name} is not installed"):
+            trackers.check_trackers(TrackSection(trackers=(name,)))
 
 
 def test_unknown_trackers_are_refused_before_anything_is_loaded(tmp_path: Path) -> None:

@@ -60,6 +60,7 @@ def test_a_run_folder_says_everything(tmp_path: Path) -> None:
     assert len(provenance["data"]["digest"]) == 64
     parameters = json.loads(folder.parameters_file.read_text(encoding="utf-8"))
     assert parameters["vision_tower"]["trainable"] == parameters["projector"]["trainable"] == 0
+    assert parameters["vision_tower"]["held"] == {"float32": parameters["vision_tower"]["total"]}
     rows = steps(folder)
     assert [row["step"] for row in rows] == [1, 2, 3]
     assert {"loss", "learning_rate", "grad_norm", "supervised_tokens", "images", "captions"} <= set(rows[0])
@@ -231,6 +232,10 @@ def test_nf4_trains(tmp_path: Path) -> None:
     """QLoRA on a CPU: a 4-bit language model, finite losses, and a gradient at every step."""
     folder = run(recipe(model={"quantisation": "nf4", "dtype": "bfloat16"}), tmp_path / "run")
     assert all(math.isfinite(row["loss"]) and row["grad_norm"] > 0 for row in steps(folder))
+    held = {tower: counts["held"] for tower, counts in json.loads(folder.parameters_file.read_text()).items()}
+    assert held["vision_tower"].keys() == {"bfloat16"}
+    assert held["language_model"].keys() == {"nf4", "bfloat16", "float32"}  # layers, embeddings, the adapter
+    assert held["language_model"]["nf4"] > held["language_model"]["float32"]
 
 
 def test_quality_rules_remove_captions_and_say_which(tmp_path: Path) -> None:

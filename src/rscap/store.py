@@ -4,7 +4,7 @@ runs/<name>/
   recipe.toml       what was asked for (absent for a zero-shot evaluation, which has `evaluation.json` alone)
   provenance.json   commit, versions, device, data digests
   status.json       started -> interrupted | finished | failed, written last
-  parameters.json   total and trainable parameters per tower
+  parameters.json   total and trainable parameters per tower, and how they are held (dtype, nf4, int8), as read back
   rejected.jsonl    rows of the data that could not be used, with the reason
   removed.jsonl     captions that the quality rules of the recipe removed, with the reason (if it has rules)
   weighted.jsonl    captions that they weighed down, with the weight; quality.json counts both
@@ -20,8 +20,10 @@ runs/<name>/
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -35,6 +37,9 @@ from rscap.errors import StoreError
 from rscap.records import Example, Prediction
 
 State = Literal["started", "interrupted", "finished", "failed"]
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_ROOM_WORDS = "|".join(map(os.strerror, _NO_ROOM))
 
 
 @contextmanager
@@ -52,6 +57,17 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def no_room(error: BaseException) -> str | None:
+    """What the system said, where an error means that nothing more can be written; None for any other error.
+
+    Also looks into the words of a `SafetensorError`, which is no `OSError`.
+    """
+    if isinstance(error, OSError):
+        return os.strerror(error.errno) if error.errno in _NO_ROOM else None
+    found = re.search(_NO_ROOM_WORDS, str(error)) if type(error).__name__ == "SafetensorError" else None
+    return found[0] if found else None
 
 
 def write_text(path: Path, text: str) -> None:

@@ -91,6 +91,7 @@ def test_recipes_that_need_no_download_have_no_finding(file: Path, real_data: Pa
     ("code", "sections"),
     [
         ("rate-too-high", {"train": {"learning_rate": 1.0}}),
+        ("rate-too-high", {"train": {"learning_rate": 1000.0}}),  # it ends below its start: at a uniform guess
         ("rate-too-low", {"train": {"learning_rate": 1e-9}}),
         ("captions-cut", {"generate": {"max_new_tokens": 8}}),
         ("few-training-images", {"data": {"train_limit": 20}}),

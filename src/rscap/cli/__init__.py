@@ -21,7 +21,7 @@ from rscap.cli.quickstart import quickstart
 from rscap.cli.report import report
 from rscap.cli.score import score
 from rscap.cli.train import train
-from rscap.errors import Interrupted, RscapError
+from rscap.errors import Interrupted, RscapError, StoreError
 
 app = typer.Typer(
     name="rscap",
@@ -63,6 +63,20 @@ def main() -> None:
     except BrokenPipeError:  # `rscap … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except Exception as error:
+        if not (told := _no_room(error)):
+            raise
+        _complain(told)
+        sys.exit(2)
+
+
+def _no_room(error: Exception) -> StoreError | None:
+    from rscap.store import no_room
+
+    if not (reason := no_room(error)):
+        return None
+    place = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+    return StoreError(f"nothing more can be written: {place}{reason}", hint="make room, or choose another place")
 
 
 def _complain(error: RscapError) -> None:

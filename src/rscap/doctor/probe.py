@@ -29,8 +29,9 @@ from rscap.quality import QualityRules, select
 from rscap.recipe import Recipe
 from rscap.records import Example
 from rscap.store import RunFolder
-from rscap.train.examples import training_examples
+from rscap.train.examples import check_validation, training_examples
 from rscap.train.optimiser import build_optimiser, build_scaler, rate_factor, set_rate
+from rscap.train.targets import guesses_evenly
 from rscap.train.updates import CaptionWeights, Schedule, updates
 
 WHERE = "measured on the first batch"
@@ -61,6 +62,7 @@ def probe_recipe(evidence: Evidence, recipe: Recipe) -> Evidence:
         RscapError: what would stop the run before its first step.
     """
     source, weights = _data(recipe)
+    check_validation(recipe, source, lambda _: None)
     base, captioner = _model(recipe)
     examples = training_examples(source, recipe)
     facts = _facts(recipe, source, examples, Encoder.of(base).prompter)
@@ -240,6 +242,7 @@ def try_rate(captioner: Captioner, batch: Batch, recipe: Recipe, *, total_steps:
         torch.manual_seed(recipe.seed)
         with torch.no_grad():
             losses.append((captioner(batch) / batch.supervised).item())
+            evenly = guesses_evenly(captioner, captioner.token_losses(batch))
     captioner.eval()
     schedule = sum(rate_factor(step, train=recipe.train, total_steps=total_steps) for step in range(total_steps))
     return RateTest(
@@ -247,7 +250,8 @@ def try_rate(captioner: Captioner, batch: Batch, recipe: Recipe, *, total_steps:
         learning_rate=recipe.train.learning_rate,
         before=losses[0],
         after=losses[-1],
-        worst=max(losses[_WARMUP:]) if all(map(math.isfinite, losses)) else math.inf,
+        worst=max(losses[1:]) if all(map(math.isfinite, losses)) else math.inf,
+        guesses_evenly=evenly,
         updates=_UPDATES,
         budget=schedule / sum(factors),
         noise=1e-5 if captioner.compute_dtype == torch.float32 else 5e-3,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
@@ -23,6 +24,8 @@ class Count:
 
     total: int
     trainable: int
+    held: dict[str, int] = field(default_factory=dict)
+    """How many of `total` are held in which way, as read back: `nf4`, `int8` or a dtype."""
 
 
 def tower_of(name: str) -> Tower:
@@ -42,6 +45,7 @@ def tower_of(name: str) -> Tower:
 def count_parameters(net: nn.Module) -> dict[Tower, Count]:
     """Total and trainable parameters per tower; a 4-bit weight counts as the parameters it stands for."""
     total, trainable = dict.fromkeys(TOWERS, 0), dict.fromkeys(TOWERS, 0)
+    held: dict[Tower, Counter[str]] = {tower: Counter() for tower in TOWERS}
     for name, parameter in net.named_parameters():
         if ".original_module." in name:  # PEFT keeps the untrained copy of a tower beside the one that learns
             continue
@@ -49,7 +53,14 @@ def count_parameters(net: nn.Module) -> dict[Tower, Count]:
         size = _elements(parameter)
         total[tower] += size
         trainable[tower] += size if parameter.requires_grad else 0
-    return {tower: Count(total[tower], trainable[tower]) for tower in TOWERS}
+        held[tower][_way(parameter)] += size
+    return {tower: Count(total[tower], trainable[tower], dict(held[tower])) for tower in TOWERS}
+
+
+def _way(parameter: nn.Parameter) -> str:
+    """How bitsandbytes packs a weight, or the dtype of one that it does not."""
+    state = getattr(parameter, "quant_state", None)
+    return str(state.quant_type) if state is not None else str(parameter.dtype).removeprefix("torch.")
 
 
 def _elements(parameter: nn.Parameter) -> int:

@@ -64,6 +64,8 @@ class Progress:
     best: Best | None = None
     waited: int = 0
     """Evaluations in a row without a new best."""
+    vetoed: int = 0
+    """Those of them that had too many degenerate captions."""
     stopped: str | None = None
     """Why training ended before its last step, if it did."""
     scaler: dict[str, float] = field(default_factory=dict)

@@ -10,6 +10,7 @@ import torch
 
 from rscap.batch import Batch, Encoder
 from rscap.data import Source
+from rscap.errors import RecipeError
 from rscap.model.adapters import Calibration
 from rscap.quality import QualityRules, select
 from rscap.recipe import Recipe
@@ -40,6 +41,22 @@ def training_examples(source: Source, recipe: Recipe) -> list[Example]:
     """The examples a recipe learns from: the training split, or `train_limit` of it."""
     limit = recipe.data.train_limit
     return source.subset("train", limit, recipe.seed) if limit else source.split("train")
+
+
+def check_validation(recipe: Recipe, source: Source, say: Callable[[str], None]) -> None:
+    """Refuse to select by images that are not there; say where captions would be generated for none.
+
+    Raises:
+        RecipeError: the recipe selects, and the data have no validation images.
+    """
+    if not recipe.train.evaluate_every or source.splits.get("val"):
+        return
+    if recipe.selection is not None:
+        raise RecipeError(
+            f"[selection] judges by validation images, and {source.name} has none",
+            hint="give some images the split `val` (rscap data split does it), or leave [selection] out",
+        )
+    say(f"{source.name} has no validation images: nothing is evaluated during training")
 
 
 def validation_panel(source: Source, recipe: Recipe) -> list[Example]:

@@ -11,6 +11,7 @@ import math
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from rscap.errors import StoreError
 from rscap.records import Example, Prediction
-from rscap.store import read_jsonl, write_jsonl
+from rscap.store import write_jsonl
 from rscap.train.trackers import Trackers
 
 _RECENT_STEPS = 20
@@ -89,16 +90,21 @@ class TrainLog:
             StoreError: the log is shorter than the checkpoint says.
         """
         self._bar.update(self._task, completed=step)
-        if self.path is None or not self.path.exists():
+        if self.path is None:
             return
-        if self.path.stat().st_size < length:
+        size = self.path.stat().st_size if self.path.exists() else 0
+        if size < length:
             raise StoreError(
-                f"{self.path} has {self.path.stat().st_size} bytes, the checkpoint of step {step} {length}"
+                f"{self.path} has {size} bytes, and had {length} at the checkpoint of step {step}",
+                hint="bring the file back; or remove this checkpoint, and the run goes on from the one before it",
             )
-        with self.path.open("r+b") as stream:
-            stream.truncate(length)
+        if size and not step:
+            self.say("there is no checkpoint: the run begins again at step 1")
+        if size:
+            with self.path.open("r+b") as stream:
+                stream.truncate(length)
         if self.speed_path.exists():
-            write_jsonl(self.speed_path, _whole_rows(self.speed_path, up_to=step))
+            write_jsonl(self.speed_path, _rows_up_to(self.speed_path, step))
 
     @property
     def speed_path(self) -> Path:
@@ -140,7 +146,8 @@ class TrainLog:
         shown = "  ".join(
             f"{name} {value:.3f}" for name, value in metrics.items() if name in ("BLEU-4", "ROUGE-L", "CIDEr")
         )
-        self.say(f"step {step}: {shown}  loss {loss:.3f}  ({split}, n = {n})")
+        bad = f"  degenerate {degenerate:.0%}" if degenerate else ""
+        self.say(f"step {step}: {shown}  loss {loss:.3f}{bad}  ({split}, n = {n})")
         self._recent = [(time.perf_counter(), 0, 0)]
 
     def captions(self, step: int, examples: Sequence[Example], predictions: Sequence[Prediction]) -> None:
@@ -160,9 +167,12 @@ class TrainLog:
             ) from error
 
 
-def _whole_rows(path: Path, *, up_to: int) -> list[dict[str, Any]]:
-    """Rows up to a step; a last line that was cut off in the writing counts as not written."""
-    text = path.read_bytes()
-    if not text.endswith(b"\n"):
-        path.write_bytes(text[: text.rfind(b"\n") + 1])
-    return [row for row in read_jsonl(path) if row["step"] <= up_to]
+def _rows_up_to(path: Path, step: int) -> list[dict[str, Any]]:
+    """Rows up to a step. They hold times alone: a line that cannot be read, such as one cut off, is left out."""
+    rows = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        with suppress(json.JSONDecodeError, KeyError, TypeError):
+            row = json.loads(line)
+            if row["step"] <= step:
+                rows.append(row)
+    return rows

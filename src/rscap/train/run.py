@@ -28,13 +28,14 @@ from rscap.plan import choose_checkpointing
 from rscap.plan.machine import memory_at_hand
 from rscap.recipe import Recipe, dump_recipe, read_recipe
 from rscap.records import Example
-from rscap.store import RunFolder, read_json, replace_folder, write_json, write_jsonl, write_text
+from rscap.store import RunFolder, no_room, read_json, replace_folder, write_json, write_jsonl, write_text
 from rscap.train.checkpoints import Checkpoints, Progress, read_checkpoint
-from rscap.train.examples import calibration, selected, training_examples, validation_panel
+from rscap.train.examples import calibration, check_validation, selected, training_examples, validation_panel
 from rscap.train.features import cached_encoder, features_folder
 from rscap.train.log import TrainLog
 from rscap.train.loop import Learner, fit
 from rscap.train.sharding import check_shardable, shard
+from rscap.train.signals import stopping
 from rscap.train.state import load_weights
 from rscap.train.team import Team
 from rscap.train.trackers import Trackers, check_trackers
@@ -43,6 +44,7 @@ from rscap.train.updates import Schedule
 Say = Callable[[str], None]
 
 _SAVING = ".saving-"
+_NOTHING = 5e-4  # a score that is shown as 0.000
 
 
 def train(recipe: Recipe, out: Path, *, say: Say, resume: bool = False) -> RunFolder:
@@ -60,7 +62,7 @@ def train(recipe: Recipe, out: Path, *, say: Say, resume: bool = False) -> RunFo
     begun = resume and (out / "status.json").is_file()
     if begun:
         check_same_recipe(RunFolder(out), recipe)
-        if RunFolder(out).status()["state"] == "finished":
+        if RunFolder(out).status()["state"] == "finished" and _learned(RunFolder(out), recipe).is_dir():
             say(f"{out} is finished already")
             return RunFolder(out)
     elif team.leads:
@@ -75,8 +77,10 @@ def train(recipe: Recipe, out: Path, *, say: Say, resume: bool = False) -> RunFo
         normalise=recipe.data.normalise,
         check="decode",  # now, and not at step 9,000: about a millisecond an image
     ).for_training()
+    check_validation(recipe, source, say)
     recomputes = team.told(recomputes_activations(recipe, RunFolder(out), team, say) if team.leads else None)
     base = load_base(precision_to_load(recipe.model, recipe.adapter), device=team.device)
+    say(f"{team} on {device_name(team.device)}")
     if team.leads and not begun:
         RunFolder.create(out)
     team.wait()
@@ -130,7 +134,9 @@ def _led(job: _Job) -> None:
                 shutil.rmtree(leftover)
             write_json(run.status_file, {"state": "started", "started": run.status()["started"]})
             try:
-                details = job.run()
+                with stopping():
+                    details = job.run()
+                run.close("finished", **details)
             except Interrupted as error:
                 run.close("interrupted", error=error.message)
                 error.hint = f"go on with: rscap train {run.path} --resume"
@@ -138,8 +144,12 @@ def _led(job: _Job) -> None:
             except BaseException as error:
                 with suppress(OSError):  # a full disk is told by the error itself
                     run.close("failed", error=f"{type(error).__name__}: {error}")
+                if reason := no_room(error):
+                    raise StoreError(
+                        f"{run.path} could not be written: {reason}",
+                        hint=f"make room, then go on with `rscap train {run.path} --resume`",
+                    ) from error
                 raise
-            run.close("finished", **details)
     except Timeout:
         raise StoreError(f"another process is training in {run.path}", hint="wait for it, or stop it") from None
 
@@ -236,6 +246,11 @@ class _Job:
             write_json(run.provenance_file, now)
             return
         first = read_json(run.provenance_file)
+        if not isinstance(first, dict) or not {"data", "base"} <= first.keys():
+            raise StoreError(
+                f"{run.provenance_file} is damaged: it does not say on which data and base the run was begun",
+                hint="bring the file back, or begin another run",
+            )
         for part, key in (("data", "digest"), ("base", "digest"), ("base", "revision")):
             if first[part].get(key) != now[part].get(key):
                 raise StoreError(
@@ -243,7 +258,9 @@ class _Job:
                     f"{now[part].get(key)} now",
                     hint="bring the old one back, or begin another run",
                 )
-        same = {name: now[name] == first.get(name) for name in ("commit", "packages", "device_name", "threads")}
+        same = {
+            name: now[name] == first.get(name) for name in ("commit", "packages", "device_name", "processes", "threads")
+        }
         if not all(same.values()):
             changed = ", ".join(name for name, is_same in same.items() if not is_same)
             self.say(f"changed since the run was begun: {changed}; the result may differ in the last bits")
@@ -296,6 +313,8 @@ class _Job:
             return {**details, "selected": None, "not_selected": error.message}
         chosen = {"step": progress.best.step, "metric": selection.metric, "value": progress.best.value}
         self.say(f"selected: step {progress.best.step}, {selection.metric} {progress.best.value:.3f} on the panel")
+        if selection.metric != "loss" and progress.best.value < _NOTHING:
+            self.say(f"no evaluation had a {selection.metric} worth the name: nothing tells these weights from others")
         return {**details, "selected": chosen}
 
 
@@ -339,14 +358,21 @@ def check_shares(recipe: Recipe, team: Team, say: Say) -> None:
     if team.sharded:
         check_shardable(recipe)
     if train.accumulation < team.size:
-        images = train.micro_batch * train.accumulation
         raise RecipeError(
             f"{team.size} processes share an update of {train.accumulation} micro batches; some would stand idle",
-            hint=f"keep the update's {images} images: --set train.micro_batch={max(1, images // team.size)} "
-            f"--set train.accumulation={team.size}",
+            hint=_enough_for(team.size, images=train.micro_batch * train.accumulation),
         )
     if train.accumulation % team.size:
         say(f"{train.accumulation} micro batches an update do not divide evenly among {team.size} processes")
+
+
+def _enough_for(processes: int, *, images: int) -> str:
+    """How an update of so many images gives every process something to do."""
+    fitting = [count for count in range(processes, images + 1) if images % count == 0]
+    if not fitting:
+        return f"an update of {images} images is for {images} processes at most"
+    settings = f"--set train.micro_batch={images // fitting[0]} --set train.accumulation={fitting[0]}"
+    return f"keep the update's {images} images: {settings}"
 
 
 def device_name(device: torch.device) -> str:
@@ -356,7 +382,7 @@ def device_name(device: torch.device) -> str:
 
 def save(captioner: Captioner, base: Base, recipe: Recipe, run: RunFolder) -> None:
     """Write adapter/ in PEFT's layout, or model/ after full fine-tuning, whole or not at all."""
-    target = run.adapter if recipe.adapter else run.model
+    target = _learned(run, recipe)
     with tempfile.TemporaryDirectory(dir=run.path, prefix=_SAVING) as folder:
         finished = Path(folder) / target.name
         if recipe.adapter:
@@ -369,8 +395,13 @@ def save(captioner: Captioner, base: Base, recipe: Recipe, run: RunFolder) -> No
         replace_folder(finished, target)
 
 
+def _learned(run: RunFolder, recipe: Recipe) -> Path:
+    return run.adapter if recipe.adapter else run.model
+
+
 def _report_parameters(captioner: Captioner, run: RunFolder, say: Say) -> None:
     counts = count_parameters(captioner.net)
     write_json(run.parameters_file, {tower: asdict(count) for tower, count in counts.items()})
     for tower, count in counts.items():
-        say(f"{tower:15} {count.trainable:>13,} of {count.total:>13,} parameters learn")
+        held = ", ".join(sorted(count.held, key=lambda way: -count.held[way]))
+        say(f"{tower:15} {count.trainable:>13,} of {count.total:>13,} parameters learn, held in {held}")

@@ -7,6 +7,8 @@ import math
 from rscap.recipe import SelectionSection
 from rscap.train.checkpoints import Best, Progress
 
+_ROUNDING = 1e-6  # BLEU of next to no matches is some 1e-10, and its changes mean nothing
+
 
 def consider(
     progress: Progress, selection: SelectionSection, metrics: dict[str, float], *, loss: float, degenerate: float
@@ -19,14 +21,19 @@ def consider(
     lower_is_better = selection.metric == "loss"
     value = loss if lower_is_better else metrics[selection.metric]
     gain = _gain(progress.best, value, lower_is_better=lower_is_better)
-    fit = math.isfinite(value) and degenerate <= selection.max_degenerate
-    is_best = fit and (gain is None or gain > selection.min_gain)
+    degenerates = degenerate > selection.max_degenerate
+    fit = math.isfinite(value) and not degenerates
+    is_best = fit and (gain is None or gain > max(selection.min_gain, _ROUNDING))
     if is_best:
-        progress.best, progress.waited = Best(step=progress.step, value=value), 0
+        progress.best, progress.waited, progress.vetoed = Best(step=progress.step, value=value), 0, 0
     else:
         progress.waited += 1
+        progress.vetoed += degenerates
     if selection.patience is not None and progress.waited >= selection.patience:
         progress.stopped = f"{progress.waited} evaluations in a row without a better {selection.metric}"
+        if progress.vetoed:
+            share = f"more than {selection.max_degenerate:.0%} degenerate captions"
+            progress.stopped += f", {progress.vetoed} of them not considered for {share}"
     return is_best
 
 

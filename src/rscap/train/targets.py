@@ -27,8 +27,8 @@ def check_targets(captioner: Captioner, batch: Batch) -> None:
     """
     losses = captioner.token_losses(batch)
     mean, spread = losses.mean().item(), losses.std(correction=0).item()
-    uniform = math.log(captioner.paligemma.config.text_config.vocab_size)
-    if abs(mean / uniform - 1.0) < _UNIFORM and spread < _EVEN:
+    if guesses_evenly(captioner, losses):
+        uniform = math.log(captioner.paligemma.config.text_config.vocab_size)
         raise BrokenTargets(
             f"the first loss is {mean:.2f} (spread {spread:.2f}); ln(vocabulary) = {uniform:.2f} is a uniform guess",
             hint="a pretrained base knows better: the targets are not the caption, or the weights are not the base's",
@@ -38,3 +38,9 @@ def check_targets(captioner: Captioner, batch: Batch) -> None:
             f"the first loss is {mean:.2g}: the answer is visible to the model, or nothing is supervised",
             hint="only the caption and its <eos> may be targets, and a token must not see itself",
         )
+
+
+def guesses_evenly(captioner: Captioner, losses: torch.Tensor) -> bool:
+    """Whether losses, one a token, are those of a model to which every token of its vocabulary is as likely."""
+    uniform = math.log(captioner.paligemma.config.text_config.vocab_size)
+    return abs(losses.mean().item() / uniform - 1.0) < _UNIFORM and losses.std(correction=0).item() < _EVEN

@@ -33,6 +33,10 @@ class Team:
     sharded: bool = False
     """Weights are shared out too (FSDP), so every process must go through the same passes."""
 
+    def __str__(self) -> str:
+        processes = "1 process" if self.size == 1 else f"{self.size} processes"
+        return f"{processes}, the weights shared out," if self.sharded else processes
+
     @classmethod
     def of(cls, accelerator: Accelerator) -> Team:
         """Read what the launcher set up.

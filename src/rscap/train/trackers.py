@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
-from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
-from accelerate.utils import is_tensorboard_available, is_wandb_available
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker, get_available_trackers
 
-from rscap.errors import RecipeError
+from rscap.errors import Interrupted, RecipeError
 from rscap.recipe import Recipe, TrackSection
 from rscap.records import Example, Prediction
 
@@ -44,7 +44,7 @@ class Trackers:
         running = []
         for name in section.trackers:
             with _Guest(name, say):
-                tracker = _start(name, section, folder)
+                tracker = _start(name, section, folder, say)
                 tracker.store_init_configuration(_flat(recipe.model_dump(mode="json", exclude_none=True)))
                 running.append(tracker)
         return cls(running, section.captions, say)
@@ -88,8 +88,7 @@ def check_trackers(section: TrackSection) -> None:
         if name not in LOGGER_TYPE_TO_CLASS:
             known = ", ".join(sorted(LOGGER_TYPE_TO_CLASS))
             raise RecipeError(f"track.trackers: {name!r} is unknown", hint=f"known: {known}")
-    for name, available in (("tensorboard", is_tensorboard_available), ("wandb", is_wandb_available)):
-        if name in section.trackers and not available():
+        if name not in {str(found) for found in get_available_trackers()}:
             raise RecipeError(f"track.trackers: {name} is not installed", hint=f"pip install {name}")
 
 
@@ -103,14 +102,14 @@ class _Guest:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> bool:
-        if not isinstance(error, Exception):
+        if not isinstance(error, Exception) or isinstance(error, Interrupted):
             return False
         self.failed = True
         self.say(f"the tracker {self.name} failed and is left out from here on: {type(error).__name__}: {error}")
         return True
 
 
-def _start(name: str, section: TrackSection, folder: Path) -> GeneralTracker:
+def _start(name: str, section: TrackSection, folder: Path, say: Say) -> GeneralTracker:
     place = folder / "trackers"
     place.mkdir(exist_ok=True)
     if name == "tensorboard":
@@ -118,6 +117,9 @@ def _start(name: str, section: TrackSection, folder: Path) -> GeneralTracker:
     if name == "wandb":
         from wandb import Settings
 
+        online = _wandb_key()
+        if not online:
+            say(f"wandb is offline, for nobody is logged in; `wandb sync {place}/wandb/offline-run-*` sends it later")
         return _made(
             LOGGER_TYPE_TO_CLASS[name](
                 run_name=section.project,
@@ -125,7 +127,7 @@ def _start(name: str, section: TrackSection, folder: Path) -> GeneralTracker:
                 id=hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12],  # a resumed run goes on in its own
                 resume="allow",
                 dir=str(place),
-                mode=None if _wandb_key() else "offline",
+                mode=None if online else "offline",
                 settings=Settings(console="off", silent=True, disable_code=True, disable_git=True),
             )
         )
@@ -147,8 +149,11 @@ def _wandb_key() -> bool:
         return os.environ["WANDB_MODE"] == "online"
     if os.environ.get("WANDB_API_KEY"):
         return True
+    from wandb import Settings
+
+    host = urlsplit(str(Settings().base_url)).hostname  # the package's own, or WANDB_BASE_URL
     try:
-        return "api.wandb.ai" in netrc.netrc(os.environ.get("NETRC")).hosts
+        return host in netrc.netrc(os.environ.get("NETRC")).hosts
     except (OSError, netrc.NetrcParseError):
         return False
 

@@ -138,10 +138,10 @@ LOSS: dict[str, Kind] = {
     "rate-too-high": Kind(
         "error",
         "the learning rate is too high",
-        "Recipes: eight updates on one small batch, four of them warm-up. At the peak rate the loss of that "
-        "batch is once more than 2 % above where it began.",
-        "A few updates at the peak rate, on one batch again and again, leave the loss of that very batch higher than "
-        "before: every update overshoots.",
+        "Recipes: eight updates on one small batch, four of them warm-up. After one of them the loss of that "
+        "batch is more than 2 % above where it began, or after the last every token of the vocabulary is as likely.",
+        "An update that makes the loss of the very batch it was made for higher overshoots; so does one that leaves a "
+        "model that knows nothing.",
         "Divide train.learning_rate by 3 to 10 and ask again.",
     ),
     "rate-too-low": Kind(

@@ -157,6 +157,8 @@ def tried_rate(evidence: Evidence) -> Iterator[Finding]:
     fall = (test.before - test.after) / test.before
     if test.worst > (1 + _FALL + test.noise) * test.before:
         yield found("rate-too-high", f"{_tried(test)}, at worst {test.worst:.4g}", where=test.where)
+    elif test.guesses_evenly:
+        yield found("rate-too-high", f"{_tried(test)}, where every token is as likely", where=test.where)
     elif (fall + test.noise) * test.budget < _FALL:
         whole = f"; the whole run has {test.budget:.3g} times as many updates"
         yield found("rate-too-low", _tried(test) + whole, where=test.where)
