@@ -60,25 +60,30 @@ SET = (
 # %% [markdown]
 # ## Train
 #
-# Run this cell again after a disconnect: `--resume` goes on from the last checkpoint. Out of memory halves the micro batch
-# and goes on.
+# Run this cell again after a disconnect: `--resume` goes on from the last checkpoint with the recipe that the run was begun
+# with, on another kind of card too. Out of memory halves the micro batch and goes on.
 
 # %%
-# !rscap train {RECIPE} {SET} --out {RUNS}/trained --resume
+import os
+
+if os.path.exists(f"{RUNS}/trained/recipe.toml"):
+    # !rscap train {RUNS}/trained --resume
+    pass
+else:
+    # !rscap train {RECIPE} {SET} --out {RUNS}/trained --resume
+    pass
 
 # %% [markdown]
 # ## Measure
 #
 # The same test images for the trained model, the untouched one, a constant sentence and the nearest training image. Every
-# score comes with its interval.
+# score comes with its interval. Cut off, the same command goes on after the captions that are there.
 
 # %%
-import os
-
-if not os.path.exists(f"{RUNS}/test"):
+if not os.path.exists(f"{RUNS}/test/scores/test.json"):
     # !rscap evaluate {RUNS}/trained --limit {TEST_IMAGES} --out {RUNS}/test
     pass
-if not os.path.exists(f"{RUNS}/zero-shot"):
+if not os.path.exists(f"{RUNS}/zero-shot/scores/test.json"):
     # !rscap evaluate {BASE} --source {SOURCE} --limit {TEST_IMAGES} --dtype {dtype} --no-baselines --out {RUNS}/zero-shot
     pass
 

@@ -13,6 +13,7 @@ runs/<name>/
   checkpoints/step-000120/   enough to resume bit for bit: weights, optimiser, progress.json
   adapter/          PEFT's own layout            (or model/ after full fine-tuning)
   predictions/<split>.jsonl    references/<split>.jsonl    scores/<split>.json
+  .captions-<split>.jsonl      captions so far, while an evaluation runs or after it was cut off
   panel/<split>/*.jpg          the examples that the report shows
   baselines/<name>/predictions|scores/<split>…
   report.html
@@ -243,6 +244,10 @@ class RunFolder:
     def model(self) -> Path:
         return self.path / "model"
 
+    def learned(self) -> Path:
+        """What training left: the adapter, or the whole model where all of it learned."""
+        return self.adapter if self.adapter.is_dir() else self.model
+
     def predictions(self, split: str) -> Path:
         return self.path / "predictions" / f"{split}.jsonl"
 
@@ -251,6 +256,13 @@ class RunFolder:
 
     def scores(self, split: str) -> Path:
         return self.path / "scores" / f"{split}.json"
+
+    def captions_so_far(self, split: str) -> Path:
+        return self.path / f".captions-{split}.jsonl"
+
+    @property
+    def evaluation_file(self) -> Path:
+        return self.path / "evaluation.json"
 
     def panel(self, split: str) -> Path:
         return self.path / "panel" / split

@@ -11,6 +11,7 @@ from rscap.batch import Encoder
 from rscap.data import Rejected
 from rscap.data.draw import key
 from rscap.errors import DataError
+from rscap.evaluate.journal import Journal
 from rscap.generate import Say, generate, to_stderr
 from rscap.model.captioner import Captioner
 from rscap.recipe import GenerateSection, Recipe
@@ -87,31 +88,39 @@ def caption_all(
     task: Task,
     progress: Progress | None = None,
     say: Say = to_stderr,
+    journal: Journal | None = None,
 ) -> tuple[list[Prediction], list[Rejected]]:
     """All predictions of a list of examples, in order, and the images that could not be decoded.
+
+    With a `journal` those that it holds are not asked for again.
 
     Raises:
         DataError: more images are unreadable than the task allows.
         OutOfMemory: a single image does not fit in memory.
     """
-    predictions: list[Prediction] = []
-    rejected: list[Rejected] = []
-    stream = generate(
+    done = journal.begin(examples, batch_size=task.generate.batch_size) if journal else []
+    if done:
+        say(f"going on after {len(done):,} of {len(examples):,} captions")
+        if progress:
+            progress(len(done), len(examples))
+    fresh = generate(
         captioner,
         encoder,
-        examples,
+        examples[len(done) :],
         prefix=task.prefix,
         settings=task.generate,
         workers=task.workers,
         say=say,
     )
-    for done, item in enumerate(stream, start=1):
-        if isinstance(item, Prediction):
-            predictions.append(item)
-        else:
-            rejected.append(item)
+    items = list(done)
+    for item in fresh:
+        items.append(item)
+        if journal:
+            journal.add(item)
         if progress:
-            progress(done, len(examples))
+            progress(len(items), len(examples))
+    predictions = [item for item in items if isinstance(item, Prediction)]
+    rejected = [item for item in items if not isinstance(item, Prediction)]
     check_rejected(rejected, of=len(examples), allowed=task.max_rejected_share)
     return predictions, rejected
 
@@ -139,9 +148,12 @@ def evaluate_model(
     train: Sequence[Example],
     progress: Progress | None = None,
     say: Say = to_stderr,
+    journal: Journal | None = None,
 ) -> Outcome:
     """Caption `test` and score it; `train` tells which captions are verbatim training captions."""
-    predictions, rejected = caption_all(captioner, encoder, test, task=task, progress=progress, say=say)
+    predictions, rejected = caption_all(
+        captioner, encoder, test, task=task, progress=progress, say=say, journal=journal
+    )
     sheet = score_predictions(predictions, test, train=train, prefix=task.prefix, decode=decode_name(task.generate))
     return Outcome(predictions=predictions, rejected=rejected, sheet=sheet)
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
 from rscap import provenance
 from rscap.batch import Encoder
 from rscap.data import Source, open_source
-from rscap.errors import DataError, StoreError
+from rscap.errors import DataError, Interrupted, StoreError
+from rscap.evaluate.journal import Journal
 from rscap.evaluate.outcome import Progress, Task, decode_name, evaluate_model, write_baselines, write_outcome
 from rscap.evaluate.subject import Dtype, Subject
 from rscap.generate import Say
@@ -19,7 +24,8 @@ from rscap.model.load import Base
 from rscap.model.run import best_device
 from rscap.recipe import DataSection, GenerateSection
 from rscap.records import Example, ScoreSheet
-from rscap.store import RunFolder, write_json, write_jsonl
+from rscap.stopping import stopping
+from rscap.store import RunFolder, State, read_json, write_json, write_jsonl
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,27 +87,63 @@ def plan(request: Request) -> Plan:
 def evaluate(planned: Plan, *, progress: Progress, say: Say) -> tuple[RunFolder, dict[str, ScoreSheet]]:
     """Carry a plan out: captions, scores, baselines; returns the folder and the sheets by name.
 
+    What was cut off goes on where it was, in the same folder.
+
     Raises:
         RscapError: whatever makes it impossible; a new folder then says `failed` and why.
+        Interrupted: SIGTERM or Ctrl-C; the captions so far are kept.
     """
-    request, data = planned.request, planned.data
+    request, data, place = planned.request, planned.data, planned.out
     source = open_source(data.source, split_scheme=data.splits, max_rejected_share=data.max_rejected_share)
     test = source.subset(request.split, request.limit, request.seed) if request.limit else source.split(request.split)
     device = best_device()
-    base, captioner = planned.subject.load(
-        device
-    )  # before the folder is made: a missing token should not take the name
+    # Before the folder is made: a missing token should not take the name.
+    base, captioner = planned.subject.load(device)
     work = _Work(planned, source, test, base, captioner, progress, say)
-    if planned.in_place:
-        return work.run(RunFolder(planned.out))
-    target = RunFolder.create(planned.out)
+    target = RunFolder(place) if planned.in_place else _begun(place, work.described())
     try:
-        done = work.run(target)
+        with FileLock(place / ".lock", timeout=0), stopping():
+            done = work.run(target)
+    except Timeout:
+        raise StoreError(f"another process is at work in {place}", hint="wait for it, or stop it") from None
     except BaseException as error:
-        target.close("failed", error=f"{type(error).__name__}: {error}")
+        if not planned.in_place:
+            with suppress(OSError):  # a full disk is told by the error itself
+                state: State = "interrupted" if isinstance(error, Interrupted) else "failed"
+                target.close(state, error=f"{type(error).__name__}: {error}")
+        if isinstance(error, Interrupted):
+            error.hint = "the same command goes on where it was"
         raise
-    target.close("finished")
+    if not planned.in_place:
+        target.close("finished")
     return done
+
+
+def _begun(place: Path, described: Mapping[str, Any]) -> RunFolder:
+    """A new folder for an evaluation, or that of the same one that was cut off.
+
+    Raises:
+        StoreError: the place is taken.
+    """
+    if not _cut_off(place):
+        RunFolder.create(place)
+    run = RunFolder(place)
+    before = read_json(run.evaluation_file) if run.evaluation_file.exists() else described
+    if other := [name for name, value in described.items() if before.get(name) != value]:
+        raise StoreError(
+            f"{place} holds another evaluation, which did not finish; they differ in {', '.join(other)}",
+            hint="give another --out, or remove the folder",
+        )
+    write_json(run.status_file, {"state": "started", "started": run.status()["started"]})
+    write_json(run.evaluation_file, described)
+    return run
+
+
+def _cut_off(place: Path) -> bool:
+    """Whether an evaluation was begun at `place` that did not finish."""
+    run = RunFolder(place)
+    ours = run.status_file.is_file() and not run.recipe_file.exists()
+    return ours and run.status().get("state") != "finished"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +160,7 @@ class _Work:
         split, subject, data = self.planned.request.split, self.planned.subject, self.planned.data
         if not self.planned.in_place:
             self._describe(target)
+        journal = Journal(target.captions_so_far(split), self._asked())
         train = self.source.split("train") if self.source.splits.get("train") else []
         task = Task(
             prefix=subject.prefix,
@@ -133,11 +176,14 @@ class _Work:
             train=train,
             progress=self.progress,
             say=self.say,
+            journal=journal,
         )
-        write_outcome(target, split, outcome, self.test)
+        baselines = self._baselines(target, split, train)
+        write_outcome(target, split, outcome, self.test)  # its scores last of all: where they are, nothing is missing
+        journal.end()
         if ties := sum(1 for prediction in outcome.predictions if prediction.near_ties):
             self.say(f"{ties} captions hold a near-tie: a choice of tokens within rounding error")
-        return target, {target.name: outcome.sheet} | self._baselines(target, split, train)
+        return target, {target.name: outcome.sheet} | baselines
 
     def _baselines(self, target: RunFolder, split: str, train: list[Example]) -> dict[str, ScoreSheet]:
         if not self.planned.request.baselines:
@@ -147,20 +193,32 @@ class _Work:
             return {}
         return write_baselines(target, split, test=self.test, train=train, progress=self.progress)
 
-    def _describe(self, target: RunFolder) -> None:
+    def described(self) -> dict[str, Any]:
+        """What evaluation.json says."""
         request, subject = self.planned.request, self.planned.subject
-        write_json(
-            target.path / "evaluation.json",
-            {
-                "model": request.model,
-                "data": self.planned.data.model_dump(mode="json", exclude_none=True),
-                "split": request.split,
-                "limit": request.limit,
-                "prefix": subject.prefix,
-                "training_prefixes": list(subject.training_prefixes),
-                "generate": subject.generate.model_dump(mode="json"),
-            },
-        )
+        return {
+            "model": request.model,
+            "data": self.planned.data.model_dump(mode="json", exclude_none=True),
+            "split": request.split,
+            "limit": request.limit,
+            "prefix": subject.prefix,
+            "training_prefixes": list(subject.training_prefixes),
+            "generate": subject.generate.model_dump(mode="json"),
+        }
+
+    def _asked(self) -> dict[str, Any]:
+        """Whatever decides what a caption is."""
+        subject = self.planned.subject
+        learned = subject.trained[0].learned() if subject.trained else None
+        return {
+            "base": self.base.describe(),
+            "learned": provenance.folder_digest(learned) if learned else None,
+            "data": self.source.digest,
+            "prefix": subject.prefix,
+            "generate": subject.generate.model_dump(mode="json"),
+        }
+
+    def _describe(self, target: RunFolder) -> None:
         write_json(
             target.provenance_file,
             provenance.collect(
@@ -200,7 +258,8 @@ def _place(request: Request, subject: Subject) -> Path:
     kind = request.split if subject.trained else "zero-shot"
     parts = (subject.name, kind, str(request.limit) if request.limit else None, decoding)
     place = request.out if request.out is not None else Path("runs") / "-".join(part for part in parts if part)
-    RunFolder.check_free(place)
+    if not _cut_off(place):
+        RunFolder.check_free(place)
     return place
 
 

@@ -28,6 +28,7 @@ from rscap.plan import choose_checkpointing
 from rscap.plan.machine import memory_at_hand
 from rscap.recipe import Recipe, dump_recipe, read_recipe
 from rscap.records import Example
+from rscap.stopping import stopping
 from rscap.store import RunFolder, no_room, read_json, replace_folder, write_json, write_jsonl, write_text
 from rscap.train.checkpoints import Checkpoints, Progress, read_checkpoint
 from rscap.train.examples import calibration, check_validation, selected, training_examples, validation_panel
@@ -35,7 +36,6 @@ from rscap.train.features import cached_encoder, features_folder
 from rscap.train.log import TrainLog
 from rscap.train.loop import Learner, fit
 from rscap.train.sharding import check_shardable, shard
-from rscap.train.signals import stopping
 from rscap.train.state import load_weights
 from rscap.train.team import Team
 from rscap.train.trackers import Trackers, check_trackers

@@ -1,18 +1,15 @@
-"""SIGTERM and Ctrl-C: in the loop the update at hand is finished and the state saved; elsewhere work ends at once."""
+"""SIGTERM and Ctrl-C in the loop: the update at hand is finished and the state saved."""
 
 from __future__ import annotations
 
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
-from rscap.errors import Interrupted
+from rscap.stopping import SIGNALS
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _REPEAT_SECONDS = 3.0
 
 
@@ -29,7 +26,7 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
-            self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
+            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
         return self
 
     def __exit__(
@@ -49,21 +46,3 @@ class StopRequest:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
-
-
-@contextmanager
-def stopping() -> Iterator[None]:
-    """While it is entered, SIGTERM or Ctrl-C raises `Interrupted`: what was being written is not there, or whole."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise Interrupted(f"stopped by {signal.Signals(number).name}")
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, stop) for number in _SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

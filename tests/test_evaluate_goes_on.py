@@ -1,0 +1,193 @@
+"""An evaluation that was cut off goes on where it was, and ends with the bytes of one that nobody disturbed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rscap.errors import Interrupted, StoreError
+from rscap.evaluate.journal import Journal
+from rscap.evaluate.request import Request, evaluate, plan
+from rscap.recipe import parse_recipe
+from rscap.records import Prediction
+from rscap.store import RunFolder, read_json, read_jsonl
+from rscap.train.run import train
+
+BATCH = 4
+IMAGES = 14
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two steps that captions in batches of four."""
+    recipe = parse_recipe(
+        {
+            "data": {"source": "sample", "train_limit": 8},
+            "model": {"base": "nano", "dtype": "float32"},
+            "adapter": {"rank": 2},
+            "train": {"max_steps": 2, "micro_batch": 2},
+            "generate": {"max_new_tokens": 6, "batch_size": BATCH},
+        }
+    )
+    return train(recipe, tmp_path_factory.mktemp("trained") / "run", say=lambda _: None).path
+
+
+def carry_out(model: Path, out: Path, said: list[str] | None = None, **fields: Any) -> RunFolder:
+    request = Request(model=str(model), limit=IMAGES, out=out, baselines=False, **fields)
+    say = (said if said is not None else []).append
+    return evaluate(plan(request), progress=lambda *_: None, say=say)[0]
+
+
+@pytest.fixture(scope="module")
+def whole(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """The evaluation that nothing disturbed."""
+    return carry_out(trained, tmp_path_factory.mktemp("whole") / "test")
+
+
+def cut_off(model: Path, out: Path, monkeypatch: pytest.MonkeyPatch, *, after: int, how: Callable[[], None]) -> None:
+    """Stop an evaluation when so many captions are there."""
+    add, count = Journal.add, 0
+
+    def adding(self: Journal, item: Any) -> None:
+        nonlocal count
+        add(self, item)
+        count += 1
+        if count == after:
+            how()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "add", adding)
+        carry_out(model, out)
+
+
+def died() -> None:
+    raise KeyError("the process died")
+
+
+def same(one: RunFolder, other: RunFolder) -> bool:
+    files = [run.predictions("test").read_bytes() for run in (one, other)]
+    scores = [read_json(run.scores("test"))["corpus"] for run in (one, other)]
+    return files[0] == files[1] and scores[0] == scores[1]
+
+
+@pytest.mark.parametrize("after", [1, 4, 11, 14])
+def test_the_same_command_goes_on(
+    after: int, trained: Path, whole: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut off at any caption: whole batches are kept, the rest is done, and nothing of the journal is left."""
+    with pytest.raises(KeyError):
+        cut_off(trained, tmp_path / "test", monkeypatch, after=after, how=died)
+    said: list[str] = []
+    again = carry_out(trained, tmp_path / "test", said)
+    kept = after // BATCH * BATCH
+    assert [line for line in said if "going on" in line] == ([f"going on after {kept} of 14 captions"] if kept else [])
+    assert same(again, whole)
+    assert again.status()["state"] == "finished"
+    assert "error" not in again.status()
+    assert not again.captions_so_far("test").exists()
+    with pytest.raises(StoreError, match="not an empty folder"):
+        carry_out(trained, tmp_path / "test")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_asked_to_stop_it_says_how_to_go_on(
+    number: signal.Signals, trained: Path, whole: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder says `interrupted`, the error what to do."""
+    with pytest.raises(Interrupted, match=number.name) as caught:
+        cut_off(trained, tmp_path / "test", monkeypatch, after=9, how=lambda: os.kill(os.getpid(), number))
+    assert "same command" in str(caught.value.hint)
+    assert RunFolder(tmp_path / "test").status()["state"] == "interrupted"
+    assert same(carry_out(trained, tmp_path / "test"), whole)
+
+
+def test_in_a_runs_own_folder_too(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without --out the run folder keeps the captions so far; the run stays finished."""
+    run = RunFolder(Path(shutil.copytree(trained, tmp_path / "run")))
+
+    def own(said: list[str]) -> None:
+        evaluate(plan(Request(model=str(run.path), baselines=False)), progress=lambda *_: None, say=said.append)
+
+    add = Journal.add
+
+    def adding(self: Journal, item: Prediction) -> None:
+        add(self, item)
+        if len(self.path.read_text(encoding="utf-8").splitlines()) == 1 + 10:
+            died()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "add", adding)
+        with pytest.raises(KeyError):
+            own([])
+    assert run.status()["state"] == "finished"
+    said: list[str] = []
+    own(said)
+    assert said[0] == "going on after 8 of 192 captions"
+    assert len(read_jsonl(run.predictions("test"))) == 192
+
+
+def test_another_evaluation_does_not_take_the_folder(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In other words, or of more images: what differs is named, and what is there stays."""
+    with pytest.raises(KeyError):
+        cut_off(trained, tmp_path / "test", monkeypatch, after=9, how=died)
+    before = RunFolder(tmp_path / "test").captions_so_far("test").read_bytes()
+    with pytest.raises(StoreError, match="differ in prefix"):
+        carry_out(trained, tmp_path / "test", prefix="describe")
+    with pytest.raises(StoreError, match="differ in generate"):
+        carry_out(trained, tmp_path / "test", changes=("generate.beams=2",))
+    assert RunFolder(tmp_path / "test").captions_so_far("test").read_bytes() == before
+
+
+def test_captions_of_another_adapter_are_not_kept(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run was trained again under the same name: all images are captioned by what is there now."""
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    with pytest.raises(KeyError):
+        cut_off(run, tmp_path / "test", monkeypatch, after=9, how=died)
+    (run / "adapter" / "README.md").write_text("not what it was", encoding="utf-8")
+    said: list[str] = []
+    carry_out(run, tmp_path / "test", said)
+    assert not any("going on" in line for line in said)
+
+
+@pytest.mark.parametrize("damage", [lambda text: text[:-20], lambda text: text.replace('"caption"', "caption", 6)])
+def test_lines_that_cannot_be_read_are_done_again(
+    damage: Callable[[str], str], trained: Path, whole: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line that was cut off, or damaged: what stands before it is kept, in whole batches."""
+    with pytest.raises(KeyError):
+        cut_off(trained, tmp_path / "test", monkeypatch, after=9, how=died)
+    path = RunFolder(tmp_path / "test").captions_so_far("test")
+    path.write_text(damage(path.read_text(encoding="utf-8")), encoding="utf-8")
+    assert same(carry_out(trained, tmp_path / "test"), whole)
+
+
+def test_images_that_cannot_be_decoded_count_as_done(tmp_path: Path) -> None:
+    """A journal with rejected images keeps the place; other images make it worthless."""
+    from rscap.data import Rejected, open_source
+
+    examples = open_source("sample").subset("test", 6, seed=0)
+    journal = Journal(tmp_path / "journal.jsonl", {"prefix": "caption en"})
+    assert journal.begin(examples, batch_size=2) == []
+    items = [
+        Rejected(row=one.id, reason="truncated")
+        if number == 2
+        else Prediction(example_id=one.id, caption="a\u2028b", prefix="caption en", tokens=2, stopped="eos")
+        for number, one in enumerate(examples[:5])
+    ]
+    for item in items:
+        journal.add(item)
+    assert journal.begin(examples, batch_size=2) == items[:4]
+    assert journal.begin(examples, batch_size=3) == items[:3]
+    assert json.loads(journal.path.read_text(encoding="utf-8").split("\n")[0])["asked"] == {"prefix": "caption en"}
+    assert journal.begin(examples[1:], batch_size=3) == []
