@@ -10,7 +10,7 @@
 
 # %% tags=["settings"]
 PACKAGE = "rscap[train,meteor]"  # or the folder of a checkout: "./rscap[train,meteor]"
-RECIPE = "recipes/risc-fast.toml"  # or your own
+RECIPE = "risc-fast"  # ships with rscap; or your own file
 BASE = "google/paligemma-3b-pt-224"
 SOURCE = "caglarmert/full_riscm"  # a data set on the Hub, or a folder with captions.csv
 MINUTES = 15  # of training

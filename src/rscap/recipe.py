@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from rscap.errors import RecipeError
 from rscap.methods import AdapterMethod, refusal, with_defaults
+from rscap.shipped import names, shipped
 
 Tower = Literal["vision_tower", "projector", "language_model"]
 TOWERS: tuple[Tower, ...] = get_args(Tower)
@@ -301,15 +302,19 @@ class Recipe(_Section):
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe file and apply `a.b=value` overrides (values are TOML; bare words are strings).
+    """Read a recipe file, or a shipped one by its name, and apply `a.b=value` overrides.
+
+    Values of overrides are TOML; bare words are strings.
 
     Raises:
         RecipeError: unreadable file, bad TOML, unknown or wrong keys; names each.
     """
+    path = shipped(path, "recipes")
     try:
         text = path.read_bytes().decode("utf-8")
     except FileNotFoundError:
-        raise RecipeError(f"recipe {path} does not exist", hint="the shipped ones lie in recipes/") from None
+        hint = f"a file in TOML, or one that ships with rscap: {', '.join(names('recipes'))}"
+        raise RecipeError(f"recipe {path} does not exist", hint=hint) from None
     except UnicodeDecodeError as error:
         raise RecipeError(f"recipe {path} is not UTF-8 (byte {error.start})") from None
     try:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rscap.errors import RecipeError
 from rscap.recipe import Recipe, apply_override, check_table
+from rscap.shipped import names, shipped
 
 Positive = Annotated[int, Field(ge=1)]
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
@@ -110,9 +111,12 @@ def read_study(path: Path, overrides: Sequence[str] = ()) -> Study:
     `[profiles.NAME]` holds another setting of the same study, such as the real model in place of nano; `profile=NAME`
     chooses it. Paths in the file are relative to it, those in overrides to the working folder.
 
+    A shipped study is found by its name.
+
     Raises:
         RecipeError: unreadable, unknown or wrong keys, in a profile that is not chosen too; names each.
     """
+    path = shipped(path, "studies")
     settings = _settings(path)
     profile: str | None = None
     rest = []
@@ -173,7 +177,8 @@ def _table(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_bytes().decode("utf-8"))
     except FileNotFoundError:
-        raise RecipeError(f"study {path} does not exist", hint="the shipped ones lie in studies/") from None
+        hint = f"a file in TOML, or one that ships with rscap: {', '.join(names('studies'))}"
+        raise RecipeError(f"study {path} does not exist", hint=hint) from None
     except UnicodeDecodeError as error:
         raise RecipeError(f"study {path} is not UTF-8 (byte {error.start})") from None
     except tomllib.TOMLDecodeError as error:

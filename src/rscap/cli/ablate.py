@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 def ablate(
     study: Annotated[
-        Path, typer.Argument(metavar="STUDY", help="A study in TOML, such as studies/peft.toml, or a study's folder.")
+        Path,
+        typer.Argument(
+            metavar="STUDY",
+            help="A study: a file in TOML, one that ships with rscap, by name, or a study's folder.",
+        ),
     ],
     set_: Annotated[
         list[str] | None,

@@ -57,6 +57,7 @@ def show(diagnosis: Diagnosis) -> None:
         console.print(Text.assemble(*heading))
         lines = Table.grid(padding=(0, 1, 0, 2))
         lines.add_column(style="dim")
+        lines.add_column(overflow="fold")  # names of weights are long, and a cut one tells nothing
         for label in ("evidence", "where", "why", "cure"):
             lines.add_row(label, Text(getattr(finding, label)))
         console.print(lines)

@@ -17,7 +17,7 @@ _GIB = 2**30
 
 
 def plan(
-    recipe: Annotated[Path, typer.Argument(help="A recipe in TOML, such as recipes/risc-qlora.toml.")],
+    recipe: Annotated[Path, typer.Argument(help="A recipe: a file in TOML, or one that ships with rscap, by name.")],
     gpu: Annotated[
         str | None, typer.Option(help="A size (6GB, 16GB) or a card (T4, A100); this machine when left out.")
     ] = None,

@@ -11,7 +11,10 @@ import typer
 
 def train(
     recipe: Annotated[
-        Path, typer.Argument(help="A recipe in TOML, such as recipes/risc-qlora.toml; or a run folder, with --resume.")
+        Path,
+        typer.Argument(
+            help="A recipe: a file in TOML, or one that ships with rscap, by name. Or a run folder, with --resume."
+        ),
     ],
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a key of the recipe; may be repeated.")
@@ -25,7 +28,9 @@ def train(
     from rscap.cli.screen import default_run_folder, say
     from rscap.errors import RecipeError
     from rscap.recipe import read_recipe
+    from rscap.shipped import shipped
 
+    recipe = shipped(recipe, "recipes")
     if recipe.is_dir():
         if not resume:
             raise RecipeError(

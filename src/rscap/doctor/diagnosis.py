@@ -15,6 +15,7 @@ from rscap.doctor.own import read_only_recipe, read_run
 from rscap.doctor.reading import Reader
 from rscap.errors import RscapError, StoreError
 from rscap.recipe import Recipe, read_recipe
+from rscap.shipped import names, shipped
 from rscap.store import RunFolder
 
 _PARTS = {
@@ -49,11 +50,13 @@ def diagnose(subject: Path, *, overrides: Sequence[str] = (), live: bool = True)
     Raises:
         StoreError: there is nothing at `subject` that could be looked at.
     """
+    subject = shipped(subject, "recipes")
     if subject.is_file():
         return _of_recipe(subject, overrides, live=live)
     if not subject.is_dir():
         raise StoreError(
-            f"{subject} is neither a run folder nor a recipe", hint="rscap doctor runs/NAME or recipes/NAME.toml"
+            f"{subject} is neither a run folder nor a recipe",
+            hint=f"a folder, a file in TOML, or one that ships with rscap: {', '.join(names('recipes'))}",
         )
     reader = Reader(subject)
     if (subject / "status.json").is_file():
