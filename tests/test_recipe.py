@@ -79,6 +79,17 @@ def test_what_contradicts_itself_is_refused(change: dict, message: str) -> None:
         parse_recipe({**MINIMAL, **change})
 
 
+def test_a_wrong_entry_is_no_short_list() -> None:
+    """A list whose only entry is wrong is told for the entry; an empty one for its length."""
+    table = {"data": {"source": "sample"}, "adapter": {}}
+    with pytest.raises(RecipeError) as caught:
+        parse_recipe({**table, "model": {"base": "nano", "quantise": ["vision"]}})
+    assert "model.quantise.0" in str(caught.value)
+    assert "at least 1" not in str(caught.value)
+    with pytest.raises(RecipeError, match="at least 1"):
+        parse_recipe({**table, "model": {"base": "nano", "quantise": []}})
+
+
 def test_no_adapter_section_and_adapted_tower_is_refused() -> None:
     """An adapted tower without [adapter] is not filled in with defaults."""
     with pytest.raises(RecipeError, match=r"no \[adapter\] section"):

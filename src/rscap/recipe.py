@@ -368,8 +368,14 @@ def check_table(kind: type[Section], table: dict[str, Any], *, name: str) -> Sec
     try:
         return kind.model_validate(table)
     except ValidationError as error:
-        lines = [_explain(problem, kind) for problem in error.errors()]
+        lines = [_explain(problem, kind) for problem in _first_causes(error.errors())]
         raise RecipeError(f"{name} cannot be run as written:\n" + "\n".join(f"  - {line}" for line in lines)) from None
+
+
+def _first_causes(problems: Sequence[Any]) -> list[Any]:
+    """Without lists that are too short only because their entries are wrong, which are told themselves."""
+    inside = {problem["loc"][:-1] for problem in problems}
+    return [one for one in problems if not (one["type"] == "too_short" and one["loc"] in inside)]
 
 
 def dump_recipe(recipe: Recipe) -> str:
