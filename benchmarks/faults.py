@@ -81,7 +81,7 @@ def study(folder: Path, *, kills: int, draw: random.Random) -> bool:
         begun += 1
         disturbed = kill_and_kill_again(recipe, out, seconds=seconds, draw=draw)
         train(recipe, out)
-        if not disturbed:  # it was at its end before the kill came: no evidence
+        if not set(disturbed) - {"start", "end"}:  # before there was anything to lose, or after: no evidence
             continue
         moments += disturbed
         runs += 1
@@ -138,6 +138,8 @@ def moment_of(run: RunFolder) -> str:
     """Where a killed run was, as its folder tells."""
     if not run.status_file.exists():
         return "start"
+    if run.status()["state"] == "finished":
+        return "end"
     if list(run.checkpoints.glob(".saving-*")):
         return "writing a checkpoint"
     if list(run.path.glob(".saving-*")) or run.adapter.exists():

@@ -89,7 +89,7 @@ def test_a_training_that_ends_before_the_ranks_came_down_is_told() -> None:
         steps(net, allocation, optimiser, range(step, step + 1))
         told.append(allocation.cut_short(step))
         left.append(sum(allocation.ranks().values()))
-    assert "84 singular values are left of 56 planned" in str(told[0])
+    assert "it keeps 84 singular values, 56 were planned" in str(told[0])
     assert [note is None for note in told] == [step >= STEPS // 2 for step in range(1, STEPS + 1)]
     assert {ranks for ranks, note in zip(left, told, strict=True) if note is None} == {56}
 

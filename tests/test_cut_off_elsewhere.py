@@ -10,15 +10,20 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+import torch
 from safetensors import SafetensorError
 
 import rscap.cli
 from rscap.errors import Interrupted, StoreError
+from rscap.evaluate.subject import Subject
+from rscap.export.request import Request as ExportRequest
+from rscap.export.request import export
 from rscap.recipe import Recipe, parse_recipe
 from rscap.store import RunFolder, no_room, read_json, read_jsonl, write_json
 from rscap.train import run as running
 from rscap.train.checkpoints import Checkpoints
 from rscap.train.run import train
+from rscap.train.team import Team
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 FULL_TOO = SafetensorError(f"Error while serializing: I/O error: {os.strerror(errno.ENOSPC)} (os error 28)")
@@ -33,6 +38,11 @@ def recipe() -> Recipe:
             "train": {"max_steps": 3, "micro_batch": 2, "epochs": 9, "checkpoint_every": 1},
         }
     )
+
+
+def auto() -> Recipe:
+    table = recipe().model_dump(mode="json", exclude_none=True)
+    return parse_recipe(table | {"train": table["train"] | {"gradient_checkpointing": "auto"}})
 
 
 def run(folder: Path, *, resume: bool = False, said: list[str] | None = None) -> RunFolder:
@@ -102,6 +112,31 @@ def test_an_adapter_that_is_gone_is_written_again(finished: RunFolder) -> None:
     assert weights(run(finished.path, resume=True)) == before
 
 
+def test_weights_that_are_not_those_of_the_training_are_refused(finished: RunFolder) -> None:
+    """One byte of the adapter is another: neither captions nor an export are made of it; --resume writes it again."""
+    file = finished.adapter / "adapter_model.safetensors"
+    before = file.read_bytes()
+    file.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+    with pytest.raises(StoreError, match=r"adapter_model\.safetensors is not what training wrote"):
+        Subject.of(str(finished.path)).load("cpu")
+    with pytest.raises(StoreError, match="not what training wrote"):
+        export(ExportRequest(run=finished.path), say=lambda _: None)
+    file.unlink()
+    with pytest.raises(StoreError, match="is missing") as caught:
+        Subject.of(str(finished.path)).load("cpu")
+    assert "--resume" in str(caught.value.hint)
+    shutil.rmtree(finished.adapter)
+    run(finished.path, resume=True)
+    assert file.read_bytes() == before
+    Subject.of(str(finished.path)).load("cpu")
+
+
+def test_a_run_of_an_earlier_version_is_loaded(finished: RunFolder) -> None:
+    """Its status.json remembers no weights."""
+    write_json(finished.status_file, {"state": "finished"})
+    Subject.of(str(finished.path)).load("cpu")
+
+
 @pytest.mark.parametrize("left", [None, 100])
 def test_a_log_that_lost_lines_is_told(left: int | None, finished: RunFolder) -> None:
     """Gone or cut short: which file, how long it was, and both ways on."""
@@ -139,9 +174,12 @@ def test_beginning_again_for_want_of_checkpoints_is_said(
 def test_a_provenance_that_says_nothing_is_told(finished: RunFolder) -> None:
     """Whether data and base are those of the beginning cannot be known: no traceback, and not silence."""
     shutil.rmtree(finished.adapter)
-    write_json(finished.provenance_file, {})
-    with pytest.raises(StoreError, match=r"provenance\.json is damaged"):
-        run(finished.path, resume=True)
+    for nothing in ({}, [], {"data": 1, "base": {}}):
+        write_json(finished.provenance_file, nothing)
+        with pytest.raises(StoreError, match=r"provenance\.json is damaged"):
+            run(finished.path, resume=True)
+        with pytest.raises(StoreError, match=r"provenance\.json is damaged"):
+            running.recomputes_activations(auto(), finished, Team(torch.device("cpu")), print)
 
 
 def test_another_number_of_processes_is_told(finished: RunFolder) -> None:

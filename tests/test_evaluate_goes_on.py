@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import signal
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image, ImageFile
 
+from rscap.data import Rejected, open_source
 from rscap.errors import Interrupted, StoreError
 from rscap.evaluate.journal import Journal
 from rscap.evaluate.request import Request, evaluate, plan
 from rscap.recipe import parse_recipe
-from rscap.records import Prediction
-from rscap.store import RunFolder, read_json, read_jsonl
+from rscap.records import Example, Prediction
+from rscap.store import RunFolder, read_json, read_jsonl, write_json
 from rscap.train.run import train
 
 BATCH = 4
@@ -154,7 +158,9 @@ def test_captions_of_another_adapter_are_not_kept(
     run = Path(shutil.copytree(trained, tmp_path / "run"))
     with pytest.raises(KeyError):
         cut_off(run, tmp_path / "test", monkeypatch, after=9, how=died)
-    (run / "adapter" / "README.md").write_text("not what it was", encoding="utf-8")
+    file = run / "adapter" / "adapter_model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"\x00")
+    write_json(run / "status.json", {"state": "finished"})  # which remembers no weights
     said: list[str] = []
     carry_out(run, tmp_path / "test", said)
     assert not any("going on" in line for line in said)
@@ -172,22 +178,87 @@ def test_lines_that_cannot_be_read_are_done_again(
     assert same(carry_out(trained, tmp_path / "test"), whole)
 
 
-def test_images_that_cannot_be_decoded_count_as_done(tmp_path: Path) -> None:
-    """A journal with rejected images keeps the place; other images make it worthless."""
-    from rscap.data import Rejected, open_source
+def examples_and_predictions(count: int) -> tuple[list[Example], list[Prediction]]:
+    """Images of the sample with a caption each, a line separator inside it."""
+    examples = open_source("sample").subset("test", count, seed=0)
+    return examples, [
+        Prediction(example_id=one.id, caption="a\u2028b", prefix="caption en", tokens=2, stopped="eos")
+        for one in examples
+    ]
 
-    examples = open_source("sample").subset("test", 6, seed=0)
+
+def test_an_image_that_could_not_be_decoded_is_tried_again(tmp_path: Path) -> None:
+    """It may be mended by now: what stands before it is kept, in whole batches."""
+    examples, items = examples_and_predictions(6)
     journal = Journal(tmp_path / "journal.jsonl", {"prefix": "caption en"})
     assert journal.begin(examples, batch_size=2) == []
-    items = [
-        Rejected(row=one.id, reason="truncated")
-        if number == 2
-        else Prediction(example_id=one.id, caption="a\u2028b", prefix="caption en", tokens=2, stopped="eos")
-        for number, one in enumerate(examples[:5])
-    ]
-    for item in items:
+    for item in (*items[:3], Rejected(row=examples[3].id, reason="truncated"), *items[4:]):
         journal.add(item)
-    assert journal.begin(examples, batch_size=2) == items[:4]
     assert journal.begin(examples, batch_size=3) == items[:3]
-    assert json.loads(journal.path.read_text(encoding="utf-8").split("\n")[0])["asked"] == {"prefix": "caption en"}
-    assert journal.begin(examples[1:], batch_size=3) == []
+    assert journal.begin(examples, batch_size=2) == items[:2]
+    assert journal.begin(examples[1:], batch_size=1) == []
+
+
+@pytest.mark.parametrize("row", [{"caption": 3}, {"example_id": ["x"]}, {"tokens": "2"}, {"more": 1}])
+def test_a_line_of_another_kind_is_not_believed(row: dict[str, Any], tmp_path: Path) -> None:
+    """A figure for a caption, a list for a name, an unknown key: done again from there, and no error."""
+    examples, items = examples_and_predictions(2)
+    journal = Journal(tmp_path / "journal.jsonl", {})
+    journal.begin(examples, batch_size=1)
+    journal.add(items[0])
+    with journal.path.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(asdict(items[1]) | row) + "\n")
+    assert journal.begin(examples, batch_size=1) == items[:1]
+
+
+def test_a_stop_while_an_image_is_decoded_rejects_no_image(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Decoding takes any error for a broken image, but not the signal: it ends the evaluation, and none is missing."""
+    data = tmp_path / "data"
+    (data / "images").mkdir(parents=True)
+    rows = ["source,split,image,caption_1"]
+    for number in range(6):
+        Image.new("RGB", (32, 32), (40 * number, 80, 120)).save(data / "images" / f"{number}.png")
+        rows.append(f"T,test,{number}.png,a plane of kind {number} .")
+    (data / "captions.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    request = Request(model=str(trained), source=str(data), out=tmp_path / "test", baselines=False)
+    load, stopped = ImageFile.ImageFile.load, []
+
+    def signalled(self: ImageFile.ImageFile) -> Any:
+        if not stopped and RunFolder(tmp_path / "test").captions_so_far("test").exists():
+            stopped.append(self)
+            os.kill(os.getpid(), signal.SIGTERM)
+        return load(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageFile.ImageFile, "load", signalled)
+        with pytest.raises(Interrupted):
+            evaluate(plan(request), progress=lambda *_: None, say=lambda _: None)
+    assert stopped
+    folder, _ = evaluate(plan(request), progress=lambda *_: None, say=lambda _: None)
+    assert [row["id"] for row in read_jsonl(folder.predictions("test"))] == [f"{number}.png" for number in range(6)]
+
+
+def test_a_training_folder_is_not_taken_over(trained: Path, tmp_path: Path) -> None:
+    """One that was killed before its recipe was written holds status.json alone, and is no evaluation."""
+    RunFolder.create(tmp_path / "run")
+    with pytest.raises(StoreError, match="not an empty folder"):
+        carry_out(trained, tmp_path / "run")
+
+
+def test_captions_are_kept_until_the_folder_says_finished(
+    trained: Path, whole: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is full for the very last file costs no caption."""
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "close", full)
+        with pytest.raises(OSError, match="No space"):
+            carry_out(trained, tmp_path / "test")
+    said: list[str] = []
+    assert same(carry_out(trained, tmp_path / "test", said), whole)
+    assert "going on after 12 of 14 captions" in said

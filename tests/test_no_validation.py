@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rscap.data import open_source
 from rscap.doctor import diagnose
 from rscap.errors import RecipeError
 from rscap.recipe import Recipe, dump_recipe, parse_recipe
 from rscap.store import read_jsonl
+from rscap.train.examples import check_validation
 from rscap.train.run import train
 
 
@@ -51,6 +53,14 @@ def test_selecting_by_nothing_is_refused_before_the_model_is_loaded(two_splits: 
     (finding,) = diagnose(tmp_path / "recipe.toml").findings
     assert finding.code == "cannot-start"
     assert "validation" in finding.evidence
+
+
+def test_a_run_that_was_begun_all_the_same_goes_on(two_splits: Path) -> None:
+    """Earlier versions began it: it says that nothing is evaluated, for its recipe cannot be changed any more."""
+    said: list[str] = []
+    source = open_source(str(two_splits))
+    check_validation(recipe(two_splits, selection={"patience": 2}), source, said.append, begun=True)
+    assert "no validation images" in said[0]
 
 
 def test_a_run_that_would_look_at_none_says_so(two_splits: Path, tmp_path: Path) -> None:

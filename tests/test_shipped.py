@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rscap.ablation.plan import make_plan
+from rscap.ablation.plan import make_plan, write_plan
 from rscap.ablation.study import read_study
 from rscap.errors import RecipeError
 from rscap.recipe import read_recipe
@@ -35,6 +35,20 @@ def test_a_recipe_is_found_by_its_name(name: str) -> None:
 def test_a_study_is_found_by_its_name_and_finds_its_base(name: str) -> None:
     """The base recipe is named relative to the study, so it is found too."""
     assert make_plan(read_study(Path(name))).rows
+
+
+def test_a_study_may_name_a_shipped_base(tmp_path: Path) -> None:
+    """In an override and in a file, wherever that lies; what is written down goes on without the name."""
+    made = read_study(Path("peft"), ["base=risc-fast"])
+    write_plan(make_plan(made), made, tmp_path / "out")
+    assert (tmp_path / "out" / "base.toml").read_bytes() == (ROOT / "recipes" / "risc-fast.toml").read_bytes()
+    for folder in (tmp_path, tmp_path / "sub"):
+        folder.mkdir(exist_ok=True)
+        own = folder / "own.toml"
+        axis = '[axes.rank]\n"four" = {"adapter.rank" = 4}\n"eight" = {"adapter.rank" = 8}\n'
+        keys = 'name = "own"\nbase = "risc-fast"\nreference = "four"\nseeds = [0]\n[budget]\nsteps = 3\n'
+        own.write_text(keys + axis, encoding="utf-8")
+        assert len(make_plan(read_study(own)).rows) == 2
 
 
 def test_ones_own_file_goes_first(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from rich.console import Console
 
 from rscap.cli.tables import print_sheets
 from rscap.records import METRICS, ScoreSheet
@@ -19,12 +20,19 @@ SHEET = ScoreSheet(
 @pytest.mark.parametrize(
     ("terminal", "columns", "whole"), [(True, 80, False), (True, 120, True), (False, 80, True), (False, 20, True)]
 )
+@pytest.mark.parametrize("term", ["xterm", "dumb"])
 def test_no_cell_is_cut(
-    terminal: bool, columns: int, whole: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    terminal: bool,
+    columns: int,
+    whole: bool,
+    term: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A narrow terminal does without two metrics and says which; names and figures are always whole."""
     monkeypatch.setenv("COLUMNS", str(columns))
-    monkeypatch.setenv("TTY_COMPATIBLE", str(int(terminal)))
+    monkeypatch.setenv("TERM", term)
+    monkeypatch.setattr(Console, "is_terminal", terminal)
     print_sheets({"baselines/nearest": SHEET})
     heading, row, *rest = capsys.readouterr().out.splitlines()
     assert row.split() == ["baselines/nearest", *["0.500"] * (7 if whole else 5), "0.400", "to", "0.600", "1,192"]

@@ -13,12 +13,16 @@ from rscap.errors import Interrupted
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
+class _Stop(BaseException):
+    """On its way out; no `except Exception` on the way takes it for an image that cannot be decoded."""
+
+
 @contextmanager
 def stopping() -> Iterator[None]:
-    """While it is entered, SIGTERM or Ctrl-C raises `Interrupted`: what was being written is not there, or whole."""
+    """While it is entered, SIGTERM or Ctrl-C ends what is done in it at once, and it raises `Interrupted`."""
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise Interrupted(f"stopped by {signal.Signals(number).name}")
+        raise _Stop(f"stopped by {signal.Signals(number).name}")
 
     if threading.current_thread() is not threading.main_thread():  # elsewhere Python allows no handlers
         yield
@@ -26,6 +30,8 @@ def stopping() -> Iterator[None]:
     before = {number: signal.signal(number, stop) for number in SIGNALS}
     try:
         yield
+    except _Stop as stopped:
+        raise Interrupted(str(stopped)) from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

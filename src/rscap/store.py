@@ -60,6 +60,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def way_out(reason: str) -> str:
+    """What to do about a reason that `no_room` found."""
+    return "lift the limit on the size of a file" if reason == os.strerror(errno.EFBIG) else "make room"
+
+
 def no_room(error: BaseException) -> str | None:
     """What the system said, where an error means that nothing more can be written; None for any other error.
 

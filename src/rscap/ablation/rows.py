@@ -16,7 +16,6 @@ from typing import Any
 from rscap.ablation.study import NAME, BudgetSection, RowSection, Study, flatten
 from rscap.errors import RecipeError
 from rscap.recipe import Recipe, known_keys, parse_recipe, read_recipe
-from rscap.shipped import shipped
 
 UNTIL_BUDGET = 1_000_000
 """Epochs of a run whose end is the budget."""
@@ -75,7 +74,7 @@ def read_base(study: Study) -> dict[str, Any]:
     Raises:
         RecipeError: it cannot be read, or the changes name a key that there is not.
     """
-    path = shipped(Path(study.base), "recipes")
+    path = Path(study.base)
     read_recipe(path)  # says what is wrong with the file itself before the study's changes are mixed in
     table = tomllib.loads(path.read_text(encoding="utf-8"))
     changes = dict.fromkeys(study.unset) | flatten(study.set)

@@ -131,7 +131,10 @@ def read_study(path: Path, overrides: Sequence[str] = ()) -> Study:
         raise RecipeError(f"study {path} has no profile {profile!r}", hint=f"it has: {known}")
     for override in rest:
         _override(settings[profile], override)
-    return check_table(Study, settings[profile], name=str(path))
+    chosen = settings[profile]
+    if isinstance(base := chosen.get("base"), str):  # an override may name a shipped one
+        chosen["base"] = str(shipped(Path(base), "recipes"))
+    return check_table(Study, chosen, name=str(path))
 
 
 def _settings(path: Path) -> dict[str | None, dict[str, Any]]:
@@ -144,7 +147,8 @@ def _settings(path: Path) -> dict[str | None, dict[str, Any]]:
     settings |= {name: _merged(table, profile) for name, profile in profiles.items()}
     for name, setting in settings.items():
         if isinstance(base := setting.get("base"), str):
-            setting["base"] = os.path.relpath(path.parent / base)
+            beside = path.parent / base
+            setting["base"] = os.path.relpath(beside if beside.exists() else shipped(Path(base), "recipes"))
         check_table(Study, setting, name=f"{path}, profile {name!r}" if name else str(path))
     return settings
 

@@ -97,8 +97,8 @@ def _evaluation(job: Job, subject: Subject) -> Plan:
 
 
 def _make_room(job: Job, state: State, say: Say) -> None:
-    """Take away what failed, whose state may be the cause; what was only cut off while training is gone on with."""
-    resumable = job.kind == "run" and state.progress == "partial" and RunFolder(job.place).status_file.is_file()
+    """Take away what failed, whose state may be the cause; what was only cut off is gone on with."""
+    resumable = state.progress == "partial" and RunFolder(job.place).status_file.is_file()
     if job.place.exists() and not resumable:
         say(f"{job.place} is {state.progress} ({state.reason}): removed, done again")
         shutil.rmtree(job.place)

@@ -71,12 +71,14 @@ def main() -> None:
 
 
 def _no_room(error: Exception) -> StoreError | None:
-    from rscap.store import no_room
+    from rscap.store import no_room, way_out
 
     if not (reason := no_room(error)):
         return None
     place = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
-    return StoreError(f"nothing more can be written: {place}{reason}", hint="make room, or choose another place")
+    return StoreError(
+        f"nothing more can be written: {place}{reason}", hint=f"{way_out(reason)}, or choose another place"
+    )
 
 
 def _complain(error: RscapError) -> None:

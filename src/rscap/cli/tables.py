@@ -24,7 +24,7 @@ def print_sheets(sheets: Mapping[str, ScoreSheet]) -> None:
 
     from rscap.records import METRICS
 
-    console = Console(highlight=False, soft_wrap=True, width=_ANY_WIDTH)
+    console = Console(highlight=False, soft_wrap=True, width=_ANY_WIDTH, height=_ANY_WIDTH)  # both, or neither holds
     shown = [metric for metric in METRICS if any(metric in sheet.corpus for sheet in sheets.values())]
     kept = shown
     if console.is_terminal and console.measure(_table(sheets, shown)).maximum > Console().width:

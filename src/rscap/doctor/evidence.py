@@ -211,7 +211,7 @@ class RateTest:
     worst: float
     """The highest loss after an update."""
     guesses_evenly: bool = False
-    """Whether, after the last, every token of the vocabulary is as likely."""
+    """Whether, after the last and not before the first, every token of the vocabulary is as likely."""
     updates: int
     budget: float
     """What the run's whole schedule adds up to, in updates at the peak rate, over what this test added up to."""

@@ -226,6 +226,8 @@ def try_rate(captioner: Captioner, batch: Batch, recipe: Recipe, *, total_steps:
     learning = [parameter for parameter in captioner.net.parameters() if parameter.requires_grad]
     captioner.train()
     losses = []
+    with torch.no_grad():
+        even_before = guesses_evenly(captioner, captioner.token_losses(batch))
     factors = [min(1.0, (step + 1) / _WARMUP) for step in range(_UPDATES)]
     with torch.random.fork_rng():
         for factor in factors:
@@ -242,7 +244,7 @@ def try_rate(captioner: Captioner, batch: Batch, recipe: Recipe, *, total_steps:
         torch.manual_seed(recipe.seed)
         with torch.no_grad():
             losses.append((captioner(batch) / batch.supervised).item())
-            evenly = guesses_evenly(captioner, captioner.token_losses(batch))
+            evenly = not even_before and guesses_evenly(captioner, captioner.token_losses(batch))
     captioner.eval()
     schedule = sum(rate_factor(step, train=recipe.train, total_steps=total_steps) for step in range(total_steps))
     return RateTest(

@@ -18,31 +18,32 @@ Item = Prediction | Rejected
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """A file with a line for every image that is done, in the order of the images, below a line that says what asks.
+    """A file with a line for every image that is done, batch by batch, below a line that says what asks.
 
-    What was captioned by another model, in other words or from other images is of no use: `asked` tells.
+    What was captioned by another model, in other words or from other images is of no use: `asked` tells. Nor is an
+    image that could not be decoded: it may be mended by now.
     """
 
     path: Path
     asked: Mapping[str, Any]
     """Whatever decides what a caption is: model, data, words, decoding."""
 
-    def begin(self, examples: Sequence[Example], *, batch_size: int) -> list[Item]:
+    def begin(self, examples: Sequence[Example], *, batch_size: int) -> list[Prediction]:
         """What is done already of `examples`, from the first on; the file then holds just that.
 
         Whole batches alone are kept, so that the batches to come are those of an evaluation that nobody disturbed.
         """
         done = self._done()
         done = done[: len(done) // batch_size * batch_size]
-        if {_name(item) for item in done} != {example.id for example in examples[: len(done)]}:
+        if [item.example_id for item in done] != [example.id for example in examples[: len(done)]]:
             done = []
-        write_text(self.path, "".join(f"{_line(row)}\n" for row in (self._heading(), *map(_row, done))))
+        write_text(self.path, "".join(f"{_line(row)}\n" for row in (self._heading(), *map(asdict, done))))
         return done
 
     def add(self, item: Item) -> None:
         """One more image."""
         with self.path.open("a", encoding="utf-8") as stream:
-            stream.write(f"{_line(_row(item))}\n")
+            stream.write(f"{_line(asdict(item))}\n")
 
     def end(self) -> None:
         """All captions stand in the file that they are for."""
@@ -51,26 +52,29 @@ class Journal:
     def _heading(self) -> dict[str, Any]:
         return {"asked": json.loads(_line(self.asked))}
 
-    def _done(self) -> list[Item]:
+    def _done(self) -> list[Prediction]:
         if not self.path.is_file():
             return []
         lines = self.path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]  # the last may be cut off
-        items: list[Item] = []
-        with suppress(json.JSONDecodeError, TypeError):  # what follows a line that cannot be read is done again
+        done: list[Prediction] = []
+        with suppress(json.JSONDecodeError, TypeError, _Unusable):  # what follows such a line is done again
             if not lines or json.loads(lines[0]) != self._heading():
                 return []
             for line in lines[1:]:
-                row = json.loads(line)
-                items.append(Prediction(**row) if "caption" in row else Rejected(**row))
-        return items
+                done.append(_prediction(json.loads(line)))
+        return done
 
 
-def _name(item: Item) -> str:
-    return item.example_id if isinstance(item, Prediction) else item.row
+class _Unusable(Exception):
+    """A line that is no prediction."""
 
 
-def _row(item: Item) -> dict[str, Any]:
-    return asdict(item)
+def _prediction(row: Mapping[str, Any]) -> Prediction:
+    found = Prediction(**row)
+    words = (found.example_id, found.caption, found.prefix, found.stopped)
+    if not all(isinstance(word, str) for word in words) or not isinstance(found.tokens, int):
+        raise _Unusable
+    return found
 
 
 def _line(row: Mapping[str, Any]) -> str:

@@ -112,7 +112,7 @@ def caption_all(
         workers=task.workers,
         say=say,
     )
-    items = list(done)
+    items: list[Prediction | Rejected] = [*done]
     for item in fresh:
         items.append(item)
         if journal:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,17 +14,18 @@ from rscap import provenance
 from rscap.batch import Encoder
 from rscap.data import Source, open_source
 from rscap.errors import DataError, Interrupted, StoreError
+from rscap.evaluate.begin import begin, is_cut_off
 from rscap.evaluate.journal import Journal
 from rscap.evaluate.outcome import Progress, Task, decode_name, evaluate_model, write_baselines, write_outcome
 from rscap.evaluate.subject import Dtype, Subject
 from rscap.generate import Say
 from rscap.model.captioner import Captioner
 from rscap.model.load import Base
-from rscap.model.run import best_device
+from rscap.model.run import best_device, device_name, weights_digests
 from rscap.recipe import DataSection, GenerateSection
 from rscap.records import Example, ScoreSheet
 from rscap.stopping import stopping
-from rscap.store import RunFolder, State, read_json, write_json, write_jsonl
+from rscap.store import RunFolder, State, write_json, write_jsonl
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,11 +99,15 @@ def evaluate(planned: Plan, *, progress: Progress, say: Say) -> tuple[RunFolder,
     device = best_device()
     # Before the folder is made: a missing token should not take the name.
     base, captioner = planned.subject.load(device)
-    work = _Work(planned, source, test, base, captioner, progress, say)
-    target = RunFolder(place) if planned.in_place else _begun(place, work.described())
+    work = _Work(planned, source, test, base, captioner, progress, say, base.describe())
+    target = RunFolder(place) if planned.in_place else begin(place, work.described())
     try:
-        with FileLock(place / ".lock", timeout=0), stopping():
-            done = work.run(target)
+        with FileLock(place / f".lock-{request.split}", timeout=0), stopping():
+            journal = work.journal(target)
+            sheets = work.run(target, journal)
+            if not planned.in_place:
+                target.close("finished")
+            journal.end()  # last of all: until here the captions are worth keeping
     except Timeout:
         raise StoreError(f"another process is at work in {place}", hint="wait for it, or stop it") from None
     except BaseException as error:
@@ -114,36 +118,7 @@ def evaluate(planned: Plan, *, progress: Progress, say: Say) -> tuple[RunFolder,
         if isinstance(error, Interrupted):
             error.hint = "the same command goes on where it was"
         raise
-    if not planned.in_place:
-        target.close("finished")
-    return done
-
-
-def _begun(place: Path, described: Mapping[str, Any]) -> RunFolder:
-    """A new folder for an evaluation, or that of the same one that was cut off.
-
-    Raises:
-        StoreError: the place is taken.
-    """
-    if not _cut_off(place):
-        RunFolder.create(place)
-    run = RunFolder(place)
-    before = read_json(run.evaluation_file) if run.evaluation_file.exists() else described
-    if other := [name for name, value in described.items() if before.get(name) != value]:
-        raise StoreError(
-            f"{place} holds another evaluation, which did not finish; they differ in {', '.join(other)}",
-            hint="give another --out, or remove the folder",
-        )
-    write_json(run.status_file, {"state": "started", "started": run.status()["started"]})
-    write_json(run.evaluation_file, described)
-    return run
-
-
-def _cut_off(place: Path) -> bool:
-    """Whether an evaluation was begun at `place` that did not finish."""
-    run = RunFolder(place)
-    ours = run.status_file.is_file() and not run.recipe_file.exists()
-    return ours and run.status().get("state") != "finished"
+    return target, sheets
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,12 +130,12 @@ class _Work:
     captioner: Captioner
     progress: Progress
     say: Say
+    described_base: dict[str, Any]
 
-    def run(self, target: RunFolder) -> tuple[RunFolder, dict[str, ScoreSheet]]:
+    def run(self, target: RunFolder, journal: Journal) -> dict[str, ScoreSheet]:
         split, subject, data = self.planned.request.split, self.planned.subject, self.planned.data
         if not self.planned.in_place:
             self._describe(target)
-        journal = Journal(target.captions_so_far(split), self._asked())
         train = self.source.split("train") if self.source.splits.get("train") else []
         task = Task(
             prefix=subject.prefix,
@@ -180,10 +155,9 @@ class _Work:
         )
         baselines = self._baselines(target, split, train)
         write_outcome(target, split, outcome, self.test)  # its scores last of all: where they are, nothing is missing
-        journal.end()
         if ties := sum(1 for prediction in outcome.predictions if prediction.near_ties):
             self.say(f"{ties} captions hold a near-tie: a choice of tokens within rounding error")
-        return target, {target.name: outcome.sheet} | baselines
+        return {target.name: outcome.sheet} | baselines
 
     def _baselines(self, target: RunFolder, split: str, train: list[Example]) -> dict[str, ScoreSheet]:
         if not self.planned.request.baselines:
@@ -206,28 +180,34 @@ class _Work:
             "generate": subject.generate.model_dump(mode="json"),
         }
 
-    def _asked(self) -> dict[str, Any]:
-        """Whatever decides what a caption is."""
-        subject = self.planned.subject
-        learned = subject.trained[0].learned() if subject.trained else None
-        return {
-            "base": self.base.describe(),
-            "learned": provenance.folder_digest(learned) if learned else None,
+    def journal(self, target: RunFolder) -> Journal:
+        """Captions so far, and whatever decides what a caption is, the machine and its packages included."""
+        subject, split = self.planned.subject, self.planned.request.split
+        run = subject.trained[0] if subject.trained else None
+        where = self._where()
+        asked = {
+            **{name: where[name] for name in ("rscap", "commit", "packages", "device", "device_name", "threads")},
+            "base": self.described_base,
+            "learned": (run.status().get("weights") or weights_digests(run)) if run else None,
             "data": self.source.digest,
             "prefix": subject.prefix,
             "generate": subject.generate.model_dump(mode="json"),
         }
+        return Journal(target.captions_so_far(split), asked)
+
+    def _where(self) -> dict[str, Any]:
+        """What provenance.json says."""
+        source, device = self.source, self.captioner.device
+        return provenance.collect(
+            device=str(device),
+            device_name=device_name(device),
+            threads=torch.get_num_threads(),
+            data={"name": source.name, "digest": source.digest, "split_scheme": source.split_scheme},
+            base=self.described_base,
+        )
 
     def _describe(self, target: RunFolder) -> None:
-        write_json(
-            target.provenance_file,
-            provenance.collect(
-                device=str(self.captioner.device),
-                threads=torch.get_num_threads(),
-                data={"name": self.source.name, "digest": self.source.digest, "split_scheme": self.source.split_scheme},
-                base=self.base.describe(),
-            ),
-        )
+        write_json(target.provenance_file, self._where())
         write_jsonl(target.rejected_file, map(asdict, self.source.rejected))
 
 
@@ -258,7 +238,7 @@ def _place(request: Request, subject: Subject) -> Path:
     kind = request.split if subject.trained else "zero-shot"
     parts = (subject.name, kind, str(request.limit) if request.limit else None, decoding)
     place = request.out if request.out is not None else Path("runs") / "-".join(part for part in parts if part)
-    if not _cut_off(place):
+    if not is_cut_off(place):
         RunFolder.check_free(place)
     return place
 

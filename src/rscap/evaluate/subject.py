@@ -10,7 +10,7 @@ from typing import Literal
 from rscap.errors import StoreError
 from rscap.model.captioner import Captioner
 from rscap.model.load import Base, load_base
-from rscap.model.run import load_run
+from rscap.model.run import check_weights, load_run
 from rscap.recipe import GenerateSection, ModelSection, PromptSection, Recipe, change_generate, read_recipe
 from rscap.store import RunFolder
 
@@ -62,6 +62,7 @@ class Subject:
     def load(self, device: str) -> tuple[Base, Captioner]:
         """The model on `device`, ready to generate."""
         if self.trained:
+            check_weights(self.trained[0])
             return load_run(*self.trained, device=device)
         base = load_base(self.section, device=device)
         return base, Captioner(base.model, compute_dtype=base.compute_dtype)

@@ -24,7 +24,7 @@ from rscap.export.reading import Asking, Plain, Reading, captions, read
 from rscap.export.weights import Dtype, merged, write_adapter, write_checkpoint
 from rscap.model.adapters import quiet_peft
 from rscap.model.load import load_base
-from rscap.model.run import best_device, load_run
+from rscap.model.run import best_device, check_weights, load_run
 from rscap.recipe import Recipe, read_recipe
 from rscap.store import RunFolder, write_text
 
@@ -122,6 +122,7 @@ def _plan(request: Request) -> _Plan:
     if not run.recipe_file.is_file():
         raise StoreError(f"{run.path} trained no model", hint="name a run that `rscap train` made")
     recipe = read_recipe(run.recipe_file)
+    check_weights(run)
     whole = run.model.is_dir()
     if request.form == "adapter" and whole:
         raise AdapterError(f"{run.path} has no adapter: its towers were trained whole", hint="leave --adapter-only out")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from rscap.errors import AdapterError
+from rscap import provenance
+from rscap.errors import AdapterError, StoreError
 from rscap.model.adapters import load_adapter, precision_to_load
 from rscap.model.captioner import Captioner
 from rscap.model.load import Base, load_base
@@ -21,6 +22,33 @@ def best_device() -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def device_name(device: torch.device) -> str:
+    """What a person calls the device: the card's name, or `cpu`."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def weights_digests(run: RunFolder) -> dict[str, str]:
+    """SHA-256 of every file of weights that a run has learned, by its path in the run folder."""
+    files = sorted(run.learned().glob("*.safetensors"))
+    return {path.relative_to(run.path).as_posix(): provenance.file_digest(path) for path in files}
+
+
+def check_weights(run: RunFolder) -> None:
+    """Refuse weights that are not what training wrote, as status.json remembers it; earlier versions did not.
+
+    Raises:
+        StoreError: names the first file that was changed or is missing.
+    """
+    now = weights_digests(run)
+    for name, digest in run.status().get("weights", {}).items():
+        if now.get(name) != digest:
+            what = "is missing" if name not in now else "is not what training wrote: its SHA-256 is another"
+            raise StoreError(
+                f"{run.path / name} {what}",
+                hint=f"bring it back; or remove its folder, and `rscap train {run.path} --resume` writes it again",
+            )
 
 
 def load_run(run: RunFolder, recipe: Recipe, *, device: str) -> tuple[Base, Captioner]:

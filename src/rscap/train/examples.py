@@ -43,15 +43,17 @@ def training_examples(source: Source, recipe: Recipe) -> list[Example]:
     return source.subset("train", limit, recipe.seed) if limit else source.split("train")
 
 
-def check_validation(recipe: Recipe, source: Source, say: Callable[[str], None]) -> None:
+def check_validation(recipe: Recipe, source: Source, say: Callable[[str], None], *, begun: bool = False) -> None:
     """Refuse to select by images that are not there; say where captions would be generated for none.
+
+    A run that was `begun` all the same, by an earlier version, goes on.
 
     Raises:
         RecipeError: the recipe selects, and the data have no validation images.
     """
     if not recipe.train.evaluate_every or source.splits.get("val"):
         return
-    if recipe.selection is not None:
+    if recipe.selection is not None and not begun:
         raise RecipeError(
             f"[selection] judges by validation images, and {source.name} has none",
             hint="give some images the split `val` (rscap data split does it), or leave [selection] out",

@@ -23,13 +23,14 @@ from rscap.errors import Interrupted, ModelError, RecipeError, StoreError
 from rscap.model.adapters import Calibration, precision_to_load, prepare, save_adapter
 from rscap.model.captioner import Captioner
 from rscap.model.load import Base, load_base
+from rscap.model.run import device_name, weights_digests
 from rscap.model.towers import count_parameters
 from rscap.plan import choose_checkpointing
 from rscap.plan.machine import memory_at_hand
 from rscap.recipe import Recipe, dump_recipe, read_recipe
 from rscap.records import Example
 from rscap.stopping import stopping
-from rscap.store import RunFolder, no_room, read_json, replace_folder, write_json, write_jsonl, write_text
+from rscap.store import RunFolder, no_room, read_json, replace_folder, way_out, write_json, write_jsonl, write_text
 from rscap.train.checkpoints import Checkpoints, Progress, read_checkpoint
 from rscap.train.examples import calibration, check_validation, selected, training_examples, validation_panel
 from rscap.train.features import cached_encoder, features_folder
@@ -77,7 +78,7 @@ def train(recipe: Recipe, out: Path, *, say: Say, resume: bool = False) -> RunFo
         normalise=recipe.data.normalise,
         check="decode",  # now, and not at step 9,000: about a millisecond an image
     ).for_training()
-    check_validation(recipe, source, say)
+    check_validation(recipe, source, say, begun=begun)
     recomputes = team.told(recomputes_activations(recipe, RunFolder(out), team, say) if team.leads else None)
     base = load_base(precision_to_load(recipe.model, recipe.adapter), device=team.device)
     say(f"{team} on {device_name(team.device)}")
@@ -147,7 +148,7 @@ def _led(job: _Job) -> None:
                 if reason := no_room(error):
                     raise StoreError(
                         f"{run.path} could not be written: {reason}",
-                        hint=f"make room, then go on with `rscap train {run.path} --resume`",
+                        hint=f"{way_out(reason)}, then go on with `rscap train {run.path} --resume`",
                     ) from error
                 raise
     except Timeout:
@@ -217,7 +218,7 @@ class _Job:
             captioner = _prepared(recipe, load_base(precision_to_load(recipe.model, recipe.adapter)), look)
         details = self._choose_weights(captioner, progress)
         save(captioner, self.base, recipe, run)
-        return details
+        return {**details, "weights": weights_digests(run)}
 
     def _cached(self, captioner: Captioner, encoder: Encoder, examples: Sequence[Example]) -> Encoder:
         folder = features_folder(self.folder.path, self.recipe.train.features_folder)
@@ -245,12 +246,7 @@ class _Job:
         if not run.provenance_file.exists():
             write_json(run.provenance_file, now)
             return
-        first = read_json(run.provenance_file)
-        if not isinstance(first, dict) or not {"data", "base"} <= first.keys():
-            raise StoreError(
-                f"{run.provenance_file} is damaged: it does not say on which data and base the run was begun",
-                hint="bring the file back, or begin another run",
-            )
+        first = _first_sitting(run)
         for part, key in (("data", "digest"), ("base", "digest"), ("base", "revision")):
             if first[part].get(key) != now[part].get(key):
                 raise StoreError(
@@ -314,8 +310,23 @@ class _Job:
         chosen = {"step": progress.best.step, "metric": selection.metric, "value": progress.best.value}
         self.say(f"selected: step {progress.best.step}, {selection.metric} {progress.best.value:.3f} on the panel")
         if selection.metric != "loss" and progress.best.value < _NOTHING:
-            self.say(f"no evaluation had a {selection.metric} worth the name: nothing tells these weights from others")
+            self.say(f"a {selection.metric} of 0.000 is next to nothing: these weights were hardly chosen")
         return {**details, "selected": chosen}
+
+
+def _first_sitting(run: RunFolder) -> dict[str, Any]:
+    """provenance.json of a run that goes on.
+
+    Raises:
+        StoreError: it does not say on which data and base the run was begun.
+    """
+    first = read_json(run.provenance_file)
+    if not isinstance(first, dict) or not all(isinstance(first.get(part), dict) for part in ("data", "base")):
+        raise StoreError(
+            f"{run.provenance_file} is damaged: it does not say on which data and base the run was begun",
+            hint="bring the file back, or begin another run",
+        )
+    return first
 
 
 def recomputes_activations(recipe: Recipe, run: RunFolder, team: Team, say: Say) -> bool:
@@ -326,10 +337,7 @@ def recomputes_activations(recipe: Recipe, run: RunFolder, team: Team, say: Say)
     asked = recipe.train.gradient_checkpointing
     if asked != "auto":
         return asked
-    if (
-        run.provenance_file.exists()
-        and (before := read_json(run.provenance_file).get("gradient_checkpointing")) is not None
-    ):
+    if run.provenance_file.exists() and (before := _first_sitting(run).get("gradient_checkpointing")) is not None:
         return before
     if team.sharded:
         say("gradient checkpointing on, for the weights are shared out")
@@ -373,11 +381,6 @@ def _enough_for(processes: int, *, images: int) -> str:
         return f"an update of {images} images is for {images} processes at most"
     settings = f"--set train.micro_batch={images // fitting[0]} --set train.accumulation={fitting[0]}"
     return f"keep the update's {images} images: {settings}"
-
-
-def device_name(device: torch.device) -> str:
-    """What a person calls the device: the card's name, or `cpu`."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def save(captioner: Captioner, base: Base, recipe: Recipe, run: RunFolder) -> None:

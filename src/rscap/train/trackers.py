@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker, get_available_trackers
 
-from rscap.errors import Interrupted, RecipeError
+from rscap.errors import RecipeError
 from rscap.recipe import Recipe, TrackSection
 from rscap.records import Example, Prediction
 
@@ -102,7 +102,7 @@ class _Guest:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> bool:
-        if not isinstance(error, Exception) or isinstance(error, Interrupted):
+        if not isinstance(error, Exception):
             return False
         self.failed = True
         self.say(f"the tracker {self.name} failed and is left out from here on: {type(error).__name__}: {error}")

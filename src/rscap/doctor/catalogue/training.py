@@ -139,7 +139,8 @@ LOSS: dict[str, Kind] = {
         "error",
         "the learning rate is too high",
         "Recipes: eight updates on one small batch, four of them warm-up. After one of them the loss of that "
-        "batch is more than 2 % above where it began, or after the last every token of the vocabulary is as likely.",
+        "batch is more than 2 % above where it began; or after the last, and not before the first, every token of the "
+        "vocabulary is as likely.",
         "An update that makes the loss of the very batch it was made for higher overshoots; so does one that leaves a "
         "model that knows nothing.",
         "Divide train.learning_rate by 3 to 10 and ask again.",

@@ -84,9 +84,9 @@ class Allocation:
             return None
         kept = sum(self.ranks().values())
         return (
-            f"AdaLoRA ended at step {step} of {config.total_step}, before its ranks came down: {kept:,} singular "
-            f"values are left of {self._allocator.target_bgt:,} planned; "
-            "a train.max_steps within the budget lets it finish"
+            f"AdaLoRA ended at step {step} of {config.total_step}, before its ranks came down: it keeps {kept:,} "
+            f"singular values, {self._allocator.target_bgt:,} were planned; with a train.max_steps that is reached "
+            "they come down"
         )
 
     def ranks(self) -> dict[str, int]:
