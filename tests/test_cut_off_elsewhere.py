@@ -19,10 +19,12 @@ from rscap.evaluate.subject import Subject
 from rscap.export.request import Request as ExportRequest
 from rscap.export.request import export
 from rscap.recipe import Recipe, parse_recipe
+from rscap.stopping import heeded, stopping
 from rscap.store import RunFolder, no_room, read_json, read_jsonl, write_json
 from rscap.train import run as running
 from rscap.train.checkpoints import Checkpoints
 from rscap.train.run import train
+from rscap.train.signals import StopRequest
 from rscap.train.team import Team
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -103,6 +105,20 @@ def test_a_signal_before_or_after_the_loop(
     assert RunFolder(tmp_path / "run").status()["state"] == "interrupted"
     assert not list((tmp_path / "run").glob(".saving-*"))
     assert weights(run(tmp_path / "run", resume=True)) == weights(whole)
+
+
+def test_what_nohup_ignores_stays_ignored() -> None:
+    """A run begun with `nohup` outlives its terminal: the hang-up that it was told to ignore stops nothing."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert signal.SIGHUP not in heeded()
+        with stopping(), StopRequest() as request:
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert request.name is None
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        assert signal.SIGHUP in heeded()
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_an_adapter_that_is_gone_is_written_again(finished: RunFolder) -> None:

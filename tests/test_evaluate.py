@@ -98,6 +98,14 @@ def test_a_base_model_without_data_is_refused() -> None:
     assert "--source" in str(caught.value.hint)
 
 
+def test_a_misspelt_run_is_not_looked_for_on_the_hub(trained: Path) -> None:
+    """Beside other runs a name without a folder is a slip; elsewhere it may be a base model's."""
+    with pytest.raises(StoreError, match="there is no run") as caught:
+        Subject.of(str(trained.parent / "rnu"))
+    assert trained.name in str(caught.value.hint)
+    assert Subject.of("google/paligemma-3b-pt-224").trained is None
+
+
 def test_a_folder_that_trained_nothing_is_refused(tmp_path: Path) -> None:
     """A zero-shot folder is no model."""
     RunFolder.create(tmp_path / "zero")

@@ -148,18 +148,21 @@ def name(place):
 '''
 
 
-def test_sigterm_saves_and_says_how_to_go_on(whole: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_saves_and_says_how_to_go_on(
+    number: signal.Signals, whole: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The update at hand is finished, a checkpoint written, the status `interrupted`; the resumed end is the same."""
     step = loop.TrainLog.step
 
     def ask(self: loop.TrainLog, **values: Any) -> None:
         step(self, **values)
         if values["step"] == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
 
     with monkeypatch.context() as patch:
         patch.setattr(loop.TrainLog, "step", ask)
-        with pytest.raises(Interrupted, match="SIGTERM after step 3") as caught:
+        with pytest.raises(Interrupted, match=f"{number.name} after step 3") as caught:
             run(recipe(), tmp_path / "run")
     assert "--resume" in str(caught.value.hint)
     folder = RunFolder(tmp_path / "run")

@@ -38,6 +38,16 @@ def test_candidates(tmp_path: Path, name: str, content: object) -> None:
     assert dict(score.load_candidates(write(tmp_path / name, content))) == {"1": "a plane", "2": ""}
 
 
+def test_empty_cells_at_the_end_of_a_row_mean_fewer_captions(tmp_path: Path) -> None:
+    """As where the table is trained from; a gap before a caption is still an error."""
+    path = tmp_path / "captions.csv"
+    path.write_text("image,caption_1,caption_2,caption_3\n1.jpg,a,b,\n2.jpg,c,,\n", encoding="utf-8")
+    assert score.load_references(path).captions == {"1.jpg": ("a", "b"), "2.jpg": ("c",)}
+    path.write_text("image,caption_1,caption_2,caption_3\n1.jpg,a,,b\n", encoding="utf-8")
+    with pytest.raises(ScoreError, match="line 2: an empty reference caption"):
+        score.load_references(path)
+
+
 def test_the_prompt_is_known_where_the_file_names_it(tmp_path: Path) -> None:
     """Predictions that share a prefix bring it along; predictions of several prompts do not."""
     one = lines(

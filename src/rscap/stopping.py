@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C as an error that says what to do next."""
+"""SIGTERM, Ctrl-C and a closed terminal as an error that says what to do next."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from types import FrameType
 
 from rscap.errors import Interrupted
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
+
+
+def heeded() -> list[signal.Signals]:
+    """The signals that ask to stop: SIGTERM, Ctrl-C, a terminal that was closed. Not those that are ignored (nohup)."""
+    return [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
 
 
 class _Stop(BaseException):
@@ -19,7 +24,7 @@ class _Stop(BaseException):
 
 @contextmanager
 def stopping() -> Iterator[None]:
-    """While it is entered, SIGTERM or Ctrl-C ends what is done in it at once, and it raises `Interrupted`."""
+    """While it is entered, a signal of `heeded` ends what is done in it at once, and it raises `Interrupted`."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise _Stop(f"stopped by {signal.Signals(number).name}")
@@ -27,7 +32,7 @@ def stopping() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # elsewhere Python allows no handlers
         yield
         return
-    before = {number: signal.signal(number, stop) for number in SIGNALS}
+    before = {number: signal.signal(number, stop) for number in heeded()}
     try:
         yield
     except _Stop as stopped:

@@ -125,7 +125,7 @@ def refuse_if_too_many(name: str, judged: Judged, max_rejected_share: float, *, 
         raise DataError(
             f"{name}: {len(rejected)} of {total} rows cannot be used, more than the allowed share of "
             f"{max_rejected_share:g}{first}",
-            hint="mend the rows, or allow more with max_rejected_share",
+            hint="mend the rows; or allow more in the recipe, --set data.max_rejected_share=SHARE",
         )
 
 

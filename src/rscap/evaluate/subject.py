@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
@@ -31,16 +32,17 @@ class Subject:
     def of(
         cls, model: str, *, prefix: str | None = None, dtype: Dtype = "bfloat16", changes: Sequence[str] = ()
     ) -> Subject:
-        """A run folder if `model` is one, else a base model.
+        """A run folder if `model` is one, else a base model; not one from the Hub that looks like a run beside others.
 
         `prefix` replaces the words that training used; `changes` are overrides such as `generate.beams=3`.
 
         Raises:
-            StoreError: a run folder that trained no model.
+            StoreError: a run folder that trained no model, or none at all beside others.
             RecipeError: the run's recipe cannot be read, or the changes cannot be made.
         """
         folder = Path(model)
         if not (folder / "status.json").is_file():
+            _refuse_misspelt(folder)
             words = PromptSection().prefix if prefix is None else prefix
             section = ModelSection(base=model, dtype=dtype)
             settings = change_generate(GenerateSection(), changes)
@@ -66,3 +68,15 @@ class Subject:
             return load_run(*self.trained, device=device)
         base = load_base(self.section, device=device)
         return base, Captioner(base.model, compute_dtype=base.compute_dtype)
+
+
+def _refuse_misspelt(folder: Path) -> None:
+    """Say so where a run of another name was meant, and not ask the Hub for it.
+
+    Raises:
+        StoreError: there is nothing at `folder`, and there are runs beside it.
+    """
+    beside = [path.parent.name for path in folder.parent.glob("*/status.json")] if folder.parent != Path() else []
+    if beside and not folder.exists():
+        near = get_close_matches(folder.name, beside, n=3, cutoff=0.0)
+        raise StoreError(f"there is no run {folder}", hint=f"{folder.parent} holds {', '.join(near)}")

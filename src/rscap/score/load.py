@@ -133,12 +133,18 @@ def _csv_images(path: Path) -> Iterator[_Image]:
     for row in rows:
         yield _Image(
             id=_id(row, ("id", "image", "filename"), "the column `image` names the file"),
-            captions=_captions([row[name] for _, name in sorted(captions)], row.where),
+            captions=_captions(_filled([row[name] for _, name in sorted(captions)]), row.where),
             where=row.where,
             split=row.get("split") or None,
             source=row.get("source") or None,
             scene_class=row.get("scene_class") or None,
         )
+
+
+def _filled(cells: list[str]) -> list[str]:
+    """Without the empty cells at the end of a row, where an image has fewer captions than the table has columns."""
+    last = max((place for place, cell in enumerate(cells) if cell.strip()), default=0)
+    return cells[: last + 1]
 
 
 def _json_images(path: Path, content: Any) -> Iterable[_Image]:

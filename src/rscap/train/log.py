@@ -71,7 +71,8 @@ class TrainLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        with suppress(OSError):  # the terminal is gone
+            self._bar.stop()
         self.trackers.close()
 
     @property
@@ -114,7 +115,8 @@ class TrainLog:
     def say(self, message: str) -> None:
         """A line above the progress bar."""
         if self.path is not None:
-            self._bar.console.print(message, markup=False, highlight=False)
+            with suppress(OSError):
+                self._bar.console.print(message, markup=False, highlight=False)
 
     def step(self, *, step: int, loss: float, images: int, captions: int, memory: int, **values: Any) -> None:
         """Log one update; rates are those of the last twenty steps."""

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C in the loop: the update at hand is finished and the state saved."""
+"""SIGTERM, Ctrl-C and a closed terminal in the loop: the update at hand is finished and the state saved."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import time
 from types import FrameType, TracebackType
 from typing import Any
 
-from rscap.stopping import SIGNALS
+from rscap.stopping import heeded
 
 _REPEAT_SECONDS = 3.0
 
 
 class StopRequest:
-    """While it is entered, SIGTERM or Ctrl-C only sets `name`; one that comes seconds later does what it always did.
+    """While it is entered, such a signal only sets `name`; one that comes seconds later does what it always did.
 
     A scheduler signals launcher and workers at once and the launcher hands it on, so a repeat at once means nothing.
     """
@@ -26,7 +26,7 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
-            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+            self._before = {number: signal.signal(number, self._note) for number in heeded()}
         return self
 
     def __exit__(
