@@ -403,6 +403,7 @@ def test_damaged_weights_are_not_merged(run_of: Callable[[str], Path], tmp_path:
     weights = load_file(file)
     next(value for key, value in weights.items() if "lora_B" in key)[0, 0] = torch.nan
     save_file(weights, file, metadata={"format": "pt"})
+    write_json(run / "status.json", {"state": "finished"})  # as if training had written them
     with pytest.raises((AdapterError, ExportError)):
         export(Request(run=run, out=tmp_path / "out", images=2), say=silent)
     assert not (tmp_path / "out").exists()

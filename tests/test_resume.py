@@ -153,6 +153,7 @@ def test_a_signal_saves_and_says_how_to_go_on(
     number: signal.Signals, whole: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The update at hand is finished, a checkpoint written, the status `interrupted`; the resumed end is the same."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which `nohup` ignores
     step = loop.TrainLog.step
 
     def ask(self: loop.TrainLog, **values: Any) -> None:
@@ -164,6 +165,7 @@ def test_a_signal_saves_and_says_how_to_go_on(
         patch.setattr(loop.TrainLog, "step", ask)
         with pytest.raises(Interrupted, match=f"{number.name} after step 3") as caught:
             run(recipe(), tmp_path / "run")
+    signal.signal(signal.SIGHUP, before)
     assert "--resume" in str(caught.value.hint)
     folder = RunFolder(tmp_path / "run")
     assert folder.status()["state"] == "interrupted"

@@ -18,14 +18,21 @@ SHEET = ScoreSheet(
 
 
 @pytest.mark.parametrize(
-    ("terminal", "columns", "whole"), [(True, 80, False), (True, 120, True), (False, 80, True), (False, 20, True)]
+    ("term", "terminal", "columns", "whole"),
+    [
+        ("xterm", True, 80, False),
+        ("xterm", True, 120, True),
+        ("xterm", False, 80, True),
+        ("xterm", False, 20, True),
+        ("dumb", True, 80, False),
+        ("dumb", False, 20, True),
+    ],
 )
-@pytest.mark.parametrize("term", ["xterm", "dumb"])
 def test_no_cell_is_cut(
+    term: str,
     terminal: bool,
     columns: int,
     whole: bool,
-    term: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -10,12 +10,12 @@ from types import FrameType
 
 from rscap.errors import Interrupted
 
-_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
-
 
 def heeded() -> list[signal.Signals]:
-    """The signals that ask to stop: SIGTERM, Ctrl-C, a terminal that was closed. Not those that are ignored (nohup)."""
-    return [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    """The signals that ask to stop: SIGTERM, Ctrl-C, and a terminal that was closed, unless `nohup` ignores that."""
+    hang_up: signal.Signals | None = getattr(signal, "SIGHUP", None)  # Windows has none
+    closed = [hang_up] if hang_up is not None and signal.getsignal(hang_up) != signal.SIG_IGN else []
+    return [signal.SIGTERM, signal.SIGINT, *closed]
 
 
 class _Stop(BaseException):
