@@ -20,15 +20,25 @@ def real_data() -> Path:
 @pytest.fixture(scope="session")
 def nano2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with nano's Gemma 2 twin: random weights, nano's processor, a sliding window of 40."""
+    return with_random_weights("nano2", tmp_path_factory.mktemp("base") / "nano2")
+
+
+@pytest.fixture(scope="session")
+def untrained_nano(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with nano as it was before it learned: every token is as likely to it."""
+    return with_random_weights("nano", tmp_path_factory.mktemp("base") / "untrained")
+
+
+def with_random_weights(geometry: str, folder: Path) -> Path:
+    """The same weights on every call, and nano's processor."""
     import torch
     from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
     from rscap.model.geometry import paligemma_config
     from rscap.model.load import NANO
 
-    folder = tmp_path_factory.mktemp("base") / "nano2"
     processor = PaliGemmaProcessor.from_pretrained(NANO)
-    config = paligemma_config("nano2", vocabulary=len(processor.tokenizer), image_token_id=processor.image_token_id)
+    config = paligemma_config(geometry, vocabulary=len(processor.tokenizer), image_token_id=processor.image_token_id)
     torch.manual_seed(0)
     PaliGemmaForConditionalGeneration(config).save_pretrained(folder)
     processor.save_pretrained(folder)

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
 from rscap.doctor import diagnose, probe
 from rscap.doctor.checks import CHECKS
@@ -20,8 +19,7 @@ from rscap.doctor.evidence import Asked, Evidence
 from rscap.doctor.findings import Finding
 from rscap.errors import RscapError
 from rscap.model.captioner import Captioner
-from rscap.model.geometry import paligemma_config
-from rscap.model.load import NANO, load_base
+from rscap.model.load import load_base
 from rscap.prompt import Prompter
 from rscap.recipe import Recipe, dump_recipe, parse_recipe, read_recipe
 from rscap.store import RunFolder, write_json
@@ -106,24 +104,12 @@ def test_a_recipe_that_will_fail_is_told(code: str, sections: dict[str, dict[str
     assert codes(diagnose(written(quick(**sections), tmp_path)).findings) == {code}
 
 
-@pytest.fixture(scope="module")
-def random_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Nano's shape with random weights: every token is as likely to it."""
-    folder = tmp_path_factory.mktemp("random") / "base"
-    processor = PaliGemmaProcessor.from_pretrained(NANO)
-    config = paligemma_config("nano", vocabulary=len(processor.tokenizer), image_token_id=processor.image_token_id)
-    torch.manual_seed(0)
-    PaliGemmaForConditionalGeneration(config).save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return folder
-
-
 @pytest.mark.parametrize(("rate", "expected"), [(1e-3, set()), (1e-9, {"rate-too-low"})])
 def test_a_base_that_begins_with_an_even_guess_may_still_guess(
-    rate: float, expected: set[str], random_base: Path, tmp_path: Path
+    rate: float, expected: set[str], untrained_nano: Path, tmp_path: Path
 ) -> None:
     """After eight updates a base with random weights has learned little; that alone says nothing of the rate."""
-    model = {"base": str(random_base), "dtype": "float32", "pretrained": False}
+    model = {"base": str(untrained_nano), "dtype": "float32", "pretrained": False}
     made = quick(model=model, train={"learning_rate": rate})
     assert codes(diagnose(written(made, tmp_path)).findings) == expected
 
