@@ -21,11 +21,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from rscap.score import score_captions
-from rscap.score.bootstrap import resampled_sums
-from rscap.score.paired import bootstrap_p, randomisation_p, swapped_sums
-from rscap.score.sheet import statistics_of
-from rscap.score.statistics import Statistics
+from rscap.scoring import score_captions
+from rscap.scoring.bootstrap import resampled_sums
+from rscap.scoring.paired import bootstrap_p, randomisation_p, swapped_sums
+from rscap.scoring.sheet import statistics_of
+from rscap.scoring.statistics import Statistics
 from rscap.store import write_json
 
 SEED = 20_260_101

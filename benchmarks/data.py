@@ -58,10 +58,9 @@ def batching(source: Source, repetitions: int) -> dict[str, Any]:
     """Images/s of the loader that training uses, without and with worker processes."""
     import torch
 
-    from rscap.batch import Encoder, batches
-    from rscap.model.load import load_base
-    from rscap.model.spec import ImageSpec
-    from rscap.prompt import Prompter
+    from rscap.captioner.batch import Encoder, batches
+    from rscap.captioner.prompt import Prompter
+    from rscap.model.load import ImageSpec, load_base
     from rscap.recipe import ModelSection
 
     torch.set_num_threads(1)

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from common import environment
 from rscap.store import RunFolder, read_json, write_json
-from rscap.train.checkpoints import Checkpoints
+from rscap.training.checkpoints import Checkpoints
 
 RESULT = Path(__file__).parent / "results" / "faults.json"
 RECIPE = """

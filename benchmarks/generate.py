@@ -6,7 +6,7 @@
 Three ways caption the same images with the same weights and the same settings, and each begins with JPEG files in
 memory and ends with text:
 
-rscap     `rscap.generate.generate`: batches, a shared prefix for beams, images that leave, images decoded ahead
+rscap     `rscap.captioner.generate`: batches, a shared prefix for beams, images that leave, images decoded ahead
 one       `PaliGemmaProcessor` and `PaliGemmaForConditionalGeneration.generate`, one image at a time
 batched   the same two, with as many images at a time as rscap takes
 
@@ -31,15 +31,14 @@ from PIL import Image
 from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
 from common import Stopwatch, Times, alternate, check_load, count, options, write_record
-from rscap.batch import Encoder, batches
+from rscap.captioner import Decoded, decode, generate
+from rscap.captioner.batch import Encoder, batches
+from rscap.captioner.prompt import Prompter
 from rscap.data import open_source
-from rscap.generate import Decoded, decode, generate
-from rscap.model.captioner import Captioner
 from rscap.model.decoding import prefill, step
 from rscap.model.geometry import paligemma_config
-from rscap.model.load import NANO, load_base
-from rscap.model.spec import ImageSpec
-from rscap.prompt import Prompter
+from rscap.model.load import NANO, ImageSpec, load_base
+from rscap.model.packed import Captioner
 from rscap.recipe import GenerateSection, ModelSection
 from rscap.records import Example, Prediction
 

@@ -9,7 +9,7 @@ Cases run in the order of `cases` until the seconds are spent; the record is wri
 is cut off leaves what it had. What does not fit in memory, or fails, is recorded as such.
 
 `captions_per_s`, `images_per_s`   from the median of the timed steps, between two synchronisations
-`tflops`            operations that the model needs (`rscap.plan.flops`) a second; with checkpointing those that are
+`tflops`            operations that the model needs (`rscap.planning.time`) a second; with checkpointing those that are
                     computed twice count as well; `share_of_peak` is over `peak_tflops`, a product of two square
                     matrices in the same precision, measured first
 `peak_bytes`        the most that torch's allocator gave out in a timed step
@@ -33,16 +33,16 @@ from transformers import PaliGemmaForConditionalGeneration
 
 from common import RESULTS, Load, check_load, count, options, write_record
 from peaks import micro_batch
-from rscap.batch import Batch
+from rscap.captioner.batch import Batch
 from rscap.model.adapters import prepare, trainable_parameters
-from rscap.model.captioner import Captioner
 from rscap.model.geometry import paligemma_config
-from rscap.model.quantise import quantise
-from rscap.plan.flops import operations
-from rscap.plan.setting import Setting
-from rscap.plan.shapes import shapes_of
+from rscap.model.packed import Captioner
+from rscap.model.precision import quantise
+from rscap.planning.setting import Setting
+from rscap.planning.shapes import shapes_of
+from rscap.planning.time import operations
 from rscap.recipe import Recipe, parse_recipe
-from rscap.train.optimiser import build_optimiser
+from rscap.training.optimiser import build_optimiser
 
 WARM_UP, TIMED, ENOUGH_S = 3, 10, 6.0
 """Steps before timing; steps that are timed, or fewer if they take this long."""

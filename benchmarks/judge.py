@@ -18,8 +18,8 @@ import numpy as np
 
 from common import environment
 from rscap.records import ScoreSheet
-from rscap.score.comparison import LEVEL
-from rscap.score.judge import judge
+from rscap.scoring.comparison import LEVEL
+from rscap.scoring.judge import judge
 from rscap.store import write_json
 
 RESULT = Path(__file__).parent / "results" / "judge.json"

@@ -4,8 +4,8 @@
 
 A folder of JPEG files with five captions each is made, and a tenth of it beside it. Then the built-in nano model learns
 each for one epoch, in turn, in a process of its own: open the folder, decode every image once to see that it can be,
-train, write the adapter. The time is that of `rscap.train.run.train`, without starting Python; the memory is the most
-that the process ever held (resident bytes, as the system tells).
+train, write the adapter. The time is that of `rscap.training.session.train`, without starting Python; the memory is
+the most that the process ever held (resident bytes, as the system tells).
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def train_here(folder: Path, out: Path, *, threads: int) -> dict[str, float]:
     import torch
 
     from rscap.recipe import parse_recipe
-    from rscap.train.run import train
+    from rscap.training.session import train
 
     torch.set_num_threads(threads)
     recipe = parse_recipe(

@@ -2,7 +2,7 @@
 
     python benchmarks/loading.py [--images 480] [--workers 0 --workers 1 …] [--threads N] [--busy-ok]
 
-Batches are those of training (`rscap.train.updates.updates`): five captions an image, 224 pixels, 256 image tokens,
+Batches are those of training (`rscap.training.updates.updates`): five captions an image, 224 pixels, 256 image tokens,
 micro batches of 8. `live` decodes JPEG files; `cached` reads rows of PaliGemma-3B's size (256 x 1,152 in bfloat16,
 576 KiB) from the memory map of a feature cache and checks each against its checksum. With workers the first batches,
 until every worker is running, are not timed. Steps are those of `train_step.py` at bench-7M and bench-49M, timed here,
@@ -24,12 +24,12 @@ import torch
 
 from common import Stopwatch, alternate, check_load, count, options, write_record
 from linear import make_folder
-from rscap.batch import Encoder
+from rscap.captioner.batch import Encoder
 from rscap.data import open_source
 from rscap.model.features import FeatureCache, Features, Kind
 from rscap.recipe import Recipe, parse_recipe
 from rscap.records import Example
-from rscap.train.updates import updates
+from rscap.training.updates import updates
 from train_step import IMAGES_A_STEP
 from ways import Bench, build, load_examples, run_rscap, with_cached_features
 

@@ -25,13 +25,13 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from transformers import PaliGemmaConfig, PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
-from rscap.batch import Batch, Row, collate, pack
-from rscap.generate import decode
+from rscap.captioner import decode
+from rscap.captioner.batch import Batch, Row, collate, pack
 from rscap.model.adapters import prepare, trainable_parameters
-from rscap.model.captioner import Captioner
 from rscap.model.geometry import paligemma_config
 from rscap.model.load import NANO, load_base
-from rscap.plan.memory import MicroBatch
+from rscap.model.packed import Captioner
+from rscap.planning.memory import MicroBatch
 from rscap.recipe import Recipe
 
 SUFFIXES = (12, 14, 16, 18, 20)

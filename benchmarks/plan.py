@@ -25,12 +25,12 @@ import torch
 
 from common import RESULTS, count, environment
 from peaks import Measured, measure, random_base
-from rscap.plan.bases import shapes_of_base
-from rscap.plan.cards import find_card
-from rscap.plan.memory import MicroBatch, kept_bytes, training_memory
-from rscap.plan.request import plan_recipe
-from rscap.plan.sequence import Lengths
-from rscap.plan.setting import Setting
+from rscap.planning.cards import find_card
+from rscap.planning.memory import MicroBatch, kept_bytes, training_memory
+from rscap.planning.request import plan_recipe
+from rscap.planning.sequence import Lengths
+from rscap.planning.setting import Setting
+from rscap.planning.shapes import shapes_of_base
 from rscap.recipe import Recipe, parse_recipe, read_recipe
 from rscap.store import write_json
 

@@ -32,7 +32,7 @@ import numpy as np
 from common import check_load
 from rscap import __version__
 from rscap.errors import ScoreError
-from rscap.score import IdfPool, cider_rewards
+from rscap.scoring import IdfPool, cider_rewards
 from rscap.store import write_json
 
 GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "data" / "metrics-golden" / "risc_test_neighbour.json"

@@ -5,7 +5,7 @@
 All train the same random weights on the same images with five captions each, in float32 with AdamW; but for the last
 with the same LoRA (rank 16 on the seven linear layers of every block of the language model; the rest frozen).
 
-rscap     `rscap.train.loop.fit`: one sequence an image, its five captions packed behind it
+rscap     `rscap.training.loop.fit`: one sequence an image, its five captions packed behind it
 cached    the same, from cached vision features
 trainer   `Trainer.train`, `PaliGemmaProcessor(suffix=…)` and `get_peft_model`: one sequence a caption, five an image
 notebook  the same with prior work B's settings, but for its 4-bit weights: micro batches of 4, gradient checkpointing,

@@ -31,21 +31,20 @@ from transformers import (
 )
 
 from common import Stopwatch, Times
-from rscap.batch import Batch, Encoder
+from rscap.captioner.batch import Batch, Encoder
+from rscap.captioner.prompt import Prompter
 from rscap.data import open_source
 from rscap.model.adapters import prepare, quiet_peft, target_expression
-from rscap.model.captioner import Captioner
 from rscap.model.features import Features
 from rscap.model.geometry import paligemma_config
-from rscap.model.load import NANO
-from rscap.model.spec import ImageSpec
-from rscap.prompt import Prompter
+from rscap.model.load import NANO, ImageSpec
+from rscap.model.packed import Captioner
 from rscap.recipe import LANGUAGE_TARGETS, Recipe, parse_recipe
 from rscap.records import Example
-from rscap.train.features import cached_encoder
-from rscap.train.loop import Learner, fit
-from rscap.train.team import Team
-from rscap.train.updates import Schedule, updates
+from rscap.training.features import cached_encoder
+from rscap.training.loop import Learner, fit
+from rscap.training.team import Team
+from rscap.training.updates import Schedule, updates
 
 PREFIX, RANK, ALPHA, RATE = "caption en", 16, 32, 1e-4
 NOTEBOOK_PAIRS = 4

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rscap import score
+from rscap import scoring
 from rscap.data import open_source
 from rscap.records import Example, Prediction
 from rscap.store import RunFolder, prediction_row, reference_row, write_json, write_jsonl
@@ -38,7 +38,7 @@ def predict(examples: Sequence[Example], share: float, seed: int) -> list[Predic
 
 
 def write_scores(folder: RunFolder, split: str, examples: Sequence[Example], predictions: Sequence[Prediction]) -> None:
-    sheet = score.score_captions(
+    sheet = scoring.score_captions(
         {one.example_id: one.caption for one in predictions},
         {one.id: one.captions for one in examples},
         metrics=("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr"),
@@ -47,7 +47,7 @@ def write_scores(folder: RunFolder, split: str, examples: Sequence[Example], pre
     )
     write_jsonl(folder.predictions(split), map(prediction_row, predictions))
     write_jsonl(folder.references(split), map(reference_row, examples))
-    score.write_sheet(folder.scores(split), sheet)
+    scoring.write_sheet(folder.scores(split), sheet)
 
 
 def write_run(

@@ -19,12 +19,12 @@ import pytest
 import tomli_w
 from PIL import Image
 
-from rscap.ablation.jobs import Job
-from rscap.ablation.local import LocalEngine
+from rscap.ablation.engines import LocalEngine
 from rscap.ablation.plan import make_plan
 from rscap.ablation.runner import RowStatus, StudyFolder, carry_out, estimate
 from rscap.ablation.state import Attempt, read_attempts
 from rscap.ablation.study import Study, read_study
+from rscap.ablation.work import Job
 from rscap.cli.ablate import print_table
 from rscap.errors import DataError, RecipeError, RscapError, StoreError
 from rscap.recipe import dump_recipe
@@ -343,7 +343,7 @@ def is_run(process: psutil.Process) -> bool:
 
 def test_ray_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the package, `--engine ray` says which extra brings it."""
-    from rscap.ablation.on_ray import import_ray
+    from rscap.ablation.engines import import_ray
 
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(RscapError, match="needs the package ray") as caught:
@@ -355,7 +355,7 @@ def test_ray_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_ray_gives_the_same_adapters(tmp_path: Path, tiny_data: Path) -> None:
     """The same study on a Ray cluster of this machine, threads pinned: the same adapters bit for bit."""
     ray = pytest.importorskip("ray")
-    from rscap.ablation.on_ray import ray_engine
+    from rscap.ablation.engines import ray_engine
 
     found = {}
     for name in ("local", "ray"):

@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from rscap.batch import Batch, Row, collate, pack
+from rscap.captioner.batch import Batch, Row, collate, pack
+from rscap.captioner.loading import load_run
 from rscap.errors import AdapterError
 from rscap.methods import METHODS
 from rscap.model.adapters import (
@@ -29,9 +30,8 @@ from rscap.model.adapters import (
     save_adapter,
     trainable_parameters,
 )
-from rscap.model.captioner import Captioner
 from rscap.model.load import Base, load_base
-from rscap.model.run import load_run
+from rscap.model.packed import Captioner
 from rscap.recipe import Recipe, dump_recipe, parse_recipe
 from rscap.store import RunFolder
 

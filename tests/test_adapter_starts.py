@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PaliGemmaForConditionalGeneration
 
-from rscap.batch import Batch, Row, collate, pack
+from rscap.captioner.batch import Batch, Row, collate, pack
 from rscap.errors import AdapterError
 from rscap.model.adapters import Calibration, initial_factors, prepare
 from rscap.model.adapters.decompose import corda, olora, pissa

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from torch.nn.attention.flex_attention import BlockMask
 from transformers import PaliGemmaForConditionalGeneration
 
-from rscap.batch import PADDING, Batch, Row, collate, pack
+from rscap.captioner.batch import PADDING, Batch, Row, collate, pack
 from rscap.errors import ModelError
 from rscap.model import attention
 from rscap.model.attention import FLEX, Shape, Tokens, blocks, flex_differs, pairs
-from rscap.model.captioner import Captioner
 from rscap.model.geometry import paligemma_config
+from rscap.model.packed import Captioner
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # its reference implementation warns of itself
 
@@ -145,7 +145,7 @@ def batch() -> Batch:
 def test_a_training_step_with_flex_is_the_plain_one(geometry: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Loss and all gradients, with a window shorter than the sequence and the last layer's picked queries; without
     gradients, as in generation, the plain way is taken and gives the same loss too."""
-    monkeypatch.setattr("rscap.model.captioner.flex_differs", lambda *_, **__: None)
+    monkeypatch.setattr("rscap.model.packed.flex_differs", lambda *_, **__: None)
     made, packed = model(geometry), batch()
     captioner = Captioner(made, compute_dtype=torch.float32)
     plain = captioner(packed)

@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from rscap.baselines import DESCRIPTOR_SIZE, CaptionSpace, descriptor, nearest_image, typical_caption
+from rscap.baselines import (
+    DESCRIPTOR_SIZE,
+    CaptionSpace,
+    descriptor,
+    nearest_image,
+    typical_caption,
+)
 from rscap.errors import DataError, ImageError
 from rscap.records import Example
 

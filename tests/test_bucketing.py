@@ -9,13 +9,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rscap.batch import Batch, Encoder
+from rscap.captioner.batch import Batch, Encoder
 from rscap.data import open_source
-from rscap.model.captioner import Captioner
 from rscap.model.load import load_base
+from rscap.model.packed import Captioner
 from rscap.recipe import parse_recipe
-from rscap.train import updates as order_of_things
-from rscap.train.updates import TokenCounts, bucketed, updates
+from rscap.training import updates as order_of_things
+from rscap.training.updates import TokenCounts, bucketed, updates
 
 
 @given(lengths=st.lists(st.integers(1, 99), max_size=40), size=st.integers(1, 9))

@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from rscap.errors import RecipeError
-from rscap.plan import Card, choose_checkpointing, plan_recipe
+from rscap.planning import Card, choose_checkpointing, plan_recipe
 from rscap.recipe import Recipe, parse_recipe
 from rscap.store import RunFolder, read_jsonl
-from rscap.train import loop
-from rscap.train import run as running
-from rscap.train.checkpoints import read_checkpoint
-from rscap.train.run import train
-from rscap.train.team import Team
+from rscap.training import loop
+from rscap.training import session as running
+from rscap.training.checkpoints import read_checkpoint
+from rscap.training.session import train
+from rscap.training.team import Team
 
 GIB = 2**30
 
@@ -158,7 +158,7 @@ def test_any_data_at_hand_can_be_reckoned_with(monkeypatch: pytest.MonkeyPatch) 
     few = recipe().data.model_copy(update={"train_limit": None})
     made = recipe().model_copy(update={"data": few})
     whole = choose_checkpointing(made, card(1))
-    monkeypatch.setattr("rscap.plan.checkpointing.LOOKED_AT", 20)
+    monkeypatch.setattr("rscap.planning.search.LOOKED_AT", 20)
     assert choose_checkpointing(made, card(1)).needed_without <= whole.needed_without
 
 

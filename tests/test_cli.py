@@ -60,7 +60,7 @@ def test_a_misspelt_override_is_found_before_torch_is_loaded(tmp_path: Path) -> 
 
 def test_caption_prints_one_line_an_image(tmp_path: Path) -> None:
     """Captions go to standard output, file name first; a broken file goes to standard error and exit code 1."""
-    from rscap.data.sample import sample_examples
+    from rscap.sample import sample_examples
 
     sample_examples()[0].image.load().save(tmp_path / "a.png")
     (tmp_path / "b.jpg").write_bytes(b"")

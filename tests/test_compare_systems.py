@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rscap import score
+from rscap import scoring
 from rscap.errors import ScoreError
 from rscap.records import ScoreSheet
-from rscap.score.bootstrap import resampled_sums
-from rscap.score.paired import bootstrap_p, holm, images_needed, randomisation_p, swapped_sums
-from rscap.score.verdict import rounded
+from rscap.scoring.bootstrap import resampled_sums
+from rscap.scoring.comparison import rounded
+from rscap.scoring.paired import bootstrap_p, holm, images_needed, randomisation_p, swapped_sums
 
 WORDS = np.array(
     ["a", "two", "many", "planes", "river", "road", "houses", "trees", "green", "beside", "on", "the", "near", "meadow"]
@@ -30,7 +30,7 @@ def sheet_of(seed: int, *, noise: float, n: int = 60, references_seed: int = 0) 
         references[f"{i}"] = [" ".join(sentence) for sentence in own]
         copy = np.where(rng.random(8) < noise, rng.choice(WORDS, size=8), own[0])
         candidates[f"{i}"] = " ".join(copy)
-    return score.score_captions(
+    return scoring.score_captions(
         candidates, references, draws=0, metrics=["BLEU-1", "BLEU-4", "ROUGE-L", "CIDEr"], protocol="raw"
     )
 
@@ -41,12 +41,12 @@ GOOD, ALSO_GOOD, BAD = sheet_of(1, noise=0.3), sheet_of(2, noise=0.3), sheet_of(
 @pytest.mark.parametrize("metric", ["BLEU-1", "BLEU-4", "ROUGE-L", "CIDEr"])
 def test_a_clear_difference(metric: str) -> None:
     """A system that is better is said to be, whichever comes first, and the interval excludes 0."""
-    found = score.compare({"good": GOOD, "bad": BAD}, metric, draws=2000).differences[0]
+    found = scoring.compare({"good": GOOD, "bad": BAD}, metric, draws=2000).differences[0]
     assert found.difference == pytest.approx(GOOD.corpus[metric] - BAD.corpus[metric])
     assert 0 < found.interval[0] <= found.difference <= found.interval[1]
     assert max(found.p_bootstrap, found.p_randomisation) < 0.01
     assert found.sentence.startswith("good is better than bad at n = 60")
-    other = score.compare({"bad": BAD, "good": GOOD}, metric, draws=2000).differences[0]
+    other = scoring.compare({"bad": BAD, "good": GOOD}, metric, draws=2000).differences[0]
     assert other.difference == -found.difference
     assert other.sentence.startswith("good is better than bad")
 
@@ -54,11 +54,11 @@ def test_a_clear_difference(metric: str) -> None:
 def test_meteor_is_compared_from_its_statistics() -> None:
     """METEOR of resamples comes from its own summed counts, not from a mean of item scores."""
     references = {f"{i}": [f"{i} planes on the runway", "many planes are parked"] for i in range(30)}
-    good = score.score_captions({i: own[0] for i, own in references.items()}, references, draws=0)
+    good = scoring.score_captions({i: own[0] for i, own in references.items()}, references, draws=0)
     if "METEOR" not in good.corpus:
         pytest.skip(good.extra["notes"][0])
-    bad = score.score_captions({i: f"a river with {i} boats on it" for i in references}, references, draws=0)
-    found = score.compare({"good": good, "bad": bad}, "METEOR", draws=500).differences[0]
+    bad = scoring.score_captions({i: f"a river with {i} boats on it" for i in references}, references, draws=0)
+    found = scoring.compare({"good": good, "bad": bad}, "METEOR", draws=500).differences[0]
     assert found.difference == pytest.approx(good.corpus["METEOR"] - bad.corpus["METEOR"])
     assert found.interval[0] <= found.difference <= found.interval[1]
     assert found.distinguishable
@@ -66,7 +66,7 @@ def test_meteor_is_compared_from_its_statistics() -> None:
 
 def test_noise() -> None:
     """Two systems of equal quality are not distinguishable, and it is said how many images would settle it."""
-    found = score.compare({"a": GOOD, "b": ALSO_GOOD}, draws=2000).differences[0]
+    found = scoring.compare({"a": GOOD, "b": ALSO_GOOD}, draws=2000).differences[0]
     assert found.interval[0] < 0 < found.interval[1]
     assert not found.distinguishable
     assert found.images_needed is not None
@@ -76,7 +76,7 @@ def test_noise() -> None:
 
 def test_a_system_against_itself() -> None:
     """Equal sheets differ by 0 with p = 1, and no number of images is named."""
-    found = score.compare({"a": GOOD, "b": GOOD}, draws=200).differences[0]
+    found = scoring.compare({"a": GOOD, "b": GOOD}, draws=200).differences[0]
     assert (found.difference, found.interval, found.images_needed) == (0, (0, 0), None)
     assert (found.p_bootstrap, found.p_randomisation, found.p_holm) == (1, 1, 1)
     assert found.sentence.endswith("their scores are equal.")
@@ -84,7 +84,7 @@ def test_a_system_against_itself() -> None:
 
 def test_three_systems_are_corrected_together() -> None:
     """All three pairs are tested; corrected p-values are at least the uncorrected ones."""
-    found = score.compare({"a": GOOD, "b": ALSO_GOOD, "c": BAD}, draws=1000)
+    found = scoring.compare({"a": GOOD, "b": ALSO_GOOD, "c": BAD}, draws=1000)
     assert [(row.first, row.second) for row in found.differences] == [("a", "b"), ("a", "c"), ("b", "c")]
     assert all(row.p_holm >= row.p_randomisation for row in found.differences)
     assert "after Holm's correction for 3 comparisons" in found.differences[0].sentence
@@ -92,7 +92,7 @@ def test_three_systems_are_corrected_together() -> None:
 
 def test_the_same_seed_gives_the_same_comparison() -> None:
     """Seed and draws decide everything."""
-    first, again = (score.compare({"a": GOOD, "b": BAD}, draws=300, seed=5) for _ in range(2))
+    first, again = (scoring.compare({"a": GOOD, "b": BAD}, draws=300, seed=5) for _ in range(2))
     assert first == again
 
 
@@ -100,7 +100,7 @@ def test_replicates_widen_the_interval() -> None:
     """Sheets of one system are averaged; the spread between seeds enters interval and p-value."""
     names = {"a1": "a", "a2": "a", "a3": "a", "b1": "b", "b2": "b", "b3": "b"}
     sheets = {name: sheet_of(10 + seed, noise=0.3 if name[0] == "a" else 0.33) for seed, name in enumerate(names)}
-    found = score.compare(sheets, "CIDEr", systems=names, draws=2000)
+    found = scoring.compare(sheets, "CIDEr", systems=names, draws=2000)
     assert [(system.name, system.replicates) for system in found.systems] == [("a", 3), ("b", 3)]
     means = {
         name: np.mean([sheets[own].corpus["CIDEr"] for own in sheets if names[own] == name]) for name in ("a", "b")
@@ -116,7 +116,7 @@ def test_seeds_can_hide_what_images_show() -> None:
     """Where seeds scatter widely, a difference that is clear over images is not claimed; more replicates may help."""
     names = {"a1": "a", "a2": "a", "b1": "b", "b2": "b"}
     sheets = {"a1": sheet_of(20, noise=0.1), "a2": sheet_of(21, noise=0.6), "b1": BAD, "b2": sheet_of(22, noise=0.3)}
-    row = score.compare(sheets, systems=names, draws=2000).differences[0]
+    row = scoring.compare(sheets, systems=names, draws=2000).differences[0]
     assert row.p_randomisation < 0.05 < row.p_holm
     assert "more replicates may" in row.sentence
 
@@ -143,25 +143,25 @@ def altered(**extra: object) -> ScoreSheet:
 def test_unlike_sheets_are_refused(other: ScoreSheet, words: str) -> None:
     """Sheets of other images, references, protocols, pools or policies are not compared."""
     with pytest.raises(ScoreError, match=words):
-        score.compare({"a": GOOD, "b": other})
+        scoring.compare({"a": GOOD, "b": other})
 
 
 def test_the_same_pool_from_a_file() -> None:
     """A pool that was saved and one that was built on the spot are the same pool when their digests are."""
     pool = str(BAD.extra["pool"]).replace("self:", "file:")
-    assert score.compare({"a": GOOD, "b": altered(pool=pool)}, draws=100).n == 60
+    assert scoring.compare({"a": GOOD, "b": altered(pool=pool)}, draws=100).n == 60
 
 
 def test_too_few() -> None:
     """One system, systems that name no sheet, and too few draws are errors."""
     with pytest.raises(ScoreError, match="at least two systems"):
-        score.compare({"a": GOOD})
+        scoring.compare({"a": GOOD})
     with pytest.raises(ScoreError, match="at least two systems"):
-        score.compare({"a": GOOD, "b": BAD}, systems={"a": "x", "b": "x"})
+        scoring.compare({"a": GOOD, "b": BAD}, systems={"a": "x", "b": "x"})
     with pytest.raises(ScoreError, match=r"systems names \['c'\]"):
-        score.compare({"a": GOOD, "b": BAD}, systems={"a": "x", "b": "y", "c": "z"})
+        scoring.compare({"a": GOOD, "b": BAD}, systems={"a": "x", "b": "y", "c": "z"})
     with pytest.raises(ScoreError, match="at least 100 draws"):
-        score.compare({"a": GOOD, "b": BAD}, draws=10)
+        scoring.compare({"a": GOOD, "b": BAD}, draws=10)
 
 
 @settings(deadline=None)
@@ -196,7 +196,7 @@ def test_swaps(monkeypatch: pytest.MonkeyPatch) -> None:
     mine, theirs = swapped_sums(first, second, 400, seed=1)
     assert (mine + theirs).tolist() == [[first.sum()]] * 400
     assert mine.mean() == pytest.approx(first.sum() / 2, rel=0.02)
-    monkeypatch.setattr("rscap.score.paired.CELLS", 700)
+    monkeypatch.setattr("rscap.scoring.paired.CELLS", 700)
     assert (swapped_sums(first, second, 400, seed=1)[0] == mine).all()
 
 

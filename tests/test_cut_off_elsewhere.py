@@ -14,18 +14,17 @@ import torch
 from safetensors import SafetensorError
 
 import rscap.cli
+from rscap.captioner.loading import Subject
 from rscap.errors import Interrupted, StoreError
-from rscap.evaluate.subject import Subject
-from rscap.export.request import Request as ExportRequest
-from rscap.export.request import export
+from rscap.exporting.request import Request as ExportRequest
+from rscap.exporting.request import export
 from rscap.recipe import Recipe, parse_recipe
-from rscap.stopping import heeded, stopping
+from rscap.stopping import StopRequest, heeded, stopping
 from rscap.store import RunFolder, no_room, read_json, read_jsonl, write_json
-from rscap.train import run as running
-from rscap.train.checkpoints import Checkpoints
-from rscap.train.run import train
-from rscap.train.signals import StopRequest
-from rscap.train.team import Team
+from rscap.training import session as running
+from rscap.training.checkpoints import Checkpoints
+from rscap.training.session import train
+from rscap.training.team import Team
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 FULL_TOO = SafetensorError(f"Error while serializing: I/O error: {os.strerror(errno.ENOSPC)} (os error 28)")

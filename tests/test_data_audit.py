@@ -15,15 +15,13 @@ from PIL import Image
 
 from rscap.data import FileImage, MissingImage, Source, open_source
 from rscap.data.audit import KINDS, Audit, audit
-from rscap.data.audit.alignment import turned
-from rscap.data.audit.duplicates import TURNS, Duplicates, find_duplicates
-from rscap.data.audit.noise import _one_edit
+from rscap.data.audit.captions import _one_edit
+from rscap.data.audit.duplicates import TURNS, Duplicates, find_duplicates, turned
 from rscap.data.audit.search import RIVALS, keys, search, turned_print
-from rscap.data.borders import border, without_border
 from rscap.data.groups import connected
-from rscap.data.measure import FREQUENCIES, SIDE, fingerprint, measure
+from rscap.data.measure import FREQUENCIES, SIDE, border, fingerprint, measure, without_border
 from rscap.data.source import digest
-from rscap.data.splits.grouped import assign_grouped
+from rscap.data.splits.drawn import assign_grouped
 from rscap.records import Example
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from rscap.data import SCHEMES as CAPTION_SCHEMES
 from rscap.data.convert import FORMATS
-from rscap.data.normalise import NORMALISATIONS
 from rscap.data.splits import SCHEMES
+from rscap.data.text import NORMALISATIONS
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "data.md").read_text(encoding="utf-8")
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rscap.data import MissingImage, open_source
-from rscap.data.normalise import NORMALISATIONS, normalised
+from rscap.data.text import NORMALISATIONS, normalised
 from rscap.errors import DataError
 from rscap.records import Example
 

@@ -9,17 +9,15 @@ from typing import Any
 import pytest
 import torch
 
-from rscap import score
+from rscap import scoring
+from rscap.captioner.loading import Subject, caption_files, load_run
 from rscap.data import Rejected
 from rscap.errors import DataError, ModelError, StoreError
-from rscap.evaluate.files import caption_files
-from rscap.evaluate.request import Request, evaluate, plan
-from rscap.evaluate.subject import Subject
-from rscap.model.run import load_run
+from rscap.evaluation.request import Request, evaluate, plan
 from rscap.recipe import parse_recipe
 from rscap.records import Prediction
 from rscap.store import RunFolder, read_json, read_jsonl
-from rscap.train.run import train
+from rscap.training.session import train
 
 
 def silent(*_: Any) -> None:
@@ -66,8 +64,8 @@ def test_whoever_scores_needs_only_the_files(tmp_path: Path) -> None:
     run, sheets = carry_out(
         model="nano", source="sample", limit=6, dtype="float32", out=tmp_path / "z", baselines=False
     )
-    again = score.score_captions(
-        score.load_candidates(run.predictions("test")), score.load_references(run.references("test"))
+    again = scoring.score_captions(
+        scoring.load_candidates(run.predictions("test")), scoring.load_references(run.references("test"))
     )
     for metric, value in sheets["z"].corpus.items():
         assert again.corpus[metric] == pytest.approx(value, abs=1e-12)
@@ -154,7 +152,7 @@ def test_what_was_trained_comes_back_as_it_was(tmp_path: Path) -> None:
 
 def test_files_are_captioned_in_order_and_a_broken_one_is_named(tmp_path: Path) -> None:
     """Image files need no data set; what is no image is told by name and the rest is captioned."""
-    from rscap.data.sample import sample_examples
+    from rscap.sample import sample_examples
 
     paths = []
     for index, example in enumerate(sample_examples()[:2]):

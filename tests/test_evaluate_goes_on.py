@@ -17,12 +17,12 @@ from PIL import Image, ImageFile
 
 from rscap.data import Rejected, open_source
 from rscap.errors import Interrupted, StoreError
-from rscap.evaluate.journal import Journal
-from rscap.evaluate.request import Request, evaluate, plan
+from rscap.evaluation.journal import Journal
+from rscap.evaluation.request import Request, evaluate, plan
 from rscap.recipe import parse_recipe
 from rscap.records import Example, Prediction
 from rscap.store import RunFolder, read_json, read_jsonl, write_json
-from rscap.train.run import train
+from rscap.training.session import train
 
 BATCH = 4
 IMAGES = 14

@@ -18,22 +18,22 @@ from safetensors.torch import load_file, save_file
 from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
 from rscap.data import open_source
-from rscap.data.sample import sample_examples
 from rscap.errors import AdapterError, ExportError, StoreError
-from rscap.evaluate.outcome import Outcome, score_predictions, write_baselines, write_outcome
-from rscap.export import request as export_request
-from rscap.export.agreement import Agreement
-from rscap.export.card import CardSubject, card
-from rscap.export.card.licence import NOTICE
-from rscap.export.hub import push
-from rscap.export.pictures import pictures
-from rscap.export.request import Exported, Request, export
+from rscap.evaluation.outcome import Outcome, score_predictions, write_baselines, write_outcome
+from rscap.exporting import request as export_request
+from rscap.exporting.agreement import Agreement
+from rscap.exporting.card import CardSubject, card
+from rscap.exporting.card.page import NOTICE
+from rscap.exporting.hub import push
+from rscap.exporting.reading import pictures
+from rscap.exporting.request import Exported, Request, export
 from rscap.model.load import NANO
 from rscap.provenance import folder_digest
 from rscap.recipe import Recipe, parse_recipe, read_recipe
 from rscap.records import Prediction
+from rscap.sample import sample_examples
 from rscap.store import RunFolder, read_json, write_json
-from rscap.train.run import train
+from rscap.training.session import train
 
 KINDS: dict[str, dict[str, Any]] = {
     "lora": {"adapter": {"rank": 4}, "towers": {"projector": "trained"}},

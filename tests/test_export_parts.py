@@ -10,15 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-from rscap.data.sample import sample_examples
 from rscap.errors import AdapterError, ExportError
-from rscap.export.agreement import Agreement, Compared, compare
-from rscap.export.decoding import generate_arguments
-from rscap.export.hub import check_target, push
-from rscap.export.private import public, refuse_secrets
-from rscap.export.reading import Asking, Plain, Reading
-from rscap.export.weights import merged
+from rscap.exporting.agreement import Agreement, Compared, compare
+from rscap.exporting.hub import check_target, public, push, refuse_secrets
+from rscap.exporting.reading import Asking, Plain, Reading
+from rscap.exporting.weights import generate_arguments, merged
 from rscap.recipe import GenerateSection
+from rscap.sample import sample_examples
 
 
 def test_a_method_without_a_merged_form_is_named() -> None:

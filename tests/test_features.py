@@ -15,21 +15,21 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from rscap.batch import Encoder, Row, batches, collate
+from rscap.captioner.batch import Encoder, Row, batches, collate
 from rscap.data import open_source
-from rscap.data.handles import FileImage
+from rscap.data.images import FileImage
 from rscap.errors import ImageError, RecipeError, StoreError
 from rscap.model.adapters import prepare
-from rscap.model.captioner import Captioner
 from rscap.model.features import FeatureCache
 from rscap.model.load import load_base
+from rscap.model.packed import Captioner
 from rscap.recipe import Recipe, parse_recipe
 from rscap.records import Example
 from rscap.store import RunFolder, read_json, read_jsonl, write_json
-from rscap.train import features as building
-from rscap.train.features import cached_encoder, features_folder
-from rscap.train.run import train
-from rscap.train.team import Team
+from rscap.training import features as building
+from rscap.training.features import cached_encoder, features_folder
+from rscap.training.session import train
+from rscap.training.team import Team
 
 CPU = Team(torch.device("cpu"))
 

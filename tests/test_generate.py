@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from rscap.batch import Encoder
+from rscap.captioner import decode, generate
+from rscap.captioner.batch import Encoder
 from rscap.data import Rejected
-from rscap.data.sample import sample_examples
 from rscap.errors import ImageError
-from rscap.generate import decode, generate
-from rscap.model.captioner import Captioner
 from rscap.model.load import Base, load_base
+from rscap.model.packed import Captioner
 from rscap.recipe import GenerateSection, ModelSection
 from rscap.records import Example, Prediction
+from rscap.sample import sample_examples
 
 PREFIX = "caption en"
 
@@ -51,7 +51,7 @@ def test_batched_equals_one_by_one(base: Base, examples: list[Example]) -> None:
 def iter_batches(encoder: Encoder, examples: list[Example]):
     from functools import partial
 
-    from rscap.batch import batches
+    from rscap.captioner.batch import batches
 
     return batches(examples, partial(encoder, prefix=PREFIX, captions=()), size=4, pad=encoder.prompter.pad)
 

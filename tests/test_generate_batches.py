@@ -11,17 +11,19 @@ from typing import Any
 import pytest
 import torch
 
-from rscap.batch import Batch, Encoder, batches
-from rscap.data.sample import sample_examples
+from rscap.captioner import Decoded, decode, generate
+from rscap.captioner import choice as decoded
+from rscap.captioner import decode as fitting
+from rscap.captioner.batch import Batch, Encoder, batches
+from rscap.captioner.stream import ahead
 from rscap.errors import OutOfMemory
-from rscap.generate import Decoded, decode, decoded, fitting, generate
-from rscap.generate.ahead import ahead
 from rscap.model import decoding
-from rscap.model.captioner import Captioner
 from rscap.model.decoding import prefill, step
 from rscap.model.load import Base, load_base
+from rscap.model.packed import Captioner
 from rscap.recipe import GenerateSection, ModelSection
 from rscap.records import Example, Prediction
+from rscap.sample import sample_examples
 
 PREFIX = "caption en"
 WAYS: dict[str, dict[str, Any]] = {
@@ -102,7 +104,7 @@ def test_fewer_rows_are_computed_once_images_leave(
     base: Base, captioner: Captioner, examples: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Steps get narrower as captions end, and none is made for an image whose caption ended a quarter of images ago."""
-    import rscap.generate.tokens as module
+    import rscap.captioner.decode as module
 
     widths: list[int] = []
 
@@ -204,7 +206,7 @@ def test_memory_that_runs_out_in_the_middle_of_captions_is_no_loss(
     base: Base, captioner: Captioner, examples: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A GPU's error at the fifth token of a beam search: the images begin again in smaller parts."""
-    import rscap.generate.beams as module
+    import rscap.captioner.beams as module
 
     def late(captioner: Captioner, tokens: torch.Tensor, state: Any, **kwargs: Any) -> torch.Tensor:
         if len(tokens) > 2 and state.positions[-1] - state.positions[0] > 68:

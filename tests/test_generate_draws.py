@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rscap.generate.choose import NEAR_TIE, best, drawn
+from rscap.captioner.choice import NEAR_TIE, best, drawn
 
 scores = st.lists(st.floats(-8, 8, width=32), min_size=2, max_size=12)
 

@@ -11,12 +11,12 @@ import pytest
 import torch
 from transformers import PaliGemmaProcessor
 
-from rscap.batch import Batch, Encoder, batches
-from rscap.data.sample import sample_examples
-from rscap.generate import Decoded, decode
-from rscap.model.captioner import Captioner
+from rscap.captioner import Decoded, decode
+from rscap.captioner.batch import Batch, Encoder, batches
 from rscap.model.load import NANO, Base, load_base
+from rscap.model.packed import Captioner
 from rscap.recipe import GenerateSection, ModelSection
+from rscap.sample import sample_examples
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # inside the processor
 
@@ -111,7 +111,7 @@ def test_settings_matter(subject: Subject) -> None:
 
 def test_the_prompt_counts_as_said(subject: Subject) -> None:
     """As in transformers, the penalty falls on the tokens of the prompt too, those of the image among them."""
-    from rscap.generate.scores import penalties
+    from rscap.captioner.choice import penalties
 
     processed = penalties(GenerateSection(repetition_penalty=2.0))(subject.batch.tokens, torch.ones(IMAGES, 8192))
     lowered = (processed[0] == 0.5).nonzero().squeeze(1).tolist()
@@ -123,7 +123,7 @@ def test_draws_see_the_distribution_of_transformers() -> None:
     """Temperature, top k and top p come in the order of `generate`, and give its scores."""
     from transformers import GenerationConfig
 
-    from rscap.generate.scores import cuts
+    from rscap.captioner.choice import cuts
 
     base = load_base(ModelSection(base="nano", dtype="float32"))
     given = {"temperature": 0.7, "top_k": 20, "top_p": 0.8}

@@ -14,11 +14,11 @@ from typer.testing import CliRunner
 
 from rscap.cli import app
 from rscap.errors import RecipeError, StoreError
-from rscap.evaluate.outcome import decode_name
-from rscap.evaluate.request import Request, evaluate, plan
+from rscap.evaluation.outcome import decode_name
+from rscap.evaluation.request import Request, evaluate, plan
 from rscap.recipe import GenerateSection, change_generate, parse_recipe
 from rscap.store import RunFolder, read_json
-from rscap.train.run import train
+from rscap.training.session import train
 
 common = {
     "max_new_tokens": st.sampled_from([32, 64]),
@@ -120,7 +120,7 @@ def test_a_run_keeps_its_own_scores_apart_from_other_decodings(tmp_path: Path, m
 
 def test_the_command_line_overrides_decoding(tmp_path: Path) -> None:
     """`rscap caption --set generate.…` decodes as told; a wrong key is refused before a model is loaded."""
-    from rscap.data.sample import sample_examples
+    from rscap.sample import sample_examples
 
     image = tmp_path / "image.png"
     sample_examples()[0].image.load().save(image)

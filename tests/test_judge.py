@@ -7,7 +7,8 @@ import pytest
 
 from rscap.errors import ScoreError
 from rscap.records import ScoreSheet
-from rscap.score.judge import Judgement, judge, pareto_front
+from rscap.scoring.judge import judge
+from rscap.scoring.judgement import Judgement, pareto_front
 
 _CONDITIONS = {
     "protocol": "coco",

@@ -16,11 +16,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
-from rscap.batch import Batch, Row, collate, pack
+from rscap.captioner.batch import Batch, Row, collate, pack
 from rscap.model.adapters import prepare
-from rscap.model.captioner import Captioner
 from rscap.model.geometry import paligemma_config
 from rscap.model.load import NANO, load_base
+from rscap.model.packed import Captioner
 from rscap.model.towers import count_parameters
 from rscap.recipe import ModelSection, TowersSection, read_recipe
 

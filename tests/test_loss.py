@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PaliGemmaForConditionalGeneration
 
-from rscap.batch import Batch, Row, collate, pack
-from rscap.model.captioner import Captioner
+from rscap.captioner.batch import Batch, Row, collate, pack
 from rscap.model.geometry import paligemma_config
 from rscap.model.loss import CHUNK_LOGITS, chunk_rows, summed_loss, token_losses
+from rscap.model.packed import Captioner
 
 HIDDEN, VOCABULARY = 8, 37
 

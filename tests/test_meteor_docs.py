@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rscap.score.meteor import Meteor, MeteorUnavailable
+from rscap.scoring.meteor import Meteor, MeteorUnavailable
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "meteor.md").read_text(encoding="utf-8")
 

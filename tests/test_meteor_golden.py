@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rscap.score.meteor import Meteor, MeteorUnavailable
+from rscap.scoring.meteor import Meteor, MeteorUnavailable
 
 
 @pytest.mark.parametrize("protocol", ["coco", "raw"])

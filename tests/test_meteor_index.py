@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from rscap.errors import ScoreError
-from rscap.score.meteor import Meteor, MeteorUnavailable, index, scorer
-from rscap.score.meteor.lexicon import Lexicon
-from rscap.score.meteor.phrases import Phrases
-from rscap.score.meteor.source import Source
+from rscap.scoring.meteor import Meteor, MeteorUnavailable, index, scorer
+from rscap.scoring.meteor.lexicon import Lexicon
+from rscap.scoring.meteor.phrases import Phrases
+from rscap.scoring.meteor.source import Source
 
 SYNSETS = {
     "abode": "1 2",

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rscap.score.meteor import Meteor
-from rscap.score.meteor.normalise import Prefixes, normaliser
-from rscap.score.meteor.source import PREFIXES, Source
+from rscap.scoring.meteor import Meteor
+from rscap.scoring.meteor.normalise import Prefixes, normaliser
+from rscap.scoring.meteor.source import PREFIXES, Source
 
 ORACLE = runpy.run_path(str(Path(__file__).parent / "java_oracle" / "meteor_oracle.py"))
 pytestmark = pytest.mark.java

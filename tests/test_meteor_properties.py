@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rscap.errors import ScoreError
-from rscap.score.meteor import COLUMNS, Meteor, MeteorUnavailable
+from rscap.scoring.meteor import COLUMNS, Meteor, MeteorUnavailable
 
 WORDS = [
     "the",

@@ -6,12 +6,11 @@ import random
 
 import pytest
 
-from rscap.score.meteor import Meteor, MeteorUnavailable
-from rscap.score.meteor.bound import upper_bound
-from rscap.score.meteor.counts import count
-from rscap.score.meteor.formula import segment
-from rscap.score.meteor.matching import Match, matches, reach
-from rscap.score.meteor.search import BEAM, CHUNK, align
+from rscap.scoring.meteor import Meteor, MeteorUnavailable
+from rscap.scoring.meteor.counts import count
+from rscap.scoring.meteor.formula import segment
+from rscap.scoring.meteor.matching import Match, matches, reach
+from rscap.scoring.meteor.search import BEAM, CHUNK, align, upper_bound
 
 WORDS = [
     "the",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rscap.score.meteor.stemmer import stem
+from rscap.scoring.meteor.stemmer import stem
 
 STEMS = {
     "caresses": "caress", "ties": "tie", "cries": "cri", "gas": "gas", "kiwis": "kiwi", "agreed": "agre",

@@ -14,8 +14,8 @@ from rscap.doctor import diagnose
 from rscap.errors import RecipeError
 from rscap.recipe import Recipe, dump_recipe, parse_recipe
 from rscap.store import read_jsonl
-from rscap.train.examples import check_validation
-from rscap.train.run import train
+from rscap.training.examples import check_validation
+from rscap.training.session import train
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import torch
 from torch._dynamo.backends.debugging import aot_eager
 from transformers import PaliGemmaForConditionalGeneration
 
-from rscap.batch import Batch, Row, collate, pack
-from rscap.model.captioner import Captioner
+from rscap.captioner.batch import Batch, Row, collate, pack
 from rscap.model.geometry import paligemma_config
+from rscap.model.packed import Captioner
 
 IMAGES, BOS, EOS, PAD = 64, 2, 1, 0
 PREFIX_WORDS = [11, 12, 13]

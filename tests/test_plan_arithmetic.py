@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rscap.model.geometry import paligemma_config
-from rscap.plan.flops import operations
-from rscap.plan.memory import MicroBatch, kept_bytes
-from rscap.plan.parameters import COMPONENTS, NF4_BYTES, residents
-from rscap.plan.setting import Setting
-from rscap.plan.shapes import shapes_of
-from rscap.plan.timeline import Segment, moments, peak
+from rscap.planning.memory import MicroBatch, kept_bytes
+from rscap.planning.parameters import COMPONENTS, NF4_BYTES, residents
+from rscap.planning.setting import Setting
+from rscap.planning.shapes import shapes_of
+from rscap.planning.time import operations
+from rscap.planning.timeline import Segment, moments, peak
 from rscap.recipe import Recipe, parse_recipe
 
 
@@ -62,7 +62,7 @@ def test_learning_parameters_are_those_that_learn(nano2: Any) -> None:
     """Targets, both towers and DoRA's magnitudes: as many as `prepare` makes trainable."""
     from rscap.model.adapters import prepare, trainable_parameters
     from rscap.model.load import load_base
-    from rscap.plan.bases import shapes_of_base
+    from rscap.planning.shapes import shapes_of_base
 
     asked = recipe(
         model={"base": str(nano2), "dtype": "float32"},
@@ -89,11 +89,11 @@ def test_operations_are_those_that_torch_counts(nano2: Any, vision: str, checkpo
     """Within 6 % of torch's own counter over forward and backward, whatever learns and is computed again."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    from rscap.batch import Row, collate, pack
+    from rscap.captioner.batch import Row, collate, pack
     from rscap.model.adapters import prepare
-    from rscap.model.captioner import Captioner
     from rscap.model.load import load_base
-    from rscap.plan.bases import shapes_of_base
+    from rscap.model.packed import Captioner
+    from rscap.planning.shapes import shapes_of_base
 
     whole = vision == "trained"
     asked = recipe(

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 from rscap.cli import app
 from rscap.errors import ModelError, RecipeError
-from rscap.plan import Card, Plan, find_card, plan_recipe
-from rscap.plan.cards import CARDS
-from rscap.plan.sequence import lengths
+from rscap.planning import Card, Plan, find_card, plan_recipe
+from rscap.planning.cards import CARDS
+from rscap.planning.sequence import lengths
 from rscap.recipe import Recipe, parse_recipe, read_recipe
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
@@ -139,7 +139,7 @@ def test_more_captions_and_images_take_more() -> None:
 
 def test_lengths_are_those_of_packed_rows() -> None:
     """On data at hand: mean and longest row, and the supervised tokens in it, are what the encoder makes."""
-    from rscap.batch import Encoder
+    from rscap.captioner.batch import Encoder
     from rscap.data import open_source
     from rscap.model.load import load_base
 

@@ -9,20 +9,20 @@ from typing import Any
 import pytest
 import torch
 
-from rscap.batch import Batch, Encoder
+from rscap.captioner import generate
+from rscap.captioner.batch import Batch, Encoder
+from rscap.captioner.loading import Subject
 from rscap.data import open_source
 from rscap.errors import ModelError, TrainingDiverged
-from rscap.evaluate.subject import Subject
-from rscap.generate import generate
 from rscap.model import load
-from rscap.model.captioner import Captioner
 from rscap.model.load import load_base
+from rscap.model.packed import Captioner
 from rscap.recipe import ModelSection, Recipe, parse_recipe
 from rscap.records import Prediction
 from rscap.store import RunFolder, read_json, read_jsonl
-from rscap.train import loop
-from rscap.train.run import train
-from rscap.train.updates import updates
+from rscap.training import loop
+from rscap.training.session import train
+from rscap.training.updates import updates
 
 
 def recipe(**changes: Any) -> Recipe:

@@ -12,13 +12,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from rscap.batch import Batch
+from rscap.captioner.batch import Batch
 from rscap.errors import RecipeError
 from rscap.recipe import Recipe, dump_recipe, parse_recipe
 from rscap.store import RunFolder, read_jsonl
-from rscap.train import loop
-from rscap.train.run import check_shares, train
-from rscap.train.team import Team
+from rscap.training import loop
+from rscap.training.session import check_shares, train
+from rscap.training.team import Team
 
 FSDP = """
 compute_environment: LOCAL_MACHINE
@@ -139,11 +139,11 @@ def test_idle_processes_and_what_cannot_be_sharded_are_refused() -> None:
 
 def test_a_batch_in_halves_has_the_loss_of_the_whole() -> None:
     """Rows, sources and targets stay together when a batch is cut."""
-    from rscap.batch import Encoder
+    from rscap.captioner.batch import Encoder
     from rscap.data import open_source
-    from rscap.model.captioner import Captioner
     from rscap.model.load import load_base
-    from rscap.train.updates import updates
+    from rscap.model.packed import Captioner
+    from rscap.training.updates import updates
 
     made = recipe(train={"micro_batch": 5, "accumulation": 1})
     base = load_base(made.model)

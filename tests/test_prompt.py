@@ -8,11 +8,10 @@ import torch
 from PIL import Image
 from transformers import PaliGemmaProcessor
 
-from rscap.batch import pack, pixels
+from rscap.captioner.batch import pack, pixels
+from rscap.captioner.prompt import Prompter
 from rscap.errors import DataError
-from rscap.model.load import NANO
-from rscap.model.spec import ImageSpec
-from rscap.prompt import Prompter
+from rscap.model.load import NANO, ImageSpec
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # inside the processor
 

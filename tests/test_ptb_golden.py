@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rscap.score.ptb import tokenize_all
+from rscap.scoring.ptb import tokenize_all
 
 
 @pytest.mark.parametrize("name", ["nwpu_1500.json", "risc_test_neighbour.json"])

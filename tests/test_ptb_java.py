@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rscap.score.ptb import tokenize, tokenize_all
+from rscap.scoring.ptb import tokenize, tokenize_all
 
 ORACLE = runpy.run_path(str(Path(__file__).parent / "java_oracle" / "ptb_oracle.py"))
 pytestmark = pytest.mark.java

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rscap.errors import ScoreError
-from rscap.score.ptb import _plain, tokenize, tokenize_all
-from rscap.score.ptb.lexer import DROPPED, lex
-from rscap.score.ptb.words import BEFORE_NUMBERS, CLOSERS, TITLES
+from rscap.scoring.ptb import _plain, tokenize, tokenize_all
+from rscap.scoring.ptb.characters import BEFORE_NUMBERS, CLOSERS, TITLES
+from rscap.scoring.ptb.lexer import DROPPED, lex
 
 ORACLE = runpy.run_path(str(Path(__file__).parent / "java_oracle" / "ptb_oracle.py"))
 

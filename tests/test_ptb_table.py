@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rscap.score.ptb import tokenize, tokenize_all
+from rscap.scoring.ptb import tokenize, tokenize_all
 
 ROWS: list[tuple[str, str]] = json.loads((Path(__file__).parent / "ptb_table.json").read_text(encoding="utf-8"))["rows"]
 

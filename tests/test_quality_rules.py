@@ -12,7 +12,7 @@ from rscap.errors import DataError, RecipeError
 from rscap.quality import QualityRules, consensus, disagreements, select
 from rscap.recipe import parse_recipe
 from rscap.records import Example
-from rscap.score import IdfPool, cider_rewards
+from rscap.scoring import IdfPool, cider_rewards
 from rscap.store import RunFolder, read_json, read_jsonl
 
 AGREE = (

@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from rscap import score
+from rscap import scoring
 from rscap.cli.report import report
 from rscap.store import RunFolder
 
@@ -24,7 +24,7 @@ def runs(tmp_path: Path) -> list[Path]:
         ("two", {n: f"a {n} ." for n in references}),
     ):
         folder = RunFolder.create(tmp_path / run)
-        score.write_sheet(folder.scores("test"), score.score_captions(captions, references, draws=100))
+        scoring.write_sheet(folder.scores("test"), scoring.score_captions(captions, references, draws=100))
         folder.close("finished")
     return [tmp_path / "one", tmp_path / "two"]
 

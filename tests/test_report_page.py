@@ -15,11 +15,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rscap import score
+from rscap import scoring
 from rscap.errors import StoreError
 from rscap.records import METRICS, Prediction
-from rscap.report import build_table, tables_markdown, write_report
-from rscap.store import RunFolder, prediction_row, read_jsonl, write_json, write_jsonl, write_text
+from rscap.reports import build_table, tables_markdown, write_report
+from rscap.store import (
+    RunFolder,
+    prediction_row,
+    read_jsonl,
+    write_json,
+    write_jsonl,
+    write_text,
+)
 
 IDS = [f"image_{number:02d}" for number in range(24)]
 REFERENCES = {
@@ -40,7 +47,7 @@ def write_scored(
         for name, caption in captions.items()
     ]
     write_jsonl(folder.predictions("test"), map(prediction_row, rows))
-    sheet = score.score_captions(
+    sheet = scoring.score_captions(
         captions,
         {name: REFERENCES[name] for name in captions},
         protocol=protocol,
@@ -48,7 +55,7 @@ def write_scored(
         draws=200,
         sources={name: ("UCM", "RSICD")[number % 2] for number, name in enumerate(IDS)},
     )
-    score.write_sheet(folder.scores("test"), sheet)
+    scoring.write_sheet(folder.scores("test"), sheet)
 
 
 def write_references(run: RunFolder) -> None:
@@ -152,7 +159,7 @@ def test_table_shows_runs_and_each_baseline_once(two_runs: list[Path]) -> None:
     [table] = build_table(two_runs)
     labels = ["zero-shot", "adapted", "constant caption", "nearest training image"]
     assert [row.label for row in table.rows] == labels
-    sheet = score.read_sheet(RunFolder(two_runs[1]).scores("test"))
+    sheet = scoring.read_sheet(RunFolder(two_runs[1]).scores("test"))
     adapted = table.rows[1]
     assert {metric: cell.value for metric, cell in adapted.cells.items()} == sheet.corpus
     assert (adapted.cells["CIDEr"].low, adapted.cells["CIDEr"].high) == sheet.intervals["CIDEr"]
@@ -209,7 +216,7 @@ def test_files_beside_the_page_hold_the_table(two_runs: list[Path], tmp_path: Pa
     """CSV and JSON repeat the scores in full precision; unscored metrics are empty, not 0."""
     page, table_csv, table_json = write_report(two_runs, tmp_path / "out" / "report.html")
     assert [path.name for path in (page, table_csv, table_json)] == ["report.html", "report.csv", "report.json"]
-    sheet = score.read_sheet(RunFolder(two_runs[1]).scores("test"))
+    sheet = scoring.read_sheet(RunFolder(two_runs[1]).scores("test"))
     with table_csv.open(encoding="utf-8", newline="") as stream:
         row = list(csv.DictReader(stream))[1]
     assert (row["label"], row["kind"], row["state"], row["n"]) == ("adapted", "run", "finished", "24")

@@ -10,9 +10,17 @@ from xml.etree import ElementTree
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rscap.report.figure import marked
-from rscap.report.html import Html, element, join
-from rscap.report.plots import MAX_POINTS, Interval, Series, interval_chart, line_chart, smoothed, ticks
+from rscap.reports.figure import marked
+from rscap.reports.html import Html, element, join
+from rscap.reports.plots import (
+    MAX_POINTS,
+    Interval,
+    Series,
+    interval_chart,
+    line_chart,
+    smoothed,
+    ticks,
+)
 
 FINITE = st.floats(-1e12, 1e12, allow_nan=False)
 

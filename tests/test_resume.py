@@ -16,13 +16,13 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from rscap.batch import stream
+from rscap.captioner.batch import stream
 from rscap.errors import Interrupted, OutOfMemory, RecipeError, StoreError
 from rscap.recipe import Recipe, dump_recipe, parse_recipe
 from rscap.store import RunFolder, read_jsonl
-from rscap.train import checkpoints, loop
-from rscap.train.checkpoints import Best, Checkpoints, Progress, read_checkpoint
-from rscap.train.run import train
+from rscap.training import checkpoints, loop
+from rscap.training.checkpoints import Best, Checkpoints, Progress, read_checkpoint
+from rscap.training.session import train
 
 
 def recipe(**changes: Any) -> Recipe:

@@ -13,11 +13,11 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from rscap.data.sample import captions as sample_captions
-from rscap.data.sample import sample_examples
-from rscap.data.sample.canvas import Canvas
-from rscap.data.sample.scenes import SCENES
 from rscap.records import Example
+from rscap.sample import captions as sample_captions
+from rscap.sample import sample_examples
+from rscap.sample.canvas import Canvas
+from rscap.sample.scenes import SCENES
 
 TOOLS = Path(__file__).resolve().parents[1] / "tools" / "nano"
 NAMES = ("corpus", "compositions", "layout", "words")

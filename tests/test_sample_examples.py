@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from rscap.baselines import constant, nearest_image
-from rscap.data.sample import SPLITS, RenderedScene, sample_examples
-from rscap.data.sample.captions import Counted, Phrase, Remark
-from rscap.data.sample.scenes import SCENES
 from rscap.records import Example, Prediction
-from rscap.score.captions import score_captions
+from rscap.sample import SPLITS, RenderedScene, sample_examples
+from rscap.sample.captions import Counted, Phrase, Remark
+from rscap.sample.scenes import SCENES
+from rscap.scoring.captions import score_captions
 
 PIXEL_DIGESTS = {
     ("airport", 7): "49b3f3192322ce331f61fc9e6aa185d7992c11f97f74236cba23f42740a06470",

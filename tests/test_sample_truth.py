@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rscap.data.sample import RenderedScene
-from rscap.data.sample.canvas import SIZE, Canvas
-from rscap.data.sample.captions import NUMBERS
-from rscap.data.sample.scenes import SCENES, Claim
+from rscap.sample import RenderedScene
+from rscap.sample.canvas import SIZE, Canvas
+from rscap.sample.captions import NUMBERS
+from rscap.sample.scenes import SCENES, Claim
 
 NUMBERS_TRIED = range(0, 40, 3)
 SLIVER_PX = 30

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from rscap import score
+from rscap import scoring
 from rscap.cli import app
 from rscap.errors import ScoreError
 
@@ -44,11 +44,11 @@ def test_score(folder: Path) -> None:
         folder, "score", "--candidates", "@c.json", "--references", "@r.json", "--no-meteor", "--json", "@s.json",
         "--draws", "200", "--decode", "greedy-64",
     )  # fmt: skip
-    sheet = score.read_sheet(folder / "s.json")
+    sheet = scoring.read_sheet(folder / "s.json")
     metrics = ["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr"]
-    assert sheet == score.score_captions(CANDIDATES, REFERENCES, metrics=metrics, draws=200, decode="greedy-64")
+    assert sheet == scoring.score_captions(CANDIDATES, REFERENCES, metrics=metrics, draws=200, decode="greedy-64")
     assert sheet.signature in printed
-    assert score.score_line(sheet) in printed
+    assert scoring.score_line(sheet) in printed
     for metric in metrics:
         assert f"{sheet.corpus[metric]:.{3 if metric == 'CIDEr' else 4}f}" in printed
 
@@ -61,7 +61,7 @@ def test_all_protocols_side_by_side(folder: Path) -> None:
     )  # fmt: skip
     for name in ("coco", "raw", "sentence"):
         assert f"protocol:{name}|" in printed
-        assert score.read_sheet(folder / f"s.{name}.json").extra["protocol"] == name
+        assert scoring.read_sheet(folder / f"s.{name}.json").extra["protocol"] == name
 
 
 def test_pool(folder: Path) -> None:
@@ -81,7 +81,7 @@ def test_pool(folder: Path) -> None:
         "--json",
         "@few-s.json",
     )
-    whole, few = score.read_sheet(folder / "all.json"), score.read_sheet(folder / "few-s.json")
+    whole, few = scoring.read_sheet(folder / "all.json"), scoring.read_sheet(folder / "few-s.json")
     assert few.unscored == 4
     for i in few.items:
         assert few.items[i]["CIDEr"] == pytest.approx(whole.items[i]["CIDEr"])

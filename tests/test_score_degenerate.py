@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rscap import score
+from rscap import scoring
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ from rscap import score
 )
 def test_kinds(caption: str, prefix: str | None, kinds: tuple[str, ...]) -> None:
     """Each kind of degenerate output is recognised, and unusual captions are not taken for one."""
-    assert score.degenerate(caption, prefix) == kinds
+    assert scoring.degenerate(caption, prefix) == kinds
 
 
 def test_human_captions(real_data: Path) -> None:
@@ -44,8 +44,8 @@ def test_human_captions(real_data: Path) -> None:
     captions = set()
     for name in ("risc_val_captions.jsonl", "risc_test_captions.jsonl", "ucm_dataset.json", "sydney_dataset.json"):
         split = {"ucm_dataset.json": "train", "sydney_dataset.json": "train"}.get(name)
-        for own in score.load_references(real_data / "annotations" / name, split).values():
+        for own in scoring.load_references(real_data / "annotations" / name, split).values():
             captions.update(own)
-    flagged = {caption: kinds for caption in captions if (kinds := score.degenerate(caption, "caption en"))}
+    flagged = {caption: kinds for caption in captions if (kinds := scoring.degenerate(caption, "caption en"))}
     assert set(flagged.values()) <= {("loop",)}
     assert len(flagged) <= 2

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rscap import score
+from rscap import scoring
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "scoring.md"
 
@@ -24,7 +24,7 @@ def test_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_part_of_a_sheet_is_described() -> None:
     """Every key that a sheet holds, and every diagnostic, stands on the page."""
     text = PAGE.read_text(encoding="utf-8")
-    sheet = score.score_captions({"1": "a plane"}, {"1": ["a plane"]}, draws=0, training_captions=["a plane"])
+    sheet = scoring.score_captions({"1": "a plane"}, {"1": ["a plane"]}, draws=0, training_captions=["a plane"])
     for name in (*sheet.extra, *sheet.extra["diagnostics"], *sheet.extra["diagnostics"]["degenerate"]):
         assert f"`{name}`" in text
     for part in sheet.signature.split("|"):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rscap import score
+from rscap import scoring
 from rscap.errors import ScoreError
 
 
@@ -35,17 +35,17 @@ def lines(*rows: dict) -> str:
 )
 def test_candidates(tmp_path: Path, name: str, content: object) -> None:
     """`{id: caption}`, COCO results and JSON Lines give the same candidates; an empty caption is one."""
-    assert dict(score.load_candidates(write(tmp_path / name, content))) == {"1": "a plane", "2": ""}
+    assert dict(scoring.load_candidates(write(tmp_path / name, content))) == {"1": "a plane", "2": ""}
 
 
 def test_empty_cells_at_the_end_of_a_row_mean_fewer_captions(tmp_path: Path) -> None:
     """As where the table is trained from; a gap before a caption is still an error."""
     path = tmp_path / "captions.csv"
     path.write_text("image,caption_1,caption_2,caption_3\n1.jpg,a,b,\n2.jpg,c,,\n", encoding="utf-8")
-    assert score.load_references(path).captions == {"1.jpg": ("a", "b"), "2.jpg": ("c",)}
+    assert scoring.load_references(path).captions == {"1.jpg": ("a", "b"), "2.jpg": ("c",)}
     path.write_text("image,caption_1,caption_2,caption_3\n1.jpg,a,,b\n", encoding="utf-8")
     with pytest.raises(ScoreError, match="line 2: an empty reference caption"):
-        score.load_references(path)
+        scoring.load_references(path)
 
 
 def test_the_prompt_is_known_where_the_file_names_it(tmp_path: Path) -> None:
@@ -53,15 +53,15 @@ def test_the_prompt_is_known_where_the_file_names_it(tmp_path: Path) -> None:
     one = lines(
         {"id": "1", "caption": "a", "prefix": "caption en"}, {"id": "2", "caption": "b", "prefix": "caption en"}
     )
-    assert score.load_candidates(write(tmp_path / "a.jsonl", one)).prefix == "caption en"
+    assert scoring.load_candidates(write(tmp_path / "a.jsonl", one)).prefix == "caption en"
     two = lines({"id": "1", "caption": "a", "prefix": "caption en"}, {"id": "2", "caption": "b", "prefix": "describe"})
-    assert score.load_candidates(write(tmp_path / "b.jsonl", two)).prefix is None
+    assert scoring.load_candidates(write(tmp_path / "b.jsonl", two)).prefix is None
 
 
 def test_a_line_separator_is_part_of_a_caption(tmp_path: Path) -> None:
     """U+2028 inside a caption does not end a line."""
     content = '{"id": "1", "caption": "a\u2028b"}\n{"id": "2", "caption": "c"}\n'
-    assert score.load_candidates(write(tmp_path / "a.jsonl", content))["1"] == "a\u2028b"
+    assert scoring.load_candidates(write(tmp_path / "a.jsonl", content))["1"] == "a\u2028b"
 
 
 WANTED = {"1.jpg": ("a plane", "two planes"), "2.jpg": ("a river",)}
@@ -102,7 +102,7 @@ CSV = (
 )
 def test_references(tmp_path: Path, name: str, content: object, split: str | None) -> None:
     """The same references from JSON, our JSON Lines, PaliGemma's, and Karpathy's."""
-    assert dict(score.load_references(write(tmp_path / name, content), split)) == WANTED
+    assert dict(scoring.load_references(write(tmp_path / name, content), split)) == WANTED
 
 
 def test_coco_annotations(tmp_path: Path) -> None:
@@ -115,35 +115,35 @@ def test_coco_annotations(tmp_path: Path) -> None:
             {"id": 3, "image_id": 7, "caption": "two planes"},
         ],
     }
-    references = score.load_references(write(tmp_path / "r.json", content))
+    references = scoring.load_references(write(tmp_path / "r.json", content))
     assert dict(references) == {"7": ("a plane", "two planes"), "9": ("a river",)}
 
 
 def test_captions_csv(tmp_path: Path) -> None:
     """captions.csv gives the images of a split, with their source; quoted commas and line ends are text."""
-    references = score.load_references(write(tmp_path / "captions.csv", CSV), "test")
+    references = scoring.load_references(write(tmp_path / "captions.csv", CSV), "test")
     assert dict(references) == {"1.jpg": ("a plane", "two planes"), "2.jpg": ("a, river", "b\nc")}
     assert references.sources == {"1.jpg": "UCM", "2.jpg": "UCM"}
-    assert len(score.load_references(tmp_path / "captions.csv")) == 3
+    assert len(scoring.load_references(tmp_path / "captions.csv")) == 3
 
 
 def test_references_of_a_run(tmp_path: Path) -> None:
     """references/<split>.jsonl of a run folder brings source and scene class along."""
     row = {"id": "1", "captions": ["a plane"], "source": "sample", "scene_class": "airport"}
-    references = score.load_references(write(tmp_path / "test.jsonl", lines(row)))
+    references = scoring.load_references(write(tmp_path / "test.jsonl", lines(row)))
     assert (references.sources, references.scene_classes) == ({"1": "sample"}, {"1": "airport"})
 
 
 def test_real_files(real_data: Path) -> None:
     """The published files of RISC, UCM-Captions and Sydney-Captions are read whole, and agree where they overlap."""
     annotations = real_data / "annotations"
-    test = score.load_references(annotations / "risc_test_captions.jsonl")
-    mini = score.load_references(real_data / "risc-mini" / "captions.csv", "test")
+    test = scoring.load_references(annotations / "risc_test_captions.jsonl")
+    mini = scoring.load_references(real_data / "risc-mini" / "captions.csv", "test")
     assert (len(test), len(mini)) == (4454, 900)
     assert all(mini[i] == test[i] for i in mini)
     assert set(mini.sources.values()) == {"RSICD", "UCM", "NWPU"}
-    assert len(score.load_references(annotations / "ucm_dataset.json")) == 2100
-    assert len(score.load_references(annotations / "sydney_dataset.json", "test")) == 58
+    assert len(scoring.load_references(annotations / "ucm_dataset.json")) == 2100
+    assert len(scoring.load_references(annotations / "sydney_dataset.json", "test")) == 58
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_real_files(real_data: Path) -> None:
 def test_bad_candidates(tmp_path: Path, name: str, content: object, words: str) -> None:
     """A file of candidates that cannot be used is an error that names the file and the place."""
     with pytest.raises(ScoreError, match=words) as caught:
-        score.load_candidates(write(tmp_path / name, content))
+        scoring.load_candidates(write(tmp_path / name, content))
     assert name in str(caught.value)
 
 
@@ -209,7 +209,7 @@ def test_bad_candidates(tmp_path: Path, name: str, content: object, words: str) 
 def test_bad_references(tmp_path: Path, name: str, content: object, split: str | None, words: str) -> None:
     """A file of references that cannot be used is an error that names the file and the place."""
     with pytest.raises(ScoreError, match=words) as caught:
-        score.load_references(write(tmp_path / name, content), split)
+        scoring.load_references(write(tmp_path / name, content), split)
     assert name in str(caught.value)
 
 
@@ -218,11 +218,11 @@ def test_not_utf8(tmp_path: Path) -> None:
     file = tmp_path / "captions.csv"
     file.write_bytes("image,caption_1\n1.jpg,a\n2.jpg,café\n".encode("latin-1"))
     with pytest.raises(ScoreError, match=r"captions\.csv, line 3: not UTF-8 \(byte 0xe9\)"):
-        score.load_references(file)
+        scoring.load_references(file)
     file.write_bytes(b"PK\x03\x04\x00\xff")
     with pytest.raises(ScoreError, match="binary file"):
-        score.load_references(file)
+        scoring.load_references(file)
     with pytest.raises(ScoreError, match=r"none\.json does not exist"):
-        score.load_candidates(tmp_path / "none.json")
+        scoring.load_candidates(tmp_path / "none.json")
     with pytest.raises(ScoreError, match="cannot be read"):
-        score.load_candidates(tmp_path)
+        scoring.load_candidates(tmp_path)

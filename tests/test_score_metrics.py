@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rscap import score
-from rscap.score import bleu, cider, rouge
-from rscap.score.corpus import Corpus
-from rscap.score.pool import IdfPool
+from rscap import scoring
+from rscap.scoring import bleu, cider, rouge
+from rscap.scoring.corpus import Corpus
+from rscap.scoring.pool import IdfPool
 
 NAMES = {
     "BLEU-1": "Bleu_1",
@@ -40,7 +40,7 @@ def test_golden_scores(real_data: Path, name: str, protocol: str) -> None:
     """Corpus and every per-image score equal pycocoevalcap's to 1e-6 on real files, given its tokenised strings."""
     content = golden(real_data, name)
     prefix = "tokenized_" if protocol == "coco" else ""
-    sheet = score.score_captions(
+    sheet = scoring.score_captions(
         content[f"{prefix}candidates"], content[f"{prefix}references"], protocol="raw", draws=0, metrics=tuple(NAMES)
     )
     expected = content[f"protocol_{protocol}"]
@@ -57,7 +57,7 @@ def test_golden_scores_from_the_captions_themselves(real_data: Path, name: str, 
     """From published captions to scores, tokenizer and METEOR included, the figures are pycocoevalcap's."""
     pytest.importorskip("pycocoevalcap.meteor")
     content = golden(real_data, name)
-    sheet = score.score_captions(content["candidates"], content["references"], protocol=protocol, draws=0)
+    sheet = scoring.score_captions(content["candidates"], content["references"], protocol=protocol, draws=0)
     expected = content[f"protocol_{protocol}"]
     for ours, theirs in {**NAMES, "METEOR": "METEOR"}.items():
         assert sheet.corpus[ours] == pytest.approx(expected["corpus"][theirs], abs=1e-6)
@@ -121,7 +121,7 @@ def test_cider_depends_on_its_pool() -> None:
     for ids in (("1", "2", "3"), ("1", "2"), ("1",)):
         own = {i: references[i] for i in ids}
         given_ = {**dict.fromkeys(ids, "a dense forest"), "1": "two planes on a road"}
-        scores.append(score.score_captions(given_, own, draws=0, metrics=["CIDEr"]).items["1"]["CIDEr"])
+        scores.append(scoring.score_captions(given_, own, draws=0, metrics=["CIDEr"]).items["1"]["CIDEr"])
     assert scores[0] > 0
     assert scores[0] != pytest.approx(scores[1])
     assert scores[2] == 0

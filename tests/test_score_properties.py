@@ -8,10 +8,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from rscap import score
-from rscap.score import rouge
-from rscap.score.corpus import Corpus
-from rscap.score.meteor import Meteor, MeteorUnavailable
+from rscap import scoring
+from rscap.scoring import rouge
+from rscap.scoring.corpus import Corpus
+from rscap.scoring.meteor import Meteor, MeteorUnavailable
 
 METRICS = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr")
 word = st.sampled_from(["a", "the", "plane", "planes", "runway", "river", "two", "green", "next", "to"])
@@ -22,9 +22,9 @@ groups = st.dictionaries(
 Groups = dict[str, tuple[str, list[str]]]
 
 
-def sheet_of(rows: Groups, **options: object) -> score.ScoreSheet:
+def sheet_of(rows: Groups, **options: object) -> scoring.ScoreSheet:
     candidates, references = {i: own[0] for i, own in rows.items()}, {i: own[1] for i, own in rows.items()}
-    return score.score_captions(candidates, references, metrics=METRICS, draws=50, **options)
+    return scoring.score_captions(candidates, references, metrics=METRICS, draws=50, **options)
 
 
 @settings(deadline=None, max_examples=30)
@@ -43,7 +43,7 @@ def test_identical_captions(rows: Groups) -> None:
     """A caption that equals all its references scores ROUGE-L 1, BLEU-n 1 with n tokens, CIDEr 10 if they weigh."""
     same = {i: (own[0], [own[0]] * len(own[1])) for i, own in rows.items()}
     sheet = sheet_of(same)
-    pool = score.IdfPool.build({i: own[1] for i, own in same.items()})
+    pool = scoring.IdfPool.build({i: own[1] for i, own in same.items()})
     for i, (text, _) in same.items():
         item, tokens = sheet.items[i], text.split()
         assert item["ROUGE-L"] == 1
@@ -54,7 +54,7 @@ def test_identical_captions(rows: Groups) -> None:
             assert item["CIDEr"] == pytest.approx(10)
 
 
-def informative(tokens: list[str], n: int, pool: score.IdfPool) -> bool:
+def informative(tokens: list[str], n: int, pool: scoring.IdfPool) -> bool:
     """Some n-gram of this order stands in the references of fewer than all images."""
     if len(tokens) < n:
         return False

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rscap import score
-from rscap.score import porter, sentence
-from rscap.score.corpus import Corpus
+from rscap import scoring
+from rscap.scoring import porter, sentence
+from rscap.scoring.corpus import Corpus
 
 words = st.sampled_from(["a", "plane", "planes", "running", "Runway", ".", "two", "café", "42nd"])
 texts = st.lists(words, max_size=9).map(" ".join)
@@ -62,7 +62,7 @@ def test_real_captions(real_data: Path) -> None:
     ids = list(content["candidates"])[:200]
     candidates = {i: content["candidates"][i] for i in ids}
     references = {i: content["references"][i] for i in ids}
-    sheet = score.score_captions(candidates, references, protocol="sentence", draws=0)
+    sheet = scoring.score_captions(candidates, references, protocol="sentence", draws=0)
     method1 = bleu.SmoothingFunction().method1
     for i in ids:
         first = references[i][0]

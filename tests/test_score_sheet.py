@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rscap import score
+from rscap import scoring
 from rscap.errors import ScoreError
 from rscap.records import METRICS, ScoreSheet
-from rscap.score.bootstrap import intervals, resampled_sums
-from rscap.score.meteor import MeteorUnavailable
-from rscap.score.sheet import statistics_of
+from rscap.scoring.bootstrap import intervals, resampled_sums
+from rscap.scoring.meteor import MeteorUnavailable
+from rscap.scoring.sheet import statistics_of
 
 CANDIDATES = {
     "1": "two planes on the runway",
@@ -33,19 +33,19 @@ REFERENCES = {
 
 
 def sheet(**options: object) -> ScoreSheet:
-    return score.score_captions(CANDIDATES, REFERENCES, **{"draws": 200, **options})
+    return scoring.score_captions(CANDIDATES, REFERENCES, **{"draws": 200, **options})
 
 
 def test_the_file_holds_the_sheet(tmp_path: Path) -> None:
     """Writing and reading gives the same sheet, figure for figure."""
     written = sheet(sources=dict.fromkeys(CANDIDATES, "made up"), decode="greedy-64")
-    score.write_sheet(tmp_path / "scores" / "test.json", written)
-    assert score.read_sheet(tmp_path / "scores" / "test.json") == written
+    scoring.write_sheet(tmp_path / "scores" / "test.json", written)
+    assert scoring.read_sheet(tmp_path / "scores" / "test.json") == written
 
 
 def test_the_file_has_the_documented_form(tmp_path: Path) -> None:
     """signature, n, corpus, intervals as pairs, items by id and metric, unscored, with the seven metric names."""
-    score.write_sheet(tmp_path / "s.json", sheet(metrics=["BLEU-1", "CIDEr"]))
+    scoring.write_sheet(tmp_path / "s.json", sheet(metrics=["BLEU-1", "CIDEr"]))
     content = json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))
     assert isinstance(content["signature"], str)
     assert content["n"] == 5
@@ -74,25 +74,25 @@ def test_signature() -> None:
 def test_what_changes_the_signature() -> None:
     """Other references, protocols, policies and pools have other signatures; the candidates have no part in it."""
     base = sheet().signature
-    changed = score.score_captions(CANDIDATES, {**REFERENCES, "5": ["a beach"]}, draws=0).signature
+    changed = scoring.score_captions(CANDIDATES, {**REFERENCES, "5": ["a beach"]}, draws=0).signature
     others = [sheet(protocol="raw").signature, sheet(reference_duplicates="distinct").signature, changed]
     assert len({base, *others}) == 4
-    assert score.score_captions({**CANDIDATES, "5": "the sea"}, REFERENCES, draws=0).signature == base
+    assert scoring.score_captions({**CANDIDATES, "5": "the sea"}, REFERENCES, draws=0).signature == base
 
 
 def test_a_score_as_it_is_quoted() -> None:
     """`CIDEr-D 1.51 [1.46, 1.56]  signature`; without draws, no brackets."""
     own = replace(sheet(), corpus={"CIDEr": 1.5104}, intervals={"CIDEr": (1.461, 1.558)}, signature="protocol:coco")
-    assert score.score_line(own) == "CIDEr-D 1.51 [1.46, 1.56]  protocol:coco"
-    assert score.score_line(replace(own, intervals={})) == "CIDEr-D 1.51  protocol:coco"
+    assert scoring.score_line(own) == "CIDEr-D 1.51 [1.46, 1.56]  protocol:coco"
+    assert scoring.score_line(replace(own, intervals={})) == "CIDEr-D 1.51  protocol:coco"
 
 
 @pytest.mark.parametrize("protocol", ["coco", "raw", "sentence"])
 def test_kept_statistics_give_scores_and_intervals_again(tmp_path: Path, protocol: str) -> None:
     """From the file alone: the corpus scores, every item score and, with the same seed, the intervals."""
     own = sheet(protocol=protocol)
-    score.write_sheet(tmp_path / "s.json", own)
-    again = statistics_of(score.read_sheet(tmp_path / "s.json"))
+    scoring.write_sheet(tmp_path / "s.json", own)
+    again = statistics_of(scoring.read_sheet(tmp_path / "s.json"))
     assert again.corpus_scores() == own.corpus
     assert intervals(again, draws=200, seed=0) == own.intervals
     for metric, values in again.item_scores().items():
@@ -111,7 +111,7 @@ def test_resamples_are_of_n_images(monkeypatch: pytest.MonkeyPatch) -> None:
     sums = resampled_sums(np.column_stack([np.ones(37), np.arange(37)]), 300, seed=3)
     assert (sums[:, 0] == 37).all()
     assert 37 * 36 / 2 * 0.98 < sums[:, 1].mean() < 37 * 36 / 2 * 1.02
-    monkeypatch.setattr("rscap.score.bootstrap.CELLS", 37 * 20)
+    monkeypatch.setattr("rscap.scoring.bootstrap.CELLS", 37 * 20)
     assert (resampled_sums(np.column_stack([np.ones(37), np.arange(37)]), 300, seed=3) == sums).all()
 
 
@@ -119,10 +119,10 @@ def test_missing_and_extra_ids() -> None:
     """Ids on one side only are errors that count and list them, ten at most."""
     few = {i: text for i, text in CANDIDATES.items() if i not in {"2", "4"}}
     with pytest.raises(ScoreError, match=r"2 of 5 references have no candidate: '2', '4'"):
-        score.score_captions(few, REFERENCES)
+        scoring.score_captions(few, REFERENCES)
     many = {**CANDIDATES, **{f"x{i:02}": "a" for i in range(12)}}
     with pytest.raises(ScoreError, match=r"12 of 17 candidates have no reference: 'x00', .*'x09', …"):
-        score.score_captions(many, REFERENCES)
+        scoring.score_captions(many, REFERENCES)
 
 
 def test_without_meteor(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +131,7 @@ def test_without_meteor(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(self: object) -> None:
         raise MeteorUnavailable("no tables", hint="install rscap[meteor]")
 
-    monkeypatch.setattr("rscap.score.meteor.Meteor.__init__", missing)
+    monkeypatch.setattr("rscap.scoring.meteor.Meteor.__init__", missing)
     own = sheet()
     assert "METEOR" not in own.corpus
     assert set(METRICS) - set(own.corpus) == {"METEOR"}
@@ -141,7 +141,7 @@ def test_without_meteor(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_unscored() -> None:
     """With allow_missing the rest is scored, the missing are counted, and the pool is still that of all references."""
     few = {"1": CANDIDATES["1"], "3": CANDIDATES["3"]}
-    own = score.score_captions(few, REFERENCES, draws=0, allow_missing=True)
+    own = scoring.score_captions(few, REFERENCES, draws=0, allow_missing=True)
     assert (own.n, own.unscored) == (2, 3)
     assert own.extra["pool"] == sheet().extra["pool"]
     assert own.items["1"] == sheet().items["1"]
@@ -166,41 +166,41 @@ def test_unknown_options(options: dict, words: str) -> None:
 def test_captions_that_are_no_strings() -> None:
     """A caption that is no string, and an image without references, are errors that name the id."""
     with pytest.raises(ScoreError, match="candidate of '2' is a NoneType"):
-        score.score_captions({**CANDIDATES, "2": None}, REFERENCES)
+        scoring.score_captions({**CANDIDATES, "2": None}, REFERENCES)
     with pytest.raises(ScoreError, match="the references of '2' are one string"):
-        score.score_captions(CANDIDATES, {**REFERENCES, "2": "a river"})
+        scoring.score_captions(CANDIDATES, {**REFERENCES, "2": "a river"})
     with pytest.raises(ScoreError, match="a reference of '2' is a int"):
-        score.score_captions(CANDIDATES, {**REFERENCES, "2": [5]})
+        scoring.score_captions(CANDIDATES, {**REFERENCES, "2": [5]})
     with pytest.raises(ScoreError, match=r"an id is a string, found 1 \(int\)"):
-        score.score_captions({1: "a"}, {1: ["a"]})
+        scoring.score_captions({1: "a"}, {1: ["a"]})
     with pytest.raises(ScoreError, match="1 images have no reference: '3'"):
-        score.score_captions(CANDIDATES, {**REFERENCES, "3": []})
+        scoring.score_captions(CANDIDATES, {**REFERENCES, "3": []})
     with pytest.raises(ScoreError, match="no candidate to score"):
-        score.score_captions({}, {})
+        scoring.score_captions({}, {})
 
 
 def test_damaged_sheets(tmp_path: Path) -> None:
     """A file that is missing, no JSON, or lacks a field is named; a figure that is not finite is refused."""
     file = tmp_path / "s.json"
     with pytest.raises(ScoreError, match=r"s\.json does not exist"):
-        score.read_sheet(file)
+        scoring.read_sheet(file)
     file.write_text("[1", encoding="utf-8")
     with pytest.raises(ScoreError, match="not readable"):
-        score.read_sheet(file)
+        scoring.read_sheet(file)
     file.write_text('{"n": 3}', encoding="utf-8")
     with pytest.raises(ScoreError, match="signature, corpus, intervals, items, unscored missing"):
-        score.read_sheet(file)
-    score.write_sheet(file, sheet())
+        scoring.read_sheet(file)
+    scoring.write_sheet(file, sheet())
     content = json.loads(file.read_text(encoding="utf-8"))
     for key in ("items", "intervals", "corpus"):
         file.write_text(json.dumps({**content, key: [5]}), encoding="utf-8")
         with pytest.raises(ScoreError, match="is not a score sheet"):
-            score.read_sheet(file)
+            scoring.read_sheet(file)
     file.write_text(json.dumps({**content, "statistics": {"BLEU": [[1, 2], [3]]}}), encoding="utf-8")
     with pytest.raises(ScoreError, match="statistics of the score sheet are damaged"):
-        statistics_of(score.read_sheet(file))
+        statistics_of(scoring.read_sheet(file))
     with pytest.raises(ScoreError, match="not a finite number"):
-        score.write_sheet(tmp_path / "t.json", replace(sheet(), corpus={"CIDEr": float("nan")}))
+        scoring.write_sheet(tmp_path / "t.json", replace(sheet(), corpus={"CIDEr": float("nan")}))
     assert not (tmp_path / "t.json").exists()
 
 
@@ -229,8 +229,8 @@ def test_scores_of_a_group_are_those_of_its_images_alone() -> None:
     """A group's BLEU, ROUGE-L and CIDEr equal the scores of its images with the same pool."""
     ids = ("1", "3")
     group = sheet(sources=dict.fromkeys(ids, "mine")).extra["diagnostics"]["by_source"]["mine"]
-    pool = score.IdfPool.build(REFERENCES)
-    alone = score.score_captions(
+    pool = scoring.IdfPool.build(REFERENCES)
+    alone = scoring.score_captions(
         {i: CANDIDATES[i] for i in ids}, {i: REFERENCES[i] for i in ids}, pool=pool, draws=0
     ).corpus
     assert {metric: group[metric] for metric in alone} == pytest.approx(dict(alone))

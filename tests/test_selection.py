@@ -15,11 +15,10 @@ from rscap.errors import RecipeError
 from rscap.recipe import Recipe, SelectionSection, TrackSection, parse_recipe
 from rscap.records import Prediction
 from rscap.store import RunFolder, read_jsonl
-from rscap.train import loop, trackers
-from rscap.train.checkpoints import Best, Progress
-from rscap.train.panel import PanelResult
-from rscap.train.run import train
-from rscap.train.selection import consider
+from rscap.training import loop, trackers
+from rscap.training.checkpoints import Best, Progress
+from rscap.training.panel import PanelResult, consider
+from rscap.training.session import train
 
 
 def recipe(**changes: Any) -> Recipe:

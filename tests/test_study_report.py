@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from rscap.errors import StoreError
-from rscap.report.study import load_study, study_markdown, summarise, write_study_report
+from rscap.reports.study import load_study, study_markdown, summarise, write_study_report
 
 
 def _folder_maker() -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from rich.console import Console
 
-from rscap.cli.tables import print_sheets
+from rscap.cli.screen import print_sheets
 from rscap.records import METRICS, ScoreSheet
 
 SHEET = ScoreSheet(

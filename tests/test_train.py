@@ -13,18 +13,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from rscap.batch import Batch, Encoder
+from rscap.captioner.batch import Batch, Encoder
 from rscap.data import open_source
 from rscap.errors import BrokenTargets, StoreError, TrainingDiverged
 from rscap.model.adapters import prepare
-from rscap.model.captioner import Captioner
 from rscap.model.load import load_base
+from rscap.model.packed import Captioner
 from rscap.recipe import Recipe, TrainSection, parse_recipe
 from rscap.store import RunFolder, read_jsonl
-from rscap.train.optimiser import rate_factor
-from rscap.train.run import train
-from rscap.train.targets import check_targets
-from rscap.train.updates import Schedule, updates
+from rscap.training.optimiser import rate_factor
+from rscap.training.session import train
+from rscap.training.targets import check_targets
+from rscap.training.updates import Schedule, updates
 
 
 def recipe(**changes: Any) -> Recipe:
@@ -273,9 +273,9 @@ def test_an_unusable_example_alone_in_its_micro_batch_is_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With micro batches of one, an image that cannot be read is listed and counted, and the update goes on."""
-    from rscap.data.sample import RenderedScene
     from rscap.errors import ImageError
-    from rscap.train import run as train_run
+    from rscap.sample import RenderedScene
+    from rscap.training import session as train_run
 
     source = open_source("sample")
     victim = source.subset("train", 10, 1)[3].id

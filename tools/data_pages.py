@@ -23,7 +23,7 @@ from rscap.data.audit import audit
 from rscap.data.inspection import inspect
 from rscap.quality import disagreements
 from rscap.records import Example
-from rscap.report.dataset import audit_page, inspect_page
+from rscap.reports.dataset import audit_page, inspect_page
 
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
 SIZES = {"laptop": (1280, 1950), "phone": (390, 2000)}

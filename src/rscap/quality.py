@@ -15,13 +15,13 @@ from itertools import islice
 from typing import Any, Literal
 
 from rscap.data.audit import Finding, about
-from rscap.data.audit.noise import caption_kinds, most_end_with_a_stop
+from rscap.data.audit.captions import caption_kinds, most_end_with_a_stop
 from rscap.data.draw import key
 from rscap.data.source import Source
 from rscap.data.text import tokens
 from rscap.errors import DataError
 from rscap.records import Example
-from rscap.score import IdfPool, cider_rewards
+from rscap.scoring import IdfPool, cider_rewards
 from rscap.store import RunFolder, write_json, write_jsonl
 
 _IMAGES_AT_ONCE = 500

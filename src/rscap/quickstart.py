@@ -8,12 +8,12 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 from rscap.errors import StoreError
-from rscap.evaluate.outcome import Progress
-from rscap.evaluate.request import Request, evaluate, plan
+from rscap.evaluation.outcome import Progress
+from rscap.evaluation.request import Request, evaluate, plan
 from rscap.recipe import Recipe, read_recipe
 from rscap.records import ScoreSheet
-from rscap.report import write_report
-from rscap.train.run import train
+from rscap.reports import write_report
+from rscap.training.session import train
 
 Say = Callable[[str], None]
 Bar = Callable[[str], AbstractContextManager[Progress]]

@@ -74,7 +74,7 @@ class DataSection(_Section):
     max_rejected_share: Share = 0.01
     """More unusable rows than this share, and the run is refused."""
     normalise: tuple[str, ...] = ()
-    """Steps of `rscap.data.normalise` for captions that are learned; what is measured on stays as published."""
+    """Steps of `rscap.data.text` for captions that are learned; what is measured on stays as published."""
     quality: QualitySection | None = None
     workers: Annotated[int, Field(ge=0)] = 0
     """Processes that decode images ahead of the step; 0 decodes in the training process."""

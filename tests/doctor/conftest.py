@@ -15,12 +15,12 @@ import torch
 from rscap.baselines import constant
 from rscap.data import open_source
 from rscap.doctor.snapshot import snapshot
-from rscap.evaluate.outcome import score_predictions
+from rscap.evaluation.outcome import score_predictions
 from rscap.model.adapters import quiet_peft
 from rscap.model.load import NANO
 from rscap.recipe import Recipe, parse_recipe
 from rscap.records import Example, Prediction
-from rscap.score import degenerate, score_captions, write_sheet
+from rscap.scoring import degenerate, score_captions, write_sheet
 from rscap.store import (
     RunFolder,
     prediction_row,
@@ -31,7 +31,7 @@ from rscap.store import (
     write_jsonl,
     write_text,
 )
-from rscap.train.run import train
+from rscap.training.session import train
 
 PROMPT_OF_A = "Describe this remote sensing image."
 TEST_PROMPT_OF_A = "What is in the picture?"

@@ -13,17 +13,17 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from rscap.captioner.prompt import Prompter
 from rscap.doctor import diagnose, probe
 from rscap.doctor.checks import CHECKS
 from rscap.doctor.evidence import Asked, Evidence
 from rscap.doctor.findings import Finding
 from rscap.errors import RscapError
-from rscap.model.captioner import Captioner
 from rscap.model.load import load_base
-from rscap.prompt import Prompter
+from rscap.model.packed import Captioner
 from rscap.recipe import Recipe, dump_recipe, parse_recipe, read_recipe
 from rscap.store import RunFolder, write_json
-from rscap.train.examples import training_examples
+from rscap.training.examples import training_examples
 
 
 def codes(findings: Any) -> set[str]:

@@ -10,7 +10,7 @@ from math import cos, pi, sin
 import numpy as np
 from layout import along, centre, layout
 
-from rscap.data.sample.canvas import (
+from rscap.sample.canvas import (
     SIZE,
     Canvas,
     Point,
@@ -23,8 +23,8 @@ from rscap.data.sample.canvas import (
     turned,
     winding,
 )
-from rscap.data.sample.texture import Colour, Texture
-from rscap.data.sample.things import (
+from rscap.sample.texture import Colour, Texture
+from rscap.sample.things import (
     ASPHALT,
     CONCRETE,
     DRY,

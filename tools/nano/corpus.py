@@ -13,9 +13,9 @@ import numpy as np
 from compositions import Composition, compose
 from PIL.Image import Image
 
-from rscap.data.sample.canvas import Canvas
-from rscap.data.sample.things import choose
 from rscap.records import Example
+from rscap.sample.canvas import Canvas
+from rscap.sample.things import choose
 
 STREAM = 90210
 """First word of every seed here; the sample's seeds have four words and never this one."""

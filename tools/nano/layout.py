@@ -7,8 +7,8 @@ from math import cos, pi, sin
 
 import numpy as np
 
-from rscap.data.sample.canvas import SIZE, Point, winding
-from rscap.data.sample.things import choose
+from rscap.sample.canvas import SIZE, Point, winding
+from rscap.sample.things import choose
 
 PLACES = (("upper left", "top", "upper right"), ("left", "centre", "right"), ("lower left", "bottom", "lower right"))
 

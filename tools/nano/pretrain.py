@@ -24,19 +24,19 @@ from tokenizer import VOCABULARY, build_processor
 from transformers import PaliGemmaForConditionalGeneration
 from words import TRAINING_WORDS
 
-from rscap.batch import Encoder, Row
-from rscap.data.sample import sample_examples
+from rscap.captioner.batch import Encoder, Row
+from rscap.captioner.prompt import Prompter
 from rscap.model.adapters import prepare
-from rscap.model.captioner import Captioner
 from rscap.model.geometry import paligemma_config
-from rscap.model.spec import ImageSpec
-from rscap.prompt import Prompter
+from rscap.model.load import ImageSpec
+from rscap.model.packed import Captioner
 from rscap.recipe import Recipe, parse_recipe
 from rscap.records import Example
-from rscap.train.log import TrainLog
-from rscap.train.loop import Learner, fit
-from rscap.train.team import Team
-from rscap.train.updates import Schedule
+from rscap.sample import sample_examples
+from rscap.training.log import TrainLog
+from rscap.training.loop import Learner, fit
+from rscap.training.team import Team
+from rscap.training.updates import Schedule
 
 SIDE_PX = 224
 IMAGE_TOKENS = 64

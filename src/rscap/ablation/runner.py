@@ -9,7 +9,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from rscap.ablation.jobs import Engine, Job, Kind
 from rscap.ablation.plan import Plan, check_continues, write_plan
 from rscap.ablation.state import (
     Attempt,
@@ -22,6 +21,7 @@ from rscap.ablation.state import (
     same_images,
 )
 from rscap.ablation.study import Study
+from rscap.ablation.work import Engine, Job, Kind
 from rscap.data import open_source
 from rscap.errors import DataError, RecipeError
 from rscap.recipe import Recipe

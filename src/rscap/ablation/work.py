@@ -1,24 +1,91 @@
-"""One job, in the process at hand: train and evaluate a run, ask a base model, or score the baselines."""
+"""What an engine is handed and what it hands back. No torch here: the process that plans only plans."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
 
 import torch
 from filelock import FileLock
 
-from rscap.ablation.jobs import Job
 from rscap.ablation.state import Attempt, Progress, State, evaluation_state, kind_of, run_state
+from rscap.ablation.study import EvaluationSection
+from rscap.captioner.loading import Subject
 from rscap.data import open_source
 from rscap.errors import DataError, Interrupted, RscapError
-from rscap.evaluate.outcome import write_baselines
-from rscap.evaluate.request import Plan, Request, evaluate
-from rscap.evaluate.subject import Subject
+from rscap.evaluation.outcome import write_baselines
+from rscap.evaluation.request import Plan, Request, evaluate
+from rscap.recipe import DataSection, Recipe
 from rscap.store import RunFolder
-from rscap.train.run import train
+from rscap.training.session import train
+
+Kind = Literal["run", "zero-shot", "baselines"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One part of a study, done in one process."""
+
+    kind: Kind
+    study: Path
+    """The study folder, absolute."""
+    folder: str
+    """Below it; what is made."""
+    recipe: Recipe
+    """What is trained, or asked; for the baselines, whose data they are measured on."""
+    evaluation: EvaluationSection
+    data: DataSection
+    """How the evaluation images are read."""
+    threads: int
+    """Processor threads; results are the same bit for bit only where this is."""
+    workdir: Path
+    """Where relative paths in recipes lead from."""
+
+    @property
+    def place(self) -> Path:
+        return self.study / self.folder
+
+    @property
+    def log(self) -> Path:
+        """What the process of this job says."""
+        return self.study / "logs" / f"{self.folder.replace('/', '-')}.log"
+
+
+class Engine(Protocol):
+    """Carries jobs out, several at once where it can."""
+
+    @property
+    def at_once(self) -> int:
+        """How many jobs run at the same time."""
+
+    def run(self, jobs: Sequence[Job]) -> Generator[Attempt, None, None]:
+        """Yield what came of each job, in the order in which they end; a job that fails takes no other with it.
+
+        Closing it stops what still runs; each saves its state first.
+        """
+
+
+def carry_out_logged(job: Job) -> Attempt:
+    """Do a job in this process, which does nothing else; all it says goes to the log of the job."""
+    job.log.parent.mkdir(parents=True, exist_ok=True)
+    with job.log.open("a", encoding="utf-8") as log:
+        for descriptor in (1, 2):
+            os.dup2(log.fileno(), descriptor)
+
+    return carry_out(job, say=_say)
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+# One job, in the process at hand: train and evaluate a run, ask a base model, or score the baselines.
 
 Say = Callable[[str], None]
 

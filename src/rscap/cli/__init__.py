@@ -10,17 +10,15 @@ import typer
 
 import rscap
 from rscap.cli.ablate import ablate
-from rscap.cli.caption import caption
 from rscap.cli.compare import compare
 from rscap.cli.data import app as data_app
 from rscap.cli.doctor import doctor
-from rscap.cli.evaluate import evaluate
+from rscap.cli.evaluate import caption, evaluate
 from rscap.cli.export import export
 from rscap.cli.plan import plan
-from rscap.cli.quickstart import quickstart
 from rscap.cli.report import report
 from rscap.cli.score import score
-from rscap.cli.train import train
+from rscap.cli.train import quickstart, train
 from rscap.errors import Interrupted, RscapError, StoreError
 
 app = typer.Typer(

@@ -121,8 +121,8 @@ def print_table(place: StudyFolder) -> list[RowStatus]:
 
 def _print_verdicts(place: StudyFolder) -> None:
     """Which differences can be told apart, in the words of the study's report."""
-    from rscap.report.study import load_study, summarise
-    from rscap.report.study.cells import noise_sentence
+    from rscap.reports.study import load_study, summarise
+    from rscap.reports.study.formats import noise_sentence
 
     summary = summarise(load_study(place.path))
     _print(noise_sentence(summary))
@@ -132,7 +132,7 @@ def _print_verdicts(place: StudyFolder) -> None:
 
 def _cider(place: StudyFolder, folders: Sequence[str]) -> str:
     """The mean over the score sheets that are there."""
-    from rscap.score import read_sheet
+    from rscap.scoring import read_sheet
     from rscap.store import RunFolder
 
     sheets = [RunFolder(place.path / folder).scores(place.plan.evaluation.split) for folder in folders]

@@ -9,7 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from rscap.records import ScoreSheet
-    from rscap.score import Comparison
+    from rscap.scoring import Comparison
 
 
 def compare(
@@ -29,7 +29,7 @@ def compare(
     """Paired comparison on the same images: differences, intervals, p-values, and a plain sentence for each pair."""
     from dataclasses import asdict
 
-    from rscap import score as scoring
+    from rscap import scoring
     from rscap.store import write_json
 
     sheets, names = read_systems(systems, split)
@@ -42,7 +42,7 @@ def compare(
 def read_systems(systems: list[str], split: str) -> tuple[dict[str, ScoreSheet], dict[str, str]]:
     """The sheets by path, and the system of each."""
     from rscap.errors import ScoreError
-    from rscap.score import read_sheet
+    from rscap.scoring import read_sheet
 
     sheets: dict[str, ScoreSheet] = {}
     names: dict[str, str] = {}
@@ -88,7 +88,7 @@ def show(found: Comparison) -> None:
     from rich.console import Console
     from rich.table import Column, Table
 
-    from rscap.score.verdict import probability
+    from rscap.scoring.comparison import probability
 
     console = Console(highlight=False, soft_wrap=True)
     scores = Table("system", "runs", found.metric, "95 %", title=f"{found.n:,} images")

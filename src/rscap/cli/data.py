@@ -44,7 +44,7 @@ def inspect(
     from dataclasses import asdict
 
     from rscap.data.inspection import inspect as look
-    from rscap.report.dataset import inspect_page
+    from rscap.reports.dataset import inspect_page
     from rscap.store import write_json, write_text
 
     source = _open(src, splits)
@@ -78,7 +78,7 @@ def audit(
     from rscap.data.audit import audit as look
     from rscap.errors import DataError
     from rscap.quality import disagreements
-    from rscap.report.dataset import audit_page
+    from rscap.reports.dataset import audit_page
     from rscap.store import write_json, write_text
 
     failing = {"error": {"error"}, "warning": {"error", "warning"}, "never": set()}.get(fail_on)
@@ -164,7 +164,7 @@ def _progress(title: str, source: Source, *, shown: bool):  # type: ignore[no-un
 def _print_inspection(source: Source, found: Inspection) -> None:
     from rich.table import Table
 
-    from rscap.report.dataset.inspect_page import COLUMNS, cells, unusable
+    from rscap.reports.dataset.inspect_page import COLUMNS, cells, unusable
 
     console = _console()
     console.print(f"{found.name}: {sum(found.splits.values()):,} images, digest {found.digest[:12]}", markup=False)

@@ -30,10 +30,9 @@ def evaluate(
     baselines: Annotated[bool, typer.Option(help="Score the constant caption and the nearest image beside it.")] = True,
 ) -> None:
     """Caption a split, write the predictions, score them; baselines that need no model are scored beside it."""
-    from rscap.cli.screen import progress, say
-    from rscap.cli.tables import print_sheets
-    from rscap.evaluate.request import Request, plan
-    from rscap.evaluate.request import evaluate as carry_out
+    from rscap.cli.screen import print_sheets, progress, say
+    from rscap.evaluation.request import Request, plan
+    from rscap.evaluation.request import evaluate as carry_out
 
     request = Request(
         model=model,
@@ -52,3 +51,41 @@ def evaluate(
         run, sheets = carry_out(planned, progress=bar, say=say)
     print_sheets(sheets)
     say(f"written: {run.scores(split)}\nnext:    rscap report {run.path}")
+
+
+# `rscap caption`.
+
+
+def caption(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="Image files.")],
+    model: Annotated[str, typer.Option(help="A run folder or a base model.")],
+    prefix: Annotated[str | None, typer.Option(help="The words before the caption; by default as in training.")] = None,
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"], typer.Option(help="Precision of a base model.")
+    ] = "bfloat16",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="GENERATE.B=C", help="Decode differently: generate.beams=3; may be repeated."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object a line in place of text.")] = False,
+) -> None:
+    """Caption image files; captions go to standard output, one image a line."""
+    import json as encode
+
+    from rscap.captioner.loading import Subject, caption_files
+    from rscap.cli.screen import say
+    from rscap.data import Rejected
+    from rscap.store import prediction_row
+
+    failed = False
+    subject = Subject.of(model, prefix=prefix, dtype=dtype, changes=set_ or ())
+    for item in caption_files(subject, images, say=say):
+        if isinstance(item, Rejected):
+            failed = True
+            say(f"error: {item.reason}")
+        elif json:
+            typer.echo(encode.dumps(prediction_row(item), ensure_ascii=False))
+        else:
+            typer.echo(f"{item.example_id}\t{' '.join(item.caption.split())}")
+    if failed:
+        raise typer.Exit(1)

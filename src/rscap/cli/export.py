@@ -29,8 +29,8 @@ def export(
 ) -> None:
     """Make a run ready to be handed on: merged weights or an adapter, checked against the run, with a model card."""
     from rscap.cli.screen import say
-    from rscap.export.request import Request
-    from rscap.export.request import export as carry_out
+    from rscap.exporting.request import Request
+    from rscap.exporting.request import export as carry_out
 
     request = Request(
         run=run,

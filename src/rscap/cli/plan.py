@@ -10,8 +10,8 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from rscap.plan import Plan
-    from rscap.plan.search import Candidate
+    from rscap.planning import Plan
+    from rscap.planning.search import Candidate
 
 _GIB = 2**30
 
@@ -33,17 +33,17 @@ def plan(
     from rscap.recipe import read_recipe
 
     checked = read_recipe(recipe, set_ or [])
-    from rscap.plan import find_card, plan_recipe
+    from rscap.planning import find_card, plan_recipe
 
     if gpu is None:
-        from rscap.plan.machine import this_machine
+        from rscap.planning.cards import this_machine
 
         card = this_machine(checked.model.dtype)
     else:
         card = find_card(gpu)
     found = plan_recipe(checked, card, achieved_tflops=tflops)
     if json is not None:
-        from rscap.plan.record import record
+        from rscap.planning.request import record
         from rscap.store import write_json
 
         write_json(json, record(found))
@@ -55,7 +55,7 @@ def plan(
 def _show(plan: Plan, recipe: Path, overrides: list[str]) -> None:
     from rich.console import Console
 
-    from rscap.plan.cards import RESERVE
+    from rscap.planning.cards import RESERVE
 
     console = Console(highlight=False, soft_wrap=True)
     card, rows = plan.card, plan.rows
@@ -87,7 +87,7 @@ def _show(plan: Plan, recipe: Path, overrides: list[str]) -> None:
 
 
 def _say_settings(console: Console, title: str, one: Candidate) -> None:
-    from rscap.plan.request import describe_quantisation
+    from rscap.planning.request import describe_quantisation
 
     train, time = one.recipe.train, one.duration
     verdict = f"{-one.shortfall / _GIB:.2f} GiB free" if one.fits else f"{one.shortfall / _GIB:.2f} GiB missing"
@@ -110,7 +110,7 @@ def _components(console: Console, one: Candidate) -> None:
     """The table of bytes: a row a component, then what belongs to none."""
     from rich.table import Table
 
-    from rscap.plan.parameters import COMPONENTS
+    from rscap.planning.parameters import COMPONENTS
 
     kinds = ("weights", "optimiser", "gradients", "activations", "short-lived")
     table = Table(

@@ -26,8 +26,8 @@ def report(
     ] = False,
 ) -> None:
     """Compare runs and their baselines, or judge a study, in one HTML page, its table in other formats beside it."""
-    from rscap.report import build_table, tables_markdown, write_report
-    from rscap.report.study import is_study, load_study, study_markdown, summarise, write_study_report
+    from rscap.reports import build_table, tables_markdown, write_report
+    from rscap.reports.study import is_study, load_study, study_markdown, summarise, write_study_report
 
     if len(runs) == 1 and is_study(runs[0]):
         if markdown:

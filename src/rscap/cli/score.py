@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from rscap.records import ScoreSheet
-    from rscap.score import IdfPool
+    from rscap.scoring import IdfPool
 
 _CIDER = "CIDEr"
 
@@ -64,8 +64,8 @@ def score(
     ] = False,
 ) -> None:
     """Score captions: BLEU, METEOR, ROUGE-L and CIDEr with 95 % intervals and a signature."""
-    from rscap import score as scoring
-    from rscap.score.protocol import metrics_of
+    from rscap import scoring
+    from rscap.scoring.protocol import metrics_of
 
     given, own = scoring.load_candidates(candidates), scoring.load_references(references, split)
     idf = scoring.IdfPool.load(pool) if pool else None
@@ -131,7 +131,7 @@ def _cell(sheet: ScoreSheet, metric: str) -> str:
 
 
 def _lines(name: str, sheet: ScoreSheet) -> str:
-    from rscap.score import score_line
+    from rscap.scoring import score_line
 
     lines = [score_line(sheet, _CIDER) if _CIDER in sheet.corpus else sheet.signature]
     lines += [f"note ({name}): {note}" for note in sheet.extra["notes"]]

@@ -11,6 +11,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from rscap.records import ScoreSheet
+
+
 def say(message: str) -> None:
     """A line on standard error."""
     from rich.console import Console
@@ -52,3 +61,46 @@ def default_run_folder(name: str) -> Path:
         folder = Path("runs") / f"{name}-{number}"
         number += 1
     return folder
+
+
+# Score sheets as tables on standard output.
+
+_FIRST_TO_GO = ("BLEU-2", "BLEU-3")
+_ANY_WIDTH = 1_000
+
+
+def print_sheets(sheets: Mapping[str, ScoreSheet]) -> None:
+    """One row a sheet: corpus scores, 95 % interval of CIDEr; then the signatures.
+
+    No cell is ever cut. In a terminal too narrow for every metric BLEU-2 and BLEU-3 make way, and that is said; a file
+    or a pipe gets them all.
+    """
+    from rich.console import Console
+
+    from rscap.records import METRICS
+
+    console = Console(highlight=False, soft_wrap=True, width=_ANY_WIDTH, height=_ANY_WIDTH)  # both, or neither holds
+    shown = [metric for metric in METRICS if any(metric in sheet.corpus for sheet in sheets.values())]
+    kept = shown
+    if console.is_terminal and console.measure(_table(sheets, shown)).maximum > Console().width:
+        kept = [metric for metric in shown if metric not in _FIRST_TO_GO]
+    console.print(_table(sheets, kept))
+    if left_out := [metric for metric in shown if metric not in kept]:
+        note = f"{' and '.join(left_out)} do not fit here; they are in scores/ and in a wider terminal"
+        console.print(note, markup=False, style="dim")
+    for name, sheet in sheets.items():
+        console.print(f"{name}: {sheet.signature}", markup=False, style="dim")
+
+
+def _table(sheets: Mapping[str, ScoreSheet], metrics: Sequence[str]) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("", no_wrap=True)
+    for heading in (*metrics, "CIDEr, 95 %", "n"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, sheet in sheets.items():
+        low, high = sheet.intervals.get("CIDEr", (float("nan"), float("nan")))
+        scores = [f"{sheet.corpus[metric]:.3f}" if metric in sheet.corpus else "–" for metric in metrics]
+        table.add_row(name, *scores, f"{low:.3f} to {high:.3f}", f"{sheet.n:,}")
+    return table

@@ -48,8 +48,23 @@ def train(
         out = Path("runs") / recipe.stem if resume else default_run_folder(recipe.stem)
     checked = read_recipe(recipe, set_ or [])  # before torch is imported: a typo should not cost seconds
 
-    from rscap.train.run import train as run_recipe
+    from rscap.training.session import train as run_recipe
 
     run = run_recipe(checked, out, say=say, resume=resume)
     if os.environ.get("RANK", "0") == "0":  # under a launcher one process speaks
         say(f"finished: {run.path}\nnext:     rscap evaluate {run.path}")
+
+
+# `rscap quickstart`.
+
+
+def quickstart(
+    out: Annotated[Path, typer.Option(help="Where runs and report go.")] = Path("runs/quickstart"),
+) -> None:
+    """Run the main job in minutes on a CPU: built-in sample, built-in model, scores and a report."""
+    from rscap.cli.screen import print_sheets, progress, say
+    from rscap.quickstart import quickstart as run
+
+    sheets, written = run(out, say=say, bar=progress)
+    print_sheets(sheets)
+    say(f"runs:   {out / 'zero-shot'}, {out / 'adapted'}\nreport: {written[0]}")

@@ -1,8 +1,7 @@
 """Sources, splits, caption choice, inspection and audit: data one can trust."""
 
 from rscap.data.choice import SCHEMES, choose, order
-from rscap.data.handles import ArrowImage, FileImage, MissingImage
-from rscap.data.images import decode, probe
+from rscap.data.images import ArrowImage, FileImage, MissingImage, decode, probe
 from rscap.data.opening import open_source
 from rscap.data.source import Note, Rejected, Source
 

@@ -7,12 +7,18 @@ from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from pathlib import Path
 
-from rscap.data.handles import MissingImage
+from rscap.data.images import MissingImage
 from rscap.data.opening import open_source
 from rscap.data.source import Source
-from rscap.data.writers.images import image_bytes
-from rscap.data.writers.json_files import write_coco, write_image_folder, write_karpathy, write_paligemma
-from rscap.data.writers.tables import write_csv, write_parquet
+from rscap.data.writers import (
+    image_bytes,
+    write_coco,
+    write_csv,
+    write_image_folder,
+    write_karpathy,
+    write_paligemma,
+    write_parquet,
+)
 from rscap.errors import DataError
 from rscap.records import Example
 from rscap.store import replace_folder

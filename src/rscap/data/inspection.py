@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from rscap.data.handles import MissingImage
+from rscap.data.images import MissingImage
 from rscap.data.measure import ImageFacts, Unreadable, measure
 from rscap.data.source import Source
 from rscap.data.text import sibling_similarity, tokens, words

@@ -8,11 +8,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rscap.data.normalise import NORMALISATIONS, normalised
-from rscap.data.readers import captions_csv, coco, image_folder, json_files, karpathy, paligemma, parquet
-from rscap.data.rows import IMAGE_CHECKS, ImageCheck, ImageFolder, Judged, Row, assemble, refuse_if_too_many
+from rscap.data.readers import (
+    captions_csv,
+    coco,
+    image_folder,
+    json_files,
+    karpathy,
+    paligemma,
+    parquet,
+)
+from rscap.data.rows import (
+    IMAGE_CHECKS,
+    ImageCheck,
+    ImageFolder,
+    Judged,
+    Row,
+    assemble,
+    refuse_if_too_many,
+)
 from rscap.data.source import Note, Rejected, Source, digest
 from rscap.data.splits import assign_splits
+from rscap.data.text import NORMALISATIONS, normalised
 from rscap.errors import DataError
 
 _WANTED = "captions.csv, metadata.jsonl, *.parquet, or annotations in *.json or *.jsonl"
@@ -46,7 +62,7 @@ def open_source(
         max_rejected_share: the share of rows (0 … 1) that may be unusable.
         check: how closely images are looked at now: `decode` (each is decoded, below 1 ms for RISC's), `header`,
             `exists`, or `none` (captions alone; images need not be there).
-        normalise: steps of text normalisation in order, see `rscap.data.normalise`; recorded in the source. Captions of
+        normalise: steps of text normalisation in order, see `rscap.data.text`; recorded in the source. Captions of
             val and test stay as published: what is measured on is not changed.
 
     Raises:
@@ -76,7 +92,7 @@ def open_source(
 
 def _judged(spec: str | Path, check: ImageCheck) -> tuple[str, Judged]:
     if str(spec) == "sample":
-        from rscap.data.sample import sample_examples
+        from rscap.sample import sample_examples
 
         examples = sample_examples(seed=0)
         return "sample", Judged(examples=examples, positions=list(range(len(examples))), total=len(examples))

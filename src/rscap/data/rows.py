@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from rscap.data.handles import ArrowImage, FileImage, MissingImage
+from rscap.data.images import ArrowImage, FileImage, MissingImage
 from rscap.data.source import UNSPLIT, Note, Rejected
 from rscap.errors import DataError, ImageError
 from rscap.records import Example

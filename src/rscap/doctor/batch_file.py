@@ -1,8 +1,4 @@
-"""One saved training batch, as a transformers model is given it: what it supervises and who sees whom.
-
-`batch.safetensors` or `batch.json` holds int[B, N] `input_ids` and `labels`, and where they were passed to the model
-`token_type_ids` and `attention_mask`.
-"""
+"""Vocabulary and special ids of a base model, as far as its name or its local files tell."""
 
 from __future__ import annotations
 
@@ -14,9 +10,34 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import rscap.model
 from rscap.doctor.evidence import Sight, Targets
-from rscap.doctor.reading import mapping
+from rscap.doctor.reading import Reader, mapping
 from rscap.errors import StoreError
+
+_NANO = Path(rscap.model.__file__).parent / "nano"
+_PALIGEMMA = {"vocabulary": 257_216, "image": 257_152, "bos": 2, "eos": 1, "pad": 0}
+
+
+def known_tokens(base: str, reader: Reader) -> dict[str, int]:
+    """`vocabulary`, `image`, `bos`, `eos`, `pad`: of a local base model's config.json, or PaliGemma's by its name."""
+    known = dict(_PALIGEMMA) if "paligemma" in base.lower() else {}
+    file = (_NANO if base == "nano" else Path(base)) / "config.json"
+    config = reader.read(file, mapping) if base and file.is_file() else None
+    if not config:
+        return known
+    found = {
+        "vocabulary": config.get("text_config", {}).get("vocab_size", config.get("vocab_size")),
+        "image": config.get("image_token_index", config.get("image_token_id")),
+        **{name: config.get(f"{name}_token_id") for name in ("bos", "eos", "pad")},
+    }
+    return known | {name: value for name, value in found.items() if isinstance(value, int)}
+
+
+# One saved training batch, as a transformers model is given it: what it supervises and who sees whom.
+#
+# `batch.safetensors` or `batch.json` holds int[B, N] `input_ids` and `labels`, and where they were passed to the model
+# `token_type_ids` and `attention_mask`.
 
 NAMES = ("batch.safetensors", "batch.json")
 IGNORED = -100

@@ -10,7 +10,7 @@ from rscap.doctor.evidence import Caption, Evaluation
 from rscap.doctor.reading import Reader, json_lines, mapping, number, whole
 from rscap.errors import StoreError
 from rscap.records import ScoreSheet
-from rscap.score import load_candidates, load_references, read_sheet, score_captions
+from rscap.scoring import load_candidates, load_references, read_sheet, score_captions
 from rscap.store import RunFolder
 
 _ENDINGS = (".jsonl", ".json", ".csv")

@@ -1,35 +1,95 @@
-"""A run that rscap did not make: whatever of it lies in one folder.
-
-adapter_config.json, adapter_model.safetensors     PEFT's files, here, in adapter/ or in the newest checkpoint-N/
-trainer_state.json | log.jsonl | log.csv           losses: the Trainer's, or step, loss, learning_rate, grad_norm
-predictions.jsonl  references.json  scores.json    captions, references, and on how many images they were scored
-batch.safetensors | batch.json                     one training batch
-model.json                                         what `rscap.doctor.snapshot.snapshot` measured
-doctor.toml                                        what the files do not say
-"""
+"""Losses from the logs that people have: rscap's train.jsonl, the Trainer's trainer_state.json, JSON Lines, CSV."""
 
 from __future__ import annotations
 
+import csv
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rscap.doctor import batch_file, logs
+from rscap.doctor import batch_file
 from rscap.doctor import measured as measured_file
 from rscap.doctor.adapters import CONFIG, read_adapter
 from rscap.doctor.asked import STATEMENT, Statement, asked_by_statement, read_statement
-from rscap.doctor.batch_file import TokenIds, read_batch, sight_of, targets_of
+from rscap.doctor.batch_file import TokenIds, known_tokens, read_batch, sight_of, targets_of
 from rscap.doctor.evaluations import of_folder
-from rscap.doctor.evidence import Asked, DataFacts, Evidence, RunState, TrainingLog
+from rscap.doctor.evidence import Asked, DataFacts, Evidence, LogEntry, RunState, TrainingLog, Validated
 from rscap.doctor.measured import Measured, read_measured
-from rscap.doctor.reading import Reader, mapping, whole
-from rscap.doctor.tokens import known_tokens
+from rscap.doctor.reading import Reader, json_lines, mapping, number, whole
 from rscap.errors import StoreError
 
+NAMES = ("train.jsonl", "log.jsonl", "log.csv")
+"""Logs of a folder that has no trainer_state.json, in the order in which they are looked for."""
+
+_LOSS = ("loss", "train_loss")
+_RATE = ("learning_rate", "lr")
+_STEP = ("step", "global_step")
+_NORM = ("grad_norm",)
+
+
+def read_log(path: Path, where: str) -> TrainingLog:
+    """The updates of a log file, by its ending, and rscap's own evaluations; rows without a loss are passed over.
+
+    Raises:
+        StoreError: the file is broken.
+    """
+    if path.suffix == ".csv":
+        with path.open(encoding="utf-8", newline="") as stream:
+            reader = csv.DictReader(stream)
+            return _entries(where, ((reader.line_num, row) for row in reader))
+    if path.suffix == ".json":
+        history = mapping(path).get("log_history", [])
+        return _entries(where, ((None, row) for row in history))
+    rows = list(json_lines(path))
+    log = _entries(where, ((line, row) for line, row in rows if row.get("event", "step") == "step"))
+    return replace(log, validation=tuple(_validated(rows)))
+
+
+def _validated(rows: Iterable[tuple[int | None, Mapping[str, Any]]]) -> Iterator[Validated]:
+    for line, row in rows:
+        step, loss = whole(row.get("step")), number(row.get("loss"))
+        if row.get("event") == "evaluation" and step is not None and loss is not None:
+            metrics = row.get("metrics")
+            score = number(metrics.get("CIDEr")) if isinstance(metrics, dict) else None
+            yield Validated(step=step, loss=loss, score=score, line=line)
+
+
+def _entries(where: str, rows: Iterable[tuple[int | None, Mapping[str, Any]]]) -> TrainingLog:
+    entries: list[LogEntry] = []
+    for line, row in rows:
+        loss = _first(row, _LOSS)
+        if loss is None or "train_runtime" in row:  # the Trainer's last entry is a summary
+            continue
+        step = whole(next((row[name] for name in _STEP if name in row), None))
+        entries.append(
+            LogEntry(
+                step=step if step is not None else len(entries) + 1,
+                loss=loss,
+                grad_norm=_first(row, _NORM),
+                learning_rate=_first(row, _RATE),
+                line=line,
+            )
+        )
+    return TrainingLog(where=where, entries=tuple(entries))
+
+
+def _first(row: Mapping[str, Any], names: tuple[str, ...]) -> float | None:
+    return next((value for name in names if (value := number(row.get(name))) is not None), None)
+
+
+# A run that rscap did not make: whatever of it lies in one folder.
+#
+# adapter_config.json, adapter_model.safetensors     PEFT's files, here, in adapter/ or in the newest checkpoint-N/
+# trainer_state.json | log.jsonl | log.csv           losses: the Trainer's, or step, loss, learning_rate, grad_norm
+# predictions.jsonl  references.json  scores.json    captions, references, and on how many images they were scored
+# batch.safetensors | batch.json                     one training batch
+# model.json                                         what `rscap.doctor.snapshot.snapshot` measured
+# doctor.toml                                        what the files do not say
+
 _TRAINER_LIMIT = 1.0  # max_grad_norm of the Trainer where nobody says another
-_KNOWN = (CONFIG, "trainer_state.json", *logs.NAMES, *batch_file.NAMES, measured_file.FILE, STATEMENT, "predictions")
+_KNOWN = (CONFIG, "trainer_state.json", *NAMES, *batch_file.NAMES, measured_file.FILE, STATEMENT, "predictions")
 
 
 def is_foreign(folder: Path) -> bool:
@@ -100,9 +160,9 @@ def _adapter_folder(folder: Path) -> Path | None:
 
 
 def _log(folder: Path, state_file: Path | None, reader: Reader) -> TrainingLog | None:
-    files = ([state_file] if state_file else []) + [folder / name for name in logs.NAMES]
+    files = ([state_file] if state_file else []) + [folder / name for name in NAMES]
     file = next((path for path in files if path.is_file()), None)
-    return reader.read(file, lambda path: logs.read_log(path, reader.name(path))) if file else None
+    return reader.read(file, lambda path: read_log(path, reader.name(path))) if file else None
 
 
 def _state(state_file: Path | None, statement: Statement, reader: Reader) -> RunState | None:

@@ -8,11 +8,11 @@ from typing import Any
 
 from rscap.doctor.adapters import CONFIG, read_adapter
 from rscap.doctor.asked import asked_by_recipe
+from rscap.doctor.batch_file import known_tokens
 from rscap.doctor.evaluations import of_run
 from rscap.doctor.evidence import Asked, DataFacts, Evidence, Learning, RunState
-from rscap.doctor.logs import read_log
+from rscap.doctor.foreign import read_log
 from rscap.doctor.reading import Reader, json_lines, mapping
-from rscap.doctor.tokens import known_tokens
 from rscap.recipe import Recipe, read_recipe
 from rscap.store import RunFolder
 

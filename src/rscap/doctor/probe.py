@@ -14,25 +14,35 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from rscap.batch import Batch, Encoder
+from rscap.captioner.batch import Batch, Encoder
+from rscap.captioner.loading import best_device, load_run
+from rscap.captioner.prompt import Prompter
 from rscap.data import Source, open_source
-from rscap.doctor.evidence import DataFacts, Evidence, FirstLosses, Learning, RateTest, Sight, Targets, Trained, Weights
-from rscap.doctor.measure import frozen_dtypes, product_dtypes, reach, rows_are_apart, trainable
+from rscap.doctor.evidence import (
+    DataFacts,
+    Evidence,
+    FirstLosses,
+    Learning,
+    RateTest,
+    Sight,
+    Targets,
+    Trained,
+    Weights,
+)
+from rscap.doctor.measured import frozen_dtypes, product_dtypes, reach, rows_are_apart, trainable
 from rscap.errors import AdapterError, DataError, ModelError, OutOfMemory, RscapError
 from rscap.methods import METHODS
 from rscap.model.adapters import prepare
-from rscap.model.captioner import Captioner
 from rscap.model.load import Base, load_base
-from rscap.model.run import best_device, load_run
-from rscap.prompt import Prompter
+from rscap.model.packed import Captioner
 from rscap.quality import QualityRules, select
 from rscap.recipe import Recipe
 from rscap.records import Example
 from rscap.store import RunFolder
-from rscap.train.examples import check_validation, training_examples
-from rscap.train.optimiser import build_optimiser, build_scaler, rate_factor, set_rate
-from rscap.train.targets import guesses_evenly
-from rscap.train.updates import CaptionWeights, Schedule, updates
+from rscap.training.examples import check_validation, training_examples
+from rscap.training.optimiser import build_optimiser, build_scaler, rate_factor, set_rate
+from rscap.training.targets import guesses_evenly
+from rscap.training.updates import CaptionWeights, Schedule, updates
 
 WHERE = "measured on the first batch"
 _NOT_APART = "8-bit layers round all tokens together, so each moves all others a little"

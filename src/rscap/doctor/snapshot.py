@@ -13,8 +13,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from rscap.doctor.batch_file import IGNORED
-from rscap.doctor.measure import frozen_dtypes, product_dtypes, reach, rows_are_apart, trainable
-from rscap.doctor.measured import Measured, write_measured
+from rscap.doctor.measured import (
+    Measured,
+    frozen_dtypes,
+    product_dtypes,
+    reach,
+    rows_are_apart,
+    trainable,
+    write_measured,
+)
 from rscap.store import atomic_path
 
 _SAVED = ("input_ids", "labels", "token_type_ids", "attention_mask")

@@ -1,5 +1,5 @@
 """Base models, adapters, and PaliGemma as the packed batch sees it."""
 
-from rscap.model.spec import ImageSpec
+from rscap.model.load import ImageSpec
 
 __all__ = ["ImageSpec"]

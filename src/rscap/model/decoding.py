@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rscap.model.captioner import Captioner, Packed, keys_and_values
+from rscap.model.packed import Captioner, Packed, keys_and_values
 
 TOGETHER = 4
 """Prefixes that a processor computes at once: what passes from layer to layer then stays in its caches. A tenth of the

@@ -1,4 +1,4 @@
-"""Base models: where they come from, in which precision they are held, and proof that both are as asked."""
+"""What the rest of the house needs to know of a base model, without its weights."""
 
 from __future__ import annotations
 
@@ -16,10 +16,21 @@ from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 from rscap import provenance
 from rscap.errors import ModelError
 from rscap.model.geometry import paligemma_config
-from rscap.model.quantise import keep_layout
-from rscap.model.spec import ImageSpec
+from rscap.model.precision import keep_layout
 from rscap.model.towers import MODULES, tower_of
 from rscap.recipe import TOWERS, ModelSection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageSpec:
+    """How pixels are prepared for the vision tower."""
+
+    resolution_px: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+# Base models: where they come from, in which precision they are held, and proof that both are as asked.
 
 NANO = Path(__file__).parent / "nano"
 

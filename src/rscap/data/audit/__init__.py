@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from rscap.data.audit.captions import groups_of_equal_captions, one_caption, repeated_captions, same_captions
-from rscap.data.audit.duplicates import find_duplicates
+from rscap.data.audit.captions import (
+    caption_noise,
+    groups_of_equal_captions,
+    likely_typos,
+    one_caption,
+    repeated_captions,
+    same_captions,
+)
+from rscap.data.audit.duplicates import find_duplicates, groups_of_duplicates, missing_images, picture_findings
 from rscap.data.audit.findings import KINDS, SEVERITIES, Audit, Finding, about
-from rscap.data.audit.noise import caption_noise, likely_typos
-from rscap.data.audit.pictures import groups_of_duplicates, missing_images, picture_findings
-from rscap.data.handles import MissingImage
+from rscap.data.images import MissingImage
 from rscap.data.source import Source
 from rscap.records import Example
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from rscap.data.audit.findings import Finding, about, crosses, leaking
+from rscap.data.text import INVISIBLE, words
 from rscap.records import Example
 
 
@@ -57,3 +60,116 @@ def one_caption(examples: Sequence[Example]) -> Iterator[Finding]:
         if len(example.captions) > 1 and len(set(example.captions)) == 1:
             detail = f"all {len(example.captions)} captions are one sentence"
             yield about([example], "one-caption", "note", detail, captions=example.captions[:1])
+
+
+# Noise in the text: characters, spaces, full stops, repeated words, likely typos.
+
+_FEWEST_WORDS = 3
+_ENDINGS = ("s", "es", "d", "ed", "r", "er", "n", "en", "y", "ly", "e", "al", "ing")
+"""A word and the same word with one of these behind it are two forms, not a typo."""
+
+
+def caption_noise(examples: Sequence[Example]) -> Iterator[Finding]:
+    """Findings about single captions, each caption of an image once."""
+    stops = most_end_with_a_stop(examples)
+    for example in examples:
+        for caption in dict.fromkeys(example.captions):
+            for kind, severity, detail in _judge(caption, stops):
+                yield about([example], kind, severity, detail, captions=(caption,))  # type: ignore[arg-type]
+
+
+def _judge(caption: str, stops: bool) -> Iterator[tuple[str, str, str]]:
+    hidden = INVISIBLE.findall(caption)
+    strange = sorted({letter for letter in caption if ord(letter) > 126 and letter not in hidden})
+    found = words(caption)
+    if hidden:
+        yield (
+            "invisible",
+            "warning",
+            f"invisible: {', '.join(f'U+{ord(letter):04X}' for letter in sorted(set(hidden)))}",
+        )
+    if strange:
+        names = ", ".join(f"{letter} ({unicodedata.name(letter, f'U+{ord(letter):04X}')})" for letter in strange[:5])
+        yield "non-ascii", "note", names
+    if caption != " ".join(caption.split()):
+        yield "spaces", "note", "white space before, behind or doubled"
+    if stops and not caption.rstrip().endswith("."):
+        yield "no-full-stop", "note", f"ends with {caption.rstrip()[-12:]!r}"
+    if len(found) < _FEWEST_WORDS:
+        yield "too-short", "warning", f"{len(found)} words"
+    doubled = [one for one, other in pairwise(found) if one == other and not one.isdigit()]
+    if doubled:
+        yield "repeated-word", "warning", f"{doubled[0]} {doubled[0]}"
+
+
+def caption_kinds(caption: str, stops: bool) -> list[str]:
+    """The kinds of noise in one caption; `stops` says whether captions of its source end with a full stop."""
+    return [kind for kind, _, _ in _judge(caption, stops)]
+
+
+def most_end_with_a_stop(examples: Sequence[Example]) -> bool:
+    """Do more than half of all captions end with a full stop?"""
+    captions = [caption for example in examples for caption in example.captions]
+    return 2 * sum(caption.rstrip().endswith(".") for caption in captions) > len(captions)
+
+
+def likely_typos(examples: Sequence[Example]) -> Iterator[Finding]:
+    """One finding a rare word that is one letter away from a word at least 50 times as frequent.
+
+    No dictionary: the data set is its own. Deleted, added, changed and swapped letters behind the first count (Damerau,
+    1964); forms of one word (`plane`, `planes`) do not. Real but rare words are found, too: hence "likely".
+    """
+    counts = Counter(word for example in examples for caption in example.captions for word in words(caption))
+    typos = _typos(counts)
+    holders: dict[str, list[Example]] = {word: [] for word in typos}
+    for example in examples:
+        for word in {word for caption in example.captions for word in words(caption)} & typos.keys():
+            holders[word].append(example)
+    for word, meant in sorted(typos.items()):
+        detail = f"{word!r} ({counts[word]} times): {meant!r} ({counts[meant]} times)?"
+        yield about(holders[word], "likely-typo", "note", detail, extra={"word": word, "meant": meant})
+
+
+def _typos(counts: Counter[str]) -> dict[str, str]:
+    frequent = [word for word, n in counts.items() if n >= 50 and len(word) >= 4]
+    near: dict[str, list[str]] = {}
+    for word in frequent:
+        for key in {word, *_shortened(word)}:
+            near.setdefault(key, []).append(word)
+    found = {}
+    for word, n in counts.items():
+        if len(word) < 5 or not word.isalpha():
+            continue
+        meant = {other for key in (word, *_shortened(word)) for other in near.get(key, [])} - {word}
+        likely = [other for other in meant if counts[other] >= 50 * n and _one_edit(word, other)]
+        likely = [other for other in likely if word[0] == other[0] and not _forms(word, other)]
+        if likely:
+            found[word] = max(likely, key=lambda other: (counts[other], other))
+    return found
+
+
+def _shortened(word: str) -> list[str]:
+    """The word with one letter left out, each once."""
+    return [word[:i] + word[i + 1 :] for i in range(len(word))]
+
+
+def _one_edit(one: str, other: str) -> bool:
+    """Is one letter added, left out, changed, or swapped with its neighbour?"""
+    if len(one) > len(other):
+        one, other = other, one
+    start = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), len(one))
+    if len(one) < len(other):
+        return one[start:] == other[start + 1 :]
+    swapped = (
+        one[start + 1 : start + 2] == other[start : start + 1]
+        and one[start : start + 1] == other[start + 1 : start + 2]
+    )
+    return one[start + 1 :] == other[start + 1 :] or (swapped and one[start + 2 :] == other[start + 2 :])
+
+
+def _forms(one: str, other: str) -> bool:
+    """Are these two forms of one word: the same stem with and without an ending?"""
+    short, long = sorted((one, other), key=len)
+    if any(long == short + ending for ending in _ENDINGS):
+        return True
+    return short[:-1] == long[:-1] and {short[-1], long[-1]} <= set("sdryne")

@@ -1,10 +1,4 @@
-"""Duplicate images: candidates by fingerprint, flips and turns included, then verified on the pixels.
-
-Equal pixels are exact duplicates. Of the rest, `search` names the pairs that deserve a look; such a pair is a near
-duplicate when edges and textures, laid on each other at the best shift of up to an eighth of the side, correlate by at
-least VERIFIED. Two runways that are painted alike stay below, a recompressed, resized or shifted copy lies above:
-measured on RISC's images, see docs/data.md.
-"""
+"""How well one picture lies on another at the best shift: correlation of edges and textures."""
 
 from __future__ import annotations
 
@@ -13,12 +7,66 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image, ImageFilter
 
-from rscap.data.audit.alignment import align, band, turned
+from rscap.data.audit.findings import Finding, about, leaking
 from rscap.data.audit.search import search
-from rscap.data.groups import Groups
-from rscap.data.measure import Floats, Gallery, measure_all
+from rscap.data.groups import Groups, connected
+from rscap.data.images import MissingImage
+from rscap.data.measure import Floats, Gallery, ImageFacts, Unreadable, measure_all, without_border
 from rscap.records import Example
+
+SIDE = 112
+FRAME = 6
+"""Outer lines that are not compared: a shift, a warp or compression leaves its traces there."""
+_SIGMAS = (1.2, 6.0)
+_MAX_SHIFT = SIDE // 8
+_PADDED = 120  # at least SIDE - 2 FRAME + _MAX_SHIFT: a shift that far does not run into the other edge
+
+
+def band(picture: Image.Image) -> Floats:
+    """float32[100, 100]: edges and textures, without the finest (where compression lives), broad shading and frame."""
+    grey = picture.convert("L")
+    grey = without_border(grey, grey).resize((SIDE, SIDE), Image.Resampling.BOX)
+    fine, broad = (np.asarray(grey.filter(ImageFilter.GaussianBlur(sigma)), dtype=np.float32) for sigma in _SIGMAS)
+    return (fine - broad)[FRAME:-FRAME, FRAME:-FRAME]
+
+
+def turned(picture: Floats, turn: int) -> Floats:
+    """A square picture, float[N, N], turned as `duplicates.TURNS` says."""
+    moved = picture.T if turn & 4 else picture
+    if turn & 2:
+        moved = moved[::-1]
+    return moved[:, ::-1] if turn & 1 else moved
+
+
+def align(one: Floats, other: Floats) -> tuple[float, tuple[float, float]]:
+    """Largest correlation of two bands over all shifts of up to an eighth of the side, on what then overlaps.
+
+    All shifts at once by the Fourier transform (normalised cross-correlation, Lewis 1995, without the local means,
+    which the band-pass has removed).
+
+    Returns:
+        The correlation, and the shift right and down as shares of the side.
+    """
+    size = (_PADDED, _PADDED)
+    flat = np.ones_like(one)
+    spectrum = np.fft.rfft2(np.stack([one, one * one, flat]), size)
+    moved = np.conj(np.fft.rfft2(np.stack([other, flat, other * other]), size))
+    product, energy, other_energy = np.fft.irfft2(spectrum * moved, size)
+    score = product / np.sqrt(np.maximum(energy, 0) * np.maximum(other_energy, 0) + 1.0)
+    near = np.r_[: _MAX_SHIFT + 1, -_MAX_SHIFT:0]
+    score = score[near][:, near]
+    down, right = np.unravel_index(int(np.argmax(score)), score.shape)
+    return float(score[down, right]), (float(near[right]) / SIDE, float(near[down]) / SIDE)
+
+
+# Duplicate images: candidates by fingerprint, flips and turns included, then verified on the pixels.
+#
+# Equal pixels are exact duplicates. Of the rest, `search` names the pairs that deserve a look; such a pair is a near
+# duplicate when edges and textures, laid on each other at the best shift of up to an eighth of the side, correlate by
+# at least VERIFIED. Two runways that are painted alike stay below, a recompressed, resized or shifted copy lies above:
+# measured on RISC's images, see docs/data.md.
 
 VERIFIED = 0.90
 
@@ -106,3 +154,56 @@ class _Bands:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(index)
         return self._kept[index]
+
+
+# Findings about images: unreadable, odd, duplicate.
+
+_FLAT = 2.0
+_SMALLEST_PX = 32
+_LONGEST_RATIO = 4.0
+
+
+def picture_findings(examples: Sequence[Example], duplicates: Duplicates) -> Iterator[Finding]:
+    """What the measuring of the images and the search for duplicates brought to light."""
+    for index, example in enumerate(examples):
+        facts = duplicates.facts[index]
+        if isinstance(facts, Unreadable):
+            yield about([example], "unreadable-image", "error", facts.reason.removeprefix(f"{example.image.name}: "))
+        elif detail := _odd(facts):
+            yield about([example], "odd-image", "warning", detail)
+    for pair in duplicates.pairs:
+        yield _duplicate([examples[pair.first], examples[pair.second]], pair)
+
+
+def missing_images(examples: Sequence[Example]) -> Iterator[Finding]:
+    """One finding an image that is named and not there."""
+    for example in examples:
+        if isinstance(example.image, MissingImage):
+            yield about([example], "missing-image", "error", f"{example.image.name} is not there")
+
+
+def groups_of_duplicates(examples: Sequence[Example], duplicates: Duplicates) -> list[list[Example]]:
+    """The examples that duplicate pairs join, chains included; those without a duplicate are left out."""
+    pairs = [(pair.first, pair.second) for pair in duplicates.pairs]
+    return [[examples[index] for index in members] for members in connected(len(examples), pairs) if len(members) > 1]
+
+
+def _odd(facts: ImageFacts) -> str | None:
+    short, long = sorted((facts.width, facts.height))
+    if facts.contrast < _FLAT:
+        return f"all of one colour: contrast {facts.contrast:.1f} of 255, brightness {facts.brightness:.0f}"
+    if short < _SMALLEST_PX:
+        return f"tiny: {facts.width} x {facts.height} pixels"
+    if long > _LONGEST_RATIO * short:
+        return f"far from square: {facts.width} x {facts.height} pixels"
+    return None
+
+
+def _duplicate(members: list[Example], pair: Pair) -> Finding:
+    kind = "exact-duplicate" if pair.exact else "near-duplicate"
+    severity = "error" if leaking(members) else "warning"
+    right, down = (round(100 * share, 1) for share in pair.shift)
+    moved = f", shifted by {right:+g} % right and {down:+g} % down" if (right, down) != (0, 0) else ""
+    how = "equal pixel by pixel" if pair.exact else f"similarity {pair.similarity:.3f}; the second {pair.turn}{moved}"
+    extra = {"similarity": round(pair.similarity, 4), "turn": pair.turn, "shift": list(pair.shift)}
+    return about(members, kind, severity, how, extra=extra)  # type: ignore[arg-type]

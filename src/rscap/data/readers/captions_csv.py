@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rscap.data.readers.text import read_utf8
+from rscap.data.readers.json_files import read_utf8
 from rscap.data.rows import MAX_CAPTION_CHARACTERS, ImageFolder, Row
 from rscap.data.source import Note, Rejected
 from rscap.errors import DataError

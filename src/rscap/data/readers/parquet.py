@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from rscap.data.handles import ArrowImage
+from rscap.data.images import ArrowImage
 from rscap.data.rows import Row
 from rscap.errors import DataError
 

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from rscap.data.rows import Judged
 from rscap.data.source import Note
+from rscap.data.splits.drawn import SEEDED, assign_seeded
 from rscap.data.splits.frozen import apply_frozen
 from rscap.data.splits.official import restore_official
-from rscap.data.splits.seeded import SEEDED, assign_seeded
 from rscap.errors import DataError
 from rscap.records import Example
 
@@ -36,7 +36,7 @@ def assign_splits(judged: Judged, scheme: str) -> tuple[list[Example], list[Note
     if scheme in SEEDED:
         return assign_seeded(judged, scheme)
     if scheme == "grouped":
-        from rscap.data.splits.grouped import assign_grouped
+        from rscap.data.splits.drawn import assign_grouped
 
         return assign_grouped(judged.examples)
     if scheme.endswith(".json"):

@@ -17,7 +17,7 @@ from importlib.resources import files
 
 from rscap.data.rows import Judged
 from rscap.data.source import UNSPLIT, Note
-from rscap.data.splits.seeded import RISC_ROWS
+from rscap.data.splits.drawn import RISC_ROWS
 from rscap.records import Example
 
 AMBIGUOUS = "ambiguous"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from rscap.doctor.catalogue.around import DATA, EVALUATION, PROMPT, RUN
-from rscap.doctor.catalogue.kind import Kind, Severity
+from rscap.doctor.catalogue.kinds import DATA, EVALUATION, PROMPT, RUN, Kind, Severity
 from rscap.doctor.catalogue.training import ATTENTION, LABELS, LOSS, WEIGHTS
 
 __all__ = ["CATALOGUE", "KINDS", "Kind", "Severity"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rscap.doctor.catalogue.kind import Kind
+from rscap.doctor.catalogue.kinds import Kind
 
 LABELS: dict[str, Kind] = {
     "image-targets": Kind(

@@ -5,7 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from rscap.doctor.checks import captions, data, evaluation, labels, loss, run, weights
+from rscap.doctor.checks import (
+    captions,
+    data,
+    loss,
+    weights,
+)
+from rscap.doctor.checks import (
+    captions as evaluation,
+)
+from rscap.doctor.checks import (
+    data as labels,
+)
+from rscap.doctor.checks import (
+    data as run,
+)
 from rscap.doctor.evidence import Evidence
 from rscap.doctor.findings import Finding
 

@@ -13,9 +13,8 @@ storage.py      PEFT's layout on disk, and back
 
 from rscap.model.adapters.allocation import Allocation
 from rscap.model.adapters.calibration import Calibration
-from rscap.model.adapters.groups import parameter_groups, trainable_parameters
+from rscap.model.adapters.config import parameter_groups, quiet_peft, trainable_parameters
 from rscap.model.adapters.preparation import precision_to_load, prepare
-from rscap.model.adapters.quiet import quiet_peft
 from rscap.model.adapters.start import initial_factors
 from rscap.model.adapters.storage import load_adapter, save_adapter
 from rscap.model.adapters.targets import target_expression

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from rscap.errors import AdapterError
-from rscap.model.captioner import Captioner, Packed
+from rscap.model.packed import Captioner, Packed
 from rscap.model.towers import tower_of
 
 
 class Padded(Packed, Protocol):
-    """A packed batch that tells its padding; see `rscap.batch.Batch`."""
+    """A packed batch that tells its padding; see `rscap.captioner.batch.Batch`."""
 
     @property
     def branch(self) -> Tensor: ...

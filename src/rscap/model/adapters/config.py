@@ -1,13 +1,38 @@
-"""The recipe's [adapter] section in PEFT's words."""
+"""Warnings of PEFT that say nothing to the user."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+from torch import nn
+
+from rscap.errors import AdapterError
 from rscap.methods import starting_rank
 from rscap.recipe import AdapterSection
+
+_COPIES = r"('[^']*\.randlora_[AB]\.default'(, )?)+"
+
+
+@contextmanager
+def quiet_peft() -> Iterator[None]:
+    """Hide three warnings of PEFT 0.21.
+
+    It asks transformers for an attribute by its old name; it misses copies of RandLoRA's bases, which all layers share
+    and the folder holds once; and it takes the masks of an AdaLoRA for the rank pattern of a LoRA. A missing key of any
+    other kind is still told.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        warnings.filterwarnings("ignore", rf"Found missing adapter keys while loading the checkpoint: \[{_COPIES}\]\.$")
+        warnings.filterwarnings("ignore", r"The following rank_pattern keys did not match any targeted .*\.lora_E'\]")
+        yield
+
+
+# The recipe's [adapter] section in PEFT's words.
 
 EVA_RHO = 2.0
 """EVA may give a layer up to this many times the mean rank (rho in arXiv:2410.07170, PEFT's default)."""
@@ -72,3 +97,39 @@ def peft_config(
 def _alpha_for(adapter: AdapterSection, rank: int) -> float:
     """The alpha that gives a layer of another rank the recipe's scale."""
     return scale(adapter) * (math.sqrt(rank) if adapter.rank_stabilised else rank)
+
+
+# Optimiser groups.
+
+_B = (".lora_B.", ".hira_B.")
+_VECTORS = (".lora_E.",)  # AdaLoRA keeps its singular values as a column
+
+
+def parameter_groups(
+    net: nn.Module, *, learning_rate: float, weight_decay: float, lora_plus_ratio: float
+) -> list[dict[str, Any]]:
+    """Optimiser groups: weight decay on matrices only; LoRA+ gives the B matrices `lora_plus_ratio` times the rate.
+
+    Raises:
+        AdapterError: LoRA+ is asked for and there is no B matrix.
+    """
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in net.named_parameters():
+        if parameter.requires_grad:
+            is_matrix = parameter.ndim > 1 and not any(part in name for part in _VECTORS)
+            groups.setdefault((any(part in name for part in _B), is_matrix), []).append(parameter)
+    if lora_plus_ratio != 1.0 and not any(is_b for is_b, _ in groups):
+        raise AdapterError(f"LoRA+ with ratio {lora_plus_ratio:g} was asked for, but no B matrix learns")
+    return [
+        {
+            "params": parameters,
+            "lr": learning_rate * (lora_plus_ratio if is_b else 1.0),
+            "weight_decay": weight_decay if is_matrix else 0.0,
+        }
+        for (is_b, is_matrix), parameters in sorted(groups.items(), key=lambda item: item[0])
+    ]
+
+
+def trainable_parameters(net: nn.Module) -> Iterator[nn.Parameter]:
+    """The parameters that learn."""
+    return (parameter for parameter in net.parameters() if parameter.requires_grad)

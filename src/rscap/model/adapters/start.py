@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from rscap.errors import AdapterError
 from rscap.methods import METHODS
 from rscap.model.adapters.calibration import Calibration
-from rscap.model.adapters.components import Components
 from rscap.model.adapters.config import EVA_RHO, scale
-from rscap.model.adapters.decompose import corda, olora, pissa
+from rscap.model.adapters.decompose import Components, corda, olora, pissa
 from rscap.model.adapters.targets import Targets
 from rscap.recipe import AdapterSection
 

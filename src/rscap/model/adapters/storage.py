@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from rscap.errors import AdapterError
 from rscap.methods import METHODS
+from rscap.model.adapters.config import quiet_peft
 from rscap.model.adapters.preparation import hold_bases, prepare
-from rscap.model.adapters.quiet import quiet_peft
 from rscap.model.adapters.start import Factors
 from rscap.recipe import Recipe
 

@@ -1,0 +1,334 @@
+"""Examples become one `Batch`: one image, its K captions, one sequence.
+
+    tokens     I I I … <bos> caption en \n | a plane | two planes | …      inputs (<eos> is only ever predicted)
+    branch     0 0 0 …   0      0    0  0  | 1   1   | 2    2     | …      -1 is padding
+    position   1 2 3 …                  P  | P+1 …   | P+1  …     | …
+    attends    whole prefix                | prefix + own past only
+    targets    –                    k=1..K | plane <eos> | …         (a branch's first token: from the prefix's last)
+
+The prefix is computed once and every caption is conditioned on it alone, so the loss and its gradients are those of K
+separate sequences. Dropout is the one difference: a mask drawn on the prefix is shared by the K captions.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cache
+from multiprocessing.context import BaseContext
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import torch
+from PIL.Image import Image, Resampling
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from rscap.captioner.prompt import Prompter
+from rscap.data import Rejected
+from rscap.errors import DataError
+from rscap.model.attention import Tokens, pairs
+from rscap.model.features import Features
+from rscap.model.load import Base, ImageSpec
+from rscap.records import Example
+
+PADDING = -1
+_AHEAD = 4
+"""Batches that each data worker keeps ready."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One example, encoded: pixels and the packed sequence of its prefix and captions."""
+
+    example_id: str
+    pixels: Tensor
+    """float[3, H, W] in [-1, 1]; empty where `features` stand in its place."""
+    tokens: list[int]
+    branch: list[int]
+    positions: list[int]
+    sources: list[int]
+    """Index of the token each target is predicted from."""
+    targets: list[int]
+    captions: int
+    features: Tensor | None = None
+    """float[I, H]: what a frozen vision tower sees, where it was computed before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """B packed rows, padded to N tokens, with S supervised positions over all rows."""
+
+    pixel_values: Tensor
+    """float[B, 3, H, W]; empty where `features` stand in its place"""
+    tokens: Tensor
+    """int[B, N]"""
+    branch: Tensor
+    """int[B, N]: 0 prefix, k the k-th caption, -1 padding"""
+    positions: Tensor
+    """int[B, N], counted from 1; they restart after the prefix in every branch"""
+    source_rows: Tensor
+    """int[S]: the row a target is predicted in"""
+    source_columns: Tensor
+    """int[S]: the token it is predicted from"""
+    source_slots: Tensor
+    """int[S]: where that token stands in its row of `source_grid`"""
+    source_grid: Tensor
+    """int[B, M]: the columns that targets are predicted from, row by row; shorter rows are filled with column 0"""
+    targets: Tensor
+    """int[S]: token ids, one `<eos>` per caption"""
+    features: Tensor | None = None
+    """float[B, I, H]: what a frozen vision tower sees, where it was computed before"""
+    example_ids: tuple[str, ...] = ()
+    captions: int = 0
+    rejected: tuple[Rejected, ...] = ()
+
+    @property
+    def images(self) -> int:
+        return len(self.example_ids)
+
+    @property
+    def supervised(self) -> int:
+        """How many tokens are supervised, `<eos>` included."""
+        return self.targets.numel()
+
+    def attention(self, window: int | None) -> Tensor:
+        """bool[B, N, N]: who sees whom; see `attention`."""
+        return attention(self.branch, self.positions, window=window)
+
+    def halves(self) -> list[Batch]:
+        """The batch cut in two by rows, for when it does not fit in memory; a batch of one row cannot be cut."""
+        middle = self.images // 2
+        return [self._rows(0, middle), self._rows(middle, self.images)] if middle else [self]
+
+    def parts(self, size: int) -> list[Batch]:
+        """The batch cut by rows into parts of at most `size`."""
+        if size >= self.images:
+            return [self]
+        return [self._rows(start, min(start + size, self.images)) for start in range(0, self.images, size)]
+
+    def _rows(self, start: int, end: int) -> Batch:
+        inside = (self.source_rows >= start) & (self.source_rows < end)
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        for name, value in values.items():
+            if name in ("source_rows", "source_columns", "source_slots", "targets"):
+                values[name] = value[inside]
+            elif torch.is_tensor(value) and len(value):  # pixels are empty where features stand in their place
+                values[name] = value[start:end]
+        values |= {
+            "source_rows": values["source_rows"] - start,
+            "example_ids": self.example_ids[start:end],
+            "captions": int(self.branch[start:end].amax(dim=1).clamp(min=0).sum()),
+            "rejected": (),
+        }
+        return Batch(**values)
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch with its tensors on `device`."""
+        return self._with_tensors(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Batch:
+        """The same batch in page-locked memory, from where a GPU fetches it while it computes; for the loader."""
+        return self._with_tensors(Tensor.pin_memory)
+
+    def _with_tensors(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        changed: dict[str, Any] = {name: change(value) for name, value in values.items() if torch.is_tensor(value)}
+        return replace(self, **changed)
+
+
+def pack(prefix: Sequence[int], suffixes: Sequence[Sequence[int]]) -> dict[str, list[int]]:
+    """Lay out one prefix and its K suffixes (each closed by `<eos>`) as one sequence; see the picture above."""
+    start = len(prefix)
+    tokens, branch, positions = list(prefix), [0] * start, list(range(1, start + 1))
+    sources: list[int] = []
+    targets: list[int] = []
+    for k, suffix in enumerate(suffixes, start=1):
+        inputs = suffix[:-1]
+        sources += [start - 1, *range(len(tokens), len(tokens) + len(inputs))]
+        targets += suffix
+        tokens += inputs
+        branch += [k] * len(inputs)
+        positions += range(start + 1, start + 1 + len(inputs))
+    return {"tokens": tokens, "branch": branch, "positions": positions, "sources": sources, "targets": targets}
+
+
+def attention(branch: Tensor, positions: Tensor, *, window: int | None = None) -> Tensor:
+    """Who sees whom: bool[B, N, N], True where the row's token (second axis) attends to the column's (third axis).
+
+    Branches and positions as in `Batch`; the rule is `rscap.model.attention.sees`.
+    """
+    tokens = Tokens.of(branch, positions)
+    return pairs(tokens, tokens, window=window)
+
+
+def collate(rows: Sequence[Row], *, pad: int, rejected: Sequence[Rejected] = ()) -> Batch:
+    """Pad encoded rows on the right and stack them; a batch of no images still tells what was rejected."""
+
+    def padded(lists: list[list[int]], fill: int) -> Tensor:
+        width = max(map(len, lists), default=0)
+        return torch.tensor([values + [fill] * (width - len(values)) for values in lists], dtype=torch.long)
+
+    cached = [row.features for row in rows if row.features is not None]
+    if cached and len(cached) != len(rows):
+        raise ValueError(f"{len(cached)} of {len(rows)} rows carry features; it is all or none")
+    return Batch(
+        pixel_values=torch.stack([row.pixels for row in rows]) if rows and not cached else torch.empty(0),
+        features=torch.stack(cached) if cached else None,
+        tokens=padded([row.tokens for row in rows], pad),
+        branch=padded([row.branch for row in rows], PADDING),
+        positions=padded([row.positions for row in rows], 1),
+        source_rows=torch.tensor([index for index, row in enumerate(rows) for _ in row.targets], dtype=torch.long),
+        source_columns=torch.tensor([column for row in rows for column in row.sources], dtype=torch.long),
+        source_slots=torch.tensor([slot for row in rows for slot in range(len(row.sources))], dtype=torch.long),
+        source_grid=padded([row.sources for row in rows], 0),
+        targets=torch.tensor([token for row in rows for token in row.targets], dtype=torch.long),
+        example_ids=tuple(row.example_id for row in rows),
+        captions=sum(row.captions for row in rows),
+        rejected=tuple(rejected),
+    )
+
+
+def pixels(image: Image, spec: ImageSpec) -> Tensor:
+    """An RGB image as float[3, R, R]: resized bicubically to a square, scaled, normalised (SigLIP's preprocessing)."""
+    side = spec.resolution_px
+    if image.size != (side, side):
+        image = image.resize((side, side), Resampling.BICUBIC)
+    array = torch.from_numpy(np.array(image, dtype=np.uint8)).permute(2, 0, 1).to(torch.float32).div_(255.0)
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (spec.mean, spec.std))
+    return array.sub_(mean).div_(std).contiguous()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoder:
+    """Encodes examples; picklable, so that data workers can carry it."""
+
+    prompter: Prompter
+    image: ImageSpec
+    features: Features | None = None
+    """What a frozen vision tower sees of each example, in place of pixels."""
+
+    @classmethod
+    def of(cls, base: Base) -> Encoder:
+        """The encoder of a base model: its tokenizer's token layout and its pixels."""
+        prompter = Prompter(base.tokenizer, image_token_id=base.image_token_id, image_tokens=base.image_tokens)
+        return cls(prompter=prompter, image=base.image)
+
+    def __call__(
+        self, example: Example, *, prefix: str, captions: Sequence[str], change: Callable[[Image], Image] | None = None
+    ) -> Row:
+        """Encode one example with the captions to be learned; none for generation. `change` augments the image.
+
+        Raises:
+            DataError: the image cannot be decoded or a caption cannot be learned; names the example.
+            StoreError: cached features lack the example or are damaged.
+        """
+        if self.features and change is not None:
+            raise ValueError("features were computed of the image as it is; changes to it would be lost")
+        suffixes = [self.prompter.suffix(caption, example_id=example.id) for caption in captions]
+        seen = self.features(example.id) if self.features else None
+        return Row(
+            example_id=example.id,
+            pixels=self._pixels(example, change) if seen is None else torch.empty(0),
+            features=seen,
+            captions=len(suffixes),
+            **pack(self.prompter.prefix(prefix), suffixes),
+        )
+
+    def _pixels(self, example: Example, change: Callable[[Image], Image] | None) -> Tensor:
+        image = example.image.load()
+        return pixels(image if change is None else change(image), self.image)
+
+
+Place = TypeVar("Place")
+
+
+class _Rows(Dataset[Row | Rejected], Generic[Place]):
+    """The encoded row of each place that a sampler names."""
+
+    def __init__(self, encode: Callable[[Place], Row], name: Callable[[Place], str]) -> None:
+        self.encode, self.name = encode, name
+
+    def __getitem__(self, place: Place) -> Row | Rejected:
+        try:
+            return self.encode(place)
+        except DataError as error:
+            return Rejected(row=self.name(place), reason=error.message)
+
+
+@dataclass(frozen=True, slots=True)
+class _Collate:
+    pad: int
+
+    def __call__(self, items: list[Row | Rejected]) -> Batch:
+        rows = [item for item in items if isinstance(item, Row)]
+        return collate(rows, pad=self.pad, rejected=[item for item in items if isinstance(item, Rejected)])
+
+
+def batches(
+    examples: Sequence[Example], encode: Callable[[Example], Row], *, size: int, pad: int, workers: int = 0
+) -> Iterator[Batch]:
+    """Batches of `size` examples in the order given; what cannot be encoded is told in `Batch.rejected`, never lost."""
+    everyone = range(len(examples))
+    groups = (everyone[start : start + size] for start in range(0, len(examples), size))
+    listed = _Listed(examples, encode)
+    return stream(groups, listed.encode_at, name=listed.name_at, pad=pad, workers=workers)
+
+
+def stream(
+    groups: Iterable[Sequence[Place]],
+    encode: Callable[[Place], Row],
+    *,
+    name: Callable[[Place], str],
+    pad: int,
+    workers: int = 0,
+) -> Iterator[Batch]:
+    """One batch a group of places, in order; groups may never end. `name` says which example lies at a place.
+
+    With `workers`, that many processes keep a few batches ready ahead of the step.
+    """
+    loader = DataLoader(
+        _Rows(encode, name),
+        batch_sampler=groups,  # type: ignore[arg-type]  # any iterable of lists of keys serves
+        num_workers=workers,
+        prefetch_factor=_AHEAD if workers else None,
+        collate_fn=_Collate(pad),
+        multiprocessing_context=_workshop() if workers else None,
+        worker_init_fn=_leave_interrupts if workers else None,
+        pin_memory=torch.cuda.is_available(),
+    )
+    return iter(loader)
+
+
+def _leave_interrupts(_: int) -> None:
+    """Ctrl-C reaches every process of a terminal; a worker leaves it to the training process, which stops in order."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@cache
+def _workshop() -> BaseContext:
+    """How data workers are started: forked from a process that has imported this module and done nothing else.
+
+    Forked from this process they would inherit torch's thread pool half alive, and starting each afresh takes seconds.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """Examples by their position in a list."""
+
+    examples: Sequence[Example]
+    encode: Callable[[Example], Row]
+
+    def encode_at(self, position: int) -> Row:
+        return self.encode(self.examples[position])
+
+    def name_at(self, position: int) -> str:
+        return self.examples[position].id

@@ -1,0 +1,108 @@
+"""What decoding gives for one image, and when images leave the computation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import (
+    LogitsProcessorList,
+    NoRepeatNGramLogitsProcessor,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from rscap.recipe import GenerateSection
+
+LEAVING_SHARE = 0.25
+"""Leaving costs a copy of what remains of the cache, about as much as a step's attention: not for every image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """Generated ids of one image, `<eos>` included where it was reached."""
+
+    ids: list[int]
+    near_ties: int
+    """Choices that rounding errors could turn; see `NEAR_TIE`."""
+
+    @classmethod
+    def until(cls, eos: int, ids: list[int], near_ties: int) -> Decoded:
+        """Ids up to the first `eos`."""
+        return cls(ids=ids[: ids.index(eos) + 1] if eos in ids else ids, near_ties=near_ties)
+
+
+class Leaving(Enum):
+    """Which images of a batch leave before the next step."""
+
+    NONE, DONE, ALL = "none", "done", "all"
+
+    @classmethod
+    def of(cls, done: Tensor) -> Leaving:
+        """Of bool[B]: those that are done, once they are enough. The one moment of a step at which the host waits."""
+        count = int(done.sum())
+        if count == len(done):
+            return cls.ALL
+        return cls.DONE if count >= LEAVING_SHARE * len(done) else cls.NONE
+
+
+# The next token of each row, and whether the choice was a near-tie: the best one, or one drawn.
+
+NEAR_TIE = 1e-4
+"""Two scores (logits, log-probabilities), or a draw and the edge of a token's share, no further apart than this may
+come out the other way round in a batch of another shape: floating-point sums depend on it."""
+
+
+def best(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """The best token of each row of float[B, V]: int[B], and bool[B], where the second best is as good."""
+    first, second = scores.topk(2, dim=-1).values.unbind(-1)
+    return scores.argmax(dim=-1), first - second < NEAR_TIE
+
+
+def drawn(scores: Tensor, at: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """Tokens drawn in proportion to softmax(scores), by the inverse of the cumulative distribution.
+
+    `at` holds one number in [0, 1) a row. Tokens lie in the order of their ids, not of their scores: rounding errors
+    then move the edges of their shares a little and swap none.
+    """
+    wide = scores.cpu() if scores.device.type == "mps" else scores  # which knows no float64
+    reached = wide.double().softmax(dim=-1).cumsum(dim=-1)
+    total = reached[:, -1:].contiguous()
+    threshold = torch.tensor(at, dtype=torch.float64, device=wide.device).unsqueeze(1) * total
+    # No token beyond the last that has a share, even where the product was rounded up to the total.
+    tokens = torch.minimum(torch.searchsorted(reached, threshold, right=True), torch.searchsorted(reached, total))
+    above = reached.gather(1, tokens)
+    below = torch.where(tokens > 0, reached.gather(1, (tokens - 1).clamp(min=0)), 0.0)
+    close = torch.minimum(above - threshold, threshold - below) < NEAR_TIE
+    return tokens.squeeze(1).to(scores.device), close.squeeze(1).to(scores.device)
+
+
+# What happens to the scores of the next token before one is chosen, by transformers' own processors.
+#
+# The tokens that count as "said already" are those of the prompt too: <image>, <bos>, its words and the newline.
+
+
+def penalties(settings: GenerateSection) -> Any:
+    """Called with ids int[N, L] and scores float[N, V]: scores of tokens that would repeat something are lowered."""
+    chain: list[Any] = []
+    if settings.repetition_penalty != 1.0:
+        chain.append(RepetitionPenaltyLogitsProcessor(settings.repetition_penalty))
+    if settings.no_repeat_ngram:
+        chain.append(NoRepeatNGramLogitsProcessor(settings.no_repeat_ngram))
+    return LogitsProcessorList(chain)
+
+
+def cuts(settings: GenerateSection) -> Any:
+    """Called like `penalties`: scores by temperature, -inf for tokens that are not drawn (top k, then top p)."""
+    chain: list[Any] = [TemperatureLogitsWarper(settings.temperature)]
+    if settings.top_k:
+        chain.append(TopKLogitsWarper(settings.top_k))
+    if settings.top_p < 1.0:
+        chain.append(TopPLogitsWarper(settings.top_p))
+    return LogitsProcessorList(chain)

@@ -1,0 +1,125 @@
+"""A batch of prefixes to the ids of its captions, token by token, as the settings say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rscap.captioner.batch import Batch
+from rscap.captioner.beams import search
+from rscap.captioner.choice import NEAR_TIE, Decoded, Leaving, best, cuts, drawn, penalties
+from rscap.data.draw import uniform
+from rscap.errors import OutOfMemory
+from rscap.model.decoding import prefill, step
+from rscap.model.memory import is_out_of_memory, release
+from rscap.model.packed import Captioner
+from rscap.recipe import GenerateSection
+
+__all__ = ["NEAR_TIE", "Decoded", "decode"]
+
+
+@torch.inference_mode()
+def decode(captioner: Captioner, batch: Batch, *, settings: GenerateSection, eos: int) -> list[Decoded]:
+    """Decode prefixes of one length, in their order. Images whose caption is finished leave the computation."""
+    way = search if settings.beams > 1 else _extend
+    return way(captioner, batch, settings=settings, eos=eos)
+
+
+def _extend(captioner: Captioner, batch: Batch, *, settings: GenerateSection, eos: int) -> list[Decoded]:
+    """One caption an image, greedily or by draws."""
+    limit = settings.max_new_tokens
+    logits, state = prefill(captioner, batch, room=limit - 1)
+    choose = _Choice(settings, batch.example_ids)
+    ids, said = batch.tokens, batch.tokens.new_full((batch.images, limit), eos)
+    rows = torch.arange(batch.images, device=ids.device)  # of the batch, those that still grow
+    close, done = torch.zeros_like(rows), torch.zeros_like(rows, dtype=torch.bool)
+    for length in range(limit):
+        tokens, near = choose(ids, logits, rows, length)
+        said[rows, length] = tokens
+        close[rows] += near & ~done
+        done |= tokens == eos
+        if length + 1 == limit or (who := Leaving.of(done)) is Leaving.ALL:
+            break
+        ids = torch.cat([ids, tokens.unsqueeze(1)], dim=1)
+        if who is Leaving.DONE:
+            kept = (~done).nonzero().squeeze(1)
+            state.keep(kept)
+            ids, tokens, rows, done = ids[kept], tokens[kept], rows[kept], done[kept]
+        logits = step(captioner, tokens.unsqueeze(1), state).squeeze(1)
+    return [Decoded.until(eos, *found) for found in zip(said.tolist(), close.tolist(), strict=True)]
+
+
+class _Choice:
+    """How the next token is chosen. A draw depends on (seed, example id, step) and the scores alone."""
+
+    def __init__(self, settings: GenerateSection, example_ids: tuple[str, ...]) -> None:
+        self.settings, self.example_ids = settings, example_ids
+        self.penalties = penalties(settings)
+        self.cuts = cuts(settings) if settings.temperature else None
+
+    def __call__(self, ids: Tensor, logits: Tensor, rows: Tensor, length: int) -> tuple[Tensor, Tensor]:
+        """Tokens int[B] and near-ties bool[B] from ids int[B, L] and logits float[B, V] of some rows of the batch."""
+        scores = self.penalties(ids, logits)
+        if self.cuts is None:
+            return best(scores)
+        names = [self.example_ids[row] for row in rows.tolist()]
+        return drawn(self.cuts(ids, scores), [uniform("token", self.settings.seed, name, length) for name in names])
+
+
+# Batches that fit in memory: what does not is decoded in halves, and later batches are cut before they are tried.
+
+Say = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Fitting:
+    """Decodes batches, and remembers how many images fit at a time."""
+
+    captioner: Captioner
+    settings: GenerateSection
+    eos: int
+    say: Say
+    limit: int | None = None
+
+    def __call__(self, batch: Batch) -> Iterator[tuple[str, Decoded]]:
+        """Every image of the batch once, in its order.
+
+        Raises:
+            OutOfMemory: a single image does not fit.
+        """
+        waiting = [batch]
+        while waiting:
+            part = waiting.pop(0)
+            if self.limit is not None and part.images > self.limit:
+                waiting[:0] = part.halves()
+                continue
+            decoded = self._attempt(part)
+            if decoded is None:
+                self._halve(part)
+                waiting.insert(0, part)
+                continue
+            yield from zip(part.example_ids, decoded, strict=True)
+
+    def _attempt(self, part: Batch) -> list[Decoded] | None:
+        """None if memory runs out. Nothing of the attempt is alive when this returns: the error held it all."""
+        try:
+            return decode(self.captioner, part.to(self.captioner.device), settings=self.settings, eos=self.eos)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return None
+
+    def _halve(self, part: Batch) -> None:
+        release(self.captioner.device)
+        if part.images == 1:
+            settings = self.settings
+            raise OutOfMemory(
+                f"{part.example_ids[0]}: a single image does not fit in memory with generate.beams = {settings.beams} "
+                f"and generate.max_new_tokens = {settings.max_new_tokens}",
+                hint="lower these two, or load the model in bfloat16 or quantised",
+            )
+        self.limit = (part.images + 1) // 2
+        self.say(f"out of memory while decoding {part.images} images together; going on with {self.limit} at a time")

@@ -1,0 +1,173 @@
+"""A model ready to caption: a base as it is, or a base with what a run learned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from rscap import provenance
+from rscap.captioner import Say, generate, to_stderr
+from rscap.captioner.batch import Encoder
+from rscap.data import FileImage, Rejected
+from rscap.errors import AdapterError, StoreError
+from rscap.model.adapters import load_adapter, precision_to_load
+from rscap.model.load import Base, load_base
+from rscap.model.packed import Captioner
+from rscap.model.towers import MODULES
+from rscap.recipe import (
+    GenerateSection,
+    ModelSection,
+    PromptSection,
+    Recipe,
+    change_generate,
+    read_recipe,
+)
+from rscap.records import Example, Prediction
+from rscap.store import RunFolder
+
+
+def best_device() -> str:
+    """`cuda`, Apple's `mps`, or `cpu`, whichever is there first."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def device_name(device: torch.device) -> str:
+    """What a person calls the device: the card's name, or `cpu`."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def weights_digests(run: RunFolder) -> dict[str, str]:
+    """SHA-256 of every file of weights that a run has learned, by its path in the run folder."""
+    files = sorted(run.learned().glob("*.safetensors"))
+    return {path.relative_to(run.path).as_posix(): provenance.file_digest(path) for path in files}
+
+
+def check_weights(run: RunFolder) -> None:
+    """Refuse weights that are not what training wrote, as status.json remembers it; earlier versions did not.
+
+    Raises:
+        StoreError: names the first file that was changed or is missing.
+    """
+    now = weights_digests(run)
+    for name, digest in run.status().get("weights", {}).items():
+        if now.get(name) != digest:
+            what = "is missing" if name not in now else "is not what training wrote: its SHA-256 is another"
+            raise StoreError(
+                f"{run.path / name} {what}",
+                hint=f"bring it back; or remove its folder, and `rscap train {run.path} --resume` writes it again",
+            )
+
+
+def load_run(run: RunFolder, recipe: Recipe, *, device: str) -> tuple[Base, Captioner]:
+    """The base model of a finished run with its adapter, or its fully trained model.
+
+    Raises:
+        AdapterError: the run folder holds neither, or an adapter whose keys do not fit the base model.
+    """
+    if run.model.is_dir():
+        return _trained_whole(run.model, recipe, device)
+    if not run.adapter.is_dir():
+        raise AdapterError(
+            f"{run.path} holds neither adapter/ nor model/", hint="did the training finish? see status.json"
+        )
+    base = load_base(precision_to_load(recipe.model, recipe.adapter), device=device)
+    net = load_adapter(base.model, run.adapter, recipe).to(device).eval()
+    return base, Captioner(net, compute_dtype=base.compute_dtype)
+
+
+def _trained_whole(folder: Path, recipe: Recipe, device: str) -> tuple[Base, Captioner]:
+    """What learned comes back in the float32 it was trained in; frozen towers and products in the recipe's dtype."""
+    section = recipe.model.model_copy(update={"base": str(folder), "revision": None, "dtype": "float32"})
+    base = replace(load_base(section, device=device), compute_dtype=getattr(torch, recipe.model.dtype))
+    for tower in recipe.towers.in_state("frozen"):
+        base.model.get_submodule(MODULES[tower]).to(base.compute_dtype)
+    base.model.tie_weights()
+    return base, Captioner(base.model, compute_dtype=base.compute_dtype)
+
+
+# Who captions: a base model as it is, or what a run learned, with the words and decode settings that belong to it.
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """A model that can be asked for captions; nothing heavy is loaded until `load`."""
+
+    name: str
+    trained: tuple[RunFolder, Recipe] | None
+    section: ModelSection
+    prefix: str
+    generate: GenerateSection
+
+    @classmethod
+    def of(
+        cls, model: str, *, prefix: str | None = None, dtype: Dtype = "bfloat16", changes: Sequence[str] = ()
+    ) -> Subject:
+        """A run folder if `model` is one, else a base model; not one from the Hub that looks like a run beside others.
+
+        `prefix` replaces the words that training used; `changes` are overrides such as `generate.beams=3`.
+
+        Raises:
+            StoreError: a run folder that trained no model, or none at all beside others.
+            RecipeError: the run's recipe cannot be read, or the changes cannot be made.
+        """
+        folder = Path(model)
+        if not (folder / "status.json").is_file():
+            _refuse_misspelt(folder)
+            words = PromptSection().prefix if prefix is None else prefix
+            section = ModelSection(base=model, dtype=dtype)
+            settings = change_generate(GenerateSection(), changes)
+            return cls(name=folder.name, trained=None, section=section, prefix=words, generate=settings)
+        run = RunFolder.open(folder)
+        if not run.recipe_file.is_file():
+            raise StoreError(f"{folder} trained no model", hint="name a run that `rscap train` made, or a base model")
+        recipe = read_recipe(run.recipe_file)
+        words = recipe.prompt.prefix if prefix is None else prefix
+        settings = change_generate(recipe.generate, changes)
+        return cls(name=run.name, trained=(run, recipe), section=recipe.model, prefix=words, generate=settings)
+
+    @property
+    def training_prefixes(self) -> tuple[str, ...]:
+        """The words that a run was trained with; none of a base model."""
+        prompt = self.trained[1].prompt if self.trained else None
+        return (prompt.training_prefixes or (prompt.prefix,)) if prompt else ()
+
+    def load(self, device: str) -> tuple[Base, Captioner]:
+        """The model on `device`, ready to generate."""
+        if self.trained:
+            check_weights(self.trained[0])
+            return load_run(*self.trained, device=device)
+        base = load_base(self.section, device=device)
+        return base, Captioner(base.model, compute_dtype=base.compute_dtype)
+
+
+def _refuse_misspelt(folder: Path) -> None:
+    """Say so where a run of another name was meant, and not ask the Hub for it.
+
+    Raises:
+        StoreError: there is nothing at `folder`, and there are runs beside it.
+    """
+    beside = [path.parent.name for path in folder.parent.glob("*/status.json")] if folder.parent != Path() else []
+    if beside and not folder.exists():
+        near = get_close_matches(folder.name, beside, n=3, cutoff=0.0)
+        raise StoreError(f"there is no run {folder}", hint=f"{folder.parent} holds {', '.join(near)}")
+
+
+# `rscap caption`: image files that belong to no data set.
+
+
+def caption_files(subject: Subject, images: Sequence[Path], *, say: Say = to_stderr) -> Iterator[Prediction | Rejected]:
+    """Caption image files, in order; the path is the id, and a file that is no image is told as `Rejected`."""
+    base, captioner = subject.load(best_device())
+    examples = [Example(id=str(path), captions=(), image=FileImage(path), split="", source="") for path in images]
+    yield from generate(
+        captioner, Encoder.of(base), examples, prefix=subject.prefix, settings=subject.generate, say=say
+    )

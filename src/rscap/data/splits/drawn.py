@@ -1,0 +1,80 @@
+"""Splits by a shuffle with seed 42, as the two prior works made them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from rscap.data.audit.duplicates import find_duplicates
+from rscap.data.draw import uniform
+from rscap.data.groups import connected
+from rscap.data.rows import Judged
+from rscap.data.source import Note
+from rscap.records import Example
+
+RISC_ROWS = 44_521
+UNUSED = "unused"
+"""The split of what a scheme leaves out."""
+
+SEEDED: tuple[str, ...] = ("seed42", "seed42-test-50", "seed42-test-500", "seed42-100-20")
+
+
+def assign_seeded(judged: Judged, scheme: str) -> tuple[list[Example], list[Note]]:
+    """Split by position in the permutation that `datasets.Dataset.shuffle(seed=42)` makes: numpy's default generator.
+
+    Positions count every row, the rejected ones included, so that one broken image does not move all others. On RISC's
+    44,521 rows `seed42` is 37,843 train, 2,226 val and 4,452 test images.
+    """
+    names = _names(judged.total, scheme)
+    place = np.empty(judged.total, dtype=np.int64)
+    place[np.random.default_rng(42).permutation(judged.total)] = np.arange(judged.total)
+    examples = [
+        replace(example, split=names[place[position]])
+        for example, position in zip(judged.examples, judged.positions, strict=True)
+    ]
+    if judged.total == RISC_ROWS:
+        return examples, []
+    text = f"{judged.total} rows: {scheme} is prior work's only on the {RISC_ROWS} rows of the Hub's copy, in its order"
+    return examples, [Note("all rows", text)]
+
+
+def _names(total: int, scheme: str) -> list[str]:
+    """The split of each place in the shuffled order."""
+    if scheme == "seed42-100-20":
+        return (["train"] * 100 + ["val"] * 20 + [UNUSED] * total)[:total]
+    val, test = total * 5 // 100, total * 10 // 100
+    kept = {"seed42": test, "seed42-test-50": min(50, test), "seed42-test-500": min(500, test)}[scheme]
+    return ["train"] * (total - val - test) + ["val"] * val + ["test"] * kept + [UNUSED] * (test - kept)
+
+
+# The grouped split: what is nearly the same image, or has the very same captions, is on one side.
+
+_SHARES = (("train", 0.8), ("val", 0.9), ("test", 1.0))
+
+
+def assign_grouped(examples: Sequence[Example]) -> tuple[list[Example], list[Note]]:
+    """Split by groups of duplicates; each group goes to train (80 %), val or test (10 % each) by a hash of its ids.
+
+    Two examples are in one group when their images are duplicates (exact, near, flipped or turned: see
+    `find_duplicates`), when their caption lists are equal, or when a chain of such pairs joins them.
+    """
+    pairs = [(pair.first, pair.second) for pair in find_duplicates(examples).pairs]
+    groups = connected(len(examples), [*pairs, *_same_captions(examples)])
+    names = [""] * len(examples)
+    for members in groups:
+        smallest = min(examples[index].id for index in members)
+        drawn = uniform("grouped", smallest)
+        for index in members:
+            names[index] = next(split for split, edge in _SHARES if drawn < edge)
+    largest = max(map(len, groups))
+    text = f"{len(groups)} groups of {len(examples)} images, the largest of {largest}; no group crosses a split"
+    return [replace(example, split=name) for example, name in zip(examples, names, strict=True)], [
+        Note("all rows", text)
+    ]
+
+
+def _same_captions(examples: Sequence[Example]) -> list[tuple[int, int]]:
+    first: dict[tuple[str, ...], int] = {}
+    return [(first.setdefault(tuple(sorted(example.captions)), index), index) for index, example in enumerate(examples)]

@@ -1,0 +1,289 @@
+"""The folder of an evaluation that stands apart from its run: begun, or gone on with where it was cut off."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+
+from rscap import provenance
+from rscap.captioner import Say
+from rscap.captioner.batch import Encoder
+from rscap.captioner.loading import Dtype, Subject, best_device, device_name, weights_digests
+from rscap.data import Source, open_source
+from rscap.errors import DataError, Interrupted, StoreError
+from rscap.evaluation.journal import Journal
+from rscap.evaluation.outcome import (
+    Progress,
+    Task,
+    decode_name,
+    evaluate_model,
+    write_baselines,
+    write_outcome,
+)
+from rscap.model.load import Base
+from rscap.model.packed import Captioner
+from rscap.recipe import DataSection, GenerateSection
+from rscap.records import Example, ScoreSheet
+from rscap.stopping import stopping
+from rscap.store import RunFolder, State, now, read_json, write_json, write_jsonl
+
+
+def is_cut_off(place: Path) -> bool:
+    """Whether an evaluation was begun at `place` that did not finish; a run that trains is none."""
+    run = RunFolder(place)
+    if not run.evaluation_file.is_file() or run.recipe_file.exists():
+        return False
+    return not run.status_file.exists() or run.status().get("state") != "finished"
+
+
+def begin(place: Path, described: Mapping[str, Any]) -> RunFolder:
+    """A new folder, or that of the same evaluation; evaluation.json, which tells what it is, is written first.
+
+    Raises:
+        StoreError: the place is taken, also by another evaluation; names what differs.
+    """
+    run, since = RunFolder(place), now()
+    if not is_cut_off(place):
+        RunFolder.check_free(place)
+        write_json(run.evaluation_file, described)
+    before = read_json(run.evaluation_file)
+    if other := [name for name, value in described.items() if before.get(name) != value]:
+        raise StoreError(
+            f"{place} holds another evaluation, which did not finish; they differ in {', '.join(other)}",
+            hint="give another --out, or remove the folder",
+        )
+    if run.status_file.exists():
+        since = run.status().get("started", since)
+    write_json(run.status_file, {"state": "started", "started": since})
+    return run
+
+
+# `rscap evaluate`: what is to be captioned, by whom, and where the result goes.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What the command line asks for; None means: as in the run."""
+
+    model: str
+    source: str | None = None
+    splits: str | None = None
+    split: str = "test"
+    limit: int | None = None
+    prefix: str | None = None
+    dtype: Dtype = "bfloat16"
+    out: Path | None = None
+    baselines: bool = True
+    seed: int = 0
+    changes: tuple[str, ...] = ()
+    """Overrides of decode settings, such as `generate.beams=3`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A request with everything filled in."""
+
+    request: Request
+    subject: Subject
+    data: DataSection
+    out: Path
+
+    @property
+    def in_place(self) -> bool:
+        """The result belongs to the folder of the run that is evaluated."""
+        return self.subject.trained is not None and self.out.resolve() == self.subject.trained[0].path.resolve()
+
+
+def plan(request: Request) -> Plan:
+    """Decide model, data, prompt and place, before anything heavy is loaded.
+
+    Raises:
+        StoreError: the place is taken.
+        DataError: a base model was named without data to evaluate it on.
+    """
+    subject = Subject.of(request.model, prefix=request.prefix, dtype=request.dtype, changes=request.changes)
+    changes = {
+        name: value for name, value in (("source", request.source), ("splits", request.splits)) if value is not None
+    }
+    if subject.trained:
+        data = subject.trained[1].data.model_copy(update=changes)
+    elif request.source is None:
+        raise DataError(
+            f"no data named to evaluate {request.model} on",
+            hint="add --source, for example --source sample; if a run was meant, there is none at that path",
+        )
+    else:
+        data = DataSection.model_validate(changes)
+    return Plan(request=request, subject=subject, data=data, out=_place(request, subject))
+
+
+def evaluate(planned: Plan, *, progress: Progress, say: Say) -> tuple[RunFolder, dict[str, ScoreSheet]]:
+    """Carry a plan out: captions, scores, baselines; returns the folder and the sheets by name.
+
+    What was cut off goes on where it was, in the same folder.
+
+    Raises:
+        RscapError: whatever makes it impossible; a new folder then says `failed` and why.
+        Interrupted: SIGTERM or Ctrl-C; the captions so far are kept.
+    """
+    request, data, place = planned.request, planned.data, planned.out
+    source = open_source(data.source, split_scheme=data.splits, max_rejected_share=data.max_rejected_share)
+    test = source.subset(request.split, request.limit, request.seed) if request.limit else source.split(request.split)
+    device = best_device()
+    # Before the folder is made: a missing token should not take the name.
+    base, captioner = planned.subject.load(device)
+    work = _Work(planned, source, test, base, captioner, progress, say, base.describe())
+    target = RunFolder(place) if planned.in_place else begin(place, work.described())
+    try:
+        with FileLock(place / f".lock-{request.split}", timeout=0), stopping():
+            journal = work.journal(target)
+            sheets = work.run(target, journal)
+            if not planned.in_place:
+                target.close("finished")
+            journal.end()  # last of all: until here the captions are worth keeping
+    except Timeout:
+        raise StoreError(f"another process is at work in {place}", hint="wait for it, or stop it") from None
+    except BaseException as error:
+        if not planned.in_place:
+            with suppress(OSError):  # a full disk is told by the error itself
+                state: State = "interrupted" if isinstance(error, Interrupted) else "failed"
+                target.close(state, error=f"{type(error).__name__}: {error}")
+        if isinstance(error, Interrupted):
+            error.hint = "the same command goes on where it was"
+        raise
+    return target, sheets
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    planned: Plan
+    source: Source
+    test: list[Example]
+    base: Base
+    captioner: Captioner
+    progress: Progress
+    say: Say
+    described_base: dict[str, Any]
+
+    def run(self, target: RunFolder, journal: Journal) -> dict[str, ScoreSheet]:
+        split, subject, data = self.planned.request.split, self.planned.subject, self.planned.data
+        if not self.planned.in_place:
+            self._describe(target)
+        train = self.source.split("train") if self.source.splits.get("train") else []
+        task = Task(
+            prefix=subject.prefix,
+            generate=subject.generate,
+            workers=data.workers,
+            max_rejected_share=data.max_rejected_share,
+        )
+        outcome = evaluate_model(
+            self.captioner,
+            Encoder.of(self.base),
+            task=task,
+            test=self.test,
+            train=train,
+            progress=self.progress,
+            say=self.say,
+            journal=journal,
+        )
+        baselines = self._baselines(target, split, train)
+        write_outcome(target, split, outcome, self.test)  # its scores last of all: where they are, nothing is missing
+        if ties := sum(1 for prediction in outcome.predictions if prediction.near_ties):
+            self.say(f"{ties} captions hold a near-tie: a choice of tokens within rounding error")
+        return {target.name: outcome.sheet} | baselines
+
+    def _baselines(self, target: RunFolder, split: str, train: list[Example]) -> dict[str, ScoreSheet]:
+        if not self.planned.request.baselines:
+            return {}
+        if not train:
+            self.say(f"{self.source.name} has no training split: no baselines")
+            return {}
+        return write_baselines(target, split, test=self.test, train=train, progress=self.progress)
+
+    def described(self) -> dict[str, Any]:
+        """What evaluation.json says."""
+        request, subject = self.planned.request, self.planned.subject
+        return {
+            "model": request.model,
+            "data": self.planned.data.model_dump(mode="json", exclude_none=True),
+            "split": request.split,
+            "limit": request.limit,
+            "prefix": subject.prefix,
+            "training_prefixes": list(subject.training_prefixes),
+            "generate": subject.generate.model_dump(mode="json"),
+        }
+
+    def journal(self, target: RunFolder) -> Journal:
+        """Captions so far, and whatever decides what a caption is, the machine and its packages included."""
+        subject, split = self.planned.subject, self.planned.request.split
+        run = subject.trained[0] if subject.trained else None
+        where = self._where()
+        asked = {
+            **{name: where[name] for name in ("rscap", "commit", "packages", "device", "device_name", "threads")},
+            "base": self.described_base,
+            "learned": (run.status().get("weights") or weights_digests(run)) if run else None,
+            "data": self.source.digest,
+            "prefix": subject.prefix,
+            "generate": subject.generate.model_dump(mode="json"),
+        }
+        return Journal(target.captions_so_far(split), asked)
+
+    def _where(self) -> dict[str, Any]:
+        """What provenance.json says."""
+        source, device = self.source, self.captioner.device
+        return provenance.collect(
+            device=str(device),
+            device_name=device_name(device),
+            threads=torch.get_num_threads(),
+            data={"name": source.name, "digest": source.digest, "split_scheme": source.split_scheme},
+            base=self.described_base,
+        )
+
+    def _describe(self, target: RunFolder) -> None:
+        write_json(target.provenance_file, self._where())
+        write_jsonl(target.rejected_file, map(asdict, self.source.rejected))
+
+
+def _place(request: Request, subject: Subject) -> Path:
+    """The run's own folder for its own data, asked and decoded in its own way; a new folder otherwise.
+
+    Raises:
+        StoreError: the place is taken, or something else than the run's own evaluation is sent into its folder.
+    """
+    own = subject.trained[0].path if subject.trained else None
+    same_place = own is not None and (request.out is None or request.out.resolve() == own.resolve())
+    decoding = _other_decoding(subject)
+    changed = any(
+        value is not None for value in (request.source, request.splits, request.limit, request.prefix, decoding)
+    )
+    if own is not None and same_place and not changed:
+        scores = RunFolder(own).scores(request.split)
+        if scores.exists():
+            raise StoreError(
+                f"{own} has been evaluated on {request.split} already: {scores}",
+                hint="give --out for another folder, or move the old scores away",
+            )
+        return own
+    if own is not None and same_place and request.out is not None:
+        raise StoreError(
+            f"{own} holds the scores of its own data in its own words and decoding", hint="give --out another folder"
+        )
+    kind = request.split if subject.trained else "zero-shot"
+    parts = (subject.name, kind, str(request.limit) if request.limit else None, decoding)
+    place = request.out if request.out is not None else Path("runs") / "-".join(part for part in parts if part)
+    if not is_cut_off(place):
+        RunFolder.check_free(place)
+    return place
+
+
+def _other_decoding(subject: Subject) -> str | None:
+    """The name of the decode settings where they are not those of the run, or a base model's defaults."""
+    usual = subject.trained[1].generate if subject.trained else GenerateSection()
+    name = decode_name(subject.generate)
+    return None if name == decode_name(usual) else name

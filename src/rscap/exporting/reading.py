@@ -1,0 +1,220 @@
+"""What a model says of an image, and how sure it is of every token of it.
+
+The run is asked as `rscap evaluate` asks it; the export as anybody would, with nothing but transformers. Logits are
+compared under the run's own caption (teacher forcing), so that one other token does not make all later ones differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL.Image import Image
+from torch import Tensor
+from transformers import GenerationConfig
+
+from rscap.captioner import generate
+from rscap.captioner.batch import Encoder
+from rscap.data import FileImage, open_source
+from rscap.errors import DataError, ExportError, StoreError
+from rscap.model.load import Base
+from rscap.model.packed import Captioner
+from rscap.recipe import GenerateSection, Recipe
+from rscap.records import Example, Prediction
+from rscap.store import RunFolder, read_json
+
+KEPT = 100
+"""Logits kept a token, the largest: of 257,152 entries of a vocabulary most are never near to being chosen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """How captions are asked for: the words before the caption, and greedy decoding of so many tokens."""
+
+    prefix: str
+    max_new_tokens: int
+    batch_size: int
+
+    @property
+    def generate(self) -> GenerateSection:
+        return GenerateSection(max_new_tokens=self.max_new_tokens, batch_size=self.batch_size)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """A run's caption of one image with its T tokens (`<eos>` included) and the KEPT largest logits at each."""
+
+    example: Example
+    caption: str
+    tokens: tuple[int, ...]
+    entries: Tensor
+    """int[T, KEPT]: ids of the likeliest tokens"""
+    logits: Tensor
+    """float[T, KEPT]: their logits"""
+    effect: float | None = None
+    """By how much these logits move when the adapter is switched off; None without an adapter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """A model as transformers itself asks it; its products are done inside `compute()`."""
+
+    model: Any
+    processor: Any
+    compute: Callable[[], AbstractContextManager[Any]]
+
+    @classmethod
+    def of(cls, model: Any, processor: Any) -> Plain:
+        """A model in its own precision, nothing of ours around it."""
+        return cls(model.eval(), processor, nullcontext)
+
+    @torch.inference_mode()
+    def caption(self, image: Image, asking: Asking) -> str:
+        """Greedy caption of one image, by the library's own `generate`."""
+        inputs = self._inputs(image, asking.prefix)
+        with self.compute():
+            ids = self.model.generate(**inputs, generation_config=self._greedy(asking))
+        fresh = ids[0, inputs["input_ids"].shape[1] :].tolist()
+        return self.processor.tokenizer.decode(
+            fresh, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        ).strip()
+
+    @torch.inference_mode()
+    def token_logits(self, image: Image, prefix: str, caption: str) -> tuple[tuple[int, ...], Tensor]:
+        """The T tokens of a caption, and float[T, V]: the logits that each of them was chosen from."""
+        inputs = self._inputs(image, prefix, suffix=caption)
+        labels = inputs.pop("labels")[0]
+        tokens = tuple(labels[labels != -100].tolist())
+        with self.compute():
+            logits = self.model(**inputs, logits_to_keep=len(tokens) + 1).logits
+        return tokens, logits[0, :-1].float()
+
+    def tokens(self, image: Image, prefix: str, caption: str) -> tuple[int, ...]:
+        """The tokens of a caption, `<eos>` included."""
+        labels = self._inputs(image, prefix, suffix=caption)["labels"][0]
+        return tuple(labels[labels != -100].tolist())
+
+    def _greedy(self, asking: Asking) -> GenerationConfig:
+        """Greedy, said in full: what is left out, transformers takes from the checkpoint's own settings."""
+        tokenizer = self.processor.tokenizer
+        return GenerationConfig(
+            max_new_tokens=asking.max_new_tokens,
+            do_sample=False,
+            num_beams=1,
+            repetition_penalty=1.0,
+            no_repeat_ngram_size=0,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+
+    def _inputs(self, image: Image, prefix: str, suffix: str | None = None) -> Any:
+        # Lists first, tensors after: asked for tensors at once, the processor makes a detour that NumPy deprecates.
+        inputs = self.processor(text=f"<image>{prefix}", images=image, suffix=suffix).convert_to_tensors("pt")
+        parameter = next(self.model.parameters())
+        inputs["pixel_values"] = inputs["pixel_values"].to(parameter.dtype)
+        return inputs.to(parameter.device)
+
+
+def captions(base: Base, captioner: Captioner, examples: Sequence[Example], asking: Asking) -> dict[str, str]:
+    """Captions by id, as `rscap evaluate` makes them; an image that cannot be decoded has none."""
+    stream = generate(captioner, Encoder.of(base), examples, prefix=asking.prefix, settings=asking.generate)
+    return {item.example_id: item.caption for item in stream if isinstance(item, Prediction)}
+
+
+def read(base: Base, captioner: Captioner, examples: Sequence[Example], asking: Asking) -> list[Reading]:
+    """What a run says of images, with the logits of every token.
+
+    Raises:
+        ExportError: none of the images can be decoded.
+    """
+    said = captions(base, captioner, examples, asking)
+    if not said:
+        raise ExportError("none of the images to compare on can be decoded", hint="`rscap data audit` says why")
+    plain = Plain(captioner.paligemma.eval(), base.processor, captioner.autocast)
+    return [
+        _reading(plain, captioner.net, example, said[example.id], asking) for example in examples if example.id in said
+    ]
+
+
+def _reading(plain: Plain, net: Any, example: Example, caption: str, asking: Asking) -> Reading:
+    image = example.image.load()
+    tokens, logits = plain.token_logits(image, asking.prefix, caption)
+    best = logits.topk(min(KEPT, logits.shape[-1]), dim=-1)
+    effect = None
+    if hasattr(net, "disable_adapter"):
+        with net.disable_adapter():
+            _, bare = plain.token_logits(image, asking.prefix, caption)
+        effect = float((bare.gather(-1, best.indices) - best.values).abs().max())
+    return Reading(
+        example=example,
+        caption=caption,
+        tokens=tokens,
+        entries=best.indices.cpu(),
+        logits=best.values.cpu(),
+        effect=effect,
+    )
+
+
+# The images on which run and export are compared: validation images of the run, or what can be had in their place.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pictures:
+    """Examples to compare on, and what they are in words."""
+
+    examples: Sequence[Example]
+    origin: str
+
+
+def pictures(run: RunFolder, recipe: Recipe, n: int) -> Pictures:
+    """Up to `n` validation images of the run's own data, chosen by its seed.
+
+    Where the data are not at hand or have no validation split: the images that the run folder keeps for its report,
+    and where it was never evaluated, validation images of the built-in sample. `origin` says which.
+    """
+    return _validation(recipe, n) or _panel(run, n) or _sample(recipe, n)
+
+
+def _validation(recipe: Recipe, n: int) -> Pictures | None:
+    data = recipe.data
+    try:
+        source = open_source(
+            data.source, split_scheme=data.splits, max_rejected_share=data.max_rejected_share, check="exists"
+        )
+    except DataError:
+        return None
+    if not (available := source.splits.get("val", 0)):
+        return None
+    chosen = source.subset("val", min(n, available), recipe.seed)
+    return Pictures(examples=chosen, origin=f"{len(chosen)} validation images of {source.name}")
+
+
+def _panel(run: RunFolder, n: int) -> Pictures | None:
+    """Of the panels that evaluations left, the first that can be read."""
+    for file in sorted((run.path / "panel").glob("*/panel.json")):
+        try:
+            rows = read_json(file)
+            handles = [(str(row["id"]), file.parent / str(row["file"])) for row in rows][:n]
+        except (StoreError, KeyError, TypeError):
+            continue
+        if handles and all(path.is_file() for _, path in handles):
+            examples = [
+                Example(id=name, captions=(), image=FileImage(path), split=file.parent.name, source="")
+                for name, path in handles
+            ]
+            return Pictures(
+                examples=examples, origin=f"{len(examples)} {file.parent.name} images that the run folder keeps"
+            )
+    return None
+
+
+def _sample(recipe: Recipe, n: int) -> Pictures:
+    source = open_source("sample")
+    chosen = source.subset("val", min(n, source.splits["val"]), recipe.seed)
+    return Pictures(
+        examples=chosen, origin=f"{len(chosen)} images of the built-in sample (the run's own data are not at hand)"
+    )

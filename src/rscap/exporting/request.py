@@ -1,0 +1,207 @@
+"""`rscap export`: what is asked for, and the order in which it happens; the target appears at the very end, whole."""
+
+from __future__ import annotations
+
+import gc
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from rscap.captioner.loading import best_device, check_weights, load_run
+from rscap.errors import AdapterError, ExportError, ModelError, RscapError, StoreError
+from rscap.exporting.agreement import Agreement, compare
+from rscap.exporting.card import CardSubject, card
+from rscap.exporting.card.page import NOTICE, is_gemma
+from rscap.exporting.card.subject import Form
+from rscap.exporting.hub import Hub, check_target, default_hub, push
+from rscap.exporting.reading import Asking, Pictures, Plain, Reading, captions, pictures, read
+from rscap.exporting.weights import Dtype, generate_arguments, merged, write_adapter, write_checkpoint
+from rscap.model.adapters import quiet_peft
+from rscap.model.load import load_base
+from rscap.recipe import Recipe, read_recipe
+from rscap.store import RunFolder, write_text
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What the command line asks for."""
+
+    run: Path
+    out: Path | None = None
+    """Where the export goes; `exports/<run>` when absent."""
+    form: Literal["merged", "adapter"] = "merged"
+    dtype: Dtype | None = None
+    """Precision of merged weights; that of the recipe when absent."""
+    images: int = 8
+    """Images on which run and export are compared."""
+    agree: float = 0.9
+    """Share of captions that must be the same, or part at a near-tie."""
+    push_to: str | None = None
+    public: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """What came of it."""
+
+    path: Path
+    agreement: Agreement
+    address: str | None
+    """On the Hub, where it was uploaded."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    request: Request
+    run: RunFolder
+    recipe: Recipe
+    target: Path
+    form: Form
+    dtype: Dtype
+
+    @property
+    def unquantised(self) -> Recipe:
+        """The recipe with its base model in the precision that the weights had before they were quantised."""
+        return self.recipe.model_copy(update={"model": self.recipe.model.model_copy(update={"quantisation": "none"})})
+
+    @property
+    def asking(self) -> Asking:
+        settings = self.recipe.generate
+        return Asking(
+            prefix=self.recipe.prompt.prefix, max_new_tokens=settings.max_new_tokens, batch_size=settings.batch_size
+        )
+
+    @property
+    def coarsest(self) -> torch.dtype:
+        """The coarser precision of run and export: that with the larger step between neighbouring numbers."""
+        both = (getattr(torch, self.recipe.model.dtype), getattr(torch, self.dtype))
+        return max(both, key=lambda dtype: torch.finfo(dtype).eps)
+
+
+def export(request: Request, *, say: Say, hub: Hub | None = None) -> Exported:
+    """Export a run; `hub` stands in for the Hub where given.
+
+    Raises:
+        StoreError: no finished run, or the target is taken.
+        AdapterError: a method that cannot be merged.
+        ExportError: the export does not say what the run says (nothing is written), or the upload failed.
+    """
+    plan = _plan(request)
+    if request.push_to:
+        hub = hub or default_hub()
+        check_target(hub, request.push_to)
+    with _workplace(plan.target) as folder:
+        try:
+            agreement = _make(plan, folder, say=say)
+        except torch.OutOfMemoryError as error:
+            raise ModelError(
+                "the unquantised model does not fit the memory of this device",
+                hint="CUDA_VISIBLE_DEVICES= rscap export … works on the processor, slowly",
+            ) from error
+        subject = CardSubject.of(plan.run, plan.recipe, agreement, form=plan.form, dtype=plan.dtype)
+        write_text(folder / "README.md", card(subject))
+        if is_gemma(subject.base):
+            write_text(folder / "NOTICE", NOTICE)
+    address = push(hub, plan.target, request.push_to, public=request.public) if hub and request.push_to else None
+    return Exported(path=plan.target, agreement=agreement, address=address)
+
+
+def _plan(request: Request) -> _Plan:
+    run = RunFolder.open(request.run)
+    if (state := run.status().get("state")) != "finished":
+        raise StoreError(f"{run.path} is {state!r}, not finished", hint="only a finished run is exported")
+    if not run.recipe_file.is_file():
+        raise StoreError(f"{run.path} trained no model", hint="name a run that `rscap train` made")
+    recipe = read_recipe(run.recipe_file)
+    check_weights(run)
+    whole = run.model.is_dir()
+    if request.form == "adapter" and whole:
+        raise AdapterError(f"{run.path} has no adapter: its towers were trained whole", hint="leave --adapter-only out")
+    if request.form == "adapter" and request.dtype:
+        raise ExportError("--dtype is for merged weights; an adapter keeps the precision it learned in")
+    target = request.out if request.out is not None else Path("exports") / run.name
+    RunFolder.check_free(target)
+    form: Form = "whole" if whole else request.form
+    return _Plan(
+        request=request,
+        run=run,
+        recipe=recipe,
+        target=target,
+        form=form,
+        dtype=request.dtype or recipe.model.dtype,
+    )
+
+
+@contextmanager
+def _workplace(target: Path) -> Iterator[Path]:
+    """A folder beside `target` that takes its name if the block ends well, and vanishes if it does not."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as place:
+        folder = Path(place) / "export"
+        folder.mkdir()
+        yield folder
+        for file in folder.iterdir():
+            file.chmod(0o644)  # transformers writes weights for the owner alone
+        RunFolder.check_free(target)  # somebody may have been quicker
+        if target.exists():
+            target.rmdir()
+        folder.replace(target)
+
+
+def _make(plan: _Plan, folder: Path, *, say: Say) -> Agreement:
+    """Caption with the run, write the files, load them as anybody would, compare."""
+    shown = pictures(plan.run, plan.recipe, plan.request.images)
+    trained = _as_trained(plan, shown, say) if plan.recipe.model.quantisation != "none" else None
+    gc.collect()  # two models at once may not fit
+    say(f"captions of the run: {shown.origin}")
+    readings = _write(plan, folder, shown)
+    gc.collect()
+    say("captions of the export, loaded with " + ("PEFT" if plan.form == "adapter" else "plain transformers"))
+    agreement = compare(readings, _load(plan, folder), plan.asking, origin=shown.origin, coarsest=plan.coarsest)
+    if trained is not None:
+        agreement = agreement.beside(plan.recipe.model.quantisation, trained)
+    agreement.require(plan.request.agree)
+    return agreement
+
+
+def _as_trained(plan: _Plan, shown: Pictures, say: Say) -> dict[str, str] | str:
+    """Captions of the quantised run by id, or why there are none."""
+    say(f"captions of the run as it was trained, {plan.recipe.model.quantisation}")
+    try:
+        base, captioner = load_run(plan.run, plan.recipe, device=best_device())
+    except RscapError as error:
+        return error.message
+    return captions(base, captioner, shown.examples, plan.asking)
+
+
+def _write(plan: _Plan, folder: Path, shown: Pictures) -> list[Reading]:
+    base, captioner = load_run(plan.run, plan.unquantised, device=best_device())
+    readings = read(base, captioner, shown.examples, plan.asking)
+    if plan.form == "adapter":
+        write_adapter(plan.run, base, folder)
+    else:
+        model = merged(captioner.net, getattr(torch, plan.dtype))
+        write_checkpoint(model, base.processor, folder, decoding=generate_arguments(plan.recipe.generate))
+    return readings
+
+
+def _load(plan: _Plan, folder: Path) -> Plain:
+    """The export as anybody loads it: nothing of the run, nothing of ours."""
+    from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
+
+    device = best_device()
+    if plan.form == "adapter":
+        from peft import PeftModel
+
+        base = load_base(plan.unquantised.model, device=device)
+        with quiet_peft():
+            return Plain.of(PeftModel.from_pretrained(base.model, folder, torch_device=device), base.processor)
+    model = PaliGemmaForConditionalGeneration.from_pretrained(folder, dtype=getattr(torch, plan.dtype))
+    return Plain.of(model.to(device), PaliGemmaProcessor.from_pretrained(folder))

@@ -1,0 +1,271 @@
+"""PaliGemma as the packed batch sees it: a summed caption loss for training. `rscap.model.decoding` generates.
+
+The towers are called one by one, so that images are encoded once, attention masks are ours (per layer type, from
+positions) and only supervised positions reach the language-model head.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+from transformers.models.gemma.modeling_gemma import rotate_half
+
+from rscap.errors import ModelError
+from rscap.model.attention import FLEX, Shape, Tokens, blocks, flex_differs, pairs
+from rscap.model.loss import summed_loss, token_losses
+from rscap.model.precision import keep_residual_in_float32
+
+Attention = Literal["auto", "plain", "flex"]
+
+
+class Packed(Protocol):
+    """What the model needs of a batch: see `rscap.captioner.batch.Batch` for shapes."""
+
+    @property
+    def pixel_values(self) -> Tensor: ...
+
+    @property
+    def tokens(self) -> Tensor: ...
+
+    @property
+    def positions(self) -> Tensor: ...
+
+    @property
+    def features(self) -> Tensor | None: ...
+
+    @property
+    def branch(self) -> Tensor: ...
+
+    @property
+    def source_rows(self) -> Tensor: ...
+
+    @property
+    def source_slots(self) -> Tensor: ...
+
+    @property
+    def source_grid(self) -> Tensor: ...
+
+    @property
+    def targets(self) -> Tensor: ...
+
+    def attention(self, window: int | None) -> Tensor: ...
+
+    def parts(self, size: int) -> Sequence[Packed]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Stands in for a cache: keys and values of the whole sequence, whatever an attention layer computes itself."""
+
+    keys: Tensor
+    values: Tensor
+
+    def update(self, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        return self.keys, self.values
+
+
+class Captioner(nn.Module):
+    """Wraps a `PaliGemmaForConditionalGeneration`, bare or inside a PEFT model.
+
+    `compute_dtype` is the precision of matrix products. Weights that learn are held in float32 whatever it is, and
+    products with them are done in `compute_dtype` by autocast.
+    """
+
+    def __init__(self, net: nn.Module, *, compute_dtype: torch.dtype) -> None:
+        super().__init__()
+        self.net = net
+        self.compute_dtype = compute_dtype
+        self.flex = False
+        self.recomputes = False
+        if compute_dtype == torch.float16:
+            keep_residual_in_float32(self.paligemma)
+
+    @property
+    def paligemma(self) -> Any:
+        """The PaliGemma inside, adapters included."""
+        net: Any = self.net
+        return net.get_base_model() if hasattr(net, "get_base_model") else net
+
+    @property
+    def image_tokens(self) -> int:
+        return self.paligemma.config.text_config.num_image_tokens
+
+    @property
+    def device(self) -> torch.device:
+        return self.paligemma.lm_head.weight.device
+
+    def autocast(self) -> Any:
+        """Products in `compute_dtype`; nothing to do for float32."""
+        if self.compute_dtype == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self.compute_dtype)
+
+    def checkpoint_activations(self) -> None:
+        """Keep each layer's input alone for the backward pass and compute the rest again (arXiv:1604.06174)."""
+        self.recomputes = True
+        self.paligemma.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+
+    def choose_attention(self, asked: Attention, *, checkpointed: bool) -> str | None:
+        """Take FlexAttention for training steps if asked for it, or if it pays; for when the weights are in place.
+
+        `auto` takes it for Gemma 2 on a GPU, whose soft-capped scores no other fused kernel computes. It is compared
+        with the plain way on this device first. Returns why it is not used where it was wanted, else None.
+
+        Raises:
+            ModelError: `flex` was asked for and does not compute the same here.
+        """
+        config, layer = self.paligemma.config.text_config, self.paligemma.model.language_model.layers[0].self_attn
+        capped = getattr(config, "attn_logit_softcapping", None) is not None
+        if asked == "plain" or (asked == "auto" and not (capped and self.device.type == "cuda")):
+            return None
+        wrong = flex_differs(Shape.of(layer, config, self.compute_dtype), self.device, checkpointed=checkpointed)
+        if wrong and asked == "flex":
+            raise ModelError(f"model.attention = 'flex' cannot be used on {self.device}: {wrong}")
+        if wrong is None:
+            self.flex, config._attn_implementation = True, FLEX
+        return wrong
+
+    def forward(self, batch: Packed) -> Tensor:
+        """Summed negative log-likelihood of all supervised tokens (PaliGemma, arXiv:2407.07726, section 3.2).
+
+        A sum, so that the caller can divide by the tokens of the whole update and every token weighs the same.
+        """
+        with self.autocast():
+            hidden = self.supervised(batch)
+        return summed_loss(hidden, self._head_weight(), batch.targets, cap=self._cap, dtype=self.compute_dtype)
+
+    @torch.no_grad()
+    def token_losses(self, batch: Packed) -> Tensor:
+        """float[S]: the negative log-likelihood of each supervised token, without gradients."""
+        with self.autocast():
+            hidden = self.supervised(batch)
+        return token_losses(hidden, self._head_weight(), batch.targets, cap=self._cap, dtype=self.compute_dtype)
+
+    def image_features(self, batch: Packed) -> Tensor:
+        """float[B, I, H]: what the language model reads in place of the image tokens."""
+        seen = self.seen(batch.pixel_values) if batch.features is None else batch.features
+        return self.paligemma.model.multi_modal_projector(seen)
+
+    def seen(self, pixel_values: Tensor) -> Tensor:
+        """float[B, 3, R, R] to float[B, I, V]: what the vision tower hands to the projector."""
+        tower = self.paligemma.model.vision_tower
+        learns = any(parameter.requires_grad for parameter in tower.parameters())
+        with nullcontext() if learns else torch.no_grad():
+            return tower(pixel_values.to(next(tower.parameters()).dtype)).last_hidden_state
+
+    def hidden(self, batch: Packed) -> Tensor:
+        """float[B, N, H]: the last hidden states of the packed sequence."""
+        embeddings = self.embed(batch)
+        outputs = self.paligemma.model.language_model(
+            inputs_embeds=embeddings,
+            position_ids=batch.positions,
+            attention_mask=self.masks(batch, embeddings.dtype),
+            use_cache=False,
+        )
+        return outputs.last_hidden_state
+
+    def supervised(self, batch: Packed) -> Tensor:
+        """float[S, H]: the last hidden states at the sources of the targets alone.
+
+        Nothing reads what the last layer makes of other tokens, so it computes queries and MLP for these alone,
+        and keys and values for all. That spares most of one layer in 4 (nano) to 26 (PaliGemma 2).
+        """
+        model = self.paligemma.model.language_model
+        hidden = self.embed(batch)
+        tokens, grid = Tokens.of(batch.branch, batch.positions), batch.source_grid
+        masks = self._looks(tokens, tokens, hidden.dtype)
+        rotary = model.rotary_emb(hidden, batch.positions)
+        for index, layer in enumerate(model.layers[:-1]):
+            hidden = layer(
+                hidden,
+                attention_mask=masks[self._layer_type(index)],
+                position_ids=batch.positions,
+                position_embeddings=rotary,
+            )
+        last = model.layers[-1]
+        # Without its wrapper: gradient checkpointing would drop keys and values; so few rows need none.
+        outputs = inspect.unwrap(type(last).forward)(
+            last,
+            _at(grid, hidden),
+            attention_mask=self._looks(tokens.at(grid), tokens, hidden.dtype)[self._layer_type(-1)],
+            position_ids=batch.positions.gather(1, grid),
+            position_embeddings=tuple(_at(grid, part) for part in rotary),
+            past_key_values=keys_and_values(last, hidden, rotary),
+        )
+        return model.norm(outputs[batch.source_rows, batch.source_slots])
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """float[S, H] to logits float[S, V], soft-capped where the model asks for it (Gemma 2, arXiv:2408.00118)."""
+        logits = self.paligemma.lm_head(hidden).float()
+        return logits if self._cap is None else torch.tanh(logits / self._cap) * self._cap
+
+    @property
+    def _cap(self) -> float | None:
+        return getattr(self.paligemma.config.text_config, "final_logit_softcapping", None)
+
+    def _head_weight(self) -> Tensor:
+        """float[V, H]: the head as the chunked loss multiplies with it, which knows of no adapters and no 4 bits."""
+        head = self.paligemma.lm_head
+        if type(head) is not nn.Linear:
+            raise ModelError(f"the language-model head is a {type(head).__name__}; the loss wants it as a plain matrix")
+        return head.weight
+
+    @property
+    def window(self) -> int | None:
+        """Gemma 2's sliding window, in positions; Gemma has none."""
+        return getattr(self.paligemma.config.text_config, "sliding_window", None)
+
+    def embed(self, batch: Packed) -> Tensor:
+        """Image features in place of the I image tokens that open every row, then the embeddings of its words."""
+        words = self.paligemma.model.language_model.embed_tokens(batch.tokens[:, self.image_tokens :])
+        features = self.image_features(batch).to(words.dtype)
+        return torch.cat([features, words], dim=1)
+
+    def masks(self, batch: Packed, dtype: torch.dtype) -> Any:
+        window = self.window
+        return self.per_layer_type(batch.attention(None), None if window is None else batch.attention(window), dtype)
+
+    def per_layer_type(self, full: Tensor, sliding: Tensor | None, dtype: torch.dtype) -> Any:
+        """Masks bool[B, Q, K] in the form the attention of this model takes, per layer type where it has several."""
+        if sliding is None:
+            return self._form(full, dtype)
+        return {"full_attention": self._form(full, dtype), "sliding_attention": self._form(sliding, dtype)}
+
+    def _layer_type(self, layer: int) -> str:
+        types = getattr(self.paligemma.config.text_config, "layer_types", None)
+        return types[layer] if types else "full_attention"
+
+    def _looks(self, query: Tokens, key: Tokens, dtype: torch.dtype) -> dict[str, Any]:
+        """Per layer type, who of the queries sees whom of the keys, in the form that training's attention takes."""
+        windows = {"full_attention": None, "sliding_attention": self.window}
+        types = {self._layer_type(layer) for layer in range(self.paligemma.config.text_config.num_hidden_layers)}
+        if self.flex and torch.is_grad_enabled():
+            return {name: blocks(query, key, window=windows[name]) for name in types}
+        return {name: self._form(pairs(query, key, window=windows[name]), dtype) for name in types}
+
+    def _form(self, mask: Tensor, dtype: torch.dtype) -> Tensor:
+        mask = mask.unsqueeze(1)
+        if self.paligemma.config.text_config._attn_implementation != "eager":
+            return mask
+        # Eager attention adds its mask to the scores: a boolean one would be added as 0 and 1 and hide nothing.
+        return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, torch.finfo(dtype).min)
+
+
+def _at(columns: Tensor, values: Tensor) -> Tensor:
+    """values[b, columns[b, m]]: [B, N, D] to [B, M, D]. Gathered, since the backward of indexing sums in any order."""
+    return values.gather(1, columns.unsqueeze(-1).expand(-1, -1, values.shape[-1]))
+
+
+def keys_and_values(layer: Any, hidden: Tensor, rotary: tuple[Tensor, Tensor]) -> Given:
+    """Keys, turned by their positions, and values that a layer's attention makes of float[B, N, H]."""
+    attention, normed = layer.self_attn, layer.input_layernorm(hidden)
+    shape = (*normed.shape[:-1], -1, attention.head_dim)
+    keys, values = (project(normed).view(shape).transpose(1, 2) for project in (attention.k_proj, attention.v_proj))
+    cos, sin = (part.unsqueeze(1) for part in rotary)
+    return Given(keys * cos + rotate_half(keys) * sin, values)

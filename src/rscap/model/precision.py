@@ -1,0 +1,111 @@
+"""float16 for cards without bfloat16: the residual streams stay in float32.
+
+Gemma's residual stream outgrows float16's 65,504 within a few layers. What enters the streams, embeddings and image
+features, is therefore given in float32; every layer then adds its float16 output to a float32 sum, and normalises it
+in float32, while products stay in float16.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rscap.errors import ModelError
+from rscap.model.towers import MODULES
+from rscap.recipe import ModelSection
+
+
+def keep_residual_in_float32(paligemma: Any) -> None:
+    """Have both towers of a PaliGemma begin their residual streams in float32; does nothing a second time."""
+    model = paligemma.model
+    vision = getattr(model.vision_tower, "vision_model", model.vision_tower)
+    for norm in vision.modules():
+        if isinstance(norm, nn.LayerNorm):
+            norm.float()  # small, and a float32 stream is normalised by float32 weights
+    for module in (model.language_model.embed_tokens, vision.embeddings):
+        if not any(hook is _to_float32 for hook in module._forward_hooks.values()):
+            module.register_forward_hook(_to_float32)
+
+
+def _to_float32(module: nn.Module, given: tuple[Any, ...], made: Tensor) -> Tensor:
+    return made.to(torch.float32)
+
+
+# Quantisation after loading: for adapters that start from unquantised weights and leave a rest to be quantised.
+
+
+@torch.no_grad()
+def quantise(net: Any, section: ModelSection) -> None:
+    """Hold the linear layers of `section.quantise` in `section.quantisation`, as `load_base` would have loaded them.
+
+    NF4 with double quantisation and products in the recipe's dtype (QLoRA, arXiv:2305.14314), or 8-bit rows
+    (LLM.int8(), arXiv:2208.07339). Layers are replaced in place, one after the other.
+
+    Raises:
+        ModelError: nothing is to be quantised, or something is quantised already.
+    """
+    make = {"nf4": _nf4, "int8": _int8}.get(section.quantisation)
+    if make is None:
+        raise ModelError(f"model.quantisation = {section.quantisation!r} is nothing to quantise weights in")
+    compute = torch.bfloat16 if section.dtype == "float32" else getattr(torch, section.dtype)
+    for tower in section.quantise:
+        root = net.get_submodule(MODULES[tower])
+        for name, module in [*root.named_modules()]:
+            if not isinstance(module, nn.Linear):
+                continue
+            if type(module) is not nn.Linear:
+                raise ModelError(f"{tower}.{name} is a {type(module).__name__} already")
+            parent, _, own = name.rpartition(".")
+            setattr(root.get_submodule(parent), own, make(module, compute))
+    setattr(net, {"nf4": "is_loaded_in_4bit", "int8": "is_loaded_in_8bit"}[section.quantisation], True)
+    keep_layout(net)
+
+
+def keep_layout(net: nn.Module) -> None:
+    """Hold 4-bit weights in the one layout that can be trained and dequantised.
+
+    On processors with AVX-512 BF16, bitsandbytes packs them anew at the first forward pass in evaluation mode, with
+    rounder scales. From then on gradients stop there, and DoRA and HiRA would read the packed bytes as weights.
+    """
+    for module in net.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            setattr(module, "support_avx512bf16_for_cpu", False)  # noqa: B010
+
+
+def _nf4(layer: nn.Linear, compute_dtype: torch.dtype) -> nn.Linear:
+    from bitsandbytes.nn import Linear4bit, Params4bit
+
+    with torch.device("meta"):
+        made = Linear4bit(
+            layer.in_features,
+            layer.out_features,
+            bias=layer.bias is not None,
+            compute_dtype=compute_dtype,
+            compress_statistics=True,
+            quant_type="nf4",
+        )
+    made.weight = Params4bit(
+        layer.weight.data, requires_grad=False, compress_statistics=True, quant_type="nf4", module=made
+    ).to(layer.weight.device)
+    return _finished(made, layer)
+
+
+def _int8(layer: nn.Linear, _: torch.dtype) -> nn.Linear:
+    from bitsandbytes.nn import Int8Params, Linear8bitLt
+
+    with torch.device("meta"):
+        made = Linear8bitLt(
+            layer.in_features, layer.out_features, bias=layer.bias is not None, has_fp16_weights=False, threshold=6.0
+        )
+    made.weight = Int8Params(layer.weight.data.cpu(), requires_grad=False, has_fp16_weights=False).to(
+        layer.weight.device
+    )
+    return _finished(made, layer)
+
+
+def _finished(made: nn.Linear, layer: nn.Linear) -> nn.Linear:
+    made.bias = layer.bias
+    made.requires_grad_(False)
+    return made.train(layer.training)

@@ -1,0 +1,7 @@
+"""What a recipe needs of a card before anything is loaded: memory by component, time, and settings that fit."""
+
+from rscap.planning.cards import CARDS, Card, find_card
+from rscap.planning.request import Plan, plan_recipe
+from rscap.planning.search import Choice, choose_checkpointing
+
+__all__ = ["CARDS", "Card", "Choice", "Plan", "choose_checkpointing", "find_card", "plan_recipe"]

@@ -1,0 +1,147 @@
+"""Graphics cards: how much of their memory a process can have, and how fast they multiply by their data sheets."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from dataclasses import dataclass, replace
+
+import psutil
+import torch
+
+from rscap.errors import RecipeError
+
+GIB = 2**30
+
+USABLE = 0.92
+"""Share of a card's nominal gibibytes that a process finds: a 16 GB T4 shows 14.7, a 24 GB L4 22.5, a 6 GB laptop card
+with a screen on it 5.5."""
+
+CONTEXT_BYTES = GIB // 2
+"""CUDA's context, kernels and cuBLAS workspaces, which no allocator counts: 0.3 to 0.6 GiB, by card and driver."""
+
+RESERVE = 0.15
+"""Of what comes and goes within a step: pieces that CUDA's caching allocator cannot use (about a third of this, an
+assumption), and what this arithmetic may be off by (docs/plan.md)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """A card, or this machine."""
+
+    name: str
+    bytes: int
+    """That a process can have."""
+    tflops: float
+    """Dense products of 16-bit numbers at their peak, 10^12 operations a second."""
+    bfloat16: bool = True
+    device: str = "cuda"
+    measured: bool = False
+    """Whether `tflops` was measured here, on products alone, and not read in a data sheet."""
+
+    @property
+    def overhead(self) -> int:
+        """Bytes that no tensor sees: 0 on a host."""
+        return CONTEXT_BYTES if self.device == "cuda" else 0
+
+
+def _card(name: str, gib: float, tflops: float, *, bfloat16: bool = True) -> Card:
+    return Card(name=name, bytes=int(USABLE * gib * GIB), tflops=tflops, bfloat16=bfloat16)
+
+
+CARDS = {
+    card.name.lower(): card
+    for card in (
+        _card("RTX-3060-laptop", 6, 42.0),
+        _card("RTX-3070", 8, 81.0),
+        _card("RTX-3060", 12, 51.0),
+        _card("P100", 16, 18.7, bfloat16=False),
+        _card("T4", 16, 65.0, bfloat16=False),
+        _card("V100", 16, 112.0, bfloat16=False),
+        _card("L4", 24, 121.0),
+        _card("RTX-3090", 24, 71.0),
+        _card("RTX-4090", 24, 165.0),
+        _card("A100-40GB", 40, 312.0),
+        _card("L40S", 48, 362.0),
+        _card("A100", 80, 312.0),
+        _card("H100", 80, 989.0),
+        _card("H200", 141, 989.0),
+    )
+}
+"""Peaks are NVIDIA's, with float32 sums and without sparsity."""
+
+TYPICAL = {
+    6: "rtx-3060-laptop",
+    8: "rtx-3070",
+    12: "rtx-3060",
+    16: "t4",
+    24: "l4",
+    40: "a100-40gb",
+    48: "l40s",
+    80: "a100",
+}
+"""Which card stands for a size: the slowest that is common."""
+
+
+def find_card(text: str) -> Card:
+    """A card by name (`T4`) or by size (`6GB`, `24`); a size is as fast as the card that is typical of it.
+
+    Raises:
+        RecipeError: neither; lists the names.
+    """
+    wanted = text.strip().lower().replace(" ", "-")
+    if wanted in CARDS:
+        return CARDS[wanted]
+    size = re.fullmatch(r"(\d+(?:\.\d+)?)-?(?:gi?b?)?", wanted)
+    if size is None or float(size[1]) == 0:
+        raise RecipeError(
+            f"--gpu {text!r} is neither a size nor a card that is known",
+            hint=f"say 6GB, 16GB, … or one of {', '.join(card.name for card in CARDS.values())}",
+        )
+    gib = float(size[1])
+    typical = CARDS[TYPICAL[min(TYPICAL, key=lambda known: (abs(known - gib), known))]]
+    # Cards of a size differ in bfloat16; a size alone is not taken to rule it out.
+    return Card(name=f"{gib:g} GB (as fast as: {typical.name})", bytes=int(USABLE * gib * GIB), tflops=typical.tflops)
+
+
+# This machine as a card: memory that is free now, and the speed of matrix products, measured in a moment.
+
+
+def this_machine(dtype: str) -> Card:
+    """The first GPU, or the processor; products are timed in `dtype`."""
+    device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    card = memory_at_hand(device)  # before products are timed, which leave matrices in the allocator's cache
+    speed = _product_tflops(device, getattr(torch, dtype), side=4096 if device.type == "cuda" else 512)
+    return replace(card, tflops=speed, measured=True)
+
+
+def memory_at_hand(device: torch.device) -> Card:
+    """A device as a card, with the memory that is free now; its speed is not known."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return Card(
+            name=f"{torch.cuda.get_device_name(device)}, this machine",
+            bytes=free + CONTEXT_BYTES,  # the context exists by now; the plan adds it to what is needed
+            tflops=math.nan,
+            bfloat16=torch.cuda.is_bf16_supported(including_emulation=False),
+        )
+    return Card(name="processor, this machine", bytes=psutil.virtual_memory().available, tflops=math.nan, device="cpu")
+
+
+def _product_tflops(device: torch.device, dtype: torch.dtype, *, side: int, seconds: float = 0.3) -> float:
+    """10^12 operations a second of products of square matrices, after one that is not counted."""
+    a, b = (torch.ones(side, side, device=device, dtype=dtype) for _ in range(2))
+    a @ b
+    _wait(device)
+    begun, count = time.perf_counter(), 0
+    while time.perf_counter() - begun < seconds:
+        a @ b
+        _wait(device)
+        count += 1
+    return 2 * side**3 * count / (time.perf_counter() - begun) / 1e12
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,211 @@
+"""`rscap plan`: what a recipe needs, what fits a card, and what does not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rscap.methods import METHODS
+from rscap.planning.cards import CARDS, Card
+from rscap.planning.parameters import COMPONENTS
+from rscap.planning.search import WORTH, Candidate, Situation, best, candidates, changed, settled
+from rscap.planning.sequence import Lengths, lengths
+from rscap.planning.shapes import Shapes, shapes_of_base
+from rscap.recipe import Recipe
+
+KEYS = (
+    "model.dtype",
+    "model.quantisation",
+    "model.quantise",
+    "train.micro_batch",
+    "train.accumulation",
+    "train.gradient_checkpointing",
+    "generate.batch_size",
+)
+"""What a plan may change; none of them changes what an update means, precision apart."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """How far one way of computing goes: the largest micro batch that fits, and what the next one lacks."""
+
+    quantisation: str
+    checkpointing: bool
+    largest: int | None
+    next: int | None
+    shortfall: int | None
+    """Bytes that `next` lacks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The answer: the recipe as written, and the settings proposed for the card."""
+
+    card: Card
+    shapes: Shapes
+    rows: Lengths
+    written: Candidate
+    proposed: Candidate | None
+    closest: Candidate
+    """The proposal, or what lacks least where nothing fits."""
+    changes: Mapping[str, object]
+    """Keys of `closest` that differ from the recipe."""
+    limits: tuple[Limit, ...]
+    """Of every precision that was tried, up to the one proposed."""
+    notes: tuple[str, ...]
+
+
+def plan_recipe(recipe: Recipe, card: Card, *, achieved_tflops: float | None = None) -> Plan:
+    """Predict a recipe's memory and time on a card and propose settings that fit.
+
+    Raises:
+        ModelError: the shape of the base model is not known here.
+        DataError: the data lie here and cannot be used.
+    """
+    shapes = shapes_of_base(recipe.model.base)
+    rows = lengths(recipe, image_tokens=shapes.vision.tokens)
+    situation = Situation(shapes=shapes, rows=rows, card=card, achieved_tflops=achieved_tflops)
+    recipe = settled(recipe, situation)
+    written = Candidate(recipe=recipe, situation=situation)
+    levels, proposed = [], None
+    for level in candidates(_for_card(recipe, card), situation):
+        levels.append(level)
+        if (proposed := best(level)) is not None:
+            break
+    if proposed is not None and _as_good(written, proposed, card):
+        proposed = written
+    closest = proposed or min((one for level in levels for one in level), key=lambda one: one.needed)
+    return Plan(
+        card=card,
+        shapes=shapes,
+        rows=rows,
+        written=written,
+        proposed=proposed,
+        closest=closest,
+        changes=differences(recipe, closest.recipe),
+        limits=tuple(limit for level in levels for limit in _limits(level)),
+        notes=tuple(_notes(recipe, card, closest)),
+    )
+
+
+def differences(before: Recipe, after: Recipe) -> dict[str, object]:
+    """The keys that a plan changed, with their new values."""
+    found: dict[str, object] = {}
+    for key in KEYS:
+        section, name = key.split(".")
+        value = getattr(getattr(after, section), name)
+        if value != getattr(getattr(before, section), name):
+            found[key] = value
+    if (
+        "model.quantise" in found
+        and before.model.quantisation == "none"
+        and after.model.quantise == ("language_model",)
+    ):
+        del found["model.quantise"]
+    return found
+
+
+def _for_card(recipe: Recipe, card: Card) -> Recipe:
+    """float16 in place of bfloat16 where the card cannot compute it."""
+    if recipe.model.dtype == "bfloat16" and not card.bfloat16:
+        return changed(recipe, "model", dtype="float16")
+    return recipe
+
+
+def _as_good(written: Candidate, proposed: Candidate, card: Card) -> bool:
+    """Whether the recipe as it is fits and takes hardly longer than the proposal."""
+    if not written.fits or _for_card(written.recipe, card) != written.recipe:
+        return False
+    return proposed.seconds_per_image > WORTH * written.seconds_per_image
+
+
+def _limits(level: list[Candidate]) -> list[Limit]:
+    found = []
+    for checkpointing in (False, True):
+        ways = [one for one in level if one.recipe.train.gradient_checkpointing == checkpointing]
+        ways.sort(key=lambda one: one.recipe.train.micro_batch)
+        fitting = [one for one in ways if one.fits]
+        beyond = next((one for one in ways if not one.fits), None)
+        found.append(
+            Limit(
+                quantisation=describe_quantisation(ways[0].recipe),
+                checkpointing=checkpointing,
+                largest=fitting[-1].recipe.train.micro_batch if fitting else None,
+                next=beyond.recipe.train.micro_batch if beyond else None,
+                shortfall=beyond.shortfall if beyond else None,
+            )
+        )
+    return found
+
+
+def describe_quantisation(recipe: Recipe) -> str:
+    """`bfloat16`, or `nf4 language_model` with the towers that are quantised."""
+    if recipe.model.quantisation == "none":
+        return recipe.model.dtype
+    return f"{recipe.model.quantisation} {' + '.join(recipe.model.quantise)}"
+
+
+def _notes(recipe: Recipe, card: Card, closest: Candidate) -> list[str]:
+    """What the figures leave out, and what a reader should know."""
+    found = []
+    typical = next((one for one in CARDS.values() if card.name.endswith(f": {one.name})") and not one.bfloat16), None)
+    if closest.recipe.model.dtype == "bfloat16" and card.bfloat16 and typical is not None:
+        found.append(f"a {typical.name} has no bfloat16: for one, plan with --gpu {typical.name}")
+    if recipe.model.dtype == "bfloat16" and closest.recipe.model.dtype == "float16":
+        found.append(f"a {card.name} has no bfloat16: float16, with a scaled loss and a float32 residual stream")
+    if recipe.adapter is not None and METHODS[recipe.adapter.method].residual:
+        found.append(
+            f"method {recipe.adapter.method!r} starts from unquantised weights: loading takes more than training"
+        )
+    if closest.setting.flex(capped=closest.situation.shapes.text.capped):
+        found.append(
+            "FlexAttention is reckoned with; if a run says that it is not used, plan with model.attention=plain"
+        )
+    if recipe.data.quality is not None:
+        found.append("captions that [data.quality] removes are counted")
+    if recipe.train.evaluate_every is not None:
+        found.append("the time leaves out evaluations")
+    return found
+
+
+# A plan as a table for JSON: every figure, in bytes and seconds, and where it comes from.
+
+
+def record(plan: Plan) -> dict[str, Any]:
+    """Everything that a plan says."""
+    return {
+        "fits": plan.proposed is not None,
+        "card": asdict(plan.card),
+        "base": plan.shapes.name,
+        "parameters": plan.shapes.parameters,
+        "rows": asdict(plan.rows),
+        "written": _candidate(plan.written),
+        "proposed": None if plan.proposed is None else _candidate(plan.proposed),
+        "closest": _candidate(plan.closest),
+        "changes": {key: list(value) if isinstance(value, tuple) else value for key, value in plan.changes.items()},
+        "limits": [asdict(limit) for limit in plan.limits],
+        "notes": list(plan.notes),
+    }
+
+
+def _candidate(one: Candidate) -> dict[str, Any]:
+    train, memory = one.recipe.train, one.memory
+    return {
+        "precision": describe_quantisation(one.recipe),
+        "micro_batch": train.micro_batch,
+        "accumulation": train.accumulation,
+        "gradient_checkpointing": train.gradient_checkpointing,
+        "generate_batch_size": one.recipe.generate.batch_size,
+        "needed_bytes": one.needed,
+        "shortfall_bytes": max(0, one.shortfall),
+        "fits": one.fits,
+        "peak": memory.moment.when,
+        "components": {name: memory.row(name) for name in COMPONENTS},
+        "logits_bytes": memory.logits,
+        "generation_bytes": one.generating,
+        "reserve_bytes": one.reserve,
+        "context_bytes": one.situation.card.overhead,
+        "learning_parameters": sum(resident.learning for resident in memory.residents.values()),
+        "time": asdict(one.duration),
+    }

@@ -1,0 +1,203 @@
+"""Settings that fit a card and leave an update what it is: micro batch x accumulation is held fixed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from rscap.planning.cards import GIB, RESERVE, Card
+from rscap.planning.memory import Memory, training_memory
+from rscap.planning.sequence import Lengths, lengths
+from rscap.planning.setting import Device, Setting
+from rscap.planning.shapes import Shapes, shapes_of_base
+from rscap.planning.time import Duration, duration
+from rscap.planning.timeline import generation_moving
+from rscap.recipe import TOWERS, Recipe, Tower
+
+WORTH = 0.95
+"""A change must save more than the rest of this in time, else the recipe's own setting stays."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Situation:
+    """What a search does not change: the model, the rows and the card."""
+
+    shapes: Shapes
+    rows: Lengths
+    card: Card
+    achieved_tflops: float | None = None
+
+    @property
+    def device(self) -> Device:
+        return "cuda" if self.card.device == "cuda" else "cpu"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A recipe in a situation: does it fit, and how long does it take?"""
+
+    recipe: Recipe
+    situation: Situation
+
+    @cached_property
+    def setting(self) -> Setting:
+        return Setting(self.recipe, self.situation.device)
+
+    @cached_property
+    def memory(self) -> Memory:
+        batch = self.situation.rows.micro_batch(self.recipe.train.micro_batch)
+        return training_memory(self.situation.shapes, self.setting, batch)
+
+    @cached_property
+    def generating(self) -> int:
+        """Bytes that come and go while captions are generated between steps; 0 where none are."""
+        if self.recipe.train.evaluate_every is None:
+            return 0
+        return generation_moving(self.situation.shapes, self.setting, prefix=self.situation.rows.prefix)
+
+    @property
+    def moving(self) -> int:
+        return max(self.memory.moving, self.generating)
+
+    @property
+    def reserve(self) -> int:
+        """What is set aside for the allocator and for the error of a prediction."""
+        return round(RESERVE * self.moving)
+
+    @property
+    def needed(self) -> int:
+        return self.memory.fixed + self.moving + self.reserve + self.situation.card.overhead
+
+    @property
+    def shortfall(self) -> int:
+        """Bytes that the card lacks; negative where some stay free."""
+        return self.needed - self.situation.card.bytes
+
+    @property
+    def fits(self) -> bool:
+        return self.shortfall <= 0
+
+    @cached_property
+    def duration(self) -> Duration:
+        here = self.situation
+        return duration(here.shapes, self.setting, here.rows, here.card, achieved_tflops=here.achieved_tflops)
+
+    @property
+    def seconds_per_image(self) -> float:
+        return 1.0 / self.duration.images_per_s
+
+
+def changed(recipe: Recipe, section: str, **values: Any) -> Recipe:
+    """The recipe with some keys of a section replaced."""
+    return recipe.model_copy(update={section: getattr(recipe, section).model_copy(update=values)})
+
+
+def candidates(recipe: Recipe, situation: Situation) -> Iterator[list[Candidate]]:
+    """Level by level, the fewest changes of precision first: all micro batches, with and without checkpointing."""
+    for level in _quantisations(recipe):
+        yield [
+            _with_decoding(Candidate(recipe=one, situation=situation))
+            for one in (
+                _batched(level, micro, checkpointing=again)
+                for again in (False, True)
+                for micro in _micro_batches(level)
+            )
+        ]
+
+
+def best(level: list[Candidate]) -> Candidate | None:
+    """The fastest that fits; as near to the recipe as it can be where that costs little time."""
+    fitting = [one for one in level if one.fits]
+    if not fitting:
+        return None
+    return min(fitting, key=lambda one: one.seconds_per_image)
+
+
+def _micro_batches(recipe: Recipe) -> list[int]:
+    """Sizes that divide the images of an update, largest first."""
+    update = recipe.train.micro_batch * recipe.train.accumulation
+    return [size for size in range(update, 0, -1) if update % size == 0]
+
+
+def _batched(recipe: Recipe, micro_batch: int, *, checkpointing: bool) -> Recipe:
+    update = recipe.train.micro_batch * recipe.train.accumulation
+    return changed(
+        recipe,
+        "train",
+        micro_batch=micro_batch,
+        accumulation=update // micro_batch,
+        gradient_checkpointing=checkpointing,
+    )
+
+
+def _quantisations(recipe: Recipe) -> Iterator[Recipe]:
+    """The recipe's own precision; then 4 bits for the language model; then for what else does not learn whole."""
+    yield recipe
+    whole = set(recipe.towers.in_state("trained"))
+    previous = set(recipe.model.quantise) if recipe.model.quantisation == "nf4" else set()
+    steps: tuple[set[Tower], ...] = ({"language_model"}, set(TOWERS))
+    for step in steps:
+        quantise = (previous | step) - whole
+        if quantise and quantise != previous:
+            ordered = tuple(tower for tower in TOWERS if tower in quantise)
+            yield changed(recipe, "model", quantisation="nf4", quantise=ordered)
+            previous = quantise
+
+
+def _with_decoding(candidate: Candidate) -> Candidate:
+    """The same with fewer images decoded together, where that alone keeps it from fitting; captions stay the same."""
+    while not candidate.fits and candidate.generating > candidate.memory.moving:
+        size = candidate.recipe.generate.batch_size
+        if size == 1:
+            break
+        recipe = changed(candidate.recipe, "generate", batch_size=size // 2)
+        candidate = Candidate(recipe=recipe, situation=candidate.situation)
+    return candidate
+
+
+# `train.gradient_checkpointing = "auto"`: activations are computed again only where the memory at hand asks for it.
+
+LOOKED_AT = 2_000
+"""Training images whose captions are counted; the loop turns checkpointing on by itself if a longer one comes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Whether to compute activations again, and the bytes that decide it."""
+
+    on: bool
+    needed_without: int
+    at_hand: int
+
+    def __str__(self) -> str:
+        verdict = "on" if self.on else "off"
+        without, here = (size / GIB for size in (self.needed_without, self.at_hand))
+        return f"gradient checkpointing {verdict}: {without:.1f} GiB needed without, {here:.1f} GiB at hand"
+
+
+def choose_checkpointing(recipe: Recipe, card: Card) -> Choice:
+    """Whether a recipe's training step fits a card without checkpointing, by the arithmetic of `rscap plan`.
+
+    Raises:
+        ModelError: the shape of the base model is not known here.
+        DataError: the data lie here and cannot be used.
+    """
+    shapes = shapes_of_base(recipe.model.base)
+    rows = lengths(recipe, image_tokens=shapes.vision.tokens, at_most=LOOKED_AT)
+    return _choice(recipe, Situation(shapes=shapes, rows=rows, card=card))
+
+
+def settled(recipe: Recipe, situation: Situation) -> Recipe:
+    """The recipe with `auto` replaced by what it comes to on the situation's card."""
+    if recipe.train.gradient_checkpointing != "auto":
+        return recipe
+    return changed(recipe, "train", gradient_checkpointing=_choice(recipe, situation).on)
+
+
+def _choice(recipe: Recipe, situation: Situation) -> Choice:
+    """By the training step alone: captions that are generated in between take no less memory with checkpointing."""
+    silent = changed(recipe, "train", gradient_checkpointing=False, evaluate_every=None)
+    without = Candidate(recipe=silent, situation=situation)
+    return Choice(on=not without.fits, needed_without=without.needed, at_hand=situation.card.bytes)

@@ -1,0 +1,158 @@
+"""How long the packed rows of a recipe are: counted where its captions are at hand, else taken from RISC."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+from rscap.data import choose, open_source
+from rscap.model.load import locate
+from rscap.planning.memory import MicroBatch
+from rscap.recipe import Recipe
+from rscap.records import Example
+
+TOKENS_PER_WORD = 1.1
+"""Of Gemma's tokenizer on captions, whose words are common ones and hardly ever split; an assumption."""
+
+RISC = "caglarmert/full_riscm"
+RISC_TRAIN = {"official": 35_614, "seed42": 37_843, "seed42-100-20": 100}
+"""Training images of RISC's splits; seed42-test-* train on what seed42 does."""
+
+_ONE, _FIVE = (12.09, 51), (60.5, 115)
+_WORDS = {"all": _FIVE, "concat": _FIVE, "first": (14.4, 51), "longest": (17.2, 51)}
+"""Words of what a scheme learns of an image of RISC, the final full stop included: mean, and the most. Those of one
+caption are counted on all of RISC; `first` and `longest` on its validation split, whose five have 110 at most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lengths:
+    """Tokens of the rows that a recipe trains on."""
+
+    prefix: int
+    """Image tokens, <bos>, words and newline."""
+    mean_tokens: float
+    longest_tokens: int
+    mean_supervised: float
+    longest_supervised: int
+    captions: float
+    """A row, on average."""
+    images: int | None
+    """Training images; None where the data are not at hand and not RISC."""
+    origin: str
+    """Where these figures come from."""
+
+    def micro_batch(self, images: int) -> MicroBatch:
+        """The micro batch that takes most: it holds the longest row, and pads the others to it."""
+        others = (images - 1) * self.mean_supervised
+        return MicroBatch(
+            images=images,
+            tokens=self.longest_tokens,
+            queries=self.longest_supervised,
+            supervised=self.longest_supervised + math.ceil(others),
+        )
+
+
+def lengths(recipe: Recipe, *, image_tokens: int, at_most: int | None = None) -> Lengths:
+    """The rows of a recipe, from its data where they lie here, without opening an image or the network.
+
+    `at_most` looks at only so many training images, chosen by a hash of their ids.
+
+    Raises:
+        DataError: data that are here and cannot be used.
+    """
+    tokenizer = _tokenizer(recipe.model.base)
+    count = _words if tokenizer is None else tokenizer
+    prefix = image_tokens + 1 + max(count(f"{words}\n") for words in _prefixes(recipe))
+    unit = "1.1 tokens a word assumed" if tokenizer is None else "counted by the base's tokenizer"
+    if recipe.data.source == "sample" or Path(recipe.data.source).exists():
+        examples = _examples(recipe, at_most)
+        rows = [_suffixes(example, recipe, count) for example in examples]
+        origin = f"captions of {len(examples):,} training images of {recipe.data.source}, {unit}"
+        return _of_rows(rows, prefix=prefix, images=len(examples), origin=origin)
+    return _of_risc(recipe, prefix=prefix)
+
+
+def _prefixes(recipe: Recipe) -> Sequence[str]:
+    return recipe.prompt.training_prefixes or (recipe.prompt.prefix,)
+
+
+def _words(text: str) -> int:
+    """Tokens of a text without its tokenizer; a newline is one."""
+    return math.ceil(TOKENS_PER_WORD * len(text.split())) + text.count("\n")
+
+
+def _tokenizer(base: str) -> Callable[[str], int] | None:
+    """Tokens of a text by the base's own tokenizer, where the base is a folder that holds one."""
+    folder = locate(base)
+    if not isinstance(folder, Path) or not (folder / "tokenizer.json").is_file():
+        return None
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _examples(recipe: Recipe, at_most: int | None) -> Sequence[Example]:
+    data = recipe.data
+    source = open_source(
+        data.source,
+        split_scheme=data.splits,
+        max_rejected_share=data.max_rejected_share,
+        check="none",
+        normalise=data.normalise,
+    )
+    limit = data.train_limit
+    if at_most is not None and at_most < (limit or source.splits.get("train", 0)):
+        limit = at_most
+    return source.subset("train", limit, recipe.seed) if limit else source.split("train")
+
+
+def _suffixes(example: Example, recipe: Recipe, count: Callable[[str], int]) -> list[list[int]]:
+    """Tokens of each caption, without `<eos>`, for every row that an example can become."""
+    scheme = recipe.data.captions
+    if scheme in ("random", "cycle"):
+        return [[count(caption)] for caption in example.captions]
+    chosen = choose(example.captions, scheme, seed=recipe.seed, epoch=0, example_id=example.id)
+    return [[count(caption) for caption in chosen]]
+
+
+def _of_rows(rows: Sequence[list[list[int]]], *, prefix: int, images: int, origin: str) -> Lengths:
+    every = [row for example in rows for row in example]
+    read = [sum(row) for row in every]
+    supervised = [sum(row) + len(row) for row in every]
+    return Lengths(
+        prefix=prefix,
+        mean_tokens=prefix + fmean(read),
+        longest_tokens=prefix + max(read),
+        mean_supervised=fmean(supervised),
+        longest_supervised=max(supervised),
+        captions=fmean(len(row) for row in every),
+        images=images,
+        origin=origin,
+    )
+
+
+def _of_risc(recipe: Recipe, *, prefix: int) -> Lengths:
+    """What RISC's captions are like, for data that are not here."""
+    scheme, data = recipe.data.captions, recipe.data
+    mean, most = _WORDS.get(scheme, _ONE)
+    ends = 5 if scheme == "all" else 1
+    images = None
+    if data.source == RISC:
+        images = RISC_TRAIN.get("seed42" if data.splits.startswith("seed42-test") else data.splits)
+    if data.train_limit:
+        images = min(data.train_limit, images or data.train_limit)
+    return Lengths(
+        prefix=prefix,
+        mean_tokens=prefix + TOKENS_PER_WORD * mean,
+        longest_tokens=prefix + math.ceil(TOKENS_PER_WORD * most),
+        mean_supervised=TOKENS_PER_WORD * mean + ends,
+        longest_supervised=math.ceil(TOKENS_PER_WORD * most) + ends,
+        captions=ends,
+        images=images,
+        origin=f"assumed: {data.source} is not at hand; RISC's captions have {_ONE[0]} words on average, "
+        f"{TOKENS_PER_WORD} tokens each",
+    )

@@ -1,0 +1,199 @@
+"""The shape of a PaliGemma as numbers: widths, layers, the linear maps of a block. No weights, no torch."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import try_to_load_from_cache
+from transformers import PaliGemmaConfig
+
+from rscap.errors import ModelError
+from rscap.model.geometry import paligemma_config
+from rscap.model.load import CHECKPOINTS, locate
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """One linear map of a block, by the name that adapters target."""
+
+    name: str
+    inputs: int
+    outputs: int
+    bias: bool = False
+
+    @property
+    def weights(self) -> int:
+        """Elements of its matrix."""
+        return self.inputs * self.outputs
+
+    @property
+    def parameters(self) -> int:
+        return self.weights + (self.outputs if self.bias else 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionShape:
+    """SigLIP: `layers` blocks of `width` over `tokens` patches."""
+
+    width: int
+    layers: int
+    heads: int
+    mlp: int
+    patch_px: int
+    resolution_px: int
+
+    @property
+    def tokens(self) -> int:
+        return (self.resolution_px // self.patch_px) ** 2
+
+    @property
+    def pixels(self) -> int:
+        """Numbers in one image."""
+        return 3 * self.resolution_px**2
+
+    @cached_property
+    def linears(self) -> dict[str, Linear]:
+        square = [
+            Linear(name, self.width, self.width, bias=True) for name in ("q_proj", "k_proj", "v_proj", "out_proj")
+        ]
+        maps = [*square, Linear("fc1", self.width, self.mlp, bias=True), Linear("fc2", self.mlp, self.width, bias=True)]
+        return {one.name: one for one in maps}
+
+    @property
+    def embedding_parameters(self) -> int:
+        """Patches and positions."""
+        return 3 * self.patch_px**2 * self.width + self.width + self.tokens * self.width
+
+    @property
+    def layer_parameters(self) -> int:
+        return sum(one.parameters for one in self.linears.values()) + 4 * self.width
+
+    @property
+    def parameters(self) -> int:
+        return self.embedding_parameters + self.layers * self.layer_parameters + 2 * self.width
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextShape:
+    """Gemma or Gemma 2: `layers` blocks of `width`; the head is tied to the embeddings."""
+
+    width: int
+    layers: int
+    heads: int
+    groups: int
+    """Heads of keys and values."""
+    head_width: int
+    mlp: int
+    vocabulary: int
+    norms: int
+    """Norms a block: two in Gemma, four in Gemma 2."""
+    capped: bool
+    """Scores and logits are soft-capped (Gemma 2), so that plain attention holds all scores."""
+
+    @cached_property
+    def linears(self) -> dict[str, Linear]:
+        inner, shared = self.heads * self.head_width, self.groups * self.head_width
+        maps = [
+            Linear("q_proj", self.width, inner),
+            Linear("k_proj", self.width, shared),
+            Linear("v_proj", self.width, shared),
+            Linear("o_proj", inner, self.width),
+            Linear("gate_proj", self.width, self.mlp),
+            Linear("up_proj", self.width, self.mlp),
+            Linear("down_proj", self.mlp, self.width),
+        ]
+        return {one.name: one for one in maps}
+
+    @property
+    def embedding_parameters(self) -> int:
+        """Embeddings, which are the head too."""
+        return self.vocabulary * self.width
+
+    @property
+    def layer_parameters(self) -> int:
+        return sum(one.parameters for one in self.linears.values()) + self.norms * self.width
+
+    @property
+    def block_parameters(self) -> int:
+        """All layers and the norm behind them."""
+        return self.layers * self.layer_parameters + self.width
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shapes:
+    """A whole model."""
+
+    name: str
+    vision: VisionShape
+    text: TextShape
+
+    @property
+    def projector(self) -> Linear:
+        return Linear("linear", self.vision.width, self.text.width, bias=True)
+
+    @property
+    def parameters(self) -> int:
+        text = self.text.embedding_parameters + self.text.block_parameters
+        return self.vision.parameters + self.projector.parameters + text
+
+
+def shapes_of(config: Any, *, name: str) -> Shapes:
+    """The numbers of a `PaliGemmaConfig`."""
+    vision, text = config.vision_config, config.text_config
+    gemma2 = text.model_type == "gemma2"
+    return Shapes(
+        name=name,
+        vision=VisionShape(
+            width=vision.hidden_size,
+            layers=vision.num_hidden_layers,
+            heads=vision.num_attention_heads,
+            mlp=vision.intermediate_size,
+            patch_px=vision.patch_size,
+            resolution_px=vision.image_size,
+        ),
+        text=TextShape(
+            width=text.hidden_size,
+            layers=text.num_hidden_layers,
+            heads=text.num_attention_heads,
+            groups=text.num_key_value_heads,
+            head_width=text.head_dim,
+            mlp=text.intermediate_size,
+            vocabulary=text.vocab_size,
+            norms=4 if gemma2 else 2,
+            capped=gemma2,
+        ),
+    )
+
+
+# The shape of a base model by its name, without its weights and without the network.
+
+
+def shapes_of_base(base: str) -> Shapes:
+    """Of a pinned checkpoint by its written geometry, of a folder or of what the Hub's cache holds by config.json.
+
+    Raises:
+        ModelError: no such folder, no configuration in it, or a Hub name that is neither pinned nor in the cache.
+    """
+    if (known := CHECKPOINTS.get(base)) is not None:
+        return shapes_of(paligemma_config(known.geometry), name=base)
+    return shapes_of(PaliGemmaConfig.from_dict(_configuration(base)), name=base)
+
+
+def _configuration(base: str) -> dict[str, Any]:
+    """config.json of a folder, or of what the Hub's cache holds. Read here: the library gives defaults for none."""
+    source = locate(base)
+    file = source / "config.json" if isinstance(source, Path) else try_to_load_from_cache(source, "config.json")
+    if not isinstance(file, str | Path) or not Path(file).is_file():
+        where = "in the folder" if isinstance(source, Path) else "in the Hub's cache"
+        raise ModelError(
+            f"the shape of base model {base} is not known: no config.json {where}",
+            hint=f"put its config.json into a folder and name that; known without: {', '.join(CHECKPOINTS)}",
+        )
+    table = json.loads(Path(file).read_text(encoding="utf-8"))
+    if table.get("model_type") != "paligemma":
+        raise ModelError(f"base model {base} is a {table.get('model_type')}, not a paligemma")
+    return table

@@ -1,0 +1,214 @@
+"""A training step as a row of segments, walked forward and back: when is most memory in use, and for what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rscap.model.decoding import TOGETHER
+from rscap.planning.kept import mlp_kept, vision_mlp_kept
+from rscap.planning.parameters import Component
+from rscap.planning.setting import Setting
+from rscap.planning.shapes import Linear, Shapes, TextShape, VisionShape
+from rscap.recipe import Tower
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """A part of the model that is computed as one; all in bytes."""
+
+    component: Component
+    name: str
+    inputs: int = 0
+    """What the batch brings here; held through the step, but not by autograd."""
+    kept: int = 0
+    """By autograd, from its forward pass to its backward pass."""
+    past: int = 0
+    """Held likewise, but past autograd's hooks: checkpointing does not let it go."""
+    inside: int = 0
+    """Kept anew when a checkpointed segment is computed again."""
+    working: int = 0
+    """Short-lived, in either pass."""
+    casts: int = 0
+    """16-bit copies of its learning weights: to the end of all forward passes, and with what is kept."""
+    checkpointed: bool = False
+    outside_autocast: bool = False
+    """Computed when the copies of checkpointed segments are gone."""
+    gradients: int = 0
+    """Left by its backward pass."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """The state of the memory at one point of a step, without what stays from step to step."""
+
+    when: str
+    component: Component
+    """At work."""
+    activations: dict[Component, int]
+    """Kept for the backward pass, casts included."""
+    gradients: dict[Component, int]
+    working: int
+
+    @property
+    def total(self) -> int:
+        return sum(self.activations.values()) + sum(self.gradients.values()) + self.working
+
+
+def moments(segments: Sequence[Segment], *, accumulates: bool) -> list[Moment]:
+    """Every segment's forward pass, then every segment's backward pass, in the order of time."""
+    order = _order(segments)
+    return [_moment(segments, place, back=back, accumulates=accumulates) for place, back in order]
+
+
+def peak(segments: Sequence[Segment], *, accumulates: bool) -> Moment:
+    """The first moment with the most bytes."""
+    totals = _totals(segments, accumulates=accumulates)
+    place, back = _order(segments)[totals.index(max(totals))]
+    return _moment(segments, place, back=back, accumulates=accumulates)
+
+
+def _order(segments: Sequence[Segment]) -> list[tuple[int, bool]]:
+    """Places forward, then backward."""
+    places = range(len(segments))
+    return [*((place, False) for place in places), *((place, True) for place in reversed(places))]
+
+
+def _totals(segments: Sequence[Segment], *, accumulates: bool) -> list[int]:
+    """The bytes of all moments, by running sums: the same as the sums over what `_moment` lists."""
+    held = cast = again = 0
+    forward, backward = [], []
+    gradients = sum(one.gradients for one in segments)
+    for one in segments:
+        held += one.inputs + one.kept + one.past
+        cast += one.casts
+        before, again = again, again + (one.casts if one.checkpointed else 0)
+        gone = before if one.outside_autocast else 0
+        forward.append(held + cast - gone + one.working + (gradients if accumulates else 0))
+        backward.append(held + cast - before + one.inside + one.working + gradients)
+        gradients -= 0 if accumulates else one.gradients
+    return [*forward, *reversed(backward)]
+
+
+def _moment(segments: Sequence[Segment], place: int, *, back: bool, accumulates: bool) -> Moment:
+    """Segments up to `place` hold what they keep; on the way back, those from there on have left their gradients."""
+    now = segments[place]
+    activations: dict[Component, int] = {}
+    gradients: dict[Component, int] = {}
+    for index, one in enumerate(segments):
+        if index <= place:
+            held = one.inputs + one.kept + one.past + (one.inside if back and index == place else 0)
+            if index == place or not (one.checkpointed and (back or now.outside_autocast)):
+                held += one.casts
+            activations[one.component] = activations.get(one.component, 0) + held
+        if accumulates or (back and index >= place):
+            gradients[one.component] = gradients.get(one.component, 0) + one.gradients
+    when = f"{'backward' if back else 'forward'}: {now.name}"
+    return Moment(when=when, component=now.component, activations=activations, gradients=gradients, working=now.working)
+
+
+# What a block needs on top of what it keeps, while it computes: the largest set of short-lived tensors, in bytes.
+
+
+def text_working(shape: TextShape, setting: Setting, *, queries: int) -> int:
+    """Bytes per image of a block of Gemma, in its forward or backward pass, whichever takes more.
+
+    Both have their peak at the MLP, the widest part. Backward through the product of gate and up: the three that were
+    kept, the gradient that comes and the two that go, less what is no longer kept.
+    """
+    wide, stream = setting.inner, setting.residual * shape.width
+    backward = max(6 * wide, 3 * wide + _dropped(setting, "language_model")) * shape.mlp
+    forward = _input_of(setting, "language_model", shape.linears["down_proj"], wide) + 2 * wide * shape.width
+    forward = max(forward, _weighed(setting, "language_model", shape.linears))
+    return queries * (stream + max(forward, backward - mlp_kept(shape, setting)))
+
+
+def vision_working(shape: VisionShape, setting: Setting) -> int:
+    """Bytes per image of a block of SigLIP that learns; backward through GELU: what it read, and two gradients."""
+    product, stream = setting.product, setting.vision_residual * shape.width
+    backward = max(3 * product, product + _dropped(setting, "vision_tower")) * shape.mlp
+    forward = _input_of(setting, "vision_tower", shape.linears["fc2"], product) + 2 * product * shape.width
+    forward = max(forward, _weighed(setting, "vision_tower", shape.linears))
+    return shape.tokens * (stream + max(forward, backward - vision_mlp_kept(shape, setting)))
+
+
+def frozen_vision(shape: VisionShape, setting: Setting) -> int:
+    """Bytes per image while a frozen tower sees: stream, norm, and what GELU reads and gives."""
+    product = setting.product
+    return shape.tokens * (2 * product * shape.mlp + (setting.vision_residual + setting.vision_norm) * shape.width)
+
+
+def weight_working(linears: Mapping[str, Linear], setting: Setting, tower: Tower) -> int:
+    """Bytes that do not grow with the batch: a matrix unpacked from 4 or 8 bits, and what adapters make of matrices.
+
+    DoRA multiplies an identity through its adapter and adds up weights in float32 for their norms; composed matrices
+    have factors, and gradients as large as themselves.
+    """
+    unpacked = max(one.weights for one in linears.values()) * setting.product if setting.quantised(tower) else 0
+    adapted = setting.adapted(tower, linears)
+    prints = [setting.footprint(one) for one in adapted]
+    made = [setting.product * (2 * one.composed + (one.sliced if setting.autocast else 0)) for one in prints]
+    identity = 4 + (setting.product if setting.autocast else 0)
+    if setting.decomposed:
+        made += [one.inputs * max(identity * one.inputs, 16 * one.outputs) for one in adapted]
+    return max([unpacked, *made])
+
+
+def _input_of(setting: Setting, tower: Tower, down: Linear, given: int) -> int:
+    """Bytes per token at the last map of an MLP: its input, and the casts and the dropout of an adapter on it."""
+    if setting.state(tower) == "trained":
+        return 0
+    if down.name not in setting.targets(tower) or not setting.detour(tower):
+        return given * down.inputs
+    cast = 4 if given < 4 else 0
+    return (given + cast + (4 if setting.dropout else 0)) * down.inputs
+
+
+def _weighed(setting: Setting, tower: Tower, linears: Mapping[str, Linear]) -> int:
+    """Bytes per token while an adapter weighs its output by float32 numbers: three of them, less what is yet to come.
+
+    DoRA weighs the output of the map likewise.
+    """
+    weighing = [one.outputs for one in setting.adapted(tower, linears) if setting.footprint(one).weighs]
+    return (3 * 4 - setting.product) * max(weighing, default=0)
+
+
+def _dropped(setting: Setting, tower: Tower) -> int:
+    """Bytes a number while the gradient passes an adapter's dropout: mask, gradient, result."""
+    if not setting.dropout:
+        return 0
+    wide = 4 if setting.detour(tower) else setting.product
+    return setting.mask(tower) + 2 * wide
+
+
+# The memory of captions that are generated between two steps: no gradients, but a cache of keys and values.
+
+
+def generation_moving(shapes: Shapes, setting: Setting, *, prefix: int) -> int:
+    """Peak bytes beside weights while a batch of prefixes is read or continued, at `generate.batch_size`.
+
+    An estimate: within 13 % of what was measured at bench-7M (docs/plan.md).
+    """
+    decode, shape = setting.recipe.generate, shapes.text
+    room = prefix + decode.max_new_tokens * decode.beams
+    cache = 2 * shape.layers * shape.groups * shape.head_width * room * setting.residual
+    reading = prefix * _reading(shapes, setting) + 2 * prefix * prefix
+    if shape.capped:  # scores of all heads in float32 and in the precision of products, and two masks to add
+        reading += prefix * prefix * (shape.heads * (4 + 2 * setting.product) + 2 * setting.residual)
+    choosing = decode.beams * shape.vocabulary * (4 + setting.product) * (3 if shape.capped else 1)
+    seeing = frozen_vision(shapes.vision, setting)
+    unpacked = weight_working(shape.linears, setting, "language_model")
+    if setting.autocast and setting.state("language_model") == "trained":  # one copy at a time, the head's the largest
+        unpacked = setting.product * shape.embedding_parameters
+    images = decode.batch_size
+    at_once = min(images, TOGETHER) if setting.device == "cpu" else images
+    held = images * (shapes.vision.pixels * 4 + cache)
+    return held + max(at_once * max(seeing, reading), images * choosing) + unpacked
+
+
+def _reading(shapes: Shapes, setting: Setting) -> int:
+    """Bytes per token where `up` of a block adds its adapter's output: stream, normed stream, four numbers of MLP."""
+    detour = bool(setting.targets("language_model")) and setting.detour("language_model")
+    numbers = 3 if setting.state("language_model") == "trained" else 4
+    narrow = 2 * setting.residual + (4 if detour else setting.product)
+    return numbers * setting.inner * shapes.text.mlp + narrow * shapes.text.width

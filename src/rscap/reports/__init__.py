@@ -1,0 +1,40 @@
+"""Reports from run folders alone: one page, and its score table as CSV, JSON and Markdown.
+
+Nothing here loads a model, reads a data source or reaches the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rscap.errors import StoreError
+from rscap.reports.formats import tables_csv, tables_json, tables_markdown
+from rscap.reports.load import load_runs
+from rscap.reports.page import page
+from rscap.reports.table import Cell, Row, ScoreTable, build_table, tables_of
+from rscap.store import write_json, write_text
+
+__all__ = ["Cell", "Row", "ScoreTable", "build_table", "tables_markdown", "write_report"]
+
+
+def write_report(runs: Sequence[Path], out: Path, *, split: str = "test") -> list[Path]:
+    """Write the report page of one or several run folders, with its table as CSV and JSON beside it.
+
+    A report is made from the run folders and may be made again: an earlier one at `out` is replaced.
+
+    Returns:
+        The files written: `out` (HTML), and the same name with `.csv` and `.json`.
+
+    Raises:
+        StoreError: a path is no run folder, or `out` is not named `*.html`.
+    """
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise StoreError(f"a report is an HTML page, and {out.name!r} is not named like one", hint="--out report.html")
+    loaded = load_runs(runs, split)
+    tables = tables_of(loaded, split)
+    table_csv, table_json = out.with_suffix(".csv"), out.with_suffix(".json")
+    write_json(table_json, tables_json(tables))
+    write_text(table_csv, tables_csv(tables))
+    write_text(out, page(loaded, tables, split))
+    return [out, table_csv, table_json]

@@ -1,0 +1,210 @@
+"""The sections at the end: data, provenance, recipes."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rscap.reports.html import Html, element, join
+from rscap.reports.load import LoadedRun, Scored
+from rscap.reports.table import ScoreTable
+
+
+def data(runs: Sequence[LoadedRun]) -> Html:
+    """Rows of the data that could not be used, with the reasons; and what was missing in the run folders."""
+    return element("div", *[_data(run) for run in runs], class_="blocks")
+
+
+def _data(run: LoadedRun) -> Html:
+    part = run.provenance.get("data")
+    facts = [(str(key).replace("_", " "), _say(value)) for key, value in part.items()] if isinstance(part, dict) else []
+    facts += [("rejected rows", f"{len(run.rejected):,}"), *_quality(run.quality)]
+    lines = [line for name, value in facts for line in (element("dt", name), element("dd", value))]
+    reasons = Counter(str(row.get("reason", "no reason given")) for row in run.rejected)
+    listed = [element("li", f"{reason} ({count:,})") for reason, count in reasons.most_common(12)]
+    if len(reasons) > 12:
+        listed.append(element("li", f"and {len(reasons) - 12:,} other reasons: see rejected.jsonl"))
+    notes = [element("p", note, class_="note") for note in run.notes]
+    return element(
+        "div",
+        element("h3", run.label),
+        element("dl", *lines),
+        element("ul", *listed) if listed else None,
+        *notes,
+        class_="block",
+    )
+
+
+def _quality(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the quality rules did to the captions that were learned."""
+    if not found:
+        return []
+    reasons = found.get("by_reason")
+    told = ", ".join(f"{reason} {count}" for reason, count in reasons.items()) if isinstance(reasons, dict) else ""
+    mean = found.get("mean_weight")
+    return [
+        ("captions removed", f"{found.get('captions_removed', '—')}{f' ({told})' if told else ''}"),
+        ("captions weighed down", f"{found.get('captions_weighted', '—')}{f' (mean weight {mean})' if mean else ''}"),
+        ("images dropped", str(found.get("images_dropped", "—"))),
+    ]
+
+
+def provenance(runs: Sequence[LoadedRun]) -> Html:
+    """Commit, versions, device and command of each run."""
+    return element("div", *[_provenance(run) for run in runs], class_="blocks")
+
+
+def _provenance(run: LoadedRun) -> Html:
+    if not run.provenance:
+        return element(
+            "div", element("h3", run.label), element("p", "no provenance.json", class_="note"), class_="block"
+        )
+    facts = [
+        (key, _fact(key, value, run.provenance))
+        for key, value in run.provenance.items()
+        if key not in ("packages", "data", "dirty", "command") and value is not None
+    ]
+    lines = [line for name, value in facts for line in (element("dt", name), element("dd", value))]
+    packages = run.provenance.get("packages")
+    listed = ", ".join(f"{name} {version}" for name, version in packages.items()) if isinstance(packages, dict) else ""
+    command = run.provenance.get("command")
+    return element(
+        "div",
+        element("h3", run.label),
+        element("dl", *lines),
+        element("p", element("code", str(command)), class_="command") if command else None,
+        element("details", element("summary", "packages"), element("p", listed, class_="quiet")) if listed else None,
+        class_="block",
+    )
+
+
+def _fact(key: str, value: Any, all_facts: Mapping[str, Any]) -> Html:
+    text = _say(value)
+    if key == "commit" and all_facts.get("dirty"):
+        return join(text, element("span", "with uncommitted changes", class_="flag"))
+    return join(text)
+
+
+def _say(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_say(inner)}" for key, inner in value.items() if inner is not None)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def recipes(runs: Sequence[LoadedRun]) -> Html | None:
+    """The recipe of each run as it was written to the run folder."""
+    found = [
+        element("details", element("summary", run.label), element("pre", element("code", run.recipe)))
+        for run in runs
+        if run.recipe
+    ]
+    return join(*found) if found else None
+
+
+# The diagnostics section: what a corpus score hides, from the sheets' own diagnostics.
+
+_GROUPS = (("by_source", "CIDEr by source"), ("by_scene_class", "CIDEr by scene class"))
+
+
+def diagnostics_section(tables: Sequence[ScoreTable]) -> Html | None:
+    """One set of diagnostic tables for each score table; None where no sheet has any."""
+    parts = [part for table in tables if (part := _diagnostics(table)) is not None]
+    return join(*parts) if parts else None
+
+
+def _diagnostics(table: ScoreTable) -> Html | None:
+    facts = {row.label: _facts(scored) for row, scored in zip(table.rows, table.scored, strict=True)}
+    names = list(dict.fromkeys(name for found in facts.values() for name in found))
+    if not names:
+        return None
+    body = [
+        element(
+            "tr",
+            element("th", label, scope="row"),
+            *[element("td", found.get(name, "—"), data_name=name) for name in names],
+        )
+        for label, found in facts.items()
+    ]
+    head = element("tr", element("th", "", scope="col"), *[element("th", name, scope="col") for name in names])
+    return element(
+        "div",
+        element("table", element("thead", head), element("tbody", *body), class_="scores"),
+        element("p", _EXPLAINED, class_="signature"),
+        *[_groups(table, key, title) for key, title in _GROUPS],
+        class_="table",
+    )
+
+
+_EXPLAINED = (
+    "Degenerate outputs are flagged and scored like all others. “Images shuffled” is CIDEr after every caption was "
+    "given to another image: what it keeps, it owes to no image."
+)
+
+
+def _facts(scored: Scored) -> dict[str, str]:
+    """Diagnostics of one row as text, by the name of their column; what the sheet does not know is left out."""
+    sheet = scored.sheet
+    found = _mapping(sheet.extra.get("diagnostics")) if sheet else {}
+    facts = {
+        "distinct captions": _number(found.get("distinct_captions"), "{:,.0f}"),
+        "words a caption": _number(found.get("candidate_words"), "{:.1f}"),
+        "vocabulary": _number(found.get("vocabulary"), "{:,.0f}"),
+        "length ratio": _number(found.get("length_ratio"), "{:.2f}"),
+        "training captions verbatim": _number(_mapping(found.get("verbatim_training")).get("share"), "{:.0%}"),
+        "cut at the length limit": f"{_cut(scored):,}" if scored.predictions else None,
+        "degenerate": _degenerate(_mapping(found.get("degenerate"))),
+        "images shuffled": _number(_mapping(found.get("shuffled")).get("CIDEr"), "{:.3f}"),
+    }
+    return {name: text for name, text in facts.items() if text is not None}
+
+
+def _degenerate(kinds: Mapping[str, Any]) -> str | None:
+    counts = {kind: _number(_mapping(one).get("count"), "{:,.0f}") for kind, one in kinds.items()}
+    named = [f"{count} {kind}" for kind, count in counts.items() if count not in (None, "0")]
+    return (", ".join(named) or "none") if kinds else None
+
+
+def _cut(scored: Scored) -> int:
+    return sum(prediction.stopped == "length" for prediction in scored.predictions.values())
+
+
+def _groups(table: ScoreTable, key: str, title: str) -> Html | None:
+    """CIDEr of groups of images, a line a group; None where there are fewer than two groups."""
+    columns = [
+        (row.label, _mapping(_mapping(scored.sheet.extra.get("diagnostics")).get(key)) if scored.sheet else {})
+        for row, scored in zip(table.rows, table.scored, strict=True)
+    ]
+    names = sorted({str(name) for _, groups in columns for name in groups})
+    if len(names) < 2:
+        return None
+    body = [
+        element(
+            "tr",
+            element("th", name, scope="row"),
+            element("td", _size([groups for _, groups in columns], name), data_name="n"),
+            *[
+                element("td", _number(_mapping(groups.get(name)).get("CIDEr"), "{:.3f}") or "—", data_name=label)
+                for label, groups in columns
+            ],
+        )
+        for name in names
+    ]
+    heads = ["", "n", *[label for label, _ in columns]]
+    head = element("tr", *[element("th", text, scope="col") for text in heads])
+    content = element("table", element("thead", head), element("tbody", *body), class_="scores groups")
+    return element("details", element("summary", title), content, open="" if len(names) <= 6 else None)
+
+
+def _size(columns: Sequence[Mapping[str, Any]], name: str) -> str:
+    sizes = (_number(_mapping(groups.get(name)).get("n"), "{:,.0f}") for groups in columns)
+    return next((size for size in sizes if size), "—")
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _number(value: Any, form: str) -> str | None:
+    return form.format(value) if isinstance(value, int | float) else None

@@ -1,0 +1,116 @@
+"""The score tables as CSV, JSON and Markdown."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from rscap.records import METRICS
+from rscap.reports.table import Cell, Row, ScoreTable
+from rscap.scoring import Difference
+
+_STATES = {"finished": "", "started": "not finished", "interrupted": "interrupted", "failed": "failed"}
+
+
+def state_note(row: Row) -> str:
+    """What to say about a run that did not finish; empty for one that did."""
+    return _STATES.get(row.state, row.state)
+
+
+def score_text(cell: Cell | None) -> str:
+    """`0.853`, or a dash where the metric was not scored."""
+    return "—" if cell is None else f"{cell.value:.3f}"
+
+
+def interval_text(cell: Cell | None) -> str:
+    """`[0.840, 0.866]`, or nothing."""
+    return f"[{cell.low:.3f}, {cell.high:.3f}]" if cell and cell.low is not None and cell.high is not None else ""
+
+
+def tables_csv(tables: Sequence[ScoreTable]) -> str:
+    """One line a row; `table` numbers the sets of comparable scores, missing scores are empty."""
+    stream = io.StringIO()
+    names = [name for metric in METRICS for name in (metric, f"{metric} low", f"{metric} high")]
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["table", "split", "label", "kind", "state", "n", "unscored", *names, "signature", "warnings"])
+    for number, table in enumerate(tables, start=1):
+        for row in table.rows:
+            cells = [row.cells.get(metric) for metric in METRICS]
+            values = [value for cell in cells for value in ((cell.value, cell.low, cell.high) if cell else ("",) * 3)]
+            facts = [number, table.split, row.label, row.kind, row.state, row.n, row.unscored]
+            writer.writerow([*facts, *values, row.signature, "; ".join(row.warnings)])
+    return stream.getvalue()
+
+
+def tables_json(tables: Sequence[ScoreTable]) -> dict[str, Any]:
+    """The tables as JSON values, in full precision."""
+    return {"tables": [_table(table) for table in tables]}
+
+
+def _table(table: ScoreTable) -> dict[str, Any]:
+    comparison = table.comparison
+    return {
+        "split": table.split,
+        "rows": [_row(row) for row in table.rows],
+        "differences": [_difference(found, comparison.metric) for found in comparison.differences]
+        if comparison
+        else [],
+    }
+
+
+def _difference(found: Difference, metric: str) -> dict[str, Any]:
+    return {
+        "first": found.first,
+        "second": found.second,
+        "metric": metric,
+        "difference": found.difference,
+        "interval": list(found.interval),
+        "p_bootstrap": found.p_bootstrap,
+        "p_randomisation": found.p_randomisation,
+        "p_holm": found.p_holm,
+        "sentence": found.sentence,
+    }
+
+
+def _row(row: Row) -> dict[str, Any]:
+    return {
+        "label": row.label,
+        "kind": row.kind,
+        "state": row.state,
+        "n": row.n,
+        "unscored": row.unscored,
+        "scores": {metric: cell.value for metric, cell in row.cells.items()},
+        "intervals": {metric: [cell.low, cell.high] for metric, cell in row.cells.items() if cell.low is not None},
+        "signature": row.signature,
+        "warnings": list(row.warnings),
+    }
+
+
+def tables_markdown(tables: Sequence[ScoreTable]) -> str:
+    """The tables as Markdown: CIDEr with its interval, other metrics as numbers; signature and warnings below."""
+    return "\n\n".join(_markdown(table) for table in tables) + "\n"
+
+
+def _markdown(table: ScoreTable) -> str:
+    lines = [
+        "| | " + " | ".join(METRICS) + " | n |",
+        "|---|" + "---:|" * (len(METRICS) + 1),
+    ]
+    for row in table.rows:
+        note = f" ({state_note(row)})" if state_note(row) else ""
+        cells = [row.cells.get(metric) for metric in METRICS]
+        texts = [f"{score_text(cell)} {interval_text(cell)}".strip() for cell in cells[-1:]]
+        scores = [*(score_text(cell) for cell in cells[:-1]), *texts]
+        lines.append(f"| {_plain(row.label)}{note} | " + " | ".join(scores) + f" | {row.n} |")
+    own = [f"; `{part}` for {', '.join(map(_plain, labels))}" for part, labels in table.own_signatures().items()]
+    lines += ["", f"`{table.signature()}`{''.join(own)}"]
+    lines += [line for row in table.rows for text in row.warnings for line in ("", f"**{_plain(row.label)}** {text}.")]
+    if table.headline:
+        lines += ["", table.headline.sentence]
+    return "\n".join(lines)
+
+
+def _plain(label: str) -> str:
+    return label.replace("|", "\\|")

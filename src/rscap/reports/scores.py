@@ -1,0 +1,125 @@
+"""The score section: what the numbers say in words, the table, and dots with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rscap.records import METRICS
+from rscap.reports.formats import interval_text, score_text, state_note
+from rscap.reports.html import Html, element, join
+from rscap.reports.load import LoadedRun
+from rscap.reports.plots import Interval, interval_chart
+from rscap.reports.table import Row, ScoreTable, headline_metric
+from rscap.scoring import Comparison
+
+
+def score_section(runs: Sequence[LoadedRun], tables: Sequence[ScoreTable]) -> Html:
+    """All score tables, each with its signature; a note where runs have no scores or cannot be compared."""
+    colours = {run.label: number % 8 for number, run in enumerate(runs)}
+    missing = [run.label for run in runs if run.scored.sheet is None]
+    notes = [element("p", f"{', '.join(missing)}: no scores for this split.", class_="note")] if missing else []
+    if len(tables) > 1:
+        notes.append(
+            element(
+                "p",
+                f"These scores belong to {len(tables)} different sets of images, references or protocols. They stand "
+                "in separate tables because they must not be compared with each other.",
+                class_="warning",
+            )
+        )
+    return join(*notes, *[_table(table, colours) for table in tables])
+
+
+def _table(table: ScoreTable, colours: dict[str, int]) -> Html:
+    head = element(
+        "tr", element("th", "", scope="col"), *[element("th", name, scope="col") for name in (*METRICS, "n")]
+    )
+    rows = [_row(table, row, colours) for row in table.rows]
+    return element(
+        "div",
+        element("table", element("thead", head), element("tbody", *rows), class_="scores"),
+        _signature(table),
+        _intervals(table, colours),
+        element("p", table.note, class_="note") if table.note else None,
+        _differences(table.comparison, colours) if table.comparison else None,
+        class_="table",
+    )
+
+
+def _intervals(table: ScoreTable, colours: dict[str, int]) -> Html | None:
+    metric = headline_metric(table.rows)
+    if metric is None:
+        return None
+    dots = [
+        Interval(
+            label=row.label,
+            value=row.cells[metric].value,
+            low=row.cells[metric].low,
+            high=row.cells[metric].high,
+            colour=colours.get(row.label),
+        )
+        for row in table.rows
+    ]
+    caption = element("figcaption", f"{metric} ", element("span", "95 % interval over images", class_="quiet"))
+    return element("figure", caption, interval_chart(dots, title=f"{metric} with 95 % intervals"))
+
+
+def _differences(comparison: Comparison, colours: dict[str, int]) -> Html:
+    """Dots of all paired differences, and the same in words."""
+    dots = [
+        Interval(
+            label=f"{found.first} − {found.second}",
+            value=found.difference,
+            low=found.interval[0],
+            high=found.interval[1],
+            colour=colours.get(found.first, 0) if found.distinguishable else None,
+        )
+        for found in comparison.differences
+    ]
+    legend = "95 % interval; a hollow dot: not distinguishable from no difference at the 5 % level"
+    caption = element(
+        "figcaption", f"Paired differences in {comparison.metric} ", element("span", legend, class_="quiet")
+    )
+    words = element("ul", *[element("li", found.sentence) for found in comparison.differences])
+    return element(
+        "figure",
+        caption,
+        interval_chart(dots, title=f"paired differences in {comparison.metric}", sign=True),
+        element(
+            "details",
+            element("summary", "In words"),
+            words,
+            *[element("p", f"{note[:1].upper()}{note[1:]}.", class_="quiet") for note in comparison.notes],
+        ),
+    )
+
+
+def _row(table: ScoreTable, row: Row, colours: dict[str, int]) -> Html:
+    colour = colours.get(row.label) if row.kind == "run" else None
+    swatch = element("span", "", class_=f"swatch c{colour}" if colour is not None else "swatch c-none")
+    note = state_note(row)
+    flags = [element("span", flag, class_="flag") for flag in (note, "another prompt" if row.warnings else "") if flag]
+    name = element("th", swatch, row.label, *flags, _unscored(row), scope="row")
+    cells = [_cell(table, row, metric) for metric in METRICS]
+    number = element("td", f"{row.n:,}", data_name="n")
+    return element("tr", name, *cells, number, class_=f"{row.kind} {'' if row.finished else 'unfinished'}".strip())
+
+
+def _unscored(row: Row) -> Html | None:
+    return element("span", f"{row.unscored} without a prediction", class_="flag") if row.unscored else None
+
+
+def _cell(table: ScoreTable, row: Row, metric: str) -> Html:
+    cell = row.cells.get(metric)
+    best = cell is not None and row.finished and len(table.rows) > 1 and cell.value == table.best(metric)
+    value = element("b" if best else "span", score_text(cell), class_="value")
+    interval = interval_text(cell)
+    return element("td", value, element("span", interval, class_="interval") if interval else None, data_name=metric)
+
+
+def _signature(table: ScoreTable) -> Html:
+    parts: list[Html | str] = [element("code", table.signature())]
+    for own, labels in table.own_signatures().items():
+        parts += ["; ", element("code", own), f" for {', '.join(labels)}"]
+    legend = "Brackets are 95 % bootstrap intervals over images; bold is the highest of a finished row."
+    return element("div", element("p", *parts), element("p", legend), class_="signature")

@@ -1,0 +1,146 @@
+"""A study in numbers: the judgement of its finished runs, what each row cost, and what is not beaten on both."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from rscap.errors import ScoreError
+from rscap.records import METRICS
+from rscap.reports.load import LoadedRun
+from rscap.reports.study.load import Study, StudyRow
+from rscap.scoring.judge import judge
+from rscap.scoring.judgement import Judgement, RowJudgement, pareto_front
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What a row's runs took, the median over its seeds; NaN where the logs do not say."""
+
+    minutes: float
+    """In the loop, all sittings together; from the start of a run to its end where the run does not say."""
+    captions_per_s: float
+    peak_bytes: float
+    trainable: float
+    """Parameters that learn."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SummaryRow:
+    """One line of the study's table."""
+
+    row: StudyRow
+    judged: RowJudgement | None
+    """None where no run finished, or the study cannot be judged."""
+    means: dict[str, float]
+    """Mean over seeds of every metric."""
+    deviations: dict[str, float]
+    """Standard deviation over this row's own seeds; absent for one seed."""
+    cost: Cost
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """A study's table, from the best score to the worst; rows without a finished run last."""
+
+    study: Study
+    metric: str
+    n: int
+    rows: tuple[SummaryRow, ...]
+    judgement: Judgement | None
+    not_judged: str
+    """Why there is no judgement; empty where there is one."""
+    front: tuple[str, ...]
+    """Rows that no other beats in both minutes and score."""
+    signature: str
+
+
+def summarise(study: Study, *, metric: str = "CIDEr") -> Summary:
+    """Judge a study and put its table together.
+
+    Raises:
+        ScoreError: an unknown metric.
+    """
+    if metric not in METRICS:
+        raise ScoreError(f"unknown metric {metric!r}", hint=f"known: {', '.join(METRICS)}")
+    judgement, reason = _judged(study, metric)
+    rows = [_summary_row(row, judgement) for row in study.rows]
+    rows.sort(key=lambda one: -one.means.get(metric, -math.inf))
+    points = {
+        one.row.name: (one.cost.minutes, one.means[metric])
+        for one in rows
+        if metric in one.means and math.isfinite(one.cost.minutes)
+    }
+    sheets = list(study.sheets().values())
+    return Summary(
+        study=study,
+        metric=metric,
+        n=sheets[0].n if sheets else 0,
+        rows=tuple(rows),
+        judgement=judgement,
+        not_judged=reason,
+        front=tuple(pareto_front(points)),
+        signature=_common([sheet.signature for sheet in sheets]),
+    )
+
+
+def _judged(study: Study, metric: str) -> tuple[Judgement | None, str]:
+    sheets = study.sheets()
+    if len({row for row, _ in sheets}) < 2:
+        return None, "fewer than two rows have a finished run"
+    try:
+        return judge(sheets, reference=study.reference, metric=metric), ""
+    except ScoreError as error:
+        return None, error.message
+
+
+def _summary_row(row: StudyRow, judgement: Judgement | None) -> SummaryRow:
+    runs = [one.run for one in row.finished if one.run is not None]
+    scores = [one.scored.sheet.corpus for one in runs if one.scored.sheet is not None]
+    known = [metric for metric in METRICS if scores and all(metric in corpus for corpus in scores)]
+    judged = next((one for one in judgement.rows if one.name == row.name), None) if judgement else None
+    return SummaryRow(
+        row=row,
+        judged=judged,
+        means={metric: statistics.fmean(corpus[metric] for corpus in scores) for metric in known},
+        deviations={metric: statistics.stdev(corpus[metric] for corpus in scores) for metric in known}
+        if len(scores) > 1
+        else {},
+        cost=_cost(runs),
+    )
+
+
+def _cost(runs: Sequence[LoadedRun]) -> Cost:
+    return Cost(
+        minutes=_median([minutes(run) for run in runs]),
+        captions_per_s=_median([_median([step.captions_per_s for step in run.steps]) for run in runs]),
+        peak_bytes=_median([max((step.memory_bytes for step in run.steps), default=math.nan) for run in runs]),
+        trainable=_median([float(sum(part["trainable"] for part in run.parameters.values())) for run in runs]),
+    )
+
+
+def minutes(run: LoadedRun) -> float:
+    """Minutes that a run took; NaN where its status does not say."""
+    try:
+        if "loop_seconds" in run.status:
+            return float(run.status["loop_seconds"]) / 60
+        begun, ended = (datetime.fromisoformat(str(run.status[key])) for key in ("started", "ended"))
+    except (KeyError, TypeError, ValueError):
+        return math.nan
+    return (ended - begun).total_seconds() / 60
+
+
+def _median(values: Sequence[float]) -> float:
+    finite = [value for value in values if math.isfinite(value)]
+    return statistics.median(finite) if finite else math.nan
+
+
+def _common(signatures: Sequence[str]) -> str:
+    """The parts that all signatures share, in their order."""
+    if not signatures:
+        return ""
+    others = [set(signature.split("|")) for signature in signatures[1:]]
+    return "|".join(part for part in signatures[0].split("|") if all(part in other for other in others))

@@ -1,0 +1,272 @@
+"""One line of a score table: a run or a baseline with its scores."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rscap.errors import ScoreError
+from rscap.recipe import PromptSection
+from rscap.records import METRICS, ScoreSheet
+from rscap.reports.load import LoadedRun, Scored, load_runs
+from rscap.scoring import Comparison, Difference, compare
+
+Kind = Literal["run", "baseline"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One corpus score with its 95 % interval over images, where there is one."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One run or baseline; `cells` lacks the metrics that were not scored."""
+
+    label: str
+    kind: Kind
+    state: str
+    n: int
+    unscored: int
+    signature: str
+    cells: Mapping[str, Cell]
+    warnings: tuple[str, ...] = ()
+    """What makes the scores mean something else than they seem to, as sentences without the label."""
+
+    @property
+    def finished(self) -> bool:
+        return self.state == "finished"
+
+
+# The prompt a model was trained with against the one that its evaluation asked with.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompts:
+    """The words before the caption, in training and in evaluation; empty where the folders do not say."""
+
+    trained: tuple[str, ...]
+    asked: tuple[str, ...]
+
+    @property
+    def strange(self) -> tuple[str, ...]:
+        """The words that evaluation asked with and training never used."""
+        return tuple(words for words in self.asked if words not in self.trained) if self.trained else ()
+
+
+def prompts_of(run: LoadedRun) -> Prompts:
+    """Training's prompts from the run's recipe or from evaluation.json, evaluation's from the predictions.
+
+    A base model that was not trained has no prompt of training. Without predictions evaluation.json tells the other.
+    """
+    asked = tuple(dict.fromkeys(prediction.prefix for prediction in run.scored.predictions.values()))
+    if not asked and isinstance(run.evaluation.get("prefix"), str):
+        asked = (run.evaluation["prefix"],)
+    told = run.evaluation.get("training_prefixes")
+    trained = tuple(map(str, told)) if isinstance(told, list) else _of_recipe(run.trained_recipe)
+    return Prompts(trained=trained, asked=asked)
+
+
+def warnings_of(run: LoadedRun) -> tuple[str, ...]:
+    """What to say of a model that was asked with other words than it learned, without its name; else nothing."""
+    prompts = prompts_of(run)
+    if not prompts.strange:
+        return ()
+    return (
+        f"was asked with the prompt {_said(prompts.strange)} but trained with {_said(prompts.trained)}: "
+        "its scores are those of words it has not learned",
+    )
+
+
+def _of_recipe(recipe: str | None) -> tuple[str, ...]:
+    """The prefixes of a recipe's text, those of the defaults included; empty where it cannot be read."""
+    if recipe is None:
+        return ()
+    try:
+        section = tomllib.loads(recipe).get("prompt", {})
+    except tomllib.TOMLDecodeError:
+        return ()
+    if not isinstance(section, dict):
+        return ()
+    several = section.get("training_prefixes")
+    if isinstance(several, list) and several:
+        return tuple(map(str, several))
+    return (str(section.get("prefix", PromptSection().prefix)),)
+
+
+def _said(words: Sequence[str]) -> str:
+    return ", ".join(f"“{one}”" for one in words)
+
+
+# Paired differences between the finished rows of a table, as `rscap.scoring.compare` finds them.
+
+
+def headline_metric(rows: Sequence[Row]) -> str | None:
+    """CIDEr where all rows have it, else the next metric that all have."""
+    return next((metric for metric in reversed(METRICS) if rows and all(metric in row.cells for row in rows)), None)
+
+
+def comparison_of(rows: Sequence[Row], scored: Sequence[Scored]) -> tuple[Comparison | None, str]:
+    """All finished rows against each other, best first, so that no difference is negative; or None with the reason."""
+    finished = [
+        (row, own.sheet) for row, own in zip(rows, scored, strict=True) if row.finished and own.sheet is not None
+    ]
+    metric = headline_metric([row for row, _ in finished])
+    if len(finished) < 2 or metric is None:
+        return None, ""
+    finished.sort(key=lambda pair: -pair[0].cells[metric].value)
+    try:
+        return compare({row.label: sheet for row, sheet in finished}, metric), ""
+    except ScoreError as error:
+        return None, f"No paired differences: {error.message}."
+    except (KeyError, IndexError, ValueError, TypeError) as error:  # a sheet whose kept statistics are damaged
+        return None, f"No paired differences: the kept statistics of a sheet cannot be used ({error})."
+
+
+def headline(rows: Sequence[Row], comparison: Comparison | None) -> Difference | None:
+    """The best run against the best baseline, or where there is none against the next run."""
+    if comparison is None:
+        return None
+    kinds = {row.label: row.kind for row in rows}
+    names = [system.name for system in comparison.systems]  # best first
+    runs = [name for name in names if kinds[name] == "run"]
+    others = [name for name in names if kinds[name] == "baseline"] or runs[1:]
+    if not runs or not others:
+        return None
+    pair = {runs[0], others[0]}
+    return next(found for found in comparison.differences if {found.first, found.second} == pair)
+
+
+# The score table as records: what HTML, CSV, JSON and Markdown print.
+#
+# Scores of different images, references or protocols never stand in one table: a CIDEr without its pool and its n is
+# not a number that can be compared.
+
+_BASELINE_LABELS = {"constant": "constant caption", "nearest": "nearest training image"}
+_NOT_PROTOCOL = frozenset({"decode", "rscap"})
+"""Parts of a signature that may differ between two rows of one table."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreTable:
+    """Rows that may be compared with each other: same images, references, protocol and pool."""
+
+    split: str
+    rows: tuple[Row, ...]
+    scored: tuple[Scored, ...]
+    """The predictions and sheets behind the rows, in the same order."""
+    comparison: Comparison | None
+    """Paired differences between the finished rows; None where there are fewer than two, or as `note` says."""
+    note: str
+
+    @property
+    def headline(self) -> Difference | None:
+        """The best finished run against the best baseline, or where there is none against the next run."""
+        return headline(self.rows, self.comparison)
+
+    def best(self, metric: str) -> float | None:
+        """The highest score of a finished row."""
+        return max((row.cells[metric].value for row in self.rows if row.finished and metric in row.cells), default=None)
+
+    def signature(self) -> str:
+        """The parts of the signature that all rows share."""
+        return "|".join(part for part in self.rows[0].signature.split("|") if self._shared(part))
+
+    def own_signatures(self) -> dict[str, tuple[str, ...]]:
+        """What is left of the rows' signatures, such as `decode:greedy-64`, with the labels of its rows."""
+        found: dict[str, list[str]] = {}
+        for row in self.rows:
+            own = "|".join(part for part in row.signature.split("|") if not self._shared(part))
+            found.setdefault(own, []).append(row.label)
+        return {own: tuple(labels) for own, labels in found.items() if own}
+
+    def _shared(self, part: str) -> bool:
+        return all(part in row.signature.split("|") for row in self.rows)
+
+
+def build_table(runs: Sequence[Path], split: str = "test") -> tuple[ScoreTable, ...]:
+    """The score tables of several run folders for one split: one table for each set of comparable scores.
+
+    A run without scores has no row. The baselines of a run follow the runs; a baseline that was scored beside several
+    runs with the same outcome has one row.
+
+    Raises:
+        StoreError: a path is no run folder.
+    """
+    return tables_of(load_runs(runs, split), split)
+
+
+def tables_of(runs: Sequence[LoadedRun], split: str) -> tuple[ScoreTable, ...]:
+    """As `build_table`, of runs already read."""
+    groups: dict[tuple[object, ...], list[tuple[Row, Scored]]] = {}
+    for run, scored, kind in _all_scored(runs):
+        sheet = scored.sheet
+        if sheet is None:
+            continue
+        rows = groups.setdefault(_comparable(run, sheet), [])
+        if kind == "baseline" and any(row.kind == "baseline" and _same(other, scored) for row, other in rows):
+            continue
+        rows.append((_row(run, scored, sheet, kind, taken=[row.label for row, _ in rows]), scored))
+    return tuple(_table(split, group) for group in groups.values())
+
+
+def _table(split: str, group: Sequence[tuple[Row, Scored]]) -> ScoreTable:
+    rows, scored = tuple(row for row, _ in group), tuple(own for _, own in group)
+    comparison, note = comparison_of(rows, scored)
+    return ScoreTable(split=split, rows=rows, scored=scored, comparison=comparison, note=note)
+
+
+def _all_scored(runs: Sequence[LoadedRun]) -> Iterator[tuple[LoadedRun, Scored, Kind]]:
+    for run in runs:
+        yield run, run.scored, "run"
+    for run in runs:
+        for baseline in run.baselines:
+            yield run, baseline, "baseline"
+
+
+def _comparable(run: LoadedRun, sheet: ScoreSheet) -> tuple[object, ...]:
+    parts = [part for part in sheet.signature.split("|") if part.split(":", 1)[0] not in _NOT_PROTOCOL]
+    return frozenset(sheet.items), sheet.n, run.references_digest, tuple(parts)
+
+
+def _baseline_label(name: str) -> str:
+    return _BASELINE_LABELS.get(name, name)
+
+
+def _same(one: Scored, other: Scored) -> bool:
+    """Whether a baseline came out alike beside two runs."""
+    return (
+        one.name == other.name
+        and one.sheet is not None
+        and other.sheet is not None
+        and one.sheet.corpus == other.sheet.corpus
+        and one.sheet.items == other.sheet.items
+    )
+
+
+def _row(run: LoadedRun, scored: Scored, sheet: ScoreSheet, kind: Kind, taken: Sequence[str]) -> Row:
+    label = run.label if kind == "run" else _baseline_label(scored.name)
+    if label in taken:  # another outcome of a baseline of the same name: other training images
+        label = f"{label} ({run.label})"
+    return Row(
+        label=label,
+        kind=kind,
+        state="finished" if kind == "baseline" else run.state,
+        n=sheet.n,
+        unscored=sheet.unscored,
+        signature=sheet.signature,
+        cells={metric: _cell(sheet, metric) for metric in METRICS if metric in sheet.corpus},
+        warnings=warnings_of(run) if kind == "run" else (),
+    )
+
+
+def _cell(sheet: ScoreSheet, metric: str) -> Cell:
+    low, high = sheet.intervals.get(metric, (None, None))
+    return Cell(value=sheet.corpus[metric], low=low, high=high)

@@ -1,0 +1,140 @@
+"""The training section: curves of the log, and what the run cost."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+
+from rscap.reports.html import Html, element, join
+from rscap.reports.load import Evaluation, LoadedRun, Step
+from rscap.reports.plots import Series, line_chart, smoothed
+
+
+def training_section(runs: Sequence[LoadedRun]) -> Html | None:
+    """Curves and costs of the runs that were trained; None where none was."""
+    trained = [(number % 8, run) for number, run in enumerate(runs) if run.steps or run.evaluations]
+    if not trained:
+        return None
+    said = _evaluation_note(trained)
+    charts = [
+        _chart("Loss", _loss(trained), "thin: each step, thick: exponential mean"),
+        _chart("CIDEr during training", _evaluated(trained, lambda one: one.metrics.get("CIDEr", math.nan)), said),
+        _chart("Loss during training, other images", _evaluated(trained, lambda one: one.loss), said),
+        _chart("Learning rate", _steps(trained, lambda step: step.learning_rate), ""),
+        _chart("Captions per second", _steps(trained, lambda step: step.captions_per_s), "", from_zero=True),
+    ]
+    names = [element("span", element("span", "", class_=f"swatch c{colour}"), run.label) for colour, run in trained]
+    return join(
+        element("p", *names, class_="legend"),
+        element("div", *charts, class_="charts"),
+        element("div", *[_facts(run) for _, run in trained], class_="blocks"),
+    )
+
+
+def _chart(title: str, series: Sequence[Series], note: str, *, from_zero: bool = False) -> Html | None:
+    drawing = line_chart(series, title=title, from_zero=from_zero)
+    if drawing is None:
+        return None
+    caption = element("figcaption", title, element("span", note, class_="quiet") if note else None)
+    return element("figure", caption, drawing)
+
+
+def _loss(trained: Sequence[tuple[int, LoadedRun]]) -> list[Series]:
+    lines = []
+    for colour, run in trained:
+        points = tuple((float(step.step), step.loss) for step in run.steps)
+        lines.append(Series(label=run.label, points=points, colour=colour, faint=True))
+        lines.append(Series(label=run.label, points=smoothed(points), colour=colour))
+    return lines
+
+
+def _steps(trained: Sequence[tuple[int, LoadedRun]], value: Callable[[Step], float]) -> list[Series]:
+    return [
+        Series(label=run.label, points=tuple((float(step.step), value(step)) for step in run.steps), colour=colour)
+        for colour, run in trained
+    ]
+
+
+def _evaluated(trained: Sequence[tuple[int, LoadedRun]], value: Callable[[Evaluation], float]) -> list[Series]:
+    return [
+        Series(
+            label=run.label,
+            points=tuple((float(one.step), value(one)) for one in run.evaluations),
+            colour=colour,
+            marked=True,
+        )
+        for colour, run in trained
+    ]
+
+
+def _evaluation_note(trained: Sequence[tuple[int, LoadedRun]]) -> str:
+    found = sorted({(one.split, one.n) for _, run in trained for one in run.evaluations})
+    return "; ".join(f"{split} split, n = {n}" for split, n in found)
+
+
+def _facts(run: LoadedRun) -> Html:
+    facts = [
+        ("state", run.state),
+        ("steps", f"{run.steps[-1].step:,}" if run.steps else ""),
+        ("epochs", _plain(run.steps[-1].epoch, "{:.2f}") if run.steps else ""),
+        ("duration", duration(run)),
+        ("last loss", _plain(run.steps[-1].loss, "{:.3f}") if run.steps else ""),
+        ("captions/s, median", _plain(_median(step.captions_per_s for step in run.steps), "{:.1f}")),
+        ("images/s, median", _plain(_median(step.images_per_s for step in run.steps), "{:.1f}")),
+        ("memory, highest", _memory(run.steps)),
+        ("best CIDEr in training", _best(run)),
+    ]
+    lines = [line for name, value in facts if value for line in (element("dt", name), element("dd", value))]
+    return element("div", element("h3", run.label), element("dl", *lines), _parameters(run), class_="block")
+
+
+def _parameters(run: LoadedRun) -> Html | None:
+    if not run.parameters:
+        return element("p", "no parameters.json", class_="note")
+    rows = [(tower.replace("_", " "), counts["trainable"], counts["total"]) for tower, counts in run.parameters.items()]
+    rows.append(("all", sum(row[1] for row in rows), sum(row[2] for row in rows)))
+    body = [
+        element(
+            "tr",
+            element("th", name, scope="row"),
+            element("td", f"{trainable:,}" if trainable else "frozen"),
+            element("td", f"{total:,}"),
+            element("td", f"{trainable / total:.2%}" if trainable and total else "—"),
+        )
+        for name, trainable, total in rows
+    ]
+    head = element("tr", *[element("th", name, scope="col") for name in ("parameters", "trainable", "total", "share")])
+    return element("table", element("thead", head), element("tbody", *body), class_="plain")
+
+
+def duration(run: LoadedRun) -> str:
+    """Time from start to end as status.json has it, `1 h 02 min 10 s`; empty where it has not."""
+    try:
+        started, ended = (datetime.fromisoformat(str(run.status[key])) for key in ("started", "ended"))
+        seconds = round((ended - started).total_seconds())
+    except (KeyError, ValueError, TypeError):
+        return ""
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def _best(run: LoadedRun) -> str:
+    scored = [(one.metrics["CIDEr"], one.step) for one in run.evaluations if "CIDEr" in one.metrics]
+    return "{:.3f} at step {:,}".format(*max(scored)) if scored else ""
+
+
+def _memory(steps: Sequence[Step]) -> str:
+    known = [step.memory_bytes for step in steps if math.isfinite(step.memory_bytes)]
+    return f"{max(known) / 2**30:.2f} GiB" if known else ""
+
+
+def _median(values: Iterable[float]) -> float:
+    known = [value for value in values if math.isfinite(value)]
+    return statistics.median(known) if known else math.nan
+
+
+def _plain(value: float, form: str) -> str:
+    return form.format(value) if math.isfinite(value) else ""

@@ -1,0 +1,46 @@
+"""Scores of captions: BLEU-1 to BLEU-4, METEOR 1.5, ROUGE-L and CIDEr-D as coco-caption reports them, without Java.
+
+    from rscap import score
+
+    sheet = score.score_captions(candidates, references)     # {id: caption}, {id: captions}
+    print(score.score_line(sheet))                           # CIDEr-D 1.51 [1.46, 1.56]  protocol:coco|…
+    score.write_sheet("scores.json", sheet)
+
+Metrics (the formulas stand in the modules): `bleu` Papineni et al., ACL 2002 · `meteor` Denkowski and Lavie, WMT 2014 ·
+`rouge` Lin, 2004 · `cider` Vedantam et al., CVPR 2015 · `sentence` Chen and Cherry, WMT 2014. Only NumPy is needed;
+METEOR reads its tables from the installed package pycocoevalcap (`pip install "rscap[meteor]"`) and is left out, with a
+note in the sheet, where that is missing.
+"""
+
+from rscap.scoring.bootstrap import DRAWS
+from rscap.scoring.captions import score_captions
+from rscap.scoring.cider import cider_rewards
+from rscap.scoring.compare import compare
+from rscap.scoring.comparison import Comparison, Difference, SystemScore
+from rscap.scoring.degenerate import KINDS, degenerate
+from rscap.scoring.load import Candidates, References, load_candidates, load_references
+from rscap.scoring.pool import IdfPool
+from rscap.scoring.protocol import PROTOCOLS
+from rscap.scoring.sheet import read_sheet, write_sheet
+from rscap.scoring.signature import score_line
+
+__all__ = [
+    "DRAWS",
+    "KINDS",
+    "PROTOCOLS",
+    "Candidates",
+    "Comparison",
+    "Difference",
+    "IdfPool",
+    "References",
+    "SystemScore",
+    "cider_rewards",
+    "compare",
+    "degenerate",
+    "load_candidates",
+    "load_references",
+    "read_sheet",
+    "score_captions",
+    "score_line",
+    "write_sheet",
+]

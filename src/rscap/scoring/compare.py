@@ -1,0 +1,286 @@
+"""Which of several systems is better, and whether the data can tell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+
+from rscap.errors import ScoreError
+from rscap.records import ScoreSheet
+from rscap.scoring.bootstrap import DRAWS, resampled_sums
+from rscap.scoring.comparison import Comparison, Difference, SystemScore, sentence
+from rscap.scoring.ngrams import Floats
+from rscap.scoring.paired import bootstrap_p, holm, images_needed, randomisation_p, swapped_sums
+from rscap.scoring.pairing import listed
+from rscap.scoring.sheet import statistics_of
+from rscap.scoring.statistics import Statistics
+
+_CONDITIONS = {
+    "protocol": "protocols",
+    "tokenizer": "tokenizers",
+    "reference_duplicates": "reference-duplicate policies",
+    "pool": "IDF pools",
+    "data": "references",
+}
+
+
+_STANDS_OUT = 9.0
+
+
+@dataclass(frozen=True)
+class _System:
+    """Replicates of one system: corpus scores, the same after resampling images, and mean statistics."""
+
+    name: str
+    scores: Floats
+    resampled: Floats
+    """float[draws]: mean over replicates."""
+    statistics: Statistics
+    """Mean over replicates."""
+
+
+def compare(
+    sheets: Mapping[str, ScoreSheet],
+    metric: str = "CIDEr",
+    *,
+    systems: Mapping[str, str] | None = None,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Comparison:
+    """Paired comparison of all systems.
+
+    Args:
+        sheets: `{name: sheet}`, all of the same images under the same conditions.
+        metric: one that all sheets have.
+        systems: `{name: system}`; sheets of one system are replicates, trained with different seeds. Their spread
+            within systems, pooled, is a second level of noise. By default every sheet is a system.
+        draws: resamples of the bootstrap, and random swaps.
+        seed: of both.
+
+    Raises:
+        ScoreError: fewer than two systems; sheets of different images, references, protocols, tokenizers, pools or
+            duplicate policies; a sheet without the metric or without kept statistics.
+    """
+    groups = _groups(sheets, systems)
+    if draws < 100:
+        raise ScoreError(f"a comparison needs at least 100 draws, found {draws}")
+    _refuse_unlike(sheets, metric)
+    kept = {name: _only(statistics_of(sheet), metric) for name, sheet in sheets.items()}
+    n = len(next(iter(kept.values())).ids)
+    resampled = _resampled(kept, metric, draws, seed)
+    members = [
+        _System(
+            name=name,
+            scores=np.array([kept[own].corpus_scores()[metric] for own in names]),
+            resampled=np.mean([resampled[own] for own in names], axis=0),
+            statistics=_mean_statistics([kept[own] for own in names]),
+        )
+        for name, names in groups.items()
+    ]
+    noise = _SeedNoise.of(members, draws, seed)
+    first_sheet = next(iter(sheets.values()))
+    return Comparison(
+        metric=metric,
+        n=n,
+        conditions={key: str(first_sheet.extra[key]) for key in _CONDITIONS},
+        systems=tuple(_system_score(system, noise) for system in members),
+        differences=_differences(members, metric, n, noise, draws, seed),
+        draws=draws,
+        seed=seed,
+        notes=noise.notes,
+        seed_deviation=noise.deviation,
+        seed_freedom=noise.freedom,
+    )
+
+
+@dataclass(frozen=True)
+class _SeedNoise:
+    """Spread between replicates: pooled over systems, but for those that spread much more than the rest."""
+
+    deviation: float
+    freedom: int
+    own: Mapping[str, float]
+    """Deviations of systems that are not pooled, by name."""
+    draws: int
+    seed: int
+    notes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, systems: Sequence[_System], draws: int, seed: int) -> _SeedNoise:
+        squares = {one.name: float(((one.scores - one.scores.mean()) ** 2).sum()) for one in systems}
+        freedom = {one.name: len(one.scores) - 1 for one in systems}
+        if not sum(freedom.values()):
+            note = "one run per system: noise between training seeds is not in these intervals"
+            return cls(0.0, 0, {}, draws, seed, (note,))
+        own = {name: (squares[name] / freedom[name]) ** 0.5 for name in freedom if _stands_out(name, squares, freedom)}
+        rest = [name for name in freedom if name not in own]
+        pooled = sum(freedom[name] for name in rest)
+        deviation = (sum(squares[name] for name in rest) / pooled) ** 0.5
+        note = f"seed noise: standard deviation {deviation:.3g}, {pooled} degrees of freedom, pooled over systems"
+        notes = [note, *(f"seed noise of {name}, by itself: {value:.3g}" for name, value in own.items())]
+        return cls(deviation, pooled, own, draws, seed, tuple(notes))
+
+    def error(self, system: _System) -> float:
+        """Standard error of a system's mean over its replicates."""
+        return self.own.get(system.name, self.deviation) / len(system.scores) ** 0.5
+
+    def drawn(self, *systems: _System) -> Floats:
+        """float[draws]: Student's t times the standard error of the systems' sum or difference.
+
+        Pooled systems share one estimate, so their errors add up before it is drawn; the others are drawn by
+        themselves (Behrens and Fisher's solution for unequal variances).
+        """
+        if not self.freedom:
+            return np.zeros(self.draws)
+        pooled = sum(self.error(one) ** 2 for one in systems if one.name not in self.own) ** 0.5
+        total = pooled * np.random.default_rng([self.seed, 1]).standard_t(self.freedom, size=self.draws)
+        for place, one in enumerate(systems):
+            if one.name in self.own:
+                rng = np.random.default_rng([self.seed, 2, place])
+                total = total + self.error(one) * rng.standard_t(len(one.scores) - 1, size=self.draws)
+        return total
+
+
+def _stands_out(name: str, squares: Mapping[str, float], freedom: Mapping[str, int]) -> bool:
+    """Whether a system's variance is more than nine times that of all others; three others at least are needed."""
+    others = [other for other in freedom if other != name and freedom[other]]
+    if not freedom[name] or len(others) < 3:
+        return False
+    rest = sum(squares[other] for other in others) / sum(freedom[other] for other in others)
+    return squares[name] / freedom[name] > _STANDS_OUT * rest
+
+
+def _system_score(system: _System, noise: _SeedNoise) -> SystemScore:
+    low, high = np.quantile(system.resampled + noise.drawn(system), [0.025, 0.975])
+    return SystemScore(
+        name=system.name,
+        score=float(system.scores.mean()),
+        interval=(float(low), float(high)),
+        replicates=len(system.scores),
+        error_images=float(system.resampled.std()),
+    )
+
+
+def _differences(
+    systems: Sequence[_System], metric: str, n: int, noise: _SeedNoise, draws: int, seed: int
+) -> tuple[Difference, ...]:
+    pairs = combinations(systems, 2)
+    found = [_difference(first, second, metric, n, noise, draws, seed) for first, second in pairs]
+    corrected = holm([row.p_bootstrap if noise.freedom else row.p_randomisation for row in found])
+    tested = [replace(row, p_holm=p) for row, p in zip(found, corrected, strict=True)]
+    return tuple(replace(row, sentence=sentence(row, metric, n, len(tested))) for row in tested)
+
+
+def _difference(
+    first: _System, second: _System, metric: str, n: int, noise: _SeedNoise, draws: int, seed: int
+) -> Difference:
+    """One pair, not yet corrected for the number of pairs and without its sentence."""
+    difference = float(first.scores.mean() - second.scores.mean())
+    images = first.resampled - second.resampled
+    error_seeds = float(np.hypot(noise.error(first), noise.error(second)))
+    both = images + noise.drawn(first, second)
+    low, high = np.quantile(both, [0.025, 0.975])
+    a, b = first.statistics, second.statistics
+    swapped = swapped_sums(a.matrix, b.matrix, draws, seed)
+    random = a.corpus(swapped[0], n)[metric] - b.corpus(swapped[1], n)[metric]
+    observed = a.corpus_scores()[metric] - b.corpus_scores()[metric]
+    return Difference(
+        first=first.name,
+        second=second.name,
+        difference=difference,
+        interval=(float(low), float(high)),
+        p_bootstrap=float(bootstrap_p(both, difference)),
+        p_randomisation=float(randomisation_p(random, observed)),
+        p_holm=1.0,
+        images_needed=images_needed(difference, float(images.std()), error_seeds, n),
+        sentence="",
+        error_images=float(images.std()),
+        error_seeds=error_seeds,
+    )
+
+
+def _groups(sheets: Mapping[str, ScoreSheet], systems: Mapping[str, str] | None) -> dict[str, list[str]]:
+    if systems is not None and set(systems) != set(sheets):
+        raise ScoreError(f"systems names {sorted(set(systems) ^ set(sheets))}, which sheets does not, or the reverse")
+    groups: dict[str, list[str]] = {}
+    for name in sheets:
+        groups.setdefault(systems[name] if systems else name, []).append(name)
+    if len(groups) < 2:
+        raise ScoreError(f"a comparison needs at least two systems, found {list(groups)}")
+    return groups
+
+
+def _refuse_unlike(sheets: Mapping[str, ScoreSheet], metric: str) -> None:
+    (name, sheet), *others = sheets.items()
+    for own, other in sheets.items():
+        if metric not in other.corpus:
+            known = ", ".join(other.corpus)
+            raise ScoreError(f"{own} has no score for {metric}; it has {known}")
+        absent = [key for key in _CONDITIONS if key not in other.extra]
+        if absent:
+            hint = "score the predictions again with `rscap score`"
+            raise ScoreError(
+                f"{own} does not say under which conditions it was scored: {', '.join(absent)} missing", hint=hint
+            )
+    for own, other in others:
+        if other.items.keys() != sheet.items.keys():
+            only, also = (
+                sorted(sheet.items.keys() - other.items.keys()),
+                sorted(other.items.keys() - sheet.items.keys()),
+            )
+            parts = [f"only in {who}: {listed(ids)}" for who, ids in ((name, only), (own, also)) if ids]
+            raise ScoreError(
+                f"{name} (n = {sheet.n}) and {own} (n = {other.n}) are of different images; {'; '.join(parts)}"
+            )
+        for key, what in _CONDITIONS.items():
+            mine, theirs = _comparable(key, sheet.extra[key]), _comparable(key, other.extra[key])
+            if mine != theirs:
+                hint = "score both with the same options; `--pool` gives both the same IDF pool"
+                raise ScoreError(f"{name} and {own} are of different {what}: {mine} and {theirs}", hint=hint)
+
+
+def _comparable(key: str, value: object) -> str:
+    """A pool is the same pool whether it was the references themselves or a file."""
+    return str(value).removeprefix("self:").removeprefix("file:") if key == "pool" else str(value)
+
+
+def _only(statistics: Statistics, metric: str) -> Statistics:
+    """The columns that `metric` needs, images by id."""
+    order = np.array(sorted(range(len(statistics.ids)), key=statistics.ids.__getitem__))
+    bleu, meteor = statistics.bleu, statistics.meteor
+    averaged = metric in statistics.means
+    return Statistics(
+        ids=tuple(statistics.ids[place] for place in order),
+        means={metric: statistics.means[metric][order]} if averaged else {},
+        bleu=bleu[order] if bleu is not None and metric.startswith("BLEU") and not averaged else None,
+        meteor=meteor[order] if meteor is not None and metric == "METEOR" else None,
+    )
+
+
+def _resampled(kept: Mapping[str, Statistics], metric: str, draws: int, seed: int) -> dict[str, Floats]:
+    """float[draws] per sheet: its score on the same resamples of the images."""
+    matrices = [statistics.matrix for statistics in kept.values()]
+    sums = resampled_sums(np.concatenate(matrices, axis=1), draws, seed)
+    parts = np.split(sums, np.cumsum([matrix.shape[1] for matrix in matrices])[:-1], axis=1)
+    return {
+        name: statistics.corpus(part, len(statistics.ids))[metric]
+        for (name, statistics), part in zip(kept.items(), parts, strict=True)
+    }
+
+
+def _mean_statistics(replicates: Sequence[Statistics]) -> Statistics:
+    first = replicates[0]
+    return Statistics(
+        ids=first.ids,
+        means={metric: np.mean([own.means[metric] for own in replicates], axis=0) for metric in first.means},
+        bleu=_mean([own.bleu for own in replicates]),
+        meteor=_mean([own.meteor for own in replicates]),
+    )
+
+
+def _mean(parts: Sequence[Floats | None]) -> Floats | None:
+    known = [part for part in parts if part is not None]
+    return np.mean(known, axis=0) if known else None

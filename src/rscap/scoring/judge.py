@@ -1,0 +1,192 @@
+"""From the score sheets of a study to what may be said of it.
+
+A row is a method; its runs differ by their seed alone. A run's score differs from what the method would give on
+average for two reasons: the seed (order, initial weights) and the images that happen to be in the evaluation set.
+Images are resampled, the same for all rows; the spread between seeds is pooled over rows and added as Student's t. A
+row that spreads more than three times as much as the rest is judged by its own spread, with the few degrees of
+freedom that it has. The pooled spread holds a little of the images' noise too, so the sum errs on the side of
+caution.
+
+Rows are compared with the reference after Holm's correction for the number of rows; ranks come from all pairs, after
+Holm's correction for the number of pairs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from statistics import NormalDist, median
+
+from rscap.errors import ScoreError
+from rscap.records import ScoreSheet
+from rscap.scoring.bootstrap import DRAWS
+from rscap.scoring.compare import compare
+from rscap.scoring.comparison import LEVEL, Comparison, Difference, SystemScore, probability
+from rscap.scoring.judgement import Judgement, Noise, RowJudgement, Verdict
+from rscap.scoring.paired import holm
+
+_POWER = 0.8
+_DRAWS_A_PAIR = 3
+_MOST_SEEDS = 200
+
+
+def judge(
+    sheets: Mapping[tuple[str, int], ScoreSheet],
+    *,
+    reference: str,
+    metric: str = "CIDEr",
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Judgement:
+    """Judge a study.
+
+    Args:
+        sheets: `{(row, seed): sheet}`, all of the same images under the same conditions; finished runs only.
+        reference: the row that the others are compared with.
+        metric: one that all sheets have.
+        draws: resamples of the images, or more where many pairs need finer p-values.
+        seed: of the resampling.
+
+    Raises:
+        ScoreError: the reference is not among the rows, there are fewer than two rows, or the sheets cannot be
+            compared (see `compare`).
+    """
+    rows = list(dict.fromkeys(row for row, _ in sheets))
+    if reference not in rows:
+        raise ScoreError(
+            f"the reference {reference!r} has no finished run; rows that have: {', '.join(rows) or 'none'}"
+        )
+    named = {f"{row} seed {number}": sheet for (row, number), sheet in sheets.items()}
+    systems = {f"{row} seed {number}": row for row, number in sheets}
+    pairs = len(rows) * (len(rows) - 1) // 2
+    enough = math.ceil(_DRAWS_A_PAIR * pairs / LEVEL)  # a p-value of 1 in `draws` must survive the correction
+    compared = compare(named, metric, systems=systems, draws=max(draws, enough), seed=seed)
+    against = _against(compared, reference)
+    noise = _noise(compared, reference)
+    judged = [_row(own, compared, against.get(own.name), reference) for own in compared.systems]
+    return Judgement(
+        metric=metric,
+        n=compared.n,
+        reference=reference,
+        rows=tuple(sorted(judged, key=lambda row: -row.score)),
+        noise=noise,
+        comparison=compared,
+    )
+
+
+def _against(compared: Comparison, reference: str) -> dict[str, Difference]:
+    """Every row minus the reference, Holm-corrected for the number of rows."""
+    own = [_turned(pair, reference) for pair in compared.differences if reference in (pair.first, pair.second)]
+    known = compared.seed_freedom > 0
+    corrected = holm([pair.p_bootstrap if known else pair.p_randomisation for pair in own])
+    return {pair.first: replace(pair, p_holm=p) for pair, p in zip(own, corrected, strict=True)}
+
+
+def _turned(pair: Difference, second: str) -> Difference:
+    if pair.second == second:
+        return pair
+    low, high = pair.interval
+    return replace(
+        pair, first=pair.second, second=pair.first, difference=-pair.difference, interval=(-high, -low), sentence=""
+    )
+
+
+def _row(own: SystemScore, compared: Comparison, against: Difference | None, reference: str) -> RowJudgement:
+    better, worse = _beyond_doubt(own.name, compared)
+    verdict = _verdict(against, compared)
+    others = len(compared.systems) - 1
+    more = None
+    if against is not None and verdict in ("undecided", "one seed"):
+        fewest = min(one.replicates for one in compared.systems if one.name in (own.name, reference))
+        more = _more_seeds(against, compared, others, fewest)
+    return RowJudgement(
+        name=own.name,
+        score=own.score,
+        interval=own.interval,
+        seeds=own.replicates,
+        against=against,
+        verdict=verdict,
+        best_rank=1 + better,
+        worst_rank=len(compared.systems) - worse,
+        more_seeds=more,
+        sentence=_sentence(against, verdict, more, compared, reference),
+    )
+
+
+def _beyond_doubt(name: str, compared: Comparison) -> tuple[int, int]:
+    """How many rows are better, and how many worse, than this one; none where the noise of seeds is not known."""
+    if not compared.seed_freedom:
+        return 0, 0
+    mine = [
+        pair.difference if pair.second == name else -pair.difference  # the other row minus this one
+        for pair in compared.differences
+        if name in (pair.first, pair.second) and pair.distinguishable
+    ]
+    return sum(one > 0 for one in mine), sum(one < 0 for one in mine)
+
+
+def _verdict(against: Difference | None, compared: Comparison) -> Verdict:
+    if against is None:
+        return "reference"
+    if not compared.seed_freedom:
+        return "one seed"
+    if not against.distinguishable:
+        return "undecided"
+    return "better" if against.difference > 0 else "worse"
+
+
+def _quantiles(comparisons: int) -> float:
+    """Normal quantiles of a test at 5 %, split among all comparisons, and of a power of 80 %, added."""
+    normal = NormalDist()
+    return normal.inv_cdf(1 - LEVEL / 2 / max(1, comparisons)) + normal.inv_cdf(_POWER)
+
+
+def _more_seeds(against: Difference, compared: Comparison, comparisons: int, have: int) -> int | None:
+    """Seeds a row, beyond the fewer of the two rows, that about settle a true difference of the size found.
+
+    Normal quantiles stand in for Student's, so with few degrees of freedom it is a little more.
+    """
+    if not compared.seed_freedom:
+        return 1 if against.difference else None  # one more tells what seeds do at all
+    room = (abs(against.difference) / _quantiles(comparisons)) ** 2 - against.error_images**2
+    if room <= 0:
+        return None
+    variance = against.error_seeds**2 / (1 / have + 1 / have)  # of one run, were both rows run as often
+    needed = math.ceil(2 * max(variance, compared.seed_deviation**2) / room)
+    return max(needed - have, 1) if needed <= _MOST_SEEDS else None
+
+
+def _noise(compared: Comparison, reference: str) -> Noise:
+    pairs = [pair for pair in compared.differences if reference in (pair.first, pair.second)]
+    images = median(pair.error_images for pair in compared.differences)
+    floor = None
+    if compared.seed_freedom:
+        errors = [math.hypot(pair.error_images, pair.error_seeds) for pair in pairs]
+        floor = _quantiles(len(pairs)) * median(errors)
+    return Noise(
+        seed_deviation=compared.seed_deviation,
+        seed_freedom=compared.seed_freedom,
+        image_error=median(system.error_images for system in compared.systems),
+        paired_image_error=images,
+        floor=floor,
+    )
+
+
+def _sentence(
+    against: Difference | None, verdict: Verdict, more: int | None, compared: Comparison, reference: str
+) -> str:
+    if against is None:
+        return "the row that the others are compared with"
+    low, high = against.interval
+    rows = len(compared.systems) - 1
+    corrected = f" after Holm's correction for {rows} rows" if rows > 1 else ""
+    size, chance = against.difference, probability(against.p_holm)
+    figures = f"{compared.metric} {size:+z.3f} [{low:z.3f}, {high:z.3f}], {chance}{corrected}"
+    if verdict in ("better", "worse"):
+        return f"{verdict} than {reference} ({figures})"
+    if verdict == "one seed":
+        return f"one seed a row: these runs differ by {figures} over images; whether the methods do is not known"
+    if more is not None:
+        return f"not told apart from {reference} ({figures}); needs {more} more seed{'s' * (more > 1)} a row"
+    return f"not told apart from {reference} ({figures}); more seeds alone would not settle it"

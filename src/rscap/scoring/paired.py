@@ -1,0 +1,75 @@
+"""Tests of paired differences between two systems that captioned the same images.
+
+* Paired bootstrap (Efron and Tibshirani, "An introduction to the bootstrap", 1993; Koehn, EMNLP 2004): images are drawn
+  with replacement, both systems are scored on the same draw. Interval: percentiles. p-value: how often a draw lies as
+  far from the observed difference as that difference lies from 0 (two-sided, centred).
+* Approximate randomisation (Noreen, "Computer intensive methods for testing hypotheses", 1989; Riezler and Maxwell,
+  2005): if the systems were the same, swapping their outputs on any image would change nothing. p-value: how often
+  random swaps give a difference at least as large as the observed one.
+* Holm's step-down correction (Scandinavian Journal of Statistics 6, 1979) over all pairs that are compared.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from rscap.scoring.bootstrap import CELLS
+from rscap.scoring.ngrams import Floats
+
+POWER_QUANTILES = 1.959964 + 0.841621
+"""Normal quantiles of a two-sided test at 5 % and of a power of 80 %, added."""
+_ROUNDING = 1e-12
+
+
+def swapped_sums(first: Floats, second: Floats, draws: int, seed: int) -> tuple[Floats, Floats]:
+    """Sums of both systems' statistics [n, K] after swapping them on random images: float[draws, K] twice."""
+    n = len(first)
+    rng = np.random.default_rng(seed)
+    moved = np.empty((draws, first.shape[1]))
+    chunk = max(1, CELLS // n)
+    for start in range(0, draws, chunk):
+        rows = min(chunk, draws - start)
+        bits = np.frombuffer(rng.bytes(rows * 8 * -(-n // 64)), dtype=np.uint8).reshape(rows, -1)
+        swap = np.unpackbits(bits, axis=1, count=n).astype(np.float64)
+        np.matmul(swap, first - second, out=moved[start : start + rows])
+    return first.sum(axis=0) - moved, second.sum(axis=0) + moved
+
+
+def bootstrap_p(resampled: Floats, observed: Floats | float) -> Floats:
+    """Two-sided p-value from resampled differences [draws, …], centred at the observed one."""
+    return _share(np.abs(resampled - observed), np.abs(observed))
+
+
+def randomisation_p(swapped: Floats, observed: Floats | float) -> Floats:
+    """Two-sided p-value from the differences [draws, …] after random swaps."""
+    return _share(np.abs(swapped), np.abs(observed))
+
+
+def _share(size: Floats, observed: Floats | float) -> Floats:
+    """How many draws reach the observed size; the observation itself counts as one (Davison and Hinkley, 1997)."""
+    return (1 + (size >= observed - _ROUNDING).sum(axis=0)) / (len(size) + 1)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values corrected for their number, so that the chance of any false claim stays at the level of one test."""
+    corrected = [0.0] * len(p_values)
+    highest = 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        corrected[place] = highest
+    return corrected
+
+
+def images_needed(difference: float, error_images: float, error_seeds: float, n: int) -> int | None:
+    """About how many images a 5 % test needs to find a true difference of this size in four of five trials.
+
+    The variance over images falls as 1/n, that over training seeds does not: None where seeds alone hide the
+    difference, or where there is none.
+    """
+    room = (difference / POWER_QUANTILES) ** 2 - error_seeds**2
+    if room <= 0 or difference == 0:
+        return None
+    return max(2, math.ceil(n * error_images**2 / room))

@@ -1,0 +1,119 @@
+"""AdamW over what learns, the learning rate over time, and the scaling of float16's losses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rscap.errors import StoreError
+from rscap.model.adapters import parameter_groups
+from rscap.recipe import Recipe, TrainSection
+from rscap.training.checkpoints import Progress
+from rscap.training.team import like
+
+
+def rate_factor(step: float, *, train: TrainSection, total_steps: int) -> float:
+    """Share of the peak learning rate at update `step`, from 0: linear warm-up, then cosine, linear or constant."""
+    warmup = round(train.warmup_share * total_steps)
+    if step < warmup:
+        return min(1.0, (step + 1) / warmup)
+    progress = min(1.0, (step - warmup) / max(1, total_steps - warmup))
+    shapes: dict[str, Callable[[float], float]] = {
+        "constant": lambda _: 1.0,
+        "linear": lambda done: 1.0 - done,
+        "cosine": lambda done: 0.5 * (1.0 + math.cos(math.pi * done)),
+    }
+    return shapes[train.schedule](progress)
+
+
+def budget_used(progress: Progress, train: TrainSection) -> float:
+    """Share of the budget in tokens or minutes that is used up; 0 where there is none."""
+    return max(
+        progress.tokens / train.max_tokens if train.max_tokens else 0.0,
+        progress.seconds / 60 / train.max_minutes if train.max_minutes else 0.0,
+    )
+
+
+def build_optimiser(net: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
+    """AdamW (arXiv:1711.05101) with LoRA+ groups; every group remembers its peak rate."""
+    train = recipe.train
+    groups = parameter_groups(
+        net,
+        learning_rate=train.learning_rate,
+        weight_decay=train.weight_decay,
+        lora_plus_ratio=recipe.adapter.lora_plus_ratio if recipe.adapter else 1.0,
+    )
+    return torch.optim.AdamW([{**group, "peak": group["lr"]} for group in groups], betas=train.betas, fused=True)
+
+
+def set_rate(optimiser: torch.optim.Optimizer, factor: float) -> None:
+    """Every group learns at `factor` times its peak rate."""
+    for group in optimiser.param_groups:
+        group["lr"] = factor * group["peak"]
+
+
+def build_scaler(device: torch.device, compute_dtype: torch.dtype) -> torch.amp.GradScaler:
+    """Dynamic loss scaling (arXiv:1710.03740) for float16; for other precisions it does nothing."""
+    return torch.amp.GradScaler(device.type, enabled=compute_dtype == torch.float16)
+
+
+# What a checkpoint takes from the model and the optimiser, and how it goes back.
+
+
+def learning(net: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that learn, by name."""
+    return {name: parameter for name, parameter in net.named_parameters() if parameter.requires_grad}
+
+
+@torch.no_grad()
+def load_weights(net: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Put saved weights back.
+
+    Raises:
+        StoreError: names or shapes are not those of the model; lists them.
+    """
+    parameters = learning(net)
+    _check_names(set(weights), set(parameters))
+    for name, parameter in parameters.items():
+        if parameter.shape != weights[name].shape:
+            raise StoreError(f"{name} is {tuple(weights[name].shape)} in the checkpoint, {tuple(parameter.shape)} here")
+        parameter.copy_(like(weights[name], parameter))
+
+
+def optimiser_tensors(net: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """AdamW's state as `<parameter>/<state>`; a parameter that had no update yet has none."""
+    return {
+        f"{name}/{key}": value
+        for name, parameter in learning(net).items()
+        for key, value in optimiser.state.get(parameter, {}).items()
+    }
+
+
+def load_optimiser(net: nn.Module, optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put AdamW's state back.
+
+    Raises:
+        StoreError: it speaks of parameters that do not learn here.
+    """
+    parameters = learning(net)
+    owners = {name.rpartition("/")[0] for name in tensors}
+    _check_names(owners, owners & set(parameters))
+    for name in sorted(owners):
+        state: dict[str, Any] = {}
+        for key in ("step", "exp_avg", "exp_avg_sq"):
+            value = tensors[f"{name}/{key}"]
+            state[key] = value.to(parameters[name].device) if key == "step" else like(value, parameters[name])
+        optimiser.state[parameters[name]] = state
+
+
+def _check_names(there: set[str], expected: set[str]) -> None:
+    if there != expected:
+        missing, extra = sorted(expected - there), sorted(there - expected)
+        raise StoreError(
+            f"the checkpoint does not fit the model: missing {missing[:5]}, unknown {extra[:5]}",
+            hint="was the recipe or the base model changed since?",
+        )

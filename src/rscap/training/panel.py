@@ -1,0 +1,122 @@
+"""Which evaluation is the best so far, and when to stop waiting for a better one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from rscap import scoring
+from rscap.captioner.batch import Encoder, Row, batches
+from rscap.evaluation.outcome import Task, caption_all
+from rscap.model.packed import Captioner
+from rscap.recipe import Recipe, SelectionSection
+from rscap.records import Example, Prediction
+from rscap.training.checkpoints import Best, Progress
+from rscap.training.team import Team
+
+_ROUNDING = 1e-6  # BLEU of next to no matches is some 1e-10, and its changes mean nothing
+
+
+def consider(
+    progress: Progress, selection: SelectionSection, metrics: dict[str, float], *, loss: float, degenerate: float
+) -> bool:
+    """Note an evaluation in `progress`; True if it is the best so far.
+
+    An evaluation with too many degenerate captions never is, whatever its score: a model that repeats one phrase may
+    still score well on a metric, and early in training often does.
+    """
+    lower_is_better = selection.metric == "loss"
+    value = loss if lower_is_better else metrics[selection.metric]
+    gain = _gain(progress.best, value, lower_is_better=lower_is_better)
+    degenerates = degenerate > selection.max_degenerate
+    fit = math.isfinite(value) and not degenerates
+    is_best = fit and (gain is None or gain > max(selection.min_gain, _ROUNDING))
+    if is_best:
+        progress.best, progress.waited, progress.vetoed = Best(step=progress.step, value=value), 0, 0
+    else:
+        progress.waited += 1
+        progress.vetoed += degenerates
+    if selection.patience is not None and progress.waited >= selection.patience:
+        progress.stopped = f"{progress.waited} evaluations in a row without a better {selection.metric}"
+        if progress.vetoed:
+            share = f"more than {selection.max_degenerate:.0%} degenerate captions"
+            progress.stopped += f", {progress.vetoed} of them not considered for {share}"
+    return is_best
+
+
+def _gain(best: Best | None, value: float, *, lower_is_better: bool) -> float | None:
+    if best is None:
+        return None
+    return best.value - value if lower_is_better else value - best.value
+
+
+# Evaluation during training: captions and loss of a fixed panel of validation images.
+
+METRICS = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr")
+
+
+@dataclass(frozen=True, slots=True)
+class PanelResult:
+    """How a panel did."""
+
+    n: int
+    metrics: dict[str, float]
+    loss: float
+    """Nats a token, over all captions of the panel."""
+    degenerate: float
+    """Share of the captions that are empty, loop, echo the prompt or are no language."""
+    predictions: list[Prediction]
+
+
+def evaluate_panel(
+    captioner: Captioner, encoder: Encoder, panel: Sequence[Example], recipe: Recipe, team: Team, *, batch_size: int
+) -> PanelResult:
+    """Caption the panel, its images dealt out to all processes, and score the captions.
+
+    `batch_size` images at a time go through the loss; generation has its own size, and halves it where it must.
+    """
+    mine = panel[team.rank :: team.size]
+    made, _ = caption_all(captioner, encoder, mine, task=Task.of(recipe)) if mine else ([], [])
+    place = {example.id: number for number, example in enumerate(panel)}
+    predictions = sorted(team.gather(made), key=lambda prediction: place[prediction.example_id])
+    sheet = scoring.score_captions(
+        {prediction.example_id: prediction.caption for prediction in predictions},
+        {example.id: example.captions for example in panel},
+        metrics=(*METRICS, "METEOR") if recipe.selection and recipe.selection.metric == "METEOR" else METRICS,
+        draws=0,
+        allow_missing=True,
+    )
+    bad = sum(bool(scoring.degenerate(prediction.caption, prediction.prefix)) for prediction in predictions)
+    return PanelResult(
+        n=sheet.n,
+        metrics=dict(sheet.corpus),
+        loss=panel_loss(captioner, encoder, panel, recipe, team, batch_size=batch_size),
+        degenerate=bad / max(1, len(predictions)),
+        predictions=predictions,
+    )
+
+
+@torch.no_grad()
+def panel_loss(
+    captioner: Captioner, encoder: Encoder, panel: Sequence[Example], recipe: Recipe, team: Team, *, batch_size: int
+) -> float:
+    """Mean negative log-likelihood a token of all captions of the panel, in nats."""
+    encode = partial(_with_captions, encoder=encoder, prefix=recipe.prompt.prefix)
+    mine = panel[team.rank :: team.size]
+    total, tokens = torch.zeros((), device=team.device), 0
+    was_training = captioner.training
+    captioner.eval()
+    for batch in batches(mine, encode, size=batch_size, pad=encoder.prompter.pad):
+        if batch.supervised:
+            total += captioner(batch.to(team.device))
+            tokens += batch.supervised
+    captioner.train(was_training)
+    return float(team.sum(total)) / max(1, team.sums([tokens])[0])
+
+
+def _with_captions(example: Example, *, encoder: Encoder, prefix: str) -> Row:
+    return encoder(example, prefix=prefix, captions=example.captions)

@@ -1,0 +1,177 @@
+"""Weights, gradients and optimiser shared out over processes (FSDP, arXiv:2304.11277; torch's `fully_shard`).
+
+Every layer but the language model's last is a unit of its own; the last, the embeddings and the rest are one more,
+gathered for as long as a step runs, because the captioner reads into its last layer.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType, broadcast_object_list, gather_object
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from rscap.errors import RecipeError, TrainingError
+from rscap.model.packed import Captioner
+from rscap.recipe import Recipe
+from rscap.training.updates import Share
+
+
+def sharding_asked() -> bool:
+    """Whether the launcher was told to shard (`accelerate launch --use_fsdp`)."""
+    return os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("true", "1")
+
+
+def check_shardable(recipe: Recipe) -> None:
+    """Refuse what a sharded run cannot do.
+
+    Raises:
+        RecipeError: names the key.
+    """
+    refused = {
+        "model.quantisation": recipe.model.quantisation != "none",
+        "model.dtype = 'float16'": recipe.model.dtype == "float16",
+        "train.evaluate_every": recipe.train.evaluate_every is not None,
+        "adapter.method = 'adalora'": recipe.adapter is not None and recipe.adapter.method == "adalora",
+    }
+    if found := [name for name, is_so in refused.items() if is_so]:
+        raise RecipeError(
+            f"with FSDP a recipe cannot have {', '.join(found)}",
+            hint="launch with --multi_gpu instead, where every GPU holds the whole base; or evaluate after the run",
+        )
+
+
+def shard(captioner: Captioner, device: torch.device) -> None:
+    """Share out a captioner's weights over all processes, in place."""
+    from torch.distributed.device_mesh import init_device_mesh
+
+    mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
+    model = captioner.paligemma.model
+    vision = getattr(model.vision_tower, "vision_model", model.vision_tower)
+    for layer in (*vision.encoder.layers, *model.language_model.layers[:-1], captioner):
+        unit = fully_shard(layer, mesh=mesh)
+        assert isinstance(unit, FSDPModule)
+        unit.set_force_sum_reduction_for_comms(True)  # gloo knows sums alone
+        unit.set_gradient_divide_factor(1.0)  # the loss is divided by the tokens of the whole update already
+    register_fsdp_forward_method(captioner, "token_losses")
+
+
+def whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Sharded tensors, gathered; every process must call it."""
+    return {name: value.full_tensor() if isinstance(value, DTensor) else value for name, value in tensors.items()}
+
+
+def like(value: Tensor, parameter: nn.Parameter | Tensor) -> Tensor:
+    """A whole tensor shared out as `parameter` is; itself, where that is not sharded."""
+    value = value.to(parameter.device)
+    if not isinstance(parameter, DTensor):
+        return value
+    return distribute_tensor(value, parameter.device_mesh, parameter.placements)
+
+
+# One update by one process or by many: who takes which micro batch, and how their gradients become one.
+#
+# An update is `micro_batch x accumulation` images however many processes there are: the micro batches are dealt out in
+# turn, every process divides by the tokens of the whole update, and the gradients are summed. So the number of
+# processes changes the speed and nothing else; an epoch's short last update loses nothing.
+
+_KNOWN = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU, DistributedType.FSDP)
+
+
+@dataclass(frozen=True, slots=True)
+class Team:
+    """The processes that `accelerate launch` (or torchrun) started; one, if nobody did."""
+
+    device: torch.device
+    rank: int = 0
+    size: int = 1
+    sharded: bool = False
+    """Weights are shared out too (FSDP), so every process must go through the same passes."""
+
+    def __str__(self) -> str:
+        processes = "1 process" if self.size == 1 else f"{self.size} processes"
+        return f"{processes}, the weights shared out," if self.sharded else processes
+
+    @classmethod
+    def of(cls, accelerator: Accelerator) -> Team:
+        """Read what the launcher set up.
+
+        Raises:
+            TrainingError: a way of sharing work that the loop does not know.
+        """
+        if accelerator.distributed_type not in _KNOWN:
+            raise TrainingError(
+                f"launched as {accelerator.distributed_type.value}, which the loop does not know",
+                hint="launch with `accelerate launch --multi_gpu -m rscap.cli train …`, or with --use_fsdp",
+            )
+        sharded = sharding_asked()
+        if sharded and accelerator.num_processes == 1:
+            raise TrainingError("FSDP was asked for with one process", hint="launch with --num_processes 2 or more")
+        return cls(accelerator.device, accelerator.process_index, accelerator.num_processes, sharded)
+
+    @property
+    def leads(self) -> bool:
+        """This process writes the files."""
+        return self.rank == 0
+
+    @property
+    def share(self) -> Share:
+        return Share(self.rank, self.size)
+
+    def sums(self, values: Sequence[int]) -> list[int]:
+        """Whole numbers, summed over all processes."""
+        if self.size == 1:
+            return list(values)
+        total = torch.tensor(values, dtype=torch.long, device=self.device)
+        torch.distributed.all_reduce(total)
+        return total.tolist()
+
+    def sum(self, value: Tensor) -> Tensor:
+        """A tensor, summed over all processes."""
+        if self.size > 1:
+            torch.distributed.all_reduce(value)
+        return value
+
+    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Every process's gradients become the sum of all; a process without a micro batch adds zeros."""
+        if self.size == 1 or self.sharded:  # sharded gradients are summed as the backward pass goes
+            return
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        for bucket in _buckets([parameter.grad for parameter in parameters if parameter.grad is not None]):
+            flat = torch.cat([gradient.reshape(-1) for gradient in bucket])
+            torch.distributed.all_reduce(flat)
+            for gradient, summed in zip(bucket, flat.split([one.numel() for one in bucket]), strict=True):
+                gradient.copy_(summed.view_as(gradient))
+
+    def gather(self, items: list[Any]) -> list[Any]:
+        """The items of all processes, in the order of their ranks."""
+        return gather_object(items) if self.size > 1 else items
+
+    def told(self, value: Any) -> Any:
+        """What the leading process says."""
+        return broadcast_object_list([value])[0] if self.size > 1 else value
+
+    def wait(self) -> None:
+        """Go on when all have come here."""
+        if self.size > 1:
+            torch.distributed.barrier()
+
+
+def _buckets(gradients: Sequence[Tensor], *, size_bytes: int = 64 * 2**20) -> Iterable[list[Tensor]]:
+    """Gradients grouped by dtype into buckets of about `size_bytes`: one message for many small tensors."""
+    buckets: dict[torch.dtype, list[Tensor]] = {}
+    for gradient in gradients:
+        bucket = buckets.setdefault(gradient.dtype, [])
+        bucket.append(gradient)
+        if sum(one.nbytes for one in bucket) >= size_bytes:
+            yield buckets.pop(gradient.dtype)
+    yield from buckets.values()

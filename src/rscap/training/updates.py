@@ -1,0 +1,183 @@
+"""The order of things: which examples make up each update, as a pure function of the recipe.
+
+An update is `accumulation` micro batches; an epoch's last update may be smaller, so that no example is left out.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+from PIL.Image import Image
+
+from rscap.captioner.batch import Batch, Encoder, Row, stream
+from rscap.data import choose, order
+from rscap.data.augment import turn, vary
+from rscap.data.draw import key
+from rscap.recipe import Recipe
+from rscap.records import Example
+
+CaptionWeights = Mapping[str, tuple[float, ...]]
+"""What the captions of an example weigh, by its id; examples that are not named have equal weights."""
+
+T = TypeVar("T")
+
+_NO_WEIGHTS: CaptionWeights = {}
+_AUGMENTATIONS: dict[str, Callable[..., Image] | None] = {"none": None, "turns": turn, "full": vary}
+
+
+Place = tuple[int, int]
+"""(epoch, position in the list of examples)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How many updates a run has."""
+
+    steps_per_epoch: int
+    total_steps: int
+
+    @classmethod
+    def of(cls, recipe: Recipe, examples: int) -> Schedule:
+        train = recipe.train
+        per_epoch = math.ceil(examples / (train.micro_batch * train.accumulation))
+        total = math.ceil(per_epoch * train.epochs)
+        return cls(per_epoch, min(total, train.max_steps) if train.max_steps else total)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Which micro batches of every update this process takes: each `of`-th, from the one numbered `rank`."""
+
+    rank: int = 0
+    of: int = 1
+
+    def mine(self, micro_batches: Sequence[Any]) -> Sequence[Any]:
+        return micro_batches[self.rank :: self.of]
+
+    def number(self, index: int) -> int:
+        """The number, within the whole update, of this process's `index`-th micro batch."""
+        return self.rank + index * self.of
+
+
+ALONE = Share()
+
+
+def encode_for_training(
+    example: Example, *, recipe: Recipe, encoder: Encoder, epoch: int, weights: CaptionWeights
+) -> Row:
+    """Encode an example with prompt, captions and image as this epoch shows them."""
+    change = _AUGMENTATIONS[recipe.data.augment]
+    if change is not None:
+        change = partial(change, captions=example.captions, seed=recipe.seed, epoch=epoch, example_id=example.id)
+    captions = _captions(example, recipe, epoch, weights)
+    return encoder(example, prefix=_prefix(recipe, example.id, epoch), captions=captions, change=change)
+
+
+def _captions(example: Example, recipe: Recipe, epoch: int, weights: CaptionWeights) -> tuple[str, ...]:
+    scheme, name = recipe.data.captions, example.id
+    return choose(example.captions, scheme, seed=recipe.seed, epoch=epoch, example_id=name, weights=weights.get(name))
+
+
+def _prefix(recipe: Recipe, example_id: str, epoch: int) -> str:
+    several = recipe.prompt.training_prefixes
+    return several[key("prefix", recipe.seed, epoch, example_id) % len(several)] if several else recipe.prompt.prefix
+
+
+def planned(
+    ids: Sequence[str], recipe: Recipe, *, start: int = 0, length: Callable[[Place], int]
+) -> Iterator[list[Sequence[Place]]]:
+    """Endless updates from number `start` on, each a list of micro batches, each a list of places.
+
+    No image is loaded for it, so a resumed run is at its place at once.
+    """
+    train = recipe.train
+    size = train.micro_batch * train.accumulation
+    per_epoch = math.ceil(len(ids) / size)
+    for epoch in itertools.count(start // per_epoch):
+        places = [(epoch, position) for position in order(ids, seed=recipe.seed, epoch=epoch)]
+        begin = size * (start % per_epoch) if epoch == start // per_epoch else 0
+        for whole in chunks(places[begin:], size):
+            yield bucketed(whole, train.micro_batch, length)
+
+
+def bucketed(update: Sequence[T], size: int, length: Callable[[T], int]) -> list[Sequence[T]]:
+    """The examples of an update cut into micro batches of similar length, the longest first.
+
+    Which examples make up the update stays, and its loss is a sum, so that padding is all that changes. If the longest
+    do not fit in memory, that shows in the first update.
+    """
+    return list(chunks(sorted(update, key=length, reverse=True) if len(update) > size else update, size))
+
+
+def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Pieces of `size` items, in order; the last may be shorter."""
+    return (items[begin : begin + size] for begin in range(0, len(items), size))
+
+
+def updates(
+    examples: Sequence[Example],
+    recipe: Recipe,
+    encoder: Encoder,
+    weights: CaptionWeights = _NO_WEIGHTS,
+    *,
+    start: int = 0,
+    share: Share = ALONE,
+) -> Iterator[list[Batch]]:
+    """Endless updates from number `start` on, each a list of the micro batches that this process takes."""
+    ids = [example.id for example in examples]
+    tokens = TokenCounts(encoder.prompter.tokenizer)
+
+    def length(place: Place) -> int:
+        epoch, example = place[0], examples[place[1]]
+        return tokens(_prefix(recipe, example.id, epoch), *_captions(example, recipe, epoch, weights))
+
+    plan, shown = itertools.tee(map(share.mine, planned(ids, recipe, start=start, length=length)))
+    reader = Reader(examples, recipe, encoder, weights)
+    loaded = stream(
+        itertools.chain.from_iterable(shown),
+        reader.encode,
+        name=reader.name,
+        pad=encoder.prompter.pad,
+        workers=recipe.data.workers,
+    )
+    for micro_batches in plan:
+        yield [next(loaded) for _ in micro_batches]
+
+
+@dataclass(slots=True)
+class TokenCounts:
+    """Counts tokens of texts, each text once."""
+
+    tokenizer: Any
+    _known: dict[str, int] = field(default_factory=dict)
+
+    def __call__(self, *texts: str) -> int:
+        """Tokens of all texts together."""
+        if fresh := [text for text in texts if text not in self._known]:
+            encoded = self.tokenizer(fresh, add_special_tokens=False)["input_ids"]
+            self._known.update(zip(fresh, map(len, encoded), strict=True))
+        return sum(self._known[text] for text in texts)
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Encodes the example at a place; data workers carry it."""
+
+    examples: Sequence[Example]
+    recipe: Recipe
+    encoder: Encoder
+    weights: CaptionWeights
+
+    def encode(self, place: Place) -> Row:
+        epoch, position = place
+        return encode_for_training(
+            self.examples[position], recipe=self.recipe, encoder=self.encoder, epoch=epoch, weights=self.weights
+        )
+
+    def name(self, place: Place) -> str:
+        return self.examples[place[1]].id
