@@ -38,7 +38,7 @@ from rscap.data import open_source
 from rscap.model.decoding import prefill, step
 from rscap.model.geometry import paligemma_config
 from rscap.model.load import NANO, ImageSpec, load_base
-from rscap.model.packed import Captioner
+from rscap.model.packed import PackedModel
 from rscap.recipe import GenerateSection, ModelSection
 from rscap.records import Example, Prediction
 
@@ -66,13 +66,13 @@ class Bench:
 
     model: Any
     processor: PaliGemmaProcessor
-    captioner: Captioner
+    packed: PackedModel
     encoder: Encoder
     examples: list[Example]
     settings: GenerateSection
 
     def rscap(self) -> list[Prediction]:
-        stream = generate(self.captioner, self.encoder, self.examples, prefix=PREFIX, settings=self.settings)
+        stream = generate(self.packed, self.encoder, self.examples, prefix=PREFIX, settings=self.settings)
         return [item for item in stream if isinstance(item, Prediction)]
 
     def tokens(self) -> list[Decoded]:
@@ -80,8 +80,8 @@ class Bench:
         size, prompter = self.settings.batch_size, self.encoder.prompter
         encode = partial(self.encoder, prefix=PREFIX, captions=())
         made = batches(self.examples, encode, size=size, pad=prompter.pad)
-        device = self.captioner.device
-        found = (decode(self.captioner, one.to(device), settings=self.settings, eos=prompter.eos) for one in made)
+        device = self.packed.device
+        found = (decode(self.packed, one.to(device), settings=self.settings, eos=prompter.eos) for one in made)
         return list(itertools.chain.from_iterable(found))
 
     def plain(self, *, size: int) -> list[list[int]]:
@@ -96,7 +96,7 @@ class Bench:
         images = [example.image.load() for example in examples]
         inputs = self.processor(images=images, text=[f"<image>{PREFIX}"] * len(images), return_tensors="pt")
         inputs.pop("labels", None)
-        inputs = {name: value.to(self.captioner.device) for name, value in inputs.items()}
+        inputs = {name: value.to(self.packed.device) for name, value in inputs.items()}
         inputs["pixel_values"] = inputs["pixel_values"].to(self.model.dtype)
         ids = self.model.generate(
             **inputs,
@@ -155,7 +155,7 @@ def build(model: Any, processor: PaliGemmaProcessor, examples: list[Example], se
     return Bench(
         model=model,
         processor=processor,
-        captioner=Captioner(model, compute_dtype=model.dtype),
+        packed=PackedModel(model, compute_dtype=model.dtype),
         encoder=Encoder(prompter=prompter, image=spec),
         examples=examples,
         settings=settings,
@@ -188,7 +188,7 @@ def compare(bench: Bench) -> dict[str, Any]:
 
 def turn(bench: Bench, work: Callable[[], Any]) -> dict[str, Any]:
     """Times of one turn and, on a GPU, the most memory it held."""
-    watch, cuda = Stopwatch(), bench.captioner.device.type == "cuda"
+    watch, cuda = Stopwatch(), bench.packed.device.type == "cuda"
     if cuda:
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
@@ -203,15 +203,15 @@ def parts(bench: Bench, *, repetitions: int) -> dict[str, float]:
     """Seconds of a prefix and of a step for one batch: where rscap's time goes."""
     size, pad = min(bench.settings.batch_size, len(bench.examples)), bench.encoder.prompter.pad
     encode = partial(bench.encoder, prefix=PREFIX, captions=())
-    batch = next(batches(bench.examples[:size], encode, size=size, pad=pad)).to(bench.captioner.device)
+    batch = next(batches(bench.examples[:size], encode, size=size, pad=pad)).to(bench.packed.device)
     first: list[float] = []
     following: list[float] = []
     for _ in range(repetitions):
-        logits, state, watch = *prefill(bench.captioner, batch, room=9), Stopwatch()
+        logits, state, watch = *prefill(bench.packed, batch, room=9), Stopwatch()
         tokens = logits.argmax(dim=-1, keepdim=True)
         for timed, work in (
-            (first, lambda: prefill(bench.captioner, batch, room=9)[0]),
-            (following, lambda: [step(bench.captioner, tokens, state) for _ in range(8)][-1]),  # noqa: B023
+            (first, lambda: prefill(bench.packed, batch, room=9)[0]),
+            (following, lambda: [step(bench.packed, tokens, state) for _ in range(8)][-1]),  # noqa: B023
         ):
             _synchronise(bench)
             watch.start()
@@ -223,7 +223,7 @@ def parts(bench: Bench, *, repetitions: int) -> dict[str, float]:
 
 
 def _synchronise(bench: Bench) -> None:
-    if bench.captioner.device.type == "cuda":
+    if bench.packed.device.type == "cuda":
         torch.cuda.synchronize()
 
 

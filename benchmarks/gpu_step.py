@@ -36,7 +36,7 @@ from peaks import micro_batch
 from rscap.captioner.batch import Batch
 from rscap.model.adapters import prepare, trainable_parameters
 from rscap.model.geometry import paligemma_config
-from rscap.model.packed import Captioner
+from rscap.model.packed import PackedModel
 from rscap.model.precision import quantise
 from rscap.planning.setting import Setting
 from rscap.planning.shapes import shapes_of
@@ -116,7 +116,7 @@ def cases(geometry: str) -> Iterator[Case]:
     yield replace(plain, compiled=True)
 
 
-def captioner_of(case: Case, device: torch.device) -> Captioner:
+def captioner_of(case: Case, device: torch.device) -> PackedModel:
     """Random weights, made on the device, quantised and adapted as the case says."""
     recipe = case.recipe()
     config = paligemma_config(case.geometry)
@@ -126,23 +126,23 @@ def captioner_of(case: Case, device: torch.device) -> Captioner:
     if case.quantisation != "none":
         quantise(model, recipe.model)
     net = prepare(model, recipe.towers, recipe.adapter, seed=0, model=recipe.model)
-    captioner = Captioner(net.to(device), compute_dtype=torch.bfloat16)
+    packed = PackedModel(net.to(device), compute_dtype=torch.bfloat16)
     if case.checkpointing:
-        captioner.checkpoint_activations()
-    captioner.choose_attention(recipe.model.attention, checkpointed=case.checkpointing)
+        packed.checkpoint_activations()
+    packed.choose_attention(recipe.model.attention, checkpointed=case.checkpointing)
     if case.compiled:
-        for layer in captioner.paligemma.model.language_model.layers[:-1]:
+        for layer in packed.paligemma.model.language_model.layers[:-1]:
             layer.compile(dynamic=True)
-    return captioner.train()
+    return packed.train()
 
 
-def batch_of(case: Case, captioner: Captioner) -> Batch:
+def batch_of(case: Case, packed: PackedModel) -> Batch:
     """Images and captions on the device; features in place of pixels where the case caches them."""
-    batch = micro_batch(captioner.paligemma, case.micro_batch).to(captioner.device)
+    batch = micro_batch(packed.paligemma, case.micro_batch).to(packed.device)
     if not case.cached:
         return batch
-    with torch.no_grad(), captioner.autocast():
-        seen = captioner.seen(batch.pixel_values).to(captioner.compute_dtype)
+    with torch.no_grad(), packed.autocast():
+        seen = packed.seen(batch.pixel_values).to(packed.compute_dtype)
     return replace(batch, features=seen, pixel_values=torch.empty(0))
 
 
@@ -150,27 +150,27 @@ def batch_of(case: Case, captioner: Captioner) -> Batch:
 class Stepper:
     """Trains on one batch again and again."""
 
-    captioner: Captioner
+    packed: PackedModel
     batch: Batch
     optimiser: torch.optim.Optimizer
 
     @classmethod
-    def of(cls, case: Case, captioner: Captioner) -> Stepper:
-        return cls(captioner, batch_of(case, captioner), build_optimiser(captioner.net, case.recipe()))
+    def of(cls, case: Case, packed: PackedModel) -> Stepper:
+        return cls(packed, batch_of(case, packed), build_optimiser(packed.net, case.recipe()))
 
     def step(self) -> None:
-        loss = self.captioner(self.batch) / self.batch.supervised
+        loss = self.packed(self.batch) / self.batch.supervised
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(trainable_parameters(self.captioner), 1.0)
+        torch.nn.utils.clip_grad_norm_(trainable_parameters(self.packed), 1.0)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
 
     def timed(self) -> float:
         """Seconds of a step, between two moments at which the device has nothing to do."""
-        synchronise(self.captioner.device)
+        synchronise(self.packed.device)
         began = time.perf_counter()
         self.step()
-        synchronise(self.captioner.device)
+        synchronise(self.packed.device)
         return time.perf_counter() - began
 
 
@@ -190,7 +190,7 @@ def measure(case: Case, device: torch.device, *, peak_tflops: float, rows: int) 
     peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else None
     step, batch = statistics.median(times), stepper.batch
     work = operations(
-        shapes_of(stepper.captioner.paligemma.config, name=case.geometry),
+        shapes_of(stepper.packed.paligemma.config, name=case.geometry),
         Setting(case.recipe(), device="cuda"),
         tokens=batch.tokens.shape[1],
         supervised=batch.supervised / batch.images,
@@ -215,7 +215,7 @@ def measure(case: Case, device: torch.device, *, peak_tflops: float, rows: int) 
 
 def profiled(stepper: Stepper, *, rows: int) -> str:
     """torch.profiler's table of one step, what takes longest first."""
-    on_gpu = stepper.captioner.device.type == "cuda"
+    on_gpu = stepper.packed.device.type == "cuda"
     with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]) as recorded:
         stepper.timed()
     by = "self_device_time_total" if on_gpu else "self_cpu_time_total"

@@ -30,7 +30,7 @@ from rscap.captioner.batch import Batch, Row, collate, pack
 from rscap.model.adapters import prepare, trainable_parameters
 from rscap.model.geometry import paligemma_config
 from rscap.model.load import NANO, load_base
-from rscap.model.packed import Captioner
+from rscap.model.packed import PackedModel
 from rscap.planning.memory import MicroBatch
 from rscap.recipe import Recipe
 
@@ -111,23 +111,23 @@ def size_of(batch: Batch) -> MicroBatch:
 def measure(recipe: Recipe, *, device: str, suffixes: Sequence[int] = SUFFIXES) -> tuple[Measured, MicroBatch]:
     """Two steps of a recipe whose base is a folder, on batches of its size."""
     base = load_base(recipe.model, device=device)
-    captioner = Captioner(
+    packed = PackedModel(
         prepare(base.model, recipe.towers, recipe.adapter, seed=0, model=recipe.model), compute_dtype=base.compute_dtype
     ).to(device)
     recomputes = recipe.train.gradient_checkpointing is True
     if recomputes:
-        captioner.checkpoint_activations()
-    captioner.choose_attention(recipe.model.attention, checkpointed=recomputes)
-    captioner.train()
-    batch = micro_batch(captioner.paligemma, recipe.train.micro_batch, suffixes).to(device)
-    learning = list(trainable_parameters(captioner))
+        packed.checkpoint_activations()
+    packed.choose_attention(recipe.model.attention, checkpointed=recomputes)
+    packed.train()
+    batch = micro_batch(packed.paligemma, recipe.train.micro_batch, suffixes).to(device)
+    learning = list(trainable_parameters(packed))
     optimiser = torch.optim.AdamW(learning, fused=True)
     seen: list[int] = []
 
     def step(*, counting: bool) -> None:
         for _ in range(recipe.train.accumulation):
-            with _Counting(captioner) if counting else contextlib.nullcontext() as counter:
-                loss = captioner(batch) / (batch.supervised * recipe.train.accumulation)
+            with _Counting(packed) if counting else contextlib.nullcontext() as counter:
+                loss = packed(batch) / (batch.supervised * recipe.train.accumulation)
                 if counter is not None:
                     seen.append(counter.bytes())
             loss.backward()
@@ -137,7 +137,7 @@ def measure(recipe: Recipe, *, device: str, suffixes: Sequence[int] = SUFFIXES) 
         optimiser.zero_grad(set_to_none=True)
 
     step(counting=True)
-    fixed = _fixed(captioner, optimiser)
+    fixed = _fixed(packed, optimiser)
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         step(counting=False)
@@ -152,9 +152,9 @@ def measure_generation(recipe: Recipe) -> tuple[int, int]:
     """Bytes that decoding one batch of `generate.batch_size` has allocated at most, on a CPU; tokens of its prefix."""
     base = load_base(recipe.model, device="cpu")
     net = prepare(base.model, recipe.towers, recipe.adapter, seed=0, model=recipe.model)
-    captioner = Captioner(net, compute_dtype=base.compute_dtype).eval()
-    batch = micro_batch(captioner.paligemma, recipe.generate.batch_size, suffixes=())
-    most = _most_allocated(lambda: decode(captioner, batch, settings=recipe.generate, eos=1))
+    packed = PackedModel(net, compute_dtype=base.compute_dtype).eval()
+    batch = micro_batch(packed.paligemma, recipe.generate.batch_size, suffixes=())
+    most = _most_allocated(lambda: decode(packed, batch, settings=recipe.generate, eos=1))
     return most + batch.pixel_values.nbytes, batch.tokens.shape[1]
 
 

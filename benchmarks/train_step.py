@@ -85,9 +85,9 @@ def measure_bytes(benches: dict[str, Bench]) -> dict[str, int]:
     """Bytes kept for backward by one micro batch each way, counted by the same instrument."""
     kept = {}
     for name, bench in benches.items():
-        bench.captioner.train()
-        batch = bench.packed()
-        kept[name] = kept_bytes(lambda: bench.captioner(batch) / batch.supervised, bench.captioner)  # noqa: B023
+        bench.packed.train()
+        batch = bench.packed_batch()
+        kept[name] = kept_bytes(lambda: bench.packed(batch) / batch.supervised, bench.packed)  # noqa: B023
     for name, rival in bench.rivals.items():
         inputs = bench.collate_pairs(bench.pairs()[: rival.micro_batch])
         rival.model.train()
@@ -104,10 +104,10 @@ def compare(bench: Bench, cached: Bench) -> dict[str, Any]:
     Raises:
         SystemExit: they differ, so that a comparison of speed would be one of different things.
     """
-    batch, inputs = bench.packed(), bench.collate_pairs(bench.pairs())
+    batch, inputs = bench.packed_batch(), bench.collate_pairs(bench.pairs())
     losses, gradients = {}, {}
     for name, one in (("rscap", bench), ("cached", cached)):
-        losses[name], gradients[name] = _taught(one.captioner, lambda: one.captioner(one.packed()) / batch.supervised)  # noqa: B023
+        losses[name], gradients[name] = _taught(one.packed, lambda: one.packed(one.packed_batch()) / batch.supervised)  # noqa: B023
     model = bench.rivals["trainer"].model
     with trainer_of(bench, Stopwatch(), steps=1) as trainer:
         losses["trainer"], gradients["trainer"] = _taught(
@@ -167,8 +167,8 @@ def measure(bench: Bench, *, repetitions: int, steps: int, folder: Path) -> dict
     )
     ways = {name: summary(bench, times[name], collation[name]) | {"bytes_kept": kept[name]} for name in times}
     return {
-        "parameters": sum(parameter.numel() for parameter in bench.captioner.parameters()),
-        "learning": sum(parameter.numel() for parameter in trainable_parameters(bench.captioner)),
+        "parameters": sum(parameter.numel() for parameter in bench.packed.parameters()),
+        "learning": sum(parameter.numel() for parameter in trainable_parameters(bench.packed)),
         "images_a_step": len(bench.examples),
         "captions_a_step": bench.captions,
         "trainer_micro_batch": bench.rivals["trainer"].micro_batch,

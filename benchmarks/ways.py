@@ -38,7 +38,7 @@ from rscap.model.adapters import prepare, quiet_peft, target_expression
 from rscap.model.features import Features
 from rscap.model.geometry import paligemma_config
 from rscap.model.load import NANO, ImageSpec
-from rscap.model.packed import Captioner
+from rscap.model.packed import PackedModel
 from rscap.recipe import LANGUAGE_TARGETS, Recipe, parse_recipe
 from rscap.records import Example
 from rscap.training.features import cached_encoder
@@ -81,7 +81,7 @@ class Bench:
     """The images of one step, five captions each; every step sees them all."""
     processor: PaliGemmaProcessor
     recipe: Recipe
-    captioner: Captioner
+    packed: PackedModel
     rivals: dict[str, Rival]
     features: Features | None = None
     """What the vision tower sees of the examples, for rscap alone."""
@@ -97,7 +97,7 @@ class Bench:
         prompter = Prompter(tokenizer, image_token_id=image_token, image_tokens=self.processor.image_seq_length)
         return Encoder(prompter=prompter, image=spec, features=self.features)
 
-    def packed(self) -> Batch:
+    def packed_batch(self) -> Batch:
         """rscap's batch of one step, from its own stream of updates."""
         (batch,) = next(updates(self.examples, self.recipe, self.encoder()))
         return batch
@@ -162,7 +162,7 @@ def build(geometry: str, examples: list[Example], *, micro_batch: int | None = N
         examples=examples,
         processor=processor,
         recipe=recipe,
-        captioner=Captioner(net, compute_dtype=torch.float32),
+        packed=PackedModel(net, compute_dtype=torch.float32),
         rivals={
             "trainer": Rival(model=peft_model, micro_batch=micro_batch or captions),
             "notebook": Rival(model=notebook, micro_batch=NOTEBOOK_PAIRS, checkpointing=True),
@@ -174,7 +174,7 @@ def with_cached_features(bench: Bench, folder: Path) -> Bench:
     """The same, but rscap reads what the vision tower sees from a cache that is filled here."""
     team = Team(torch.device("cpu"))
     encoder = cached_encoder(
-        bench.captioner, bench.encoder(), bench.examples, folder=folder, team=team, workers=0, say=lambda _: None
+        bench.packed, bench.encoder(), bench.examples, folder=folder, team=team, workers=0, say=lambda _: None
     )
     return replace(bench, features=encoder.features)
 
@@ -251,14 +251,14 @@ def run_rscap(bench: Bench, *, steps: int) -> Times:
     """Times of each of `steps` updates in rscap's loop, after one that is not counted."""
     watch = Stopwatch()
     learner = Learner(
-        captioner=bench.captioner,
+        packed=bench.packed,
         encoder=bench.encoder(),
         recipe=bench.recipe,
         train=bench.examples,
         panel=[],
         pretrained=False,
     )
-    hook = bench.captioner.register_forward_pre_hook(lambda *_: watch.start())
+    hook = bench.packed.register_forward_pre_hook(lambda *_: watch.start())
     try:
         fit(learner, Team(torch.device("cpu")), StepLog(watch), Schedule(1, steps + 1))  # type: ignore[arg-type]
     finally:
@@ -278,7 +278,7 @@ def collate_rscap(bench: Bench) -> Times:
     """Time to make one step's batch from images in memory and captions."""
     watch = Stopwatch()
     watch.start()
-    bench.packed()
+    bench.packed_batch()
     watch.stop()
     return watch.times
 

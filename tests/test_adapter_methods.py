@@ -31,7 +31,7 @@ from rscap.model.adapters import (
     trainable_parameters,
 )
 from rscap.model.load import Base, load_base
-from rscap.model.packed import Captioner
+from rscap.model.packed import PackedModel
 from rscap.recipe import Recipe, dump_recipe, parse_recipe
 from rscap.store import RunFolder
 
@@ -95,9 +95,9 @@ def prepared(recipe: Recipe, base: Base, **options: Any) -> Any:
 
 @torch.no_grad()
 def logits_of(net: Any, compute_dtype: torch.dtype = torch.float32) -> Tensor:
-    captioner = Captioner(net, compute_dtype=compute_dtype).eval()
-    with captioner.autocast():
-        return captioner.head(captioner.hidden(BATCHES[0])).float()
+    packed = PackedModel(net, compute_dtype=compute_dtype).eval()
+    with packed.autocast():
+        return packed.head(packed.hidden(BATCHES[0])).float()
 
 
 @cache
@@ -107,7 +107,7 @@ def trained(case: str, folder: str, dtype: str = "float32", quantisation: str = 
     base = load_base(precision_to_load(recipe.model, recipe.adapter))
     net = prepared(recipe, base)
     start = logits_of(net, base.compute_dtype)
-    captioner = Captioner(net, compute_dtype=base.compute_dtype).train()
+    packed = PackedModel(net, compute_dtype=base.compute_dtype).train()
     assert recipe.adapter is not None
     allocation = Allocation.of(net, recipe.adapter, total_steps=4)
     ratio = recipe.adapter.lora_plus_ratio
@@ -117,7 +117,7 @@ def trained(case: str, folder: str, dtype: str = "float32", quantisation: str = 
     named = [*net.named_parameters(), *net.named_buffers()]
     before = {name: tensor.detach().clone() for name, tensor in named}
     for step, batch in enumerate(BATCHES, start=1):
-        (captioner(batch) / batch.supervised).backward()
+        (packed(batch) / batch.supervised).backward()
         if allocation:
             allocation.regularise()
         optimiser.step()
@@ -179,9 +179,9 @@ def test_a_run_folder_gives_back_what_was_trained(case: str, folder: str, tmp_pa
     run = RunFolder.create(tmp_path / "run")
     run.recipe_file.write_text(dump_recipe(one.recipe), encoding="utf-8")
     save_adapter(one.net, run.adapter)
-    _, captioner = load_run(run, one.recipe, device="cpu")
-    assert torch.allclose(logits_of(captioner.net), one.logits, atol=1e-5 if case == "adalora" else 0.0)
-    assert not any(parameter.requires_grad for parameter in captioner.net.parameters())
+    _, packed = load_run(run, one.recipe, device="cpu")
+    assert torch.allclose(logits_of(packed.net), one.logits, atol=1e-5 if case == "adalora" else 0.0)
+    assert not any(parameter.requires_grad for parameter in packed.net.parameters())
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -17,7 +17,7 @@ from rscap.errors import ModelError
 from rscap.model import attention
 from rscap.model.attention import FLEX, Shape, Tokens, blocks, flex_differs, pairs
 from rscap.model.geometry import paligemma_config
-from rscap.model.packed import Captioner
+from rscap.model.packed import PackedModel
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # its reference implementation warns of itself
 
@@ -146,19 +146,19 @@ def test_a_training_step_with_flex_is_the_plain_one(geometry: str, monkeypatch: 
     """Loss and all gradients, with a window shorter than the sequence and the last layer's picked queries; without
     gradients, as in generation, the plain way is taken and gives the same loss too."""
     monkeypatch.setattr("rscap.model.packed.flex_differs", lambda *_, **__: None)
-    made, packed = model(geometry), batch()
-    captioner = Captioner(made, compute_dtype=torch.float32)
-    plain = captioner(packed)
+    made, rows = model(geometry), batch()
+    packed = PackedModel(made, compute_dtype=torch.float32)
+    plain = packed(rows)
     plain.backward()
     expected = {name: parameter.grad.clone() for name, parameter in made.named_parameters()}
     made.zero_grad()
-    assert captioner.choose_attention("flex", checkpointed=False) is None
+    assert packed.choose_attention("flex", checkpointed=False) is None
     assert made.model.language_model.config._attn_implementation == FLEX
-    flexible = captioner(packed)
+    flexible = packed(rows)
     flexible.backward()
     assert flexible.item() == pytest.approx(plain.item(), rel=1e-6)
     with torch.no_grad():
-        assert captioner(packed).item() == pytest.approx(plain.item(), rel=1e-6)
+        assert packed(rows).item() == pytest.approx(plain.item(), rel=1e-6)
     largest = max(float(gradient.abs().max()) for gradient in expected.values())
     for name, parameter in made.named_parameters():
         torch.testing.assert_close(
@@ -172,10 +172,10 @@ def test_a_training_step_with_flex_is_the_plain_one(geometry: str, monkeypatch: 
 
 def test_a_cpu_trains_the_plain_way() -> None:
     """Without a GPU `auto` changes nothing, and `flex` is refused with the reason: it has no backward pass there."""
-    captioner = Captioner(model("nano2"), compute_dtype=torch.float32)
-    assert captioner.choose_attention("auto", checkpointed=True) is None
-    assert captioner.choose_attention("plain", checkpointed=True) is None
-    assert not captioner.flex
+    packed = PackedModel(model("nano2"), compute_dtype=torch.float32)
+    assert packed.choose_attention("auto", checkpointed=True) is None
+    assert packed.choose_attention("plain", checkpointed=True) is None
+    assert not packed.flex
     with pytest.raises(ModelError, match="does not support backward on CPU"):
-        captioner.choose_attention("flex", checkpointed=True)
-    assert captioner.paligemma.config.text_config._attn_implementation == "eager"
+        packed.choose_attention("flex", checkpointed=True)
+    assert packed.paligemma.config.text_config._attn_implementation == "eager"

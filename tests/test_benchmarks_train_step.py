@@ -92,11 +92,11 @@ def test_both_ways_learn_the_same_parameters(ways: ModuleType) -> None:
     bench = ways.build("nano2", ways.load_examples(1))
     ours, theirs, notebook = (
         {name for name, parameter in net.named_parameters() if parameter.requires_grad}
-        for net in (bench.captioner.net, *(rival.model for rival in bench.rivals.values()))
+        for net in (bench.packed.net, *(rival.model for rival in bench.rivals.values()))
     )
     assert ours == theirs
     assert all(".language_model.layers." in name and ".lora_" in name for name in ours)
-    assert len(ours) == 2 * 7 * bench.captioner.paligemma.config.text_config.num_hidden_layers
+    assert len(ours) == 2 * 7 * bench.packed.paligemma.config.text_config.num_hidden_layers
     assert notebook > ours
     assert all(".vision_tower." in name for name in notebook - ours)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rscap.captioner.batch import Batch, Encoder
 from rscap.data import open_source
 from rscap.model.load import load_base
-from rscap.model.packed import Captioner
+from rscap.model.packed import PackedModel
 from rscap.recipe import parse_recipe
 from rscap.training import updates as order_of_things
 from rscap.training.updates import TokenCounts, bucketed, updates
@@ -33,7 +33,7 @@ def test_an_update_keeps_its_examples(lengths: list[int], size: int) -> None:
             assert sum(micro[0][1] for micro in cut) <= sum(max(micro) for micro in drawn)
 
 
-def first_update(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> tuple[Captioner, list[Batch]]:
+def first_update(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> tuple[PackedModel, list[Batch]]:
     recipe = parse_recipe(
         {
             "data": {"source": "sample", "train_limit": 16},
@@ -48,20 +48,20 @@ def first_update(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> tuple[Capti
     base.model.model.language_model.requires_grad_(True)
     found = next(updates(open_source("sample").subset("train", 16, 0), recipe, Encoder.of(base)))
     monkeypatch.undo()
-    return Captioner(base.model, compute_dtype=torch.float32), found
+    return PackedModel(base.model, compute_dtype=torch.float32), found
 
 
 def test_bucketed_is_unbucketed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Through the whole stream: the same examples, fewer padded tokens, and the same summed loss and gradients."""
-    captioner, sorted_by_length = first_update(monkeypatch)
+    packed, sorted_by_length = first_update(monkeypatch)
     _, as_drawn = first_update(monkeypatch, bucketed=lambda update, size, _: list(order_of_things.chunks(update, size)))
     results = []
     for micro_batches in (sorted_by_length, as_drawn):
-        captioner.zero_grad()
-        total = sum(captioner(batch) for batch in micro_batches)
+        packed.zero_grad()
+        total = sum(packed(batch) for batch in micro_batches)
         assert isinstance(total, torch.Tensor)
         total.backward()
-        results.append((total.item(), [p.grad.clone() for p in captioner.parameters() if p.grad is not None]))
+        results.append((total.item(), [p.grad.clone() for p in packed.parameters() if p.grad is not None]))
     ids = [sorted(name for batch in cut for name in batch.example_ids) for cut in (sorted_by_length, as_drawn)]
     assert ids[0] == ids[1]
     padded = [sum(batch.tokens.numel() for batch in cut) for cut in (sorted_by_length, as_drawn)]

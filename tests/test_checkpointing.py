@@ -54,8 +54,8 @@ def at_hand(gib: float, monkeypatch: pytest.MonkeyPatch) -> None:
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """An entry for every time that checkpointing is turned on from here."""
     calls: list[bool] = []
-    plain = loop.Captioner.checkpoint_activations
-    monkeypatch.setattr(loop.Captioner, "checkpoint_activations", lambda self: (calls.append(True), plain(self)))
+    plain = loop.PackedModel.checkpoint_activations
+    monkeypatch.setattr(loop.PackedModel, "checkpoint_activations", lambda self: (calls.append(True), plain(self)))
     return calls
 
 
@@ -129,15 +129,15 @@ def test_out_of_memory_turns_checkpointing_on_before_batches_are_cut(
 ) -> None:
     """Where the arithmetic was wrong the run goes on, its update unchanged, and a resumed one remembers."""
     at_hand(64.0, monkeypatch)
-    forward = loop.Captioner.forward
+    forward = loop.PackedModel.forward
 
-    def tight(self: loop.Captioner, batch: Any) -> torch.Tensor:
+    def tight(self: loop.PackedModel, batch: Any) -> torch.Tensor:
         if torch.is_grad_enabled() and not self.recomputes:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return forward(self, batch)
 
     roomy = train(recipe(), tmp_path / "roomy", say=lambda _: None)
-    monkeypatch.setattr(loop.Captioner, "forward", tight)
+    monkeypatch.setattr(loop.PackedModel, "forward", tight)
     folder = train(recipe(), tmp_path / "tight", say=lambda _: None)
     assert "out of memory; going on with gradient checkpointing" in capsys.readouterr().err
     progress = read_checkpoint(folder.checkpoints / "step-000003").progress

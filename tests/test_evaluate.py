@@ -141,8 +141,8 @@ def test_what_was_trained_comes_back_as_it_was(tmp_path: Path) -> None:
         }
         recipe = parse_recipe(table if adapter is None else {**table, "adapter": adapter})
         run = train(recipe, tmp_path / name, say=silent)
-        _, captioner = load_run(run, recipe, device="cpu")
-        loaded = dict(captioner.net.named_parameters())
+        _, packed = load_run(run, recipe, device="cpu")
+        loaded = dict(packed.net.named_parameters())
         projector = [value for key, value in loaded.items() if "projector" in key and ".original_module." not in key]
         folder = run.adapter / "adapter_model.safetensors" if adapter else run.model / "model.safetensors"
         saved = [value for key, value in load_file(folder).items() if "projector" in key]

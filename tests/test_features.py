@@ -22,7 +22,7 @@ from rscap.errors import ImageError, RecipeError, StoreError
 from rscap.model.adapters import prepare
 from rscap.model.features import FeatureCache
 from rscap.model.load import load_base
-from rscap.model.packed import Captioner
+from rscap.model.packed import PackedModel
 from rscap.recipe import Recipe, parse_recipe
 from rscap.records import Example
 from rscap.store import RunFolder, read_json, read_jsonl, write_json
@@ -48,10 +48,10 @@ def recipe(**changes: Any) -> Recipe:
     return parse_recipe(table)
 
 
-def ready(made: Recipe) -> tuple[Captioner, Encoder]:
+def ready(made: Recipe) -> tuple[PackedModel, Encoder]:
     base = load_base(made.model)
     net = prepare(base.model, made.towers, made.adapter, seed=0, model=made.model)
-    return Captioner(net, compute_dtype=base.compute_dtype), Encoder.of(base)
+    return PackedModel(net, compute_dtype=base.compute_dtype), Encoder.of(base)
 
 
 def images(folder: Path, count: int) -> list[Example]:
@@ -68,8 +68,8 @@ def images(folder: Path, count: int) -> list[Example]:
     return found
 
 
-def cached(captioner: Captioner, encoder: Encoder, examples: Sequence[Example], folder: Path) -> Encoder:
-    return cached_encoder(captioner, encoder, examples, folder=folder, team=CPU, workers=0, say=lambda _: None)
+def cached(packed: PackedModel, encoder: Encoder, examples: Sequence[Example], folder: Path) -> Encoder:
+    return cached_encoder(packed, encoder, examples, folder=folder, team=CPU, workers=0, say=lambda _: None)
 
 
 def encoded(encoder: Encoder, examples: Sequence[Example]) -> list[Row]:
@@ -82,18 +82,18 @@ def test_cached_is_live_bit_for_bit(dtype: str, projector: str, tmp_path: Path) 
     """Loss and every gradient from the cache equal those from pixels exactly, in either precision, with the projector
     frozen or learning (the cache stands before it)."""
     made = recipe(model={"dtype": dtype}, towers={"projector": projector})
-    captioner, encoder = ready(made)
+    packed, encoder = ready(made)
     examples = images(tmp_path / "images", 3)
     gradients, losses = [], []
-    for one in (encoder, cached(captioner, encoder, examples, tmp_path / "cache")):
+    for one in (encoder, cached(packed, encoder, examples, tmp_path / "cache")):
         batch = collate(encoded(one, examples), pad=encoder.prompter.pad)
         assert (batch.features is None) == (one is encoder)
         assert (batch.pixel_values.numel() == 0) == (one is not encoder)
-        captioner.zero_grad()
-        loss = captioner(batch)
+        packed.zero_grad()
+        loss = packed(batch)
         loss.backward()
         losses.append(loss.item())
-        gradients.append({name: p.grad.clone() for name, p in captioner.named_parameters() if p.grad is not None})
+        gradients.append({name: p.grad.clone() for name, p in packed.named_parameters() if p.grad is not None})
     assert losses[0] == losses[1]
     assert gradients[0].keys() == gradients[1].keys()
     assert all(torch.equal(gradients[0][name], gradients[1][name]) for name in gradients[0])
@@ -111,7 +111,7 @@ def test_a_run_from_the_cache_is_a_run_from_pixels(tmp_path: Path, monkeypatch: 
     def unseen(*_: Any) -> None:
         raise AssertionError("the vision tower was called")
 
-    monkeypatch.setattr(Captioner, "seen", unseen)
+    monkeypatch.setattr(PackedModel, "seen", unseen)
     second = train(recipe(train=changes), tmp_path / "runs" / "second", say=lambda _: None)
 
     def logged(run: RunFolder) -> list[dict[str, Any]]:
@@ -133,26 +133,26 @@ def test_a_run_from_the_cache_is_a_run_from_pixels(tmp_path: Path, monkeypatch: 
 def test_an_interrupted_build_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was computed before an interruption stays; the next build computes the rest, and the rows are those of a
     build in one go, though the interruption left half a row behind."""
-    captioner, encoder = ready(recipe())
+    packed, encoder = ready(recipe())
     examples = images(tmp_path / "images", 5)
     monkeypatch.setattr(building, "_BATCH", 2)
-    whole = cached(captioner, encoder, examples, tmp_path / "whole")
-    seen, counted = Captioner.seen, []
+    whole = cached(packed, encoder, examples, tmp_path / "whole")
+    seen, counted = PackedModel.seen, []
 
-    def breaks(self: Captioner, pixel_values: torch.Tensor) -> torch.Tensor:
+    def breaks(self: PackedModel, pixel_values: torch.Tensor) -> torch.Tensor:
         if sum(counted) >= 2:
             raise KeyboardInterrupt
         counted.append(len(pixel_values))
         return seen(self, pixel_values)
 
-    monkeypatch.setattr(Captioner, "seen", breaks)
+    monkeypatch.setattr(PackedModel, "seen", breaks)
     with pytest.raises(KeyboardInterrupt):
-        cached(captioner, encoder, examples, tmp_path / "cut")
+        cached(packed, encoder, examples, tmp_path / "cut")
     (rows,) = (tmp_path / "cut").glob("*/features.bin")
     with rows.open("ab") as stream:
         stream.write(b"half a row")
-    monkeypatch.setattr(Captioner, "seen", lambda self, pixels: (counted.append(len(pixels)), seen(self, pixels))[1])
-    resumed = cached(captioner, encoder, examples, tmp_path / "cut")
+    monkeypatch.setattr(PackedModel, "seen", lambda self, pixels: (counted.append(len(pixels)), seen(self, pixels))[1])
+    resumed = cached(packed, encoder, examples, tmp_path / "cut")
     assert sum(counted) == len(examples)
     assert whole.features is not None
     assert resumed.features is not None
@@ -163,40 +163,40 @@ def test_an_interrupted_build_goes_on(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_only_what_changed_is_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows belong to pictures: a new caption, name or order of the examples costs nothing, a picture seen twice is one
     row, another picture under an old name is a new row, and other weights are another cache."""
-    captioner, encoder = ready(recipe())
+    packed, encoder = ready(recipe())
     examples = images(tmp_path / "images", 3)
-    cached(captioner, encoder, examples, tmp_path / "cache")
-    seen, counted = Captioner.seen, []
-    monkeypatch.setattr(Captioner, "seen", lambda self, pixels: (counted.append(len(pixels)), seen(self, pixels))[1])
+    cached(packed, encoder, examples, tmp_path / "cache")
+    seen, counted = PackedModel.seen, []
+    monkeypatch.setattr(PackedModel, "seen", lambda self, pixels: (counted.append(len(pixels)), seen(self, pixels))[1])
 
     renamed = [Example(id=f"new{i}", captions=("other",), image=e.image, split="val", source="y")
                for i, e in enumerate(reversed(examples))]  # fmt: skip
-    again = cached(captioner, encoder, [*renamed, *examples], tmp_path / "cache")
+    again = cached(packed, encoder, [*renamed, *examples], tmp_path / "cache")
     assert counted == []
     assert again.features is not None
     assert torch.equal(again.features("new0"), again.features("i2"))
 
     shutil.copy(examples[1].image.name, examples[0].image.name)
-    changed = cached(captioner, encoder, examples, tmp_path / "cache")
+    changed = cached(packed, encoder, examples, tmp_path / "cache")
     assert counted == []  # that picture is known
     assert changed.features is not None
     assert torch.equal(changed.features("i0"), changed.features("i1"))
     open_source("sample").subset("train", 9, 3)[8].image.load().save(examples[0].image.name)
-    cached(captioner, encoder, examples, tmp_path / "cache")
+    cached(packed, encoder, examples, tmp_path / "cache")
     assert counted == [1]
 
     with torch.no_grad():
-        next(captioner.paligemma.model.vision_tower.parameters()).add_(1e-3)
-    cached(captioner, encoder, examples, tmp_path / "cache")
+        next(packed.paligemma.model.vision_tower.parameters()).add_(1e-3)
+    cached(packed, encoder, examples, tmp_path / "cache")
     assert counted == [1, 3]
     assert len([path for path in (tmp_path / "cache").iterdir() if path.is_dir()]) == 2
 
 
 def test_a_damaged_cache_is_noticed(tmp_path: Path) -> None:
     """A flipped bit, lost rows and an index of something else are errors that say what to do, not features."""
-    captioner, encoder = ready(recipe())
+    packed, encoder = ready(recipe())
     examples = images(tmp_path / "images", 2)
-    with_features = cached(captioner, encoder, examples, tmp_path / "cache")
+    with_features = cached(packed, encoder, examples, tmp_path / "cache")
     (rows,), (index,) = (list((tmp_path / "cache").glob(f"*/{name}")) for name in ("features.bin", "index.json"))
     data = bytearray(rows.read_bytes())
     data[-5] ^= 1
@@ -209,24 +209,24 @@ def test_a_damaged_cache_is_noticed(tmp_path: Path) -> None:
         fresh("stranger")
     rows.write_bytes(data[:-1])
     with pytest.raises(StoreError, match=r"2 rows of .* are expected"):
-        cached(captioner, encoder, examples, tmp_path / "cache")
+        cached(packed, encoder, examples, tmp_path / "cache")
     write_json(index, {**read_json(index), "width": 7})
     with pytest.raises(StoreError, match="'width' is not what its folder says"):
-        cached(captioner, encoder, examples, tmp_path / "cache")
+        cached(packed, encoder, examples, tmp_path / "cache")
 
 
 def test_a_full_disk_is_noticed_before_a_byte_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The size is known from the shapes: what does not fit is refused with both numbers; what fits is announced."""
-    captioner, encoder = ready(recipe())
+    packed, encoder = ready(recipe())
     examples = images(tmp_path / "images", 2)
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100_000))
     with pytest.raises(StoreError, match=r"2 images take 0\.0 GiB, and .* has 0\.0 GiB free"):
-        cached(captioner, encoder, examples, tmp_path / "cache")
+        cached(packed, encoder, examples, tmp_path / "cache")
     assert not list((tmp_path / "cache").glob("*/features.bin"))
     monkeypatch.undo()
     said: list[str] = []
-    cached_encoder(captioner, encoder, examples, folder=tmp_path / "cache", team=CPU, workers=0, say=said.append)
+    cached_encoder(packed, encoder, examples, folder=tmp_path / "cache", team=CPU, workers=0, say=said.append)
     (rows,) = (tmp_path / "cache").glob("*/features.bin")
     assert rows.stat().st_size == 2 * 64 * 192 * 4
     assert said == [f"vision features of 2 images are computed once: 0.00 GiB in {rows.parent}"]
@@ -234,10 +234,10 @@ def test_a_full_disk_is_noticed_before_a_byte_is_written(tmp_path: Path, monkeyp
 
 def test_an_unreadable_image_is_told_with_its_reason(tmp_path: Path) -> None:
     """An image that cannot be decoded has no row; the encoder says why, as it does without a cache."""
-    captioner, encoder = ready(recipe())
+    packed, encoder = ready(recipe())
     examples = images(tmp_path / "images", 3)
     Path(examples[1].image.name).write_bytes(b"not an image")
-    with_features = cached(captioner, encoder, examples, tmp_path / "cache")
+    with_features = cached(packed, encoder, examples, tmp_path / "cache")
     found = list(
         batches(examples, partial(with_features, prefix="x", captions=("a", "b")), size=3, pad=encoder.prompter.pad)
     )
@@ -250,9 +250,9 @@ def test_an_unreadable_image_is_told_with_its_reason(tmp_path: Path) -> None:
 
 def test_a_change_of_the_image_is_not_lost_in_silence(tmp_path: Path) -> None:
     """An encoder that reads features refuses to augment, whatever the recipe said."""
-    captioner, encoder = ready(recipe())
+    packed, encoder = ready(recipe())
     examples = images(tmp_path / "images", 1)
-    with_features = cached(captioner, encoder, examples, tmp_path / "cache")
+    with_features = cached(packed, encoder, examples, tmp_path / "cache")
     with pytest.raises(ValueError, match="would be lost"):
         with_features(examples[0], prefix="x", captions=(), change=lambda image: image)
 
@@ -260,16 +260,14 @@ def test_a_change_of_the_image_is_not_lost_in_silence(tmp_path: Path) -> None:
 def test_a_cached_batch_can_be_cut_and_pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where memory runs out, features are cut with their rows: the losses of the halves add up. Pinning changes where
     tensors lie, all of them, and nothing else."""
-    captioner, encoder = ready(recipe())
+    packed, encoder = ready(recipe())
     examples = images(tmp_path / "images", 3)
-    batch = collate(
-        encoded(cached(captioner, encoder, examples, tmp_path / "cache"), examples), pad=encoder.prompter.pad
-    )
+    batch = collate(encoded(cached(packed, encoder, examples, tmp_path / "cache"), examples), pad=encoder.prompter.pad)
     halves = batch.halves()
     assert [half.example_ids for half in halves] == [("i0",), ("i1", "i2")]
     with torch.no_grad():
-        parts = sum(captioner(half).item() for half in halves)
-        assert parts == pytest.approx(captioner(batch).item(), rel=1e-5)
+        parts = sum(packed(half).item() for half in halves)
+        assert parts == pytest.approx(packed(batch).item(), rel=1e-5)
 
     pinned: list[int] = []
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: (pinned.append(self.data_ptr()), self.clone())[1])
@@ -282,9 +280,9 @@ def test_a_cached_batch_can_be_cut_and_pinned(tmp_path: Path, monkeypatch: pytes
 
 def test_data_workers_read_the_memory_map(tmp_path: Path) -> None:
     """A worker process encodes the rows that this process encodes; the encoder travels without the map."""
-    captioner, encoder = ready(recipe())
+    packed, encoder = ready(recipe())
     examples = images(tmp_path / "images", 4)
-    with_features = cached(captioner, encoder, examples, tmp_path / "cache")
+    with_features = cached(packed, encoder, examples, tmp_path / "cache")
     assert with_features.features is not None
     with_features.features("i0")
     assert len(pickle.dumps(with_features.features)) < 10_000
@@ -315,12 +313,12 @@ def test_what_cannot_be_cached_is_refused(changes: dict[str, Any], message: str)
 
 def test_the_index_names_all_that_features_depend_on(tmp_path: Path) -> None:
     """Weights, their configuration, preprocessing, precision, device and library versions stand in the index."""
-    captioner, encoder = ready(recipe())
-    cached(captioner, encoder, images(tmp_path / "images", 1), tmp_path / "cache")
+    packed, encoder = ready(recipe())
+    cached(packed, encoder, images(tmp_path / "images", 1), tmp_path / "cache")
     (index,) = (tmp_path / "cache").glob("*/index.json")
     held = json.loads(index.read_text(encoding="utf-8"))
     assert set(held["depends_on"]) == {"tower", "config", "image", "device", "rscap", "torch", "transformers"}
     assert (held["dtype"], held["tokens"], held["width"], len(held["rows"])) == ("float32", 64, 192, 1)
-    kind = building.kind_of(captioner, encoder.image)
+    kind = building.kind_of(packed, encoder.image)
     assert index.parent.name == kind.key
     assert FeatureCache.open(tmp_path / "cache", kind).checksums.keys() == {held["rows"][0][0]}

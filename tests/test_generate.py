@@ -13,7 +13,7 @@ from rscap.captioner.batch import Encoder
 from rscap.data import Rejected
 from rscap.errors import ImageError
 from rscap.model.load import Base, load_base
-from rscap.model.packed import Captioner
+from rscap.model.packed import PackedModel
 from rscap.recipe import GenerateSection, ModelSection
 from rscap.records import Example, Prediction
 from rscap.sample import sample_examples
@@ -33,9 +33,9 @@ def examples() -> list[Example]:
 
 
 def captions(base: Base, examples: list[Example], *, size: int, tokens: int = 24) -> list[Prediction]:
-    captioner = Captioner(base.model, compute_dtype=torch.float32)
+    packed = PackedModel(base.model, compute_dtype=torch.float32)
     settings = GenerateSection(max_new_tokens=tokens, batch_size=size)
-    found = list(generate(captioner, Encoder.of(base), examples, prefix=PREFIX, settings=settings))
+    found = list(generate(packed, Encoder.of(base), examples, prefix=PREFIX, settings=settings))
     assert all(isinstance(item, Prediction) for item in found)
     return [item for item in found if isinstance(item, Prediction)]
 
@@ -74,9 +74,9 @@ class Broken:
 def test_a_broken_image_is_told_and_the_others_are_captioned(base: Base, examples: list[Example]) -> None:
     """An undecodable image becomes a Rejected with its id; no other image of the batch is lost."""
     mixed = [examples[0], replace(examples[1], image=Broken()), examples[2]]
-    captioner = Captioner(base.model, compute_dtype=torch.float32)
+    packed = PackedModel(base.model, compute_dtype=torch.float32)
     settings = GenerateSection(max_new_tokens=4, batch_size=3)
-    found = list(generate(captioner, Encoder.of(base), mixed, prefix=PREFIX, settings=settings))
+    found = list(generate(packed, Encoder.of(base), mixed, prefix=PREFIX, settings=settings))
     assert [item for item in found if isinstance(item, Rejected)] == [
         Rejected(row=examples[1].id, reason="broken.jpg is truncated")
     ]
@@ -85,7 +85,7 @@ def test_a_broken_image_is_told_and_the_others_are_captioned(base: Base, example
 
 def test_near_ties_are_counted(base: Base, examples: list[Example]) -> None:
     """With two equal rows in the head, every step that chooses between them is a near-tie."""
-    captioner = Captioner(base.model, compute_dtype=torch.float32)
+    packed = PackedModel(base.model, compute_dtype=torch.float32)
     encoder = Encoder.of(base)
     batch = next(iter_batches(encoder, examples[:2]))
     weights = base.model.lm_head.weight
@@ -93,7 +93,7 @@ def test_near_ties_are_counted(base: Base, examples: list[Example]) -> None:
     try:
         with torch.no_grad():
             weights.zero_()
-        results = decode(captioner, batch, eos=encoder.prompter.eos, settings=GenerateSection(max_new_tokens=3))
+        results = decode(packed, batch, eos=encoder.prompter.eos, settings=GenerateSection(max_new_tokens=3))
     finally:
         with torch.no_grad():
             weights.copy_(kept)
@@ -102,8 +102,8 @@ def test_near_ties_are_counted(base: Base, examples: list[Example]) -> None:
 
 def test_generation_leaves_the_training_mode_as_it_was(base: Base, examples: list[Example]) -> None:
     """Evaluation in the middle of training switches dropout off and on again."""
-    captioner = Captioner(base.model, compute_dtype=torch.float32).train()
+    packed = PackedModel(base.model, compute_dtype=torch.float32).train()
     settings = GenerateSection(max_new_tokens=1)
-    list(generate(captioner, Encoder.of(base), examples[:1], prefix=PREFIX, settings=settings))
-    assert captioner.training
-    captioner.eval()
+    list(generate(packed, Encoder.of(base), examples[:1], prefix=PREFIX, settings=settings))
+    assert packed.training
+    packed.eval()

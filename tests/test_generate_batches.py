@@ -20,7 +20,7 @@ from rscap.errors import OutOfMemory
 from rscap.model import decoding
 from rscap.model.decoding import prefill, step
 from rscap.model.load import Base, load_base
-from rscap.model.packed import Captioner
+from rscap.model.packed import PackedModel
 from rscap.recipe import GenerateSection, ModelSection
 from rscap.records import Example, Prediction
 from rscap.sample import sample_examples
@@ -40,8 +40,8 @@ def base() -> Base:
 
 
 @pytest.fixture(scope="module")
-def captioner(base: Base) -> Captioner:
-    return Captioner(base.model, compute_dtype=torch.float32)
+def packed(base: Base) -> PackedModel:
+    return PackedModel(base.model, compute_dtype=torch.float32)
 
 
 @pytest.fixture(scope="module")
@@ -61,25 +61,23 @@ def ids(found: list[Decoded]) -> list[list[int]]:
 
 @pytest.fixture(scope="module", params=WAYS)
 def alone(
-    request: pytest.FixtureRequest, base: Base, captioner: Captioner, examples: list[Example]
+    request: pytest.FixtureRequest, base: Base, packed: PackedModel, examples: list[Example]
 ) -> tuple[GenerateSection, list[Decoded]]:
     """Settings of each way, and what each image gets when it is decoded alone."""
     settings = GenerateSection(max_new_tokens=32, **WAYS[request.param])
     eos = Encoder.of(base).prompter.eos
-    single = [decode(captioner, batch_of(base, [one]), settings=settings, eos=eos)[0] for one in examples]
+    single = [decode(packed, batch_of(base, [one]), settings=settings, eos=eos)[0] for one in examples]
     assert len({len(one.ids) for one in single}) > 2, "captions of one length let no image leave before others"
     return settings, single
 
 
 @pytest.mark.parametrize("order", [1, -1])
 def test_batched_equals_one_by_one(
-    base: Base, captioner: Captioner, examples: list[Example], alone: tuple[GenerateSection, list[Decoded]], order: int
+    base: Base, packed: PackedModel, examples: list[Example], alone: tuple[GenerateSection, list[Decoded]], order: int
 ) -> None:
     """In float32 a batch, in whatever order, gives every image the tokens it has alone; so near-ties are none here."""
     settings, single = alone
-    together = decode(
-        captioner, batch_of(base, examples[::order]), settings=settings, eos=Encoder.of(base).prompter.eos
-    )
+    together = decode(packed, batch_of(base, examples[::order]), settings=settings, eos=Encoder.of(base).prompter.eos)
     for one, many in zip(single[::order], together, strict=True):
         assert one.ids == many.ids or one.near_ties
 
@@ -87,7 +85,7 @@ def test_batched_equals_one_by_one(
 @pytest.mark.parametrize("share", [1e-9, 2.0])
 def test_images_that_leave_change_nothing(
     base: Base,
-    captioner: Captioner,
+    packed: PackedModel,
     examples: list[Example],
     alone: tuple[GenerateSection, list[Decoded]],
     share: float,
@@ -95,26 +93,26 @@ def test_images_that_leave_change_nothing(
 ) -> None:
     """Leaving at once or never: tokens and near-ties of every image are the same."""
     settings, batch, eos = alone[0], batch_of(base, examples), Encoder.of(base).prompter.eos
-    usual = decode(captioner, batch, settings=settings, eos=eos)
+    usual = decode(packed, batch, settings=settings, eos=eos)
     monkeypatch.setattr(decoded, "LEAVING_SHARE", share)
-    assert ids(decode(captioner, batch, settings=settings, eos=eos)) == ids(usual)
+    assert ids(decode(packed, batch, settings=settings, eos=eos)) == ids(usual)
 
 
 def test_fewer_rows_are_computed_once_images_leave(
-    base: Base, captioner: Captioner, examples: list[Example], monkeypatch: pytest.MonkeyPatch
+    base: Base, packed: PackedModel, examples: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Steps get narrower as captions end, and none is made for an image whose caption ended a quarter of images ago."""
     import rscap.captioner.decode as module
 
     widths: list[int] = []
 
-    def counting(captioner: Captioner, tokens: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    def counting(packed: PackedModel, tokens: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         widths.append(len(tokens))
-        return step(captioner, tokens, *args, **kwargs)
+        return step(packed, tokens, *args, **kwargs)
 
     monkeypatch.setattr(module, "step", counting)
     found = decode(
-        captioner,
+        packed,
         batch_of(base, examples),
         settings=GenerateSection(max_new_tokens=32),
         eos=Encoder.of(base).prompter.eos,
@@ -131,13 +129,13 @@ def test_prefixes_in_parts_are_prefixes_together(
 ) -> None:
     """Whether two or all are computed at once: logits of the first and of the next token are those of each image."""
     for one in (base, load_base(ModelSection(base=str(nano2), dtype="float32"))):
-        captioner, batch = Captioner(one.model, compute_dtype=torch.float32), batch_of(one, examples[:5])
+        packed, batch = PackedModel(one.model, compute_dtype=torch.float32), batch_of(one, examples[:5])
         found = []
         for at_once in (2, 5):
             monkeypatch.setattr(decoding, "TOGETHER", at_once)
             with torch.inference_mode():
-                logits, state = prefill(captioner, batch, room=1)
-                found.append((logits, step(captioner, torch.arange(5, 10).unsqueeze(1), state)))
+                logits, state = prefill(packed, batch, room=1)
+                found.append((logits, step(packed, torch.arange(5, 10).unsqueeze(1), state)))
         for parts, together in zip(*found, strict=True):
             assert len(parts) == 5
             torch.testing.assert_close(parts, together, atol=2e-4, rtol=1e-4)
@@ -147,52 +145,52 @@ def test_branches_share_a_prefix_and_each_other(base: Base, nano2: Path, example
     """Logits behind branches that took other parents are those of each branch's own history, decoded alone."""
     generator = torch.Generator().manual_seed(0)
     for one in (base, load_base(ModelSection(base=str(nano2), dtype="float32"))):
-        captioner, batch = Captioner(one.model, compute_dtype=torch.float32), batch_of(one, examples[:2])
+        packed, batch = PackedModel(one.model, compute_dtype=torch.float32), batch_of(one, examples[:2])
         with torch.inference_mode():
-            _, state = prefill(captioner, batch, room=3 * 4)
+            _, state = prefill(packed, batch, room=3 * 4)
             tokens = torch.randint(5, 90, (4, 2, 3), generator=generator)
             parents = torch.cat([torch.zeros(1, 2, 3, dtype=torch.long), torch.randint(0, 3, (3, 2, 3))])
             histories: list[list[list[int]]] = [[[], [], []] for _ in range(2)]
             for new, old in zip(tokens, parents, strict=True):
-                logits = step(captioner, new, state, parents=old)
+                logits = step(packed, new, state, parents=old)
                 histories = [
                     [histories[row][old[row, beam]] + [int(new[row, beam])] for beam in range(3)] for row in range(2)
                 ]
             for beam in range(3):
-                _, single = prefill(captioner, batch, room=4)
+                _, single = prefill(packed, batch, room=4)
                 for place in range(4):
                     chain = torch.tensor([[histories[row][beam][place]] for row in range(2)])
-                    expected = step(captioner, chain, single)
+                    expected = step(packed, chain, single)
                 torch.testing.assert_close(logits[:, beam], expected[:, 0], atol=2e-4, rtol=1e-4)
 
 
-def stream(captioner: Captioner, base: Base, examples: list[Example], said: list[str], **fields: Any) -> list[Any]:
+def stream(packed: PackedModel, base: Base, examples: list[Example], said: list[str], **fields: Any) -> list[Any]:
     settings = GenerateSection(max_new_tokens=12, **fields)
-    return list(generate(captioner, Encoder.of(base), examples, prefix=PREFIX, settings=settings, say=said.append))
+    return list(generate(packed, Encoder.of(base), examples, prefix=PREFIX, settings=settings, say=said.append))
 
 
 def allocate(fits: int, seen: list[int]) -> Any:
     """A decoder whose allocator gives out above `fits` images, with the error of torch's own allocator."""
 
-    def attempt(captioner: Captioner, batch: Batch, **kwargs: Any) -> list[Decoded]:
+    def attempt(packed: PackedModel, batch: Batch, **kwargs: Any) -> list[Decoded]:
         seen.append(batch.images)
         if batch.images > fits:
             torch.empty(1 << 60, dtype=torch.uint8)
-        return decode(captioner, batch, **kwargs)
+        return decode(packed, batch, **kwargs)
 
     return attempt
 
 
 def test_out_of_memory_halves_the_batch_and_loses_nothing(
-    base: Base, captioner: Captioner, examples: list[Example], monkeypatch: pytest.MonkeyPatch
+    base: Base, packed: PackedModel, examples: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every image once, in order, with its caption; said once a halving; later batches fit at once."""
     said: list[str] = []
-    expected = stream(captioner, base, examples, said, batch_size=4)
+    expected = stream(packed, base, examples, said, batch_size=4)
     assert not said
     seen: list[int] = []
     monkeypatch.setattr(fitting, "decode", allocate(1, seen))
-    found = stream(captioner, base, examples, said, batch_size=4)
+    found = stream(packed, base, examples, said, batch_size=4)
     assert [item.example_id for item in found] == [example.id for example in examples]
     assert [item.caption for item in found] == [item.caption for item in expected]
     assert seen == [4, 2, 1, 1, 1, 1, 1, 1, 1]
@@ -203,35 +201,35 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(
 
 
 def test_memory_that_runs_out_in_the_middle_of_captions_is_no_loss(
-    base: Base, captioner: Captioner, examples: list[Example], monkeypatch: pytest.MonkeyPatch
+    base: Base, packed: PackedModel, examples: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A GPU's error at the fifth token of a beam search: the images begin again in smaller parts."""
     import rscap.captioner.beams as module
 
-    def late(captioner: Captioner, tokens: torch.Tensor, state: Any, **kwargs: Any) -> torch.Tensor:
+    def late(packed: PackedModel, tokens: torch.Tensor, state: Any, **kwargs: Any) -> torch.Tensor:
         if len(tokens) > 2 and state.positions[-1] - state.positions[0] > 68:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return step(captioner, tokens, state, **kwargs)
+        return step(packed, tokens, state, **kwargs)
 
     said: list[str] = []
-    expected = stream(captioner, base, examples[:5], said, batch_size=5, beams=2)
+    expected = stream(packed, base, examples[:5], said, batch_size=5, beams=2)
     monkeypatch.setattr(module, "step", late)
-    found = stream(captioner, base, examples[:5], said, batch_size=5, beams=2)
+    found = stream(packed, base, examples[:5], said, batch_size=5, beams=2)
     assert [(item.example_id, item.caption) for item in found] == [(one.example_id, one.caption) for one in expected]
     assert [line.split(";")[1] for line in said] == [" going on with 3 at a time", " going on with 2 at a time"]
 
 
 def test_an_image_that_does_not_fit_alone_is_an_error_that_names_it(
-    base: Base, captioner: Captioner, examples: list[Example], monkeypatch: pytest.MonkeyPatch
+    base: Base, packed: PackedModel, examples: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A batch of one that runs out of memory ends the run, with the settings that could be lowered."""
     monkeypatch.setattr(fitting, "decode", allocate(0, []))
     with pytest.raises(OutOfMemory, match=rf"^{examples[0].id}: a single image does not fit .*beams = 1 "):
-        stream(captioner, base, examples, [], batch_size=2)
+        stream(packed, base, examples, [], batch_size=2)
 
 
 def test_other_errors_are_not_taken_for_memory(
-    base: Base, captioner: Captioner, examples: list[Example], monkeypatch: pytest.MonkeyPatch
+    base: Base, packed: PackedModel, examples: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A RuntimeError of another kind is raised as it is."""
 
@@ -240,16 +238,16 @@ def test_other_errors_are_not_taken_for_memory(
 
     monkeypatch.setattr(fitting, "decode", broken)
     with pytest.raises(RuntimeError, match="cannot be multiplied"):
-        stream(captioner, base, examples, [], batch_size=2)
+        stream(packed, base, examples, [], batch_size=2)
 
 
 def test_draws_do_not_depend_on_what_else_is_in_the_batch(
-    base: Base, captioner: Captioner, examples: list[Example]
+    base: Base, packed: PackedModel, examples: list[Example]
 ) -> None:
     """A drawn caption is a function of seed and example: the same at every batch size; other seeds draw others."""
 
     def drawn(size: int, seed: int) -> dict[str, str]:
-        found = stream(captioner, base, examples, [], batch_size=size, temperature=1.0, seed=seed)
+        found = stream(packed, base, examples, [], batch_size=size, temperature=1.0, seed=seed)
         return {item.example_id: item.caption for item in found if isinstance(item, Prediction) and not item.near_ties}
 
     one, four, other = drawn(1, 0), drawn(4, 0), drawn(4, 1)

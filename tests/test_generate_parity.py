@@ -14,7 +14,7 @@ from transformers import PaliGemmaProcessor
 from rscap.captioner import Decoded, decode
 from rscap.captioner.batch import Batch, Encoder, batches
 from rscap.model.load import NANO, Base, load_base
-from rscap.model.packed import Captioner
+from rscap.model.packed import PackedModel
 from rscap.recipe import GenerateSection, ModelSection
 from rscap.sample import sample_examples
 
@@ -43,7 +43,7 @@ class Subject:
 
     def __init__(self, base: Base) -> None:
         self.base, self.encoder = base, Encoder.of(base)
-        self.captioner = Captioner(base.model, compute_dtype=torch.float32)
+        self.packed = PackedModel(base.model, compute_dtype=torch.float32)
         self.examples = sample_examples()[:IMAGES]
         encode = partial(self.encoder, prefix=PREFIX, captions=())
         self.batch: Batch = next(batches(self.examples, encode, size=IMAGES, pad=self.encoder.prompter.pad))
@@ -51,7 +51,7 @@ class Subject:
         self.eos = self.encoder.prompter.eos
 
     def ours(self, settings: GenerateSection) -> list[Decoded]:
-        return decode(self.captioner, self.batch, settings=settings, eos=self.eos)
+        return decode(self.packed, self.batch, settings=settings, eos=self.eos)
 
     def theirs(self, index: int, settings: GenerateSection) -> list[int]:
         """Plain `generate` on one image, as the processor makes its inputs."""

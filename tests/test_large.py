@@ -20,7 +20,7 @@ from rscap.captioner.batch import Batch, Row, collate, pack
 from rscap.model.adapters import prepare
 from rscap.model.geometry import paligemma_config
 from rscap.model.load import NANO, load_base
-from rscap.model.packed import Captioner
+from rscap.model.packed import PackedModel
 from rscap.model.towers import count_parameters
 from rscap.recipe import ModelSection, TowersSection, read_recipe
 
@@ -103,12 +103,12 @@ def test_a_training_step_at_the_true_geometry(folder: Path, dtype: Any, quantisa
     recipe = read_recipe(RECIPE_B)
     base = load_base(ModelSection(base=str(folder), dtype=dtype, quantisation=quantisation))
     net = prepare(base.model, TowersSection(), recipe.adapter, seed=0)
-    captioner = Captioner(net, compute_dtype=base.compute_dtype)
-    captioner.checkpoint_activations()
-    captioner.train()
+    packed = PackedModel(net, compute_dtype=base.compute_dtype)
+    packed.checkpoint_activations()
+    packed.train()
     batch = five_captions()
     with Float16Products() if dtype == "float16" else nullcontext() as mode:
-        loss = captioner(batch) / batch.supervised
+        loss = packed(batch) / batch.supervised
         (loss * scale).backward()
     assert mode is None or mode.done > 1000
 

@@ -16,7 +16,7 @@ from transformers import PaliGemmaForConditionalGeneration
 from rscap.captioner.batch import Batch, Row, collate, pack
 from rscap.model.geometry import paligemma_config
 from rscap.model.loss import CHUNK_LOGITS, chunk_rows, summed_loss, token_losses
-from rscap.model.packed import Captioner
+from rscap.model.packed import PackedModel
 
 HIDDEN, VOCABULARY = 8, 37
 
@@ -149,16 +149,16 @@ def batch() -> Batch:
 @pytest.mark.parametrize("geometry", ["nano", "nano2"])
 @pytest.mark.parametrize("head_learns", [False, True])
 def test_the_captioner_learns_as_from_whole_logits(geometry: str, head_learns: bool) -> None:
-    """Captioner loss and all its gradients equal cross-entropy over `head`; with a tied head that learns, the head's
+    """PackedModel loss and all its gradients equal cross-entropy over `head`; with a tied head that learns, the head's
     gradient and the embeddings' add up in one matrix."""
     model, packed = small(geometry), batch()
     model.lm_head.weight.requires_grad_(head_learns)
-    captioner = Captioner(model, compute_dtype=torch.float32)
-    ours = captioner(packed)
+    packed = PackedModel(model, compute_dtype=torch.float32)
+    ours = packed(packed)
     ours.backward()
     gradients = {name: None if p.grad is None else p.grad.clone() for name, p in model.named_parameters()}
     model.zero_grad()
-    theirs = F.cross_entropy(captioner.head(captioner.supervised(packed)), packed.targets, reduction="sum")
+    theirs = F.cross_entropy(packed.head(packed.supervised(packed)), packed.targets, reduction="sum")
     theirs.backward()
     torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=0)
     assert (gradients["model.language_model.embed_tokens.weight"] is not None) == head_learns
@@ -171,7 +171,7 @@ def test_the_captioner_learns_as_from_whole_logits(geometry: str, head_learns: b
 
 def test_token_losses_sum_to_the_loss() -> None:
     """The losses that the first step looks at token by token are those that are learned from."""
-    captioner, packed = Captioner(small("nano2"), compute_dtype=torch.float32), batch()
-    losses = captioner.token_losses(packed)
+    packed, packed = PackedModel(small("nano2"), compute_dtype=torch.float32), batch()
+    losses = packed.token_losses(packed)
     assert losses.shape == packed.targets.shape
-    torch.testing.assert_close(losses.sum(), captioner(packed).detach(), rtol=1e-6, atol=0)
+    torch.testing.assert_close(losses.sum(), packed(packed).detach(), rtol=1e-6, atol=0)

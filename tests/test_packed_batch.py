@@ -9,7 +9,7 @@ from transformers import PaliGemmaForConditionalGeneration
 
 from rscap.captioner.batch import Batch, Row, collate, pack
 from rscap.model.geometry import paligemma_config
-from rscap.model.packed import Captioner
+from rscap.model.packed import PackedModel
 
 IMAGES, BOS, EOS, PAD = 64, 2, 1, 0
 PREFIX_WORDS = [11, 12, 13]
@@ -30,7 +30,7 @@ def small_model(geometry: str) -> PaliGemmaForConditionalGeneration:
     return model
 
 
-def packed(suffixes: list[list[list[int]]]) -> Batch:
+def packed_rows(suffixes: list[list[list[int]]]) -> Batch:
     """One row for every image, all its suffixes packed."""
     generator = torch.Generator().manual_seed(1)
     prefix = [127] * IMAGES + [BOS, *PREFIX_WORDS]
@@ -70,10 +70,10 @@ def separate_loss(model: PaliGemmaForConditionalGeneration, batch: Batch) -> tor
 @pytest.mark.parametrize("geometry", ["nano", "nano2"])
 def test_loss_and_gradients_equal_those_of_separate_sequences(geometry: str) -> None:
     """K ragged captions in one sequence give loss and gradients of K sequences (PaliGemma 1; 2 with window 40)."""
-    model, batch = small_model(geometry), packed(SUFFIXES)
+    model, batch = small_model(geometry), packed_rows(SUFFIXES)
     assert geometry == "nano" or model.config.text_config.sliding_window < batch.tokens.shape[1]
 
-    ours = Captioner(model, compute_dtype=torch.float32)(batch)
+    ours = PackedModel(model, compute_dtype=torch.float32)(batch)
     ours.backward()
     gradients = {
         name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None
@@ -93,9 +93,9 @@ def test_loss_and_gradients_equal_those_of_separate_sequences(geometry: str) -> 
 @pytest.mark.parametrize("geometry", ["nano", "nano2"])
 def test_compiled_layers_give_loss_and_gradients_of_eager_ones(geometry: str) -> None:
     """Layers through torch.compile, as the benchmarks try them, traced forward and backward: compiled = eager."""
-    model, batch = small_model(geometry), packed(SUFFIXES)
-    captioner = Captioner(model, compute_dtype=torch.float32)
-    eager = captioner(batch)
+    model, batch = small_model(geometry), packed_rows(SUFFIXES)
+    packed = PackedModel(model, compute_dtype=torch.float32)
+    eager = packed(batch)
     eager.backward()
     gradients = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
     model.zero_grad()
@@ -108,7 +108,7 @@ def test_compiled_layers_give_loss_and_gradients_of_eager_ones(geometry: str) ->
     try:
         for layer in model.model.language_model.layers[:-1]:
             layer.compile(dynamic=True, backend=backend)
-        compiled = captioner(batch)
+        compiled = packed(batch)
         compiled.backward()
     finally:
         torch.compiler.reset()
@@ -123,18 +123,18 @@ def moved(model: PaliGemmaForConditionalGeneration, batch: Batch, column: int) -
     """The positions of row 0 whose last hidden state changes when the token at `column` does."""
     changed = batch.tokens.clone()
     changed[0, column] = 99
-    captioner = Captioner(model, compute_dtype=torch.float32)
-    other = packed(SUFFIXES)
+    packed = PackedModel(model, compute_dtype=torch.float32)
+    other = packed_rows(SUFFIXES)
     object.__setattr__(other, "tokens", changed)
     with torch.no_grad():
-        difference = (captioner.hidden(batch) - captioner.hidden(other))[0].abs().amax(dim=-1)
+        difference = (packed.hidden(batch) - packed.hidden(other))[0].abs().amax(dim=-1)
     return set(torch.nonzero(difference > 1e-6).flatten().tolist())
 
 
 @pytest.mark.parametrize("geometry", ["nano", "nano2"])
 def test_the_last_prefix_token_moves_every_position(geometry: str) -> None:
     """The prefix is bidirectional and every branch sees it: changing its last token moves all outputs of the row."""
-    model, batch = small_model(geometry), packed(SUFFIXES)
+    model, batch = small_model(geometry), packed_rows(SUFFIXES)
     row = [column for column in range(batch.tokens.shape[1]) if batch.branch[0, column] >= 0]
     assert moved(model, batch, IMAGES + len(PREFIX_WORDS)) == set(row)
 
@@ -142,7 +142,7 @@ def test_the_last_prefix_token_moves_every_position(geometry: str) -> None:
 @pytest.mark.parametrize("geometry", ["nano", "nano2"])
 def test_a_suffix_token_moves_only_itself_and_its_own_future(geometry: str) -> None:
     """Branches are isolated and causal: a token moves itself and what follows it in its own branch, nothing else."""
-    model, batch = small_model(geometry), packed(SUFFIXES)
+    model, batch = small_model(geometry), packed_rows(SUFFIXES)
     branch = batch.branch[0].tolist()
     third = [column for column, value in enumerate(branch) if value == 3]
     assert moved(model, batch, third[2]) == set(third[2:])
@@ -151,7 +151,7 @@ def test_a_suffix_token_moves_only_itself_and_its_own_future(geometry: str) -> N
 
 def test_every_caption_is_predicted_whole() -> None:
     """Targets are the suffixes, each closed by one <eos>; the first token of each comes from the last prefix token."""
-    batch = packed(SUFFIXES)
+    batch = packed_rows(SUFFIXES)
     expected = [token for of_image in SUFFIXES for suffix in of_image for token in suffix]
     assert batch.targets.tolist() == expected
     assert batch.captions == batch.targets.tolist().count(EOS) == 9
@@ -171,14 +171,14 @@ def test_positions_restart_after_the_prefix_in_every_branch() -> None:
 def test_extra_padding_changes_nothing() -> None:
     """A row padded to a longer neighbour has the loss it has alone."""
     model = small_model("nano")
-    captioner = Captioner(model, compute_dtype=torch.float32)
+    packed = PackedModel(model, compute_dtype=torch.float32)
     with torch.no_grad():
-        together = float(captioner(packed(SUFFIXES)))
+        together = float(packed(packed_rows(SUFFIXES)))
     total = 0.0
-    whole = packed(SUFFIXES)
+    whole = packed_rows(SUFFIXES)
     for index in range(len(SUFFIXES)):
-        alone = packed([SUFFIXES[index]])
+        alone = packed_rows([SUFFIXES[index]])
         object.__setattr__(alone, "pixel_values", whole.pixel_values[index : index + 1])
         with torch.no_grad():
-            total += float(captioner(alone))
+            total += float(packed(alone))
     assert together == pytest.approx(total, rel=1e-5)

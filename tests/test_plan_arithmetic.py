@@ -92,7 +92,7 @@ def test_operations_are_those_that_torch_counts(nano2: Any, vision: str, checkpo
     from rscap.captioner.batch import Row, collate, pack
     from rscap.model.adapters import prepare
     from rscap.model.load import load_base
-    from rscap.model.packed import Captioner
+    from rscap.model.packed import PackedModel
     from rscap.planning.shapes import shapes_of_base
 
     whole = vision == "trained"
@@ -103,15 +103,15 @@ def test_operations_are_those_that_torch_counts(nano2: Any, vision: str, checkpo
         adapter=None if whole else {"rank": 16},
     )
     base = load_base(asked.model)
-    captioner = Captioner(prepare(base.model, asked.towers, asked.adapter, seed=0), compute_dtype=torch.float32)
+    packed = PackedModel(prepare(base.model, asked.towers, asked.adapter, seed=0), compute_dtype=torch.float32)
     if checkpointing:
-        captioner.checkpoint_activations()
-    captioner.train()
+        packed.checkpoint_activations()
+    packed.train()
     prefix = [base.image_token_id] * base.image_tokens + [2, 5, 6]
     row = Row(example_id="x", pixels=torch.zeros(3, 224, 224), captions=2, **pack(prefix, [[7] * 9 + [1]] * 2))
     batch = collate([row], pad=0)
     with FlopCounterMode(display=False) as counter:
-        captioner(batch).backward()
+        packed(batch).backward()
     counted = operations(
         shapes_of_base(str(nano2)), Setting(asked, "cpu"), tokens=batch.tokens.shape[1], supervised=batch.supervised
     )

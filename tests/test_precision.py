@@ -16,7 +16,7 @@ from rscap.data import open_source
 from rscap.errors import ModelError, TrainingDiverged
 from rscap.model import load
 from rscap.model.load import load_base
-from rscap.model.packed import Captioner
+from rscap.model.packed import PackedModel
 from rscap.recipe import ModelSection, Recipe, parse_recipe
 from rscap.records import Prediction
 from rscap.store import RunFolder, read_json, read_jsonl
@@ -61,13 +61,13 @@ def test_float16_keeps_the_residual_stream_in_float32() -> None:
     """What enters and leaves every decoder layer is float32, what its products make is float16."""
     made = recipe()
     base = load_base(made.model)
-    captioner = Captioner(base.model, compute_dtype=base.compute_dtype)
+    packed = PackedModel(base.model, compute_dtype=base.compute_dtype)
     seen: list[tuple[torch.dtype, torch.dtype]] = []
     products: list[torch.dtype] = []
-    for layer in captioner.paligemma.model.language_model.layers:
+    for layer in packed.paligemma.model.language_model.layers:
         layer.register_forward_hook(lambda _, given, made: seen.append((given[0].dtype, made.dtype)))
         layer.mlp.register_forward_hook(lambda _, given, made: products.append(made.dtype))
-    captioner(first_batch(made, base))
+    packed(first_batch(made, base))
     assert set(seen) == {(torch.float32, torch.float32)}
     assert set(products) == {torch.float16}
 
@@ -76,20 +76,20 @@ def test_a_stream_beyond_float16_stays_finite() -> None:
     """Embeddings scaled so that the stream passes 65,504: finite losses and gradients; in pure float16, infinities."""
     made = recipe()
     base = load_base(made.model)
-    captioner = Captioner(base.model, compute_dtype=base.compute_dtype)
+    packed = PackedModel(base.model, compute_dtype=base.compute_dtype)
     batch = first_batch(made, base)
-    layers = captioner.paligemma.model.language_model.layers
+    layers = packed.paligemma.model.language_model.layers
     grow = layers[0].mlp.register_forward_hook(lambda _, given, made: made.float() * 1e6 + 1e5)
     weight = layers[-1].self_attn.q_proj.weight.data = layers[-1].self_attn.q_proj.weight.data.float()
     layers[-1].self_attn.q_proj.weight.requires_grad_(True)
-    loss = captioner(batch)
+    loss = packed(batch)
     loss.backward()
     assert bool(loss.isfinite())
     assert bool(layers[-1].self_attn.q_proj.weight.grad.isfinite().all())
     assert weight.dtype == torch.float32
     grow.remove()
     layers[0].mlp.register_forward_hook(lambda _, given, made: (made.float() * 1e6 + 1e5).half())
-    assert not bool(captioner(batch).isfinite())
+    assert not bool(packed(batch).isfinite())
 
 
 def test_an_overflow_skips_the_update_and_lowers_the_scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,11 +153,11 @@ def test_quantised_bases_train_and_caption(quantisation: str, dtype: str, tmp_pa
     assert all(math.isfinite(row["loss"]) for row in logged)
     assert logged[-1]["grad_norm"] > 0
     subject = Subject.of(str(folder.path))
-    base, captioner = subject.load("cpu")
-    kinds = {type(module).__name__ for name, module in captioner.named_modules() if name.endswith("q_proj.base_layer")}
+    base, packed = subject.load("cpu")
+    kinds = {type(module).__name__ for name, module in packed.named_modules() if name.endswith("q_proj.base_layer")}
     assert kinds == {"Linear8bitLt" if quantisation == "int8" else "Linear4bit"}
     examples = open_source("sample").subset("train", 2, 1)
-    stream = generate(captioner, Encoder.of(base), examples, prefix=subject.prefix, settings=subject.generate)
+    stream = generate(packed, Encoder.of(base), examples, prefix=subject.prefix, settings=subject.generate)
     assert all(isinstance(one, Prediction) and one.tokens > 0 for one in stream)
     assert RunFolder(folder.path).status()["state"] == "finished"
 
@@ -175,11 +175,11 @@ def test_full_fine_tuning_in_float16_comes_back_with_its_float32_stream(tmp_path
     table = recipe(train={"max_steps": 1}).model_dump(mode="json", exclude_none=True) | {"towers": towers}
     table.pop("adapter")
     folder = train(parse_recipe(table), tmp_path / "run", say=lambda _: None)
-    base, captioner = Subject.of(str(folder.path)).load("cpu")
+    base, packed = Subject.of(str(folder.path)).load("cpu")
     streams: list[torch.dtype] = []
-    captioner.paligemma.model.language_model.layers[0].register_forward_hook(
+    packed.paligemma.model.language_model.layers[0].register_forward_hook(
         lambda _, given, made: streams.append(made.dtype)
     )
-    captioner.paligemma.model.vision_tower.register_forward_hook(lambda _, given, made: streams.append(made[0].dtype))
-    assert bool(captioner(first_batch(recipe(), base)).isfinite())
+    packed.paligemma.model.vision_tower.register_forward_hook(lambda _, given, made: streams.append(made[0].dtype))
+    assert bool(packed(first_batch(recipe(), base)).isfinite())
     assert set(streams) == {torch.float32}

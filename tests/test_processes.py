@@ -142,16 +142,16 @@ def test_a_batch_in_halves_has_the_loss_of_the_whole() -> None:
     from rscap.captioner.batch import Encoder
     from rscap.data import open_source
     from rscap.model.load import load_base
-    from rscap.model.packed import Captioner
+    from rscap.model.packed import PackedModel
     from rscap.training.updates import updates
 
     made = recipe(train={"micro_batch": 5, "accumulation": 1})
     base = load_base(made.model)
-    captioner = Captioner(base.model, compute_dtype=torch.float32)
+    packed = PackedModel(base.model, compute_dtype=torch.float32)
     (batch,) = next(updates(open_source("sample").subset("train", 5, 1), made, Encoder.of(base)))
     halves: list[Batch] = batch.halves()
     assert [half.images for half in halves] == [2, 3]
     assert sum(half.captions for half in halves) == batch.captions == 25
     with torch.no_grad():
-        parts = [float(captioner(half)) for half in halves]
-        assert sum(parts) == pytest.approx(float(captioner(batch)), rel=1e-5)
+        parts = [float(packed(half)) for half in halves]
+        assert sum(parts) == pytest.approx(float(packed(batch)), rel=1e-5)

@@ -316,14 +316,14 @@ def test_an_interrupted_run_that_finished_says_nothing_of_it(tmp_path: Path, mon
 
 def starving(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory for `limit` images at once."""
-    forward = loop.Captioner.forward
+    forward = loop.PackedModel.forward
 
     def small(self: Any, batch: Any) -> torch.Tensor:
         if torch.is_grad_enabled() and batch.images > limit:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return forward(self, batch)
 
-    monkeypatch.setattr(loop.Captioner, "forward", small)
+    monkeypatch.setattr(loop.PackedModel, "forward", small)
 
 
 def test_out_of_memory_halves_the_micro_batch_and_keeps_the_update(

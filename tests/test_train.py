@@ -18,7 +18,7 @@ from rscap.data import open_source
 from rscap.errors import BrokenTargets, StoreError, TrainingDiverged
 from rscap.model.adapters import prepare
 from rscap.model.load import load_base
-from rscap.model.packed import Captioner
+from rscap.model.packed import PackedModel
 from rscap.recipe import Recipe, TrainSection, parse_recipe
 from rscap.store import RunFolder, read_jsonl
 from rscap.training.optimiser import rate_factor
@@ -176,7 +176,7 @@ def test_a_random_base_is_taken_for_broken_targets(nano2: Path, tmp_path: Path) 
 
 
 def losses_of(value: torch.Tensor) -> Any:
-    """A captioner with nano's vocabulary and the token losses given."""
+    """A packed with nano's vocabulary and the token losses given."""
     paligemma = load_base(recipe().model).model
     return type("Says", (), {"paligemma": paligemma, "token_losses": lambda self, batch: value})()
 
@@ -217,14 +217,14 @@ def test_checkpointing_computes_layers_again() -> None:
     """With checkpointed activations the backward pass runs a layer's MLP a second time; without, it does not."""
     made = recipe()
     base = load_base(made.model)
-    captioner = Captioner(prepare(base.model, made.towers, made.adapter, seed=0), compute_dtype=torch.float32).train()
+    packed = PackedModel(prepare(base.model, made.towers, made.adapter, seed=0), compute_dtype=torch.float32).train()
     (batch,) = next(updates(open_source("sample").subset("train", 2, 1), made, Encoder.of(base)))
     calls: list[int] = []
-    captioner.paligemma.model.language_model.layers[0].mlp.register_forward_pre_hook(lambda *_: calls.append(1))
-    captioner(batch).backward()
+    packed.paligemma.model.language_model.layers[0].mlp.register_forward_pre_hook(lambda *_: calls.append(1))
+    packed(batch).backward()
     plain = len(calls)
-    captioner.checkpoint_activations()
-    captioner(batch).backward()
+    packed.checkpoint_activations()
+    packed(batch).backward()
     assert (plain, len(calls) - plain) == (1, 2)
 
 

@@ -20,7 +20,7 @@ from rscap.doctor.evidence import Asked, Evidence
 from rscap.doctor.findings import Finding
 from rscap.errors import RscapError
 from rscap.model.load import load_base
-from rscap.model.packed import Captioner
+from rscap.model.packed import PackedModel
 from rscap.recipe import Recipe, dump_recipe, parse_recipe, read_recipe
 from rscap.store import RunFolder, write_json
 from rscap.training.examples import training_examples
@@ -126,10 +126,10 @@ def measured() -> list[Finding]:
     """What is found on the first batch of a sound recipe, without trying its rate."""
     recipe = quick(train={"micro_batch": 3})
     source, weights = probe._data(recipe)
-    base, captioner = probe._model(recipe)
+    base, packed = probe._model(recipe)
     batch = probe._first_batch(recipe, training_examples(source, recipe), weights, base)
     asked = Asked(dtype=recipe.model.dtype, towers=recipe.towers.model_dump())
-    evidence = probe._look(Evidence(path=Path(), asked=asked), captioner, batch)
+    evidence = probe._look(Evidence(path=Path(), asked=asked), packed, batch)
     return [finding for check in CHECKS for finding in check.look(evidence)]
 
 
@@ -139,14 +139,14 @@ def without_eos(patch: pytest.MonkeyPatch) -> None:
 
 
 def see_everything(patch: pytest.MonkeyPatch) -> None:
-    form = Captioner._form
-    patch.setattr(Captioner, "_form", lambda self, mask, dtype: form(self, torch.ones_like(mask), dtype))
+    form = PackedModel._form
+    patch.setattr(PackedModel, "_form", lambda self, mask, dtype: form(self, torch.ones_like(mask), dtype))
 
 
 def causal_prefix(patch: pytest.MonkeyPatch) -> None:
-    form = Captioner._form
+    form = PackedModel._form
     patch.setattr(
-        Captioner,
+        PackedModel,
         "_form",
         lambda self, mask, dtype: form(self, mask.tril() if mask.shape[-1] == mask.shape[-2] else mask, dtype),
     )

@@ -29,7 +29,7 @@ from rscap.captioner.prompt import Prompter
 from rscap.model.adapters import prepare
 from rscap.model.geometry import paligemma_config
 from rscap.model.load import ImageSpec
-from rscap.model.packed import Captioner
+from rscap.model.packed import PackedModel
 from rscap.recipe import Recipe, parse_recipe
 from rscap.records import Example
 from rscap.sample import sample_examples
@@ -140,7 +140,7 @@ def main() -> None:
 
     plan = recipe(arguments.steps)
     learner = Learner(
-        captioner=Captioner(prepare(model, plan.towers, None, seed=plan.seed), compute_dtype=torch.bfloat16),
+        packed=PackedModel(prepare(model, plan.towers, None, seed=plan.seed), compute_dtype=torch.bfloat16),
         encoder=ReadingEncoder(
             prompter=Prompter(processor.tokenizer, processor.image_token_id, IMAGE_TOKENS),
             image=ImageSpec(resolution_px=SIDE_PX, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),

@@ -23,7 +23,7 @@ from torch import Tensor
 from rscap.captioner.batch import Batch
 from rscap.captioner.choice import NEAR_TIE, Decoded, Leaving, penalties
 from rscap.model.decoding import prefill, step
-from rscap.model.packed import Captioner
+from rscap.model.packed import PackedModel
 from rscap.recipe import GenerateSection
 
 NEVER = -torch.inf
@@ -82,10 +82,10 @@ class _Search:
         return {row: Decoded.until(eos, ids, near) for row, ids, near in best}
 
 
-def search(captioner: Captioner, batch: Batch, *, settings: GenerateSection, eos: int) -> list[Decoded]:
+def search(packed: PackedModel, batch: Batch, *, settings: GenerateSection, eos: int) -> list[Decoded]:
     """Decode prefixes of one length by beam search, in their order."""
     limit, penalise = settings.max_new_tokens, penalties(settings)
-    logits, state = prefill(captioner, batch, room=settings.beams * (limit - 1))
+    logits, state = prefill(packed, batch, room=settings.beams * (limit - 1))
     logits, found = logits.unsqueeze(1), _Search.of(batch.tokens, settings, eos)
     results: dict[int, Decoded] = {}
     for length in range(1, limit + 1):
@@ -98,7 +98,7 @@ def search(captioner: Captioner, batch: Batch, *, settings: GenerateSection, eos
             parents, tokens = parents[found.open], tokens[found.open]
             state.keep(found.open.nonzero().squeeze(1))
             found = found.at(found.open)
-        logits = step(captioner, tokens, state, parents=parents)
+        logits = step(packed, tokens, state, parents=parents)
     results |= found.results(eos)
     return [results[row] for row in range(batch.images)]
 

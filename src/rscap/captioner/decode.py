@@ -15,23 +15,23 @@ from rscap.data.draw import uniform
 from rscap.errors import OutOfMemory
 from rscap.model.decoding import prefill, step
 from rscap.model.memory import is_out_of_memory, release
-from rscap.model.packed import Captioner
+from rscap.model.packed import PackedModel
 from rscap.recipe import GenerateSection
 
 __all__ = ["NEAR_TIE", "Decoded", "decode"]
 
 
 @torch.inference_mode()
-def decode(captioner: Captioner, batch: Batch, *, settings: GenerateSection, eos: int) -> list[Decoded]:
+def decode(packed: PackedModel, batch: Batch, *, settings: GenerateSection, eos: int) -> list[Decoded]:
     """Decode prefixes of one length, in their order. Images whose caption is finished leave the computation."""
     way = search if settings.beams > 1 else _extend
-    return way(captioner, batch, settings=settings, eos=eos)
+    return way(packed, batch, settings=settings, eos=eos)
 
 
-def _extend(captioner: Captioner, batch: Batch, *, settings: GenerateSection, eos: int) -> list[Decoded]:
+def _extend(packed: PackedModel, batch: Batch, *, settings: GenerateSection, eos: int) -> list[Decoded]:
     """One caption an image, greedily or by draws."""
     limit = settings.max_new_tokens
-    logits, state = prefill(captioner, batch, room=limit - 1)
+    logits, state = prefill(packed, batch, room=limit - 1)
     choose = _Choice(settings, batch.example_ids)
     ids, said = batch.tokens, batch.tokens.new_full((batch.images, limit), eos)
     rows = torch.arange(batch.images, device=ids.device)  # of the batch, those that still grow
@@ -48,7 +48,7 @@ def _extend(captioner: Captioner, batch: Batch, *, settings: GenerateSection, eo
             kept = (~done).nonzero().squeeze(1)
             state.keep(kept)
             ids, tokens, rows, done = ids[kept], tokens[kept], rows[kept], done[kept]
-        logits = step(captioner, tokens.unsqueeze(1), state).squeeze(1)
+        logits = step(packed, tokens.unsqueeze(1), state).squeeze(1)
     return [Decoded.until(eos, *found) for found in zip(said.tolist(), close.tolist(), strict=True)]
 
 
@@ -78,7 +78,7 @@ Say = Callable[[str], None]
 class Fitting:
     """Decodes batches, and remembers how many images fit at a time."""
 
-    captioner: Captioner
+    packed: PackedModel
     settings: GenerateSection
     eos: int
     say: Say
@@ -106,14 +106,14 @@ class Fitting:
     def _attempt(self, part: Batch) -> list[Decoded] | None:
         """None if memory runs out. Nothing of the attempt is alive when this returns: the error held it all."""
         try:
-            return decode(self.captioner, part.to(self.captioner.device), settings=self.settings, eos=self.eos)
+            return decode(self.packed, part.to(self.packed.device), settings=self.settings, eos=self.eos)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             return None
 
     def _halve(self, part: Batch) -> None:
-        release(self.captioner.device)
+        release(self.packed.device)
         if part.images == 1:
             settings = self.settings
             raise OutOfMemory(

@@ -17,7 +17,7 @@ from rscap.data import FileImage, Rejected
 from rscap.errors import AdapterError, StoreError
 from rscap.model.adapters import load_adapter, precision_to_load
 from rscap.model.load import Base, load_base
-from rscap.model.packed import Captioner
+from rscap.model.packed import PackedModel
 from rscap.model.towers import MODULES
 from rscap.recipe import (
     GenerateSection,
@@ -65,7 +65,7 @@ def check_weights(run: RunFolder) -> None:
             )
 
 
-def load_run(run: RunFolder, recipe: Recipe, *, device: str) -> tuple[Base, Captioner]:
+def load_run(run: RunFolder, recipe: Recipe, *, device: str) -> tuple[Base, PackedModel]:
     """The base model of a finished run with its adapter, or its fully trained model.
 
     Raises:
@@ -79,17 +79,17 @@ def load_run(run: RunFolder, recipe: Recipe, *, device: str) -> tuple[Base, Capt
         )
     base = load_base(precision_to_load(recipe.model, recipe.adapter), device=device)
     net = load_adapter(base.model, run.adapter, recipe).to(device).eval()
-    return base, Captioner(net, compute_dtype=base.compute_dtype)
+    return base, PackedModel(net, compute_dtype=base.compute_dtype)
 
 
-def _trained_whole(folder: Path, recipe: Recipe, device: str) -> tuple[Base, Captioner]:
+def _trained_whole(folder: Path, recipe: Recipe, device: str) -> tuple[Base, PackedModel]:
     """What learned comes back in the float32 it was trained in; frozen towers and products in the recipe's dtype."""
     section = recipe.model.model_copy(update={"base": str(folder), "revision": None, "dtype": "float32"})
     base = replace(load_base(section, device=device), compute_dtype=getattr(torch, recipe.model.dtype))
     for tower in recipe.towers.in_state("frozen"):
         base.model.get_submodule(MODULES[tower]).to(base.compute_dtype)
     base.model.tie_weights()
-    return base, Captioner(base.model, compute_dtype=base.compute_dtype)
+    return base, PackedModel(base.model, compute_dtype=base.compute_dtype)
 
 
 # Who captions: a base model as it is, or what a run learned, with the words and decode settings that belong to it.
@@ -140,13 +140,13 @@ class Subject:
         prompt = self.trained[1].prompt if self.trained else None
         return (prompt.training_prefixes or (prompt.prefix,)) if prompt else ()
 
-    def load(self, device: str) -> tuple[Base, Captioner]:
+    def load(self, device: str) -> tuple[Base, PackedModel]:
         """The model on `device`, ready to generate."""
         if self.trained:
             check_weights(self.trained[0])
             return load_run(*self.trained, device=device)
         base = load_base(self.section, device=device)
-        return base, Captioner(base.model, compute_dtype=base.compute_dtype)
+        return base, PackedModel(base.model, compute_dtype=base.compute_dtype)
 
 
 def _refuse_misspelt(folder: Path) -> None:
@@ -166,8 +166,6 @@ def _refuse_misspelt(folder: Path) -> None:
 
 def caption_files(subject: Subject, images: Sequence[Path], *, say: Say = to_stderr) -> Iterator[Prediction | Rejected]:
     """Caption image files, in order; the path is the id, and a file that is no image is told as `Rejected`."""
-    base, captioner = subject.load(best_device())
+    base, packed = subject.load(best_device())
     examples = [Example(id=str(path), captions=(), image=FileImage(path), split="", source="") for path in images]
-    yield from generate(
-        captioner, Encoder.of(base), examples, prefix=subject.prefix, settings=subject.generate, say=say
-    )
+    yield from generate(packed, Encoder.of(base), examples, prefix=subject.prefix, settings=subject.generate, say=say)

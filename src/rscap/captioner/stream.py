@@ -13,7 +13,7 @@ from rscap.captioner.choice import Decoded
 from rscap.captioner.decode import Fitting, Say
 from rscap.captioner.prompt import Prompter
 from rscap.data import Rejected
-from rscap.model.packed import Captioner
+from rscap.model.packed import PackedModel
 from rscap.recipe import GenerateSection
 from rscap.records import Example, Prediction
 
@@ -42,7 +42,7 @@ def to_stderr(message: str) -> None:
 
 
 def generate(
-    captioner: Captioner,
+    packed: PackedModel,
     encoder: Encoder,
     examples: Sequence[Example],
     *,
@@ -59,14 +59,14 @@ def generate(
     Raises:
         OutOfMemory: a single image does not fit.
     """
-    was_training = captioner.training
-    captioner.eval()
+    was_training = packed.training
+    packed.eval()
     prompter: Prompter = encoder.prompter
     encode = partial(encoder, prefix=prefix, captions=())
-    fitting = Fitting(captioner, settings, prompter.eos, say)
+    fitting = Fitting(packed, settings, prompter.eos, say)
     try:
         coming = batches(examples, encode, size=settings.batch_size, pad=prompter.pad, workers=workers)
-        if captioner.device.type != "cpu":  # a processor has no time to spare: two pools of threads would wait in turns
+        if packed.device.type != "cpu":  # a processor has no time to spare: two pools of threads would wait in turns
             coming = ahead(coming)
         for batch in coming:
             yield from batch.rejected
@@ -74,7 +74,7 @@ def generate(
                 for example_id, decoded in fitting(batch):
                     yield _prediction(example_id, decoded, prefix, prompter)
     finally:
-        captioner.train(was_training)
+        packed.train(was_training)
 
 
 def _prediction(example_id: str, decoded: Decoded, prefix: str, prompter: Prompter) -> Prediction:

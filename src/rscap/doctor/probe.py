@@ -34,7 +34,7 @@ from rscap.errors import AdapterError, DataError, ModelError, OutOfMemory, Rscap
 from rscap.methods import METHODS
 from rscap.model.adapters import prepare
 from rscap.model.load import Base, load_base
-from rscap.model.packed import Captioner
+from rscap.model.packed import PackedModel
 from rscap.quality import QualityRules, select
 from rscap.recipe import Recipe
 from rscap.records import Example
@@ -73,16 +73,16 @@ def probe_recipe(evidence: Evidence, recipe: Recipe) -> Evidence:
     """
     source, weights = _data(recipe)
     check_validation(recipe, source, lambda _: None)
-    base, captioner = _model(recipe)
+    base, packed = _model(recipe)
     examples = training_examples(source, recipe)
     facts = _facts(recipe, source, examples, Encoder.of(base).prompter)
     batch = _first_batch(recipe, examples, weights, base)
-    evidence = replace(_look(evidence, captioner, batch), data=facts)
-    reason = _too_large(captioner)
+    evidence = replace(_look(evidence, packed, batch), data=facts)
+    reason = _too_large(packed)
     if reason:
         return replace(evidence, absent={**evidence.absent, "learning rate": reason})
     total_steps = Schedule.of(recipe, len(examples)).total_steps
-    return replace(evidence, rate=try_rate(captioner, batch, recipe, total_steps=total_steps))
+    return replace(evidence, rate=try_rate(packed, batch, recipe, total_steps=total_steps))
 
 
 @_memory_told()
@@ -93,10 +93,10 @@ def probe_run(evidence: Evidence, recipe: Recipe, run: RunFolder) -> Evidence:
         RscapError: data or base model are not at hand.
     """
     source, weights = _data(recipe)
-    base, captioner = _model(recipe)
+    base, packed = _model(recipe)
     batch = _first_batch(recipe, training_examples(source, recipe), weights, base)
-    evidence = _look(evidence, captioner, batch)
-    del base, captioner
+    evidence = _look(evidence, packed, batch)
+    del base, packed
     if not (run.adapter.is_dir() or run.model.is_dir()):
         return evidence
     try:
@@ -126,17 +126,17 @@ def _data(recipe: Recipe) -> tuple[Source, CaptionWeights]:
     return selection.source, selection.weights
 
 
-def _model(recipe: Recipe) -> tuple[Base, Captioner]:
+def _model(recipe: Recipe) -> tuple[Base, PackedModel]:
     """Base and adapters as at the first step; methods that start from weights or activations stand as plain LoRA."""
     adapter = recipe.adapter
     if adapter is not None and (METHODS[adapter.method].residual or METHODS[adapter.method].calibration_images):
         adapter = adapter.model_copy(update={"method": "lora", "calibration_images": None})
     base = load_base(recipe.model, device=best_device())
     net = prepare(base.model, recipe.towers, adapter, seed=recipe.seed)
-    captioner = Captioner(net, compute_dtype=base.compute_dtype)
+    packed = PackedModel(net, compute_dtype=base.compute_dtype)
     if recipe.train.gradient_checkpointing is not False:
-        captioner.checkpoint_activations()
-    return base, captioner.eval()
+        packed.checkpoint_activations()
+    return base, packed.eval()
 
 
 def _first_batch(recipe: Recipe, examples: Sequence[Example], weights: CaptionWeights, base: Base) -> Batch:
@@ -152,24 +152,24 @@ def _first_batch(recipe: Recipe, examples: Sequence[Example], weights: CaptionWe
     return batch.to(best_device())
 
 
-def _look(evidence: Evidence, captioner: Captioner, batch: Batch) -> Evidence:
-    paligemma = captioner.paligemma
-    losses = captioner.token_losses(batch)
-    apart = rows_are_apart(captioner)
+def _look(evidence: Evidence, packed: PackedModel, batch: Batch) -> Evidence:
+    paligemma = packed.paligemma
+    losses = packed.token_losses(batch)
+    apart = rows_are_apart(packed)
     return replace(
         evidence,
         absent=evidence.absent if apart else {**evidence.absent, "who sees whom": _NOT_APART},
         vocabulary=paligemma.config.text_config.vocab_size,
         targets=targets_of(batch, image=paligemma.config.image_token_id, eos=paligemma.config.eos_token_id),
-        sight=sight_of(captioner, batch) if apart else None,
+        sight=sight_of(packed, batch) if apart else None,
         first_losses=FirstLosses(
             where=WHERE,
             mean=losses.mean().item(),
             spread=losses.std(correction=0).item(),
             tokens=losses.numel(),
         ),
-        weights=Weights(where=WHERE, dtypes=frozen_dtypes(captioner.net), products=product_dtypes(captioner.net)),
-        learning=evidence.learning or Learning(where=WHERE, trainable=trainable(captioner.net)),
+        weights=Weights(where=WHERE, dtypes=frozen_dtypes(packed.net), products=product_dtypes(packed.net)),
+        learning=evidence.learning or Learning(where=WHERE, trainable=trainable(packed.net)),
     )
 
 
@@ -192,7 +192,7 @@ def targets_of(batch: Batch, *, image: int, eos: int) -> Targets:
     )
 
 
-def sight_of(captioner: Captioner, batch: Batch) -> Sight:
+def sight_of(packed: PackedModel, batch: Batch) -> Sight:
     """Change the last caption token, then the last prefix token, of the first row, and count which outputs change.
 
     The caption is looked at in the very path that training takes, the prefix in the one that computes all positions.
@@ -201,21 +201,21 @@ def sight_of(captioner: Captioner, batch: Batch) -> Sight:
     mine = batch.source_rows == 0
     columns = batch.source_columns[mine]
     last, prefix_end = int(columns.max()), int((batch.branch[0] == 0).sum()) - 1
-    config = captioner.paligemma.config
+    config = packed.paligemma.config
 
     def with_row(tokens: Tensor) -> Batch:
         return replace(batch, tokens=torch.cat([tokens.unsqueeze(0), batch.tokens[1:]]))
 
     def learned(tokens: Tensor) -> Tensor:
         """float[N, H]: outputs of the supervised positions at their columns, zero elsewhere."""
-        with captioner.autocast():
-            hidden = captioner.supervised(with_row(tokens))[mine]
+        with packed.autocast():
+            hidden = packed.supervised(with_row(tokens))[mine]
         placed = hidden.new_zeros(len(row), hidden.shape[-1])
         return placed.index_copy(0, columns, hidden)
 
     def whole(tokens: Tensor) -> Tensor:
-        with captioner.autocast():
-            return captioner.hidden(with_row(tokens))[0]
+        with packed.autocast():
+            return packed.hidden(with_row(tokens))[0]
 
     end = reach(learned, row, last, config.bos_token_id, 0)
     prefix = reach(whole, row, prefix_end, config.eos_token_id, 0)
@@ -229,21 +229,21 @@ def sight_of(captioner: Captioner, batch: Batch) -> Sight:
     )
 
 
-def try_rate(captioner: Captioner, batch: Batch, recipe: Recipe, *, total_steps: int) -> RateTest:
+def try_rate(packed: PackedModel, batch: Batch, recipe: Recipe, *, total_steps: int) -> RateTest:
     """Eight updates on one batch, the first four warming up to the peak rate; dropout draws the same every time."""
-    optimiser = build_optimiser(captioner.net, recipe)
-    scaler = build_scaler(captioner.device, captioner.compute_dtype)
-    learning = [parameter for parameter in captioner.net.parameters() if parameter.requires_grad]
-    captioner.train()
+    optimiser = build_optimiser(packed.net, recipe)
+    scaler = build_scaler(packed.device, packed.compute_dtype)
+    learning = [parameter for parameter in packed.net.parameters() if parameter.requires_grad]
+    packed.train()
     losses = []
     with torch.no_grad():
-        even_before = guesses_evenly(captioner, captioner.token_losses(batch))
+        even_before = guesses_evenly(packed, packed.token_losses(batch))
     factors = [min(1.0, (step + 1) / _WARMUP) for step in range(_UPDATES)]
     with torch.random.fork_rng():
         for factor in factors:
             torch.manual_seed(recipe.seed)
             set_rate(optimiser, factor)
-            loss = captioner(batch) / batch.supervised
+            loss = packed(batch) / batch.supervised
             scaler.scale(loss).backward()
             scaler.unscale_(optimiser)
             torch.nn.utils.clip_grad_norm_(learning, recipe.train.max_grad_norm)
@@ -253,9 +253,9 @@ def try_rate(captioner: Captioner, batch: Batch, recipe: Recipe, *, total_steps:
             losses.append(loss.item())
         torch.manual_seed(recipe.seed)
         with torch.no_grad():
-            losses.append((captioner(batch) / batch.supervised).item())
-            evenly = not even_before and guesses_evenly(captioner, captioner.token_losses(batch))
-    captioner.eval()
+            losses.append((packed(batch) / batch.supervised).item())
+            evenly = not even_before and guesses_evenly(packed, packed.token_losses(batch))
+    packed.eval()
     schedule = sum(rate_factor(step, train=recipe.train, total_steps=total_steps) for step in range(total_steps))
     return RateTest(
         where="measured on one batch",
@@ -266,13 +266,13 @@ def try_rate(captioner: Captioner, batch: Batch, recipe: Recipe, *, total_steps:
         guesses_evenly=evenly,
         updates=_UPDATES,
         budget=schedule / sum(factors),
-        noise=1e-5 if captioner.compute_dtype == torch.float32 else 5e-3,
+        noise=1e-5 if packed.compute_dtype == torch.float32 else 5e-3,
     )
 
 
-def _too_large(captioner: Captioner) -> str | None:
-    size = sum(parameter.numel() for parameter in captioner.parameters())
-    if captioner.device.type == "cpu" and size > _LARGE:
+def _too_large(packed: PackedModel) -> str | None:
+    size = sum(parameter.numel() for parameter in packed.parameters())
+    if packed.device.type == "cpu" and size > _LARGE:
         return f"updates of a model of {size:,} parameters take too long without a GPU"
     return None
 

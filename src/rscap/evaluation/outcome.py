@@ -13,7 +13,7 @@ from rscap.data import Rejected
 from rscap.data.draw import key
 from rscap.errors import DataError
 from rscap.evaluation.journal import Journal
-from rscap.model.packed import Captioner
+from rscap.model.packed import PackedModel
 from rscap.recipe import GenerateSection, Recipe
 from rscap.records import Example, Prediction, ScoreSheet
 from rscap.store import (
@@ -88,7 +88,7 @@ def _number(value: float) -> str:
 
 
 def caption_all(
-    captioner: Captioner,
+    packed: PackedModel,
     encoder: Encoder,
     examples: Sequence[Example],
     *,
@@ -111,7 +111,7 @@ def caption_all(
         if progress:
             progress(len(done), len(examples))
     fresh = generate(
-        captioner,
+        packed,
         encoder,
         examples[len(done) :],
         prefix=task.prefix,
@@ -147,7 +147,7 @@ def check_rejected(rejected: Sequence[Rejected], *, of: int, allowed: float) -> 
 
 
 def evaluate_model(
-    captioner: Captioner,
+    packed: PackedModel,
     encoder: Encoder,
     *,
     task: Task,
@@ -158,9 +158,7 @@ def evaluate_model(
     journal: Journal | None = None,
 ) -> Outcome:
     """Caption `test` and score it; `train` tells which captions are verbatim training captions."""
-    predictions, rejected = caption_all(
-        captioner, encoder, test, task=task, progress=progress, say=say, journal=journal
-    )
+    predictions, rejected = caption_all(packed, encoder, test, task=task, progress=progress, say=say, journal=journal)
     sheet = score_predictions(predictions, test, train=train, prefix=task.prefix, decode=decode_name(task.generate))
     return Outcome(predictions=predictions, rejected=rejected, sheet=sheet)
 

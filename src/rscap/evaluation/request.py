@@ -27,7 +27,7 @@ from rscap.evaluation.outcome import (
     write_outcome,
 )
 from rscap.model.load import Base
-from rscap.model.packed import Captioner
+from rscap.model.packed import PackedModel
 from rscap.recipe import DataSection, GenerateSection
 from rscap.records import Example, ScoreSheet
 from rscap.stopping import stopping
@@ -137,8 +137,8 @@ def evaluate(planned: Plan, *, progress: Progress, say: Say) -> tuple[RunFolder,
     test = source.subset(request.split, request.limit, request.seed) if request.limit else source.split(request.split)
     device = best_device()
     # Before the folder is made: a missing token should not take the name.
-    base, captioner = planned.subject.load(device)
-    work = _Work(planned, source, test, base, captioner, progress, say, base.describe())
+    base, packed = planned.subject.load(device)
+    work = _Work(planned, source, test, base, packed, progress, say, base.describe())
     target = RunFolder(place) if planned.in_place else begin(place, work.described())
     try:
         with FileLock(place / f".lock-{request.split}", timeout=0), stopping():
@@ -166,7 +166,7 @@ class _Work:
     source: Source
     test: list[Example]
     base: Base
-    captioner: Captioner
+    packed: PackedModel
     progress: Progress
     say: Say
     described_base: dict[str, Any]
@@ -183,7 +183,7 @@ class _Work:
             max_rejected_share=data.max_rejected_share,
         )
         outcome = evaluate_model(
-            self.captioner,
+            self.packed,
             Encoder.of(self.base),
             task=task,
             test=self.test,
@@ -236,7 +236,7 @@ class _Work:
 
     def _where(self) -> dict[str, Any]:
         """What provenance.json says."""
-        source, device = self.source, self.captioner.device
+        source, device = self.source, self.packed.device
         return provenance.collect(
             device=str(device),
             device_name=device_name(device),

@@ -21,7 +21,7 @@ from rscap.captioner.batch import Encoder
 from rscap.data import FileImage, open_source
 from rscap.errors import DataError, ExportError, StoreError
 from rscap.model.load import Base
-from rscap.model.packed import Captioner
+from rscap.model.packed import PackedModel
 from rscap.recipe import GenerateSection, Recipe
 from rscap.records import Example, Prediction
 from rscap.store import RunFolder, read_json
@@ -119,24 +119,24 @@ class Plain:
         return inputs.to(parameter.device)
 
 
-def captions(base: Base, captioner: Captioner, examples: Sequence[Example], asking: Asking) -> dict[str, str]:
+def captions(base: Base, packed: PackedModel, examples: Sequence[Example], asking: Asking) -> dict[str, str]:
     """Captions by id, as `rscap evaluate` makes them; an image that cannot be decoded has none."""
-    stream = generate(captioner, Encoder.of(base), examples, prefix=asking.prefix, settings=asking.generate)
+    stream = generate(packed, Encoder.of(base), examples, prefix=asking.prefix, settings=asking.generate)
     return {item.example_id: item.caption for item in stream if isinstance(item, Prediction)}
 
 
-def read(base: Base, captioner: Captioner, examples: Sequence[Example], asking: Asking) -> list[Reading]:
+def read(base: Base, packed: PackedModel, examples: Sequence[Example], asking: Asking) -> list[Reading]:
     """What a run says of images, with the logits of every token.
 
     Raises:
         ExportError: none of the images can be decoded.
     """
-    said = captions(base, captioner, examples, asking)
+    said = captions(base, packed, examples, asking)
     if not said:
         raise ExportError("none of the images to compare on can be decoded", hint="`rscap data audit` says why")
-    plain = Plain(captioner.paligemma.eval(), base.processor, captioner.autocast)
+    plain = Plain(packed.paligemma.eval(), base.processor, packed.autocast)
     return [
-        _reading(plain, captioner.net, example, said[example.id], asking) for example in examples if example.id in said
+        _reading(plain, packed.net, example, said[example.id], asking) for example in examples if example.id in said
     ]
 
 

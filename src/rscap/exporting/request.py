@@ -175,19 +175,19 @@ def _as_trained(plan: _Plan, shown: Pictures, say: Say) -> dict[str, str] | str:
     """Captions of the quantised run by id, or why there are none."""
     say(f"captions of the run as it was trained, {plan.recipe.model.quantisation}")
     try:
-        base, captioner = load_run(plan.run, plan.recipe, device=best_device())
+        base, packed = load_run(plan.run, plan.recipe, device=best_device())
     except RscapError as error:
         return error.message
-    return captions(base, captioner, shown.examples, plan.asking)
+    return captions(base, packed, shown.examples, plan.asking)
 
 
 def _write(plan: _Plan, folder: Path, shown: Pictures) -> list[Reading]:
-    base, captioner = load_run(plan.run, plan.unquantised, device=best_device())
-    readings = read(base, captioner, shown.examples, plan.asking)
+    base, packed = load_run(plan.run, plan.unquantised, device=best_device())
+    readings = read(base, packed, shown.examples, plan.asking)
     if plan.form == "adapter":
         write_adapter(plan.run, base, folder)
     else:
-        model = merged(captioner.net, getattr(torch, plan.dtype))
+        model = merged(packed.net, getattr(torch, plan.dtype))
         write_checkpoint(model, base.processor, folder, decoding=generate_arguments(plan.recipe.generate))
     return readings
 

@@ -126,7 +126,7 @@ class Shape:
 def flex_differs(shape: Shape, device: torch.device, *, checkpointed: bool) -> str | None:
     """Try FlexAttention with this shape on this device: None if it agrees with the plain way, else what is wrong.
 
-    Packed rows of two lengths, all tokens and a few of them as queries, with and without a window; outputs and
+    PackedBatch rows of two lengths, all tokens and a few of them as queries, with and without a window; outputs and
     gradients, and if training will compute activations again in its backward pass, then here too: torch 2.13, not
     compiled, has wrong gradients of capped scores there and says nothing.
     """

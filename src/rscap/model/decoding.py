@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rscap.model.packed import Captioner, Packed, keys_and_values
+from rscap.model.packed import PackedBatch, PackedModel, keys_and_values
 
 TOGETHER = 4
 """Prefixes that a processor computes at once: what passes from layer to layer then stays in its caches. A tenth of the
@@ -98,60 +98,60 @@ class Decoding:
         return self
 
 
-def prefill(captioner: Captioner, batch: Packed, *, room: int) -> tuple[Tensor, Decoding]:
+def prefill(packed: PackedModel, batch: PackedBatch, *, room: int) -> tuple[Tensor, Decoding]:
     """Encode prefixes of one length P: logits float[B, V] of the first token, and the state to go on from.
 
     `room` is how many tokens may follow, over all branches of an image. Prefixes see themselves whole, whatever the
     window. The last layer computes nothing but keys and values for other tokens than the last.
     """
-    at_once = TOGETHER if captioner.device.type == "cpu" else len(batch.tokens)
-    parts = [_prefill(captioner, part, room=room) for part in batch.parts(at_once)]
+    at_once = TOGETHER if packed.device.type == "cpu" else len(batch.tokens)
+    parts = [_prefill(packed, part, room=room) for part in batch.parts(at_once)]
     (_, state), *others = parts
     return torch.cat([logits for logits, _ in parts]), state.join([other for _, other in others])
 
 
-def _prefill(captioner: Captioner, batch: Packed, *, room: int) -> tuple[Tensor, Decoding]:
-    cache, model = Cache(room=room), captioner.paligemma.model.language_model
+def _prefill(packed: PackedModel, batch: PackedBatch, *, room: int) -> tuple[Tensor, Decoding]:
+    cache, model = Cache(room=room), packed.paligemma.model.language_model
     rows, length = batch.tokens.shape
     positions = torch.arange(1, length + 1, device=batch.tokens.device)
-    with captioner.autocast():
-        hidden = captioner.embed(batch)
+    with packed.autocast():
+        hidden = packed.embed(batch)
         everything = torch.ones(1, length, length, dtype=torch.bool, device=positions.device)
-        masks = captioner.per_layer_type(everything, None if captioner.window is None else everything, hidden.dtype)
+        masks = packed.per_layer_type(everything, None if packed.window is None else everything, hidden.dtype)
         rotary = model.rotary_emb(hidden, batch.positions)
         *layers, last = model.layers
         for index, layer in enumerate(layers):
-            mask = _of_layer(captioner, index, masks)
+            mask = _of_layer(packed, index, masks)
             hidden = layer(hidden, attention_mask=mask, position_embeddings=rotary, past_key_values=cache)
         given = keys_and_values(last, hidden, rotary)
         cache.update(given.keys, given.values, len(layers))
         hidden = last(
             hidden[:, -1:],
-            attention_mask=_of_layer(captioner, len(layers), masks)[:, :, -1:],
+            attention_mask=_of_layer(packed, len(layers), masks)[:, :, -1:],
             position_embeddings=tuple(part[:, -1:] for part in rotary),
             past_key_values=given,
         )
-        logits = captioner.head(model.norm(hidden[:, -1]))
+        logits = packed.head(model.norm(hidden[:, -1]))
     cache.filled = length
     visible = torch.ones(rows, 1, length, dtype=torch.bool, device=positions.device)
     return logits.float(), Decoding(cache, visible, positions, next_position=length + 1, dtype=hidden.dtype)
 
 
-def step(captioner: Captioner, tokens: Tensor, state: Decoding, *, parents: Tensor | None = None) -> Tensor:
+def step(packed: PackedModel, tokens: Tensor, state: Decoding, *, parents: Tensor | None = None) -> Tensor:
     """One more token for each branch, int[B, W]: logits float[B, W, V] of the token after it. Moves `state` on.
 
     `parents`, int[B, W], says which branch each token continues; left out, each continues its own.
     """
-    model = captioner.paligemma.model.language_model
+    model = packed.paligemma.model.language_model
     _grow(state, tokens, parents)
-    with captioner.autocast():
+    with packed.autocast():
         hidden = model.embed_tokens(tokens).to(state.dtype)
-        masks = _masks(captioner, state, hidden.dtype)
+        masks = _masks(packed, state, hidden.dtype)
         rotary = model.rotary_emb(hidden, torch.full((1, 1), state.next_position, device=tokens.device))
         for index, layer in enumerate(model.layers):
-            mask = _of_layer(captioner, index, masks)
+            mask = _of_layer(packed, index, masks)
             hidden = layer(hidden, attention_mask=mask, position_embeddings=rotary, past_key_values=state.cache)
-        logits = captioner.head(model.norm(hidden))
+        logits = packed.head(model.norm(hidden))
     state.cache.filled += tokens.shape[1]
     state.next_position += 1
     return logits.float()
@@ -168,14 +168,14 @@ def _grow(state: Decoding, tokens: Tensor, parents: Tensor | None) -> None:
     state.positions = torch.cat([state.positions, state.positions.new_full((width,), state.next_position)])
 
 
-def _masks(captioner: Captioner, state: Decoding, dtype: torch.dtype) -> Any:
+def _masks(packed: PackedModel, state: Decoding, dtype: torch.dtype) -> Any:
     """Masks of a step, per layer type where there is a window."""
-    window = captioner.window
+    window = packed.window
     if window is None:
-        return captioner.per_layer_type(state.visible, None, dtype)
+        return packed.per_layer_type(state.visible, None, dtype)
     near = state.next_position - state.positions < window
-    return captioner.per_layer_type(state.visible, state.visible & near, dtype)
+    return packed.per_layer_type(state.visible, state.visible & near, dtype)
 
 
-def _of_layer(captioner: Captioner, layer: int, masks: Any) -> Any:
-    return masks[captioner.paligemma.config.text_config.layer_types[layer]] if isinstance(masks, dict) else masks
+def _of_layer(packed: PackedModel, layer: int, masks: Any) -> Any:
+    return masks[packed.paligemma.config.text_config.layer_types[layer]] if isinstance(masks, dict) else masks

@@ -24,7 +24,7 @@ from rscap.model.precision import keep_residual_in_float32
 Attention = Literal["auto", "plain", "flex"]
 
 
-class Packed(Protocol):
+class PackedBatch(Protocol):
     """What the model needs of a batch: see `rscap.captioner.batch.Batch` for shapes."""
 
     @property
@@ -56,7 +56,7 @@ class Packed(Protocol):
 
     def attention(self, window: int | None) -> Tensor: ...
 
-    def parts(self, size: int) -> Sequence[Packed]: ...
+    def parts(self, size: int) -> Sequence[PackedBatch]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Given:
         return self.keys, self.values
 
 
-class Captioner(nn.Module):
+class PackedModel(nn.Module):
     """Wraps a `PaliGemmaForConditionalGeneration`, bare or inside a PEFT model.
 
     `compute_dtype` is the precision of matrix products. Weights that learn are held in float32 whatever it is, and
@@ -131,7 +131,7 @@ class Captioner(nn.Module):
             self.flex, config._attn_implementation = True, FLEX
         return wrong
 
-    def forward(self, batch: Packed) -> Tensor:
+    def forward(self, batch: PackedBatch) -> Tensor:
         """Summed negative log-likelihood of all supervised tokens (PaliGemma, arXiv:2407.07726, section 3.2).
 
         A sum, so that the caller can divide by the tokens of the whole update and every token weighs the same.
@@ -141,13 +141,13 @@ class Captioner(nn.Module):
         return summed_loss(hidden, self._head_weight(), batch.targets, cap=self._cap, dtype=self.compute_dtype)
 
     @torch.no_grad()
-    def token_losses(self, batch: Packed) -> Tensor:
+    def token_losses(self, batch: PackedBatch) -> Tensor:
         """float[S]: the negative log-likelihood of each supervised token, without gradients."""
         with self.autocast():
             hidden = self.supervised(batch)
         return token_losses(hidden, self._head_weight(), batch.targets, cap=self._cap, dtype=self.compute_dtype)
 
-    def image_features(self, batch: Packed) -> Tensor:
+    def image_features(self, batch: PackedBatch) -> Tensor:
         """float[B, I, H]: what the language model reads in place of the image tokens."""
         seen = self.seen(batch.pixel_values) if batch.features is None else batch.features
         return self.paligemma.model.multi_modal_projector(seen)
@@ -159,7 +159,7 @@ class Captioner(nn.Module):
         with nullcontext() if learns else torch.no_grad():
             return tower(pixel_values.to(next(tower.parameters()).dtype)).last_hidden_state
 
-    def hidden(self, batch: Packed) -> Tensor:
+    def hidden(self, batch: PackedBatch) -> Tensor:
         """float[B, N, H]: the last hidden states of the packed sequence."""
         embeddings = self.embed(batch)
         outputs = self.paligemma.model.language_model(
@@ -170,7 +170,7 @@ class Captioner(nn.Module):
         )
         return outputs.last_hidden_state
 
-    def supervised(self, batch: Packed) -> Tensor:
+    def supervised(self, batch: PackedBatch) -> Tensor:
         """float[S, H]: the last hidden states at the sources of the targets alone.
 
         Nothing reads what the last layer makes of other tokens, so it computes queries and MLP for these alone,
@@ -221,13 +221,13 @@ class Captioner(nn.Module):
         """Gemma 2's sliding window, in positions; Gemma has none."""
         return getattr(self.paligemma.config.text_config, "sliding_window", None)
 
-    def embed(self, batch: Packed) -> Tensor:
+    def embed(self, batch: PackedBatch) -> Tensor:
         """Image features in place of the I image tokens that open every row, then the embeddings of its words."""
         words = self.paligemma.model.language_model.embed_tokens(batch.tokens[:, self.image_tokens :])
         features = self.image_features(batch).to(words.dtype)
         return torch.cat([features, words], dim=1)
 
-    def masks(self, batch: Packed, dtype: torch.dtype) -> Any:
+    def masks(self, batch: PackedBatch, dtype: torch.dtype) -> Any:
         window = self.window
         return self.per_layer_type(batch.attention(None), None if window is None else batch.attention(window), dtype)
 

@@ -109,7 +109,7 @@ class Setting:
         return 4 if self.detour(tower) else self.product
 
     def flex(self, *, capped: bool) -> bool:
-        """Whether training goes through FlexAttention: see `Captioner.choose_attention`."""
+        """Whether training goes through FlexAttention: see `PackedModel.choose_attention`."""
         asked = self.recipe.model.attention
         return self.device == "cuda" and (asked == "flex" or (asked == "auto" and capped))
 

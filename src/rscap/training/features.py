@@ -19,7 +19,7 @@ from rscap.captioner.batch import Encoder, batches
 from rscap.errors import ImageError
 from rscap.model.features import FeatureCache, Kind, image_digest, tower_digest
 from rscap.model.load import ImageSpec
-from rscap.model.packed import Captioner
+from rscap.model.packed import PackedModel
 from rscap.records import Example
 from rscap.training.team import Team
 
@@ -36,9 +36,9 @@ def features_folder(run: Path, given: str | None) -> Path:
     return Path(given) if given else run.resolve().parent / ".features"
 
 
-def kind_of(captioner: Captioner, image: ImageSpec) -> Kind:
-    """What the features of this captioner's vision tower have in common."""
-    tower, config = captioner.paligemma.model.vision_tower, captioner.paligemma.config.vision_config
+def kind_of(packed: PackedModel, image: ImageSpec) -> Kind:
+    """What the features of this packed's vision tower have in common."""
+    tower, config = packed.paligemma.model.vision_tower, packed.paligemma.config.vision_config
     shape = json.loads(config.to_json_string(use_diff=False))
     shape.pop("_name_or_path", None)
     return Kind(
@@ -48,18 +48,18 @@ def kind_of(captioner: Captioner, image: ImageSpec) -> Kind:
             "image": {
                 name: list(value) if isinstance(value, tuple) else value for name, value in asdict(image).items()
             },
-            "device": captioner.device.type,
+            "device": packed.device.type,
             "rscap": rscap.__version__,
             **{package: metadata.version(package) for package in ("torch", "transformers")},
         },
-        tokens=captioner.image_tokens,
+        tokens=packed.image_tokens,
         width=config.hidden_size,
-        dtype=captioner.compute_dtype,
+        dtype=packed.compute_dtype,
     )
 
 
 def cached_encoder(
-    captioner: Captioner,
+    packed: PackedModel,
     encoder: Encoder,
     examples: Sequence[Example],
     *,
@@ -74,10 +74,10 @@ def cached_encoder(
         StoreError: the disk has no room for them, or the cache is damaged.
     """
     digests, unusable = _digests(examples)
-    cache = FeatureCache.open(folder, kind_of(captioner, encoder.image))
+    cache = FeatureCache.open(folder, kind_of(packed, encoder.image))
     if team.leads:
         with cache.locked():
-            unusable |= _fill(cache, captioner, encoder, examples, digests, workers=workers, say=say)
+            unusable |= _fill(cache, packed, encoder, examples, digests, workers=workers, say=say)
     unusable = team.told(unusable)
     cache.reload()
     usable = {name: digest for name, digest in digests.items() if name not in unusable}
@@ -97,7 +97,7 @@ def _digests(examples: Sequence[Example]) -> tuple[dict[str, str], dict[str, str
 
 def _fill(
     cache: FeatureCache,
-    captioner: Captioner,
+    packed: PackedModel,
     encoder: Encoder,
     examples: Sequence[Example],
     digests: dict[str, str],
@@ -117,8 +117,8 @@ def _fill(
     say(f"vision features of {len(missing):,} images are computed once: {size / 2**30:.2f} GiB in {cache.folder}")
     unusable: dict[str, str] = {}
     saved = time.monotonic()
-    was_training = captioner.training
-    captioner.eval()
+    was_training = packed.training
+    packed.eval()
     try:
         with _bar() as bar:
             task = bar.add_task("", total=len(missing))
@@ -126,8 +126,8 @@ def _fill(
             for batch in batches(missing, encode, size=_BATCH, pad=encoder.prompter.pad, workers=workers):
                 unusable |= {item.row: item.reason for item in batch.rejected}
                 if batch.images:
-                    with torch.no_grad(), captioner.autocast():
-                        seen = captioner.seen(batch.pixel_values.to(captioner.device))
+                    with torch.no_grad(), packed.autocast():
+                        seen = packed.seen(batch.pixel_values.to(packed.device))
                     cache.add([digests[name] for name in batch.example_ids], seen)
                 if time.monotonic() - saved > _COMMIT_S:
                     cache.commit()
@@ -135,7 +135,7 @@ def _fill(
                 bar.advance(task, batch.images + len(batch.rejected))
     finally:
         cache.commit()
-        captioner.train(was_training)
+        packed.train(was_training)
     return unusable
 
 

@@ -17,7 +17,7 @@ from rscap.errors import Interrupted, OutOfMemory, TrainingDiverged, TrainingErr
 from rscap.evaluation.outcome import check_rejected
 from rscap.model.adapters import Allocation
 from rscap.model.memory import is_out_of_memory, release
-from rscap.model.packed import Captioner
+from rscap.model.packed import PackedModel
 from rscap.recipe import Recipe
 from rscap.records import Example
 from rscap.stopping import StopRequest
@@ -47,7 +47,7 @@ _OVERFLOWS = 25  # in a row: a scale of 65,536 has then come down below 0.01
 class Learner:
     """What the loop moves: the model, its data and the recipe."""
 
-    captioner: Captioner
+    packed: PackedModel
     encoder: Encoder
     recipe: Recipe
     train: Sequence[Example]
@@ -118,14 +118,14 @@ class _Loop:
     def begin(
         cls, learner: Learner, team: Team, log: TrainLog, schedule: Schedule, checkpoints: Checkpoints | None
     ) -> _Loop:
-        captioner = learner.captioner
-        optimiser = build_optimiser(captioner.net, learner.recipe)
-        scaler = build_scaler(team.device, captioner.compute_dtype)
-        allocation = Allocation.of(captioner.net, learner.recipe.adapter, schedule.total_steps)
+        packed = learner.packed
+        optimiser = build_optimiser(packed.net, learner.recipe)
+        scaler = build_scaler(team.device, packed.compute_dtype)
+        allocation = Allocation.of(packed.net, learner.recipe.adapter, schedule.total_steps)
         progress = _restore(learner, team, log, checkpoints, optimiser, scaler, allocation)
-        captioner.train()
+        packed.train()
         now = time.perf_counter()
-        parameters = list(learning(captioner.net).values())
+        parameters = list(learning(packed.net).values())
         clock = now - progress.seconds
         return cls(
             learner,
@@ -160,7 +160,7 @@ class _Loop:
         if not tokens:  # every example of it turned out unusable, and is listed
             return
         if self.learner.pretrained and step == 1 and micro_batches:
-            check_targets(self.learner.captioner, pieces(micro_batches[0], 16)[0].to(team.device))  # one image tells
+            check_targets(self.learner.packed, pieces(micro_batches[0], 16)[0].to(team.device))  # one image tells
         total = self.schedule.total_steps
         factor = rate_factor(max(step - 1, budget_used(progress, train) * total), train=train, total_steps=total)
         set_rate(self.optimiser, factor)
@@ -203,7 +203,7 @@ class _Loop:
         learner, progress = self.learner, self.progress
         size = math.ceil(learner.recipe.train.micro_batch / 2**progress.halvings)  # what is known to fit, and more
         result = evaluate_panel(
-            learner.captioner, learner.encoder, learner.panel, learner.recipe, self.team, batch_size=size
+            learner.packed, learner.encoder, learner.panel, learner.recipe, self.team, batch_size=size
         )
         self.log.evaluation(
             step=progress.step,
@@ -225,7 +225,7 @@ class _Loop:
 
     def save(self) -> None:
         """Write a checkpoint of this moment, if there is none yet."""
-        progress, net = self.progress, self.learner.captioner.net
+        progress, net = self.progress, self.learner.packed.net
         if self.checkpoints is None or (self.saved_step == progress.step != 0):
             return
         if not self.team.leads and not self.team.sharded:
@@ -259,9 +259,9 @@ class _Loop:
 
     def _make_room(self, step: int) -> None:
         """Compute activations again if the recipe leaves that to us; where it is done already, cut micro batches."""
-        captioner, train = self.learner.captioner, self.learner.recipe.train
-        if train.gradient_checkpointing == "auto" and not captioner.recomputes:
-            captioner.checkpoint_activations()
+        packed, train = self.learner.packed, self.learner.recipe.train
+        if train.gradient_checkpointing == "auto" and not packed.recomputes:
+            packed.checkpoint_activations()
             self.progress.recomputes = True
             self.log.say(f"step {step}: out of memory; going on with gradient checkpointing, the update unchanged")
         else:
@@ -270,7 +270,7 @@ class _Loop:
     def _halve(self, step: int) -> None:
         size = self.learner.recipe.train.micro_batch
         if math.ceil(size / 2**self.progress.halvings) <= 1:
-            checkpointing = "" if self.learner.captioner.recomputes else "train.gradient_checkpointing = true, "
+            checkpointing = "" if self.learner.packed.recomputes else "train.gradient_checkpointing = true, "
             raise OutOfMemory(
                 f"step {step}: a single image with its captions does not fit in memory",
                 hint=f"begin another run with {checkpointing}model.quantisation = 'nf4' or fewer captions an image; "
@@ -315,7 +315,7 @@ def _attempt(loop: _Loop, micro_batches: Sequence[Batch], *, step: int, tokens: 
         for number, place, piece, weight in _passes(loop, micro_batches, step):
             # Dropout is a pure function of the place.
             torch.manual_seed(key("dropout", learner.recipe.seed, step, number, *([place] if halvings else [])))
-            loss = learner.captioner(piece.to(device)) * weight / tokens  # a mean over the tokens of the whole update
+            loss = learner.packed(piece.to(device)) * weight / tokens  # a mean over the tokens of the whole update
             loop.scaler.scale(loss).backward()
             total += loss.detach()
     except (RuntimeError, MemoryError) as error:
@@ -376,17 +376,17 @@ def _restore(
         log.rewind(length=0, step=0)
         return Progress()
     saved = found or read_checkpoint(folder)
-    load_weights(learner.captioner.net, saved.weights)
+    load_weights(learner.packed.net, saved.weights)
     ranks = {name: value for name, value in saved.optimiser.items() if name.startswith(_ALLOCATION)}
     if allocation:
         allocation.load_state({name.removeprefix(_ALLOCATION): value for name, value in ranks.items()})
     moments = {name: value for name, value in saved.optimiser.items() if name not in ranks}
-    load_optimiser(learner.captioner.net, optimiser, moments)
+    load_optimiser(learner.packed.net, optimiser, moments)
     if saved.progress.scaler:
         scaler.load_state_dict(saved.progress.scaler)
     learner.rejected[:] = [Rejected(**row) for row in saved.progress.rejected]
     if saved.progress.recomputes:
-        learner.captioner.checkpoint_activations()
+        learner.packed.checkpoint_activations()
     log.rewind(length=saved.progress.log_bytes, step=saved.progress.step)
     if saved.progress.step:
         log.say(f"going on after step {saved.progress.step}")

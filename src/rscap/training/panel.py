@@ -12,7 +12,7 @@ import torch
 from rscap import scoring
 from rscap.captioner.batch import Encoder, Row, batches
 from rscap.evaluation.outcome import Task, caption_all
-from rscap.model.packed import Captioner
+from rscap.model.packed import PackedModel
 from rscap.recipe import Recipe, SelectionSection
 from rscap.records import Example, Prediction
 from rscap.training.checkpoints import Best, Progress
@@ -73,14 +73,14 @@ class PanelResult:
 
 
 def evaluate_panel(
-    captioner: Captioner, encoder: Encoder, panel: Sequence[Example], recipe: Recipe, team: Team, *, batch_size: int
+    packed: PackedModel, encoder: Encoder, panel: Sequence[Example], recipe: Recipe, team: Team, *, batch_size: int
 ) -> PanelResult:
     """Caption the panel, its images dealt out to all processes, and score the captions.
 
     `batch_size` images at a time go through the loss; generation has its own size, and halves it where it must.
     """
     mine = panel[team.rank :: team.size]
-    made, _ = caption_all(captioner, encoder, mine, task=Task.of(recipe)) if mine else ([], [])
+    made, _ = caption_all(packed, encoder, mine, task=Task.of(recipe)) if mine else ([], [])
     place = {example.id: number for number, example in enumerate(panel)}
     predictions = sorted(team.gather(made), key=lambda prediction: place[prediction.example_id])
     sheet = scoring.score_captions(
@@ -94,7 +94,7 @@ def evaluate_panel(
     return PanelResult(
         n=sheet.n,
         metrics=dict(sheet.corpus),
-        loss=panel_loss(captioner, encoder, panel, recipe, team, batch_size=batch_size),
+        loss=panel_loss(packed, encoder, panel, recipe, team, batch_size=batch_size),
         degenerate=bad / max(1, len(predictions)),
         predictions=predictions,
     )
@@ -102,19 +102,19 @@ def evaluate_panel(
 
 @torch.no_grad()
 def panel_loss(
-    captioner: Captioner, encoder: Encoder, panel: Sequence[Example], recipe: Recipe, team: Team, *, batch_size: int
+    packed: PackedModel, encoder: Encoder, panel: Sequence[Example], recipe: Recipe, team: Team, *, batch_size: int
 ) -> float:
     """Mean negative log-likelihood a token of all captions of the panel, in nats."""
     encode = partial(_with_captions, encoder=encoder, prefix=recipe.prompt.prefix)
     mine = panel[team.rank :: team.size]
     total, tokens = torch.zeros((), device=team.device), 0
-    was_training = captioner.training
-    captioner.eval()
+    was_training = packed.training
+    packed.eval()
     for batch in batches(mine, encode, size=batch_size, pad=encoder.prompter.pad):
         if batch.supervised:
-            total += captioner(batch.to(team.device))
+            total += packed(batch.to(team.device))
             tokens += batch.supervised
-    captioner.train(was_training)
+    packed.train(was_training)
     return float(team.sum(total)) / max(1, team.sums([tokens])[0])
 
 

@@ -23,7 +23,7 @@ from rscap.data import Source, open_source
 from rscap.errors import Interrupted, ModelError, RecipeError, StoreError
 from rscap.model.adapters import Calibration, precision_to_load, prepare, save_adapter
 from rscap.model.load import Base, load_base
-from rscap.model.packed import Captioner
+from rscap.model.packed import PackedModel
 from rscap.model.towers import count_parameters
 from rscap.planning import choose_checkpointing
 from rscap.planning.cards import memory_at_hand
@@ -204,11 +204,11 @@ class _Job:
         examples = training_examples(source, recipe)
         encoder = Encoder.of(self.base)
         look = calibration(examples, recipe, encoder, weights, self.base.compute_dtype)
-        captioner = _prepared(recipe, self.base, look)
+        packed = _prepared(recipe, self.base, look)
         if recipe.train.cache_features:
-            encoder = self._cached(captioner, encoder, [*examples, *panel])
+            encoder = self._cached(packed, encoder, [*examples, *panel])
         learner = Learner(
-            captioner=captioner,
+            packed=packed,
             encoder=encoder,
             recipe=recipe,
             train=examples,
@@ -217,29 +217,27 @@ class _Job:
             pretrained=recipe.model.pretrained,
         )
         if self.recomputes:
-            captioner.checkpoint_activations()
+            packed.checkpoint_activations()
         may = recipe.train.gradient_checkpointing is not False  # `auto` may turn it on later
-        if wrong := captioner.choose_attention(recipe.model.attention, checkpointed=may):
+        if wrong := packed.choose_attention(recipe.model.attention, checkpointed=may):
             self.say(f"FlexAttention is not used here: {wrong}")
         if team.leads:
-            _report_parameters(captioner, run, self.say)
+            _report_parameters(packed, run, self.say)
         if team.sharded:
-            shard(captioner, team.device)
+            shard(packed, team.device)
         progress = self._fit(learner, source)
         if not team.leads:
             return {}
         if team.sharded:  # no process holds it whole: build it again, where there is room
-            captioner = _prepared(recipe, load_base(precision_to_load(recipe.model, recipe.adapter)), look)
-        details = self._choose_weights(captioner, progress)
-        save(captioner, self.base, recipe, run)
+            packed = _prepared(recipe, load_base(precision_to_load(recipe.model, recipe.adapter)), look)
+        details = self._choose_weights(packed, progress)
+        save(packed, self.base, recipe, run)
         return {**details, "weights": weights_digests(run)}
 
-    def _cached(self, captioner: Captioner, encoder: Encoder, examples: Sequence[Example]) -> Encoder:
+    def _cached(self, packed: PackedModel, encoder: Encoder, examples: Sequence[Example]) -> Encoder:
         folder = features_folder(self.folder.path, self.recipe.train.features_folder)
         workers = self.recipe.data.workers
-        return cached_encoder(
-            captioner, encoder, examples, folder=folder, team=self.team, workers=workers, say=self.say
-        )
+        return cached_encoder(packed, encoder, examples, folder=folder, team=self.team, workers=workers, say=self.say)
 
     def _describe(self) -> None:
         """provenance.json; a resumed run adds its sitting to those before it.
@@ -293,7 +291,7 @@ class _Job:
                 with suppress(OSError) if sys.exc_info()[0] else nullcontext():  # not to hide what ended the loop
                     write_jsonl(run.rejected_file, map(asdict, [*source.rejected, *learner.rejected]))
 
-    def _choose_weights(self, captioner: Captioner, progress: Progress) -> dict[str, Any]:
+    def _choose_weights(self, packed: PackedModel, progress: Progress) -> dict[str, Any]:
         """Leave the model with the weights that the recipe selects; says which in words for status.json."""
         details: dict[str, Any] = {"steps": progress.step, "loop_seconds": round(progress.seconds, 1)}
         if progress.recomputes or progress.halvings:
@@ -303,7 +301,7 @@ class _Job:
             }
         kept = Checkpoints(self.folder.checkpoints, 1)
         if self.team.sharded:
-            load_weights(captioner.net, read_checkpoint(kept.at(progress.step)).weights)
+            load_weights(packed.net, read_checkpoint(kept.at(progress.step)).weights)
         if progress.stopped:
             details["stopped_early"] = progress.stopped
             self.say(f"stopped early: {progress.stopped}")
@@ -317,7 +315,7 @@ class _Job:
             )
             return {**details, "selected": None}
         try:
-            load_weights(captioner.net, read_checkpoint(kept.at(progress.best.step)).weights)
+            load_weights(packed.net, read_checkpoint(kept.at(progress.best.step)).weights)
         except StoreError as error:
             self.say(f"the best checkpoint cannot be used, the last weights are kept: {error.message}")
             return {**details, "selected": None, "not_selected": error.message}
@@ -365,9 +363,9 @@ def recomputes_activations(recipe: Recipe, run: RunFolder, team: Team, say: Say)
     return choice.on
 
 
-def _prepared(recipe: Recipe, base: Base, look: Calibration | None) -> Captioner:
+def _prepared(recipe: Recipe, base: Base, look: Calibration | None) -> PackedModel:
     net = prepare(base.model, recipe.towers, recipe.adapter, seed=recipe.seed, model=recipe.model, calibration=look)
-    return Captioner(net, compute_dtype=base.compute_dtype)
+    return PackedModel(net, compute_dtype=base.compute_dtype)
 
 
 def check_shares(recipe: Recipe, team: Team, say: Say) -> None:
@@ -397,15 +395,15 @@ def _enough_for(processes: int, *, images: int) -> str:
     return f"keep the update's {images} images: {settings}"
 
 
-def save(captioner: Captioner, base: Base, recipe: Recipe, run: RunFolder) -> None:
+def save(packed: PackedModel, base: Base, recipe: Recipe, run: RunFolder) -> None:
     """Write adapter/ in PEFT's layout, or model/ after full fine-tuning, whole or not at all."""
     target = _learned(run, recipe)
     with tempfile.TemporaryDirectory(dir=run.path, prefix=_SAVING) as folder:
         finished = Path(folder) / target.name
         if recipe.adapter:
-            save_adapter(captioner.net, finished)
+            save_adapter(packed.net, finished)
         else:
-            captioner.net.save_pretrained(finished, safe_serialization=True)  # type: ignore[operator]
+            packed.net.save_pretrained(finished, safe_serialization=True)  # type: ignore[operator]
             base.processor.save_pretrained(finished)
         for written in finished.iterdir():
             written.chmod(0o644)  # safetensors writes for its owner alone
@@ -416,8 +414,8 @@ def _learned(run: RunFolder, recipe: Recipe) -> Path:
     return run.adapter if recipe.adapter else run.model
 
 
-def _report_parameters(captioner: Captioner, run: RunFolder, say: Say) -> None:
-    counts = count_parameters(captioner.net)
+def _report_parameters(packed: PackedModel, run: RunFolder, say: Say) -> None:
+    counts = count_parameters(packed.net)
     write_json(run.parameters_file, {tower: asdict(count) for tower, count in counts.items()})
     for tower, count in counts.items():
         held = ", ".join(sorted(count.held, key=lambda way: -count.held[way]))

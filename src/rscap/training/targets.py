@@ -8,7 +8,7 @@ import torch
 
 from rscap.captioner.batch import Batch
 from rscap.errors import BrokenTargets
-from rscap.model.packed import Captioner
+from rscap.model.packed import PackedModel
 
 _UNIFORM = 0.1  # share of ln V
 _EVEN = 1.0  # nats
@@ -16,7 +16,7 @@ _SILENT = 1e-3
 
 
 @torch.no_grad()
-def check_targets(captioner: Captioner, batch: Batch) -> None:
+def check_targets(packed: PackedModel, batch: Batch) -> None:
     """Look at the first losses of a pretrained base, token by token.
 
     A uniform guess has the loss ln V on every token. A base that knows language, but not these captions, may have the
@@ -25,10 +25,10 @@ def check_targets(captioner: Captioner, batch: Batch) -> None:
     Raises:
         BrokenTargets: all losses lie near ln V, or near 0; says what that means.
     """
-    losses = captioner.token_losses(batch)
+    losses = packed.token_losses(batch)
     mean, spread = losses.mean().item(), losses.std(correction=0).item()
-    if guesses_evenly(captioner, losses):
-        uniform = math.log(captioner.paligemma.config.text_config.vocab_size)
+    if guesses_evenly(packed, losses):
+        uniform = math.log(packed.paligemma.config.text_config.vocab_size)
         raise BrokenTargets(
             f"the first loss is {mean:.2f} (spread {spread:.2f}); ln(vocabulary) = {uniform:.2f} is a uniform guess",
             hint="a pretrained base knows better: the targets are not the caption, or the weights are not the base's",
@@ -40,7 +40,7 @@ def check_targets(captioner: Captioner, batch: Batch) -> None:
         )
 
 
-def guesses_evenly(captioner: Captioner, losses: torch.Tensor) -> bool:
+def guesses_evenly(packed: PackedModel, losses: torch.Tensor) -> bool:
     """Whether losses, one a token, are those of a model to which every token of its vocabulary is as likely."""
-    uniform = math.log(captioner.paligemma.config.text_config.vocab_size)
+    uniform = math.log(packed.paligemma.config.text_config.vocab_size)
     return abs(losses.mean().item() / uniform - 1.0) < _UNIFORM and losses.std(correction=0).item() < _EVEN

@@ -1,7 +1,7 @@
 """Weights, gradients and optimiser shared out over processes (FSDP, arXiv:2304.11277; torch's `fully_shard`).
 
 Every layer but the language model's last is a unit of its own; the last, the embeddings and the rest are one more,
-gathered for as long as a step runs, because the captioner reads into its last layer.
+gathered for as long as a step runs, because the packed reads into its last layer.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forwar
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from rscap.errors import RecipeError, TrainingError
-from rscap.model.packed import Captioner
+from rscap.model.packed import PackedModel
 from rscap.recipe import Recipe
 from rscap.training.updates import Share
 
@@ -48,19 +48,19 @@ def check_shardable(recipe: Recipe) -> None:
         )
 
 
-def shard(captioner: Captioner, device: torch.device) -> None:
-    """Share out a captioner's weights over all processes, in place."""
+def shard(packed: PackedModel, device: torch.device) -> None:
+    """Share out a packed's weights over all processes, in place."""
     from torch.distributed.device_mesh import init_device_mesh
 
     mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
-    model = captioner.paligemma.model
+    model = packed.paligemma.model
     vision = getattr(model.vision_tower, "vision_model", model.vision_tower)
-    for layer in (*vision.encoder.layers, *model.language_model.layers[:-1], captioner):
+    for layer in (*vision.encoder.layers, *model.language_model.layers[:-1], packed):
         unit = fully_shard(layer, mesh=mesh)
         assert isinstance(unit, FSDPModule)
         unit.set_force_sum_reduction_for_comms(True)  # gloo knows sums alone
         unit.set_gradient_divide_factor(1.0)  # the loss is divided by the tokens of the whole update already
-    register_fsdp_forward_method(captioner, "token_losses")
+    register_fsdp_forward_method(packed, "token_losses")
 
 
 def whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from rscap.errors import AdapterError
-from rscap.model.packed import Captioner, Packed
+from rscap.model.packed import PackedBatch, PackedModel
 from rscap.model.towers import tower_of
 
 
-class Padded(Packed, Protocol):
+class Padded(PackedBatch, Protocol):
     """A packed batch that tells its padding; see `rscap.captioner.batch.Batch`."""
 
     @property
@@ -47,7 +47,7 @@ class Calibration:
         Raises:
             AdapterError: there is no batch, or a layer was shown something else than its tower's sequence.
         """
-        captioner, current = Captioner(net, compute_dtype=self.compute_dtype), _Current()
+        packed, current = PackedModel(net, compute_dtype=self.compute_dtype), _Current()
         handles = [
             net.get_submodule(name).register_forward_pre_hook(_hook(name, watcher, current))
             for name, watcher in watchers.items()
@@ -56,10 +56,10 @@ class Calibration:
         try:
             with _evaluating(net):
                 for batch in self.batches():
-                    batch = batch.to(captioner.device)
+                    batch = batch.to(packed.device)
                     current.real = batch.branch >= 0
-                    with captioner.autocast():
-                        captioner.hidden(batch)
+                    with packed.autocast():
+                        packed.hidden(batch)
                     seen += len(batch.tokens)
         finally:
             for handle in handles:

@@ -66,7 +66,7 @@ class StudyRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beside:
-    """A captioner that was not trained: a base model as it is, or a baseline without a model."""
+    """A packed that was not trained: a base model as it is, or a baseline without a model."""
 
     name: str
     kind: str
