@@ -58,7 +58,8 @@ def batching(source: Source, repetitions: int) -> dict[str, Any]:
     """Images/s of the loader that training uses, without and with worker processes."""
     import torch
 
-    from rscap.captioner.batch import Encoder, batches
+    from rscap.captioner.batch import Encoder
+    from rscap.captioner.loader import batches
     from rscap.captioner.prompt import Prompter
     from rscap.model.load import ImageSpec, load_base
     from rscap.recipe import ModelSection

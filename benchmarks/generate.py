@@ -31,8 +31,11 @@ from PIL import Image
 from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
 from common import Stopwatch, Times, alternate, check_load, count, options, write_record
-from rscap.captioner import Decoded, decode, generate
-from rscap.captioner.batch import Encoder, batches
+from rscap.captioner import Captioner
+from rscap.captioner.batch import Encoder
+from rscap.captioner.choice import Decoded
+from rscap.captioner.decoding import decode
+from rscap.captioner.loader import batches
 from rscap.captioner.prompt import Prompter
 from rscap.data import open_source
 from rscap.model.decoding import prefill, step
@@ -72,8 +75,8 @@ class Bench:
     settings: GenerateSection
 
     def rscap(self) -> list[Prediction]:
-        stream = generate(self.packed, self.encoder, self.examples, prefix=PREFIX, settings=self.settings)
-        return [item for item in stream if isinstance(item, Prediction)]
+        captioner = Captioner(self.packed, self.encoder, prefix=PREFIX, settings=self.settings)
+        return [item for item in captioner.predictions(self.examples) if isinstance(item, Prediction)]
 
     def tokens(self) -> list[Decoded]:
         """What `rscap` makes into text."""

@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from transformers import PaliGemmaConfig, PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
-from rscap.captioner import decode
 from rscap.captioner.batch import Batch, Row, collate, pack
+from rscap.captioner.decoding import decode
 from rscap.model.adapters import prepare, trainable_parameters
 from rscap.model.geometry import paligemma_config
 from rscap.model.load import NANO, load_base

@@ -31,6 +31,7 @@ from transformers import (
 )
 
 from common import Stopwatch, Times
+from rscap.captioner import Captioner
 from rscap.captioner.batch import Batch, Encoder
 from rscap.captioner.prompt import Prompter
 from rscap.data import open_source
@@ -251,8 +252,7 @@ def run_rscap(bench: Bench, *, steps: int) -> Times:
     """Times of each of `steps` updates in rscap's loop, after one that is not counted."""
     watch = Stopwatch()
     learner = Learner(
-        packed=bench.packed,
-        encoder=bench.encoder(),
+        captioner=Captioner(bench.packed, bench.encoder(), prefix=PREFIX),
         recipe=bench.recipe,
         train=bench.examples,
         panel=[],

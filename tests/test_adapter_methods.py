@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from rscap.captioner import ModelRef
 from rscap.captioner.batch import Batch, Row, collate, pack
-from rscap.captioner.loading import load_run
 from rscap.errors import AdapterError
 from rscap.methods import METHODS
 from rscap.model.adapters import (
@@ -174,12 +174,12 @@ def test_plain_peft_reads_what_was_trained(case: str, folder: str, tmp_path: Pat
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_run_folder_gives_back_what_was_trained(case: str, folder: str, tmp_path: Path) -> None:
-    """`load_run` gives the same logits as at the end of training; exactly, but for AdaLoRA, which drops zero ranks."""
+    """`ModelRef.load` gives the same logits as at the end of training; exactly, but for AdaLoRA, which drops zero ranks."""
     one = trained(case, folder)
     run = RunFolder.create(tmp_path / "run")
     run.recipe_file.write_text(dump_recipe(one.recipe), encoding="utf-8")
     save_adapter(one.net, run.adapter)
-    _, packed = load_run(run, one.recipe, device="cpu")
+    packed = ModelRef.of_run(run, one.recipe).load("cpu").packed
     assert torch.allclose(logits_of(packed.net), one.logits, atol=1e-5 if case == "adalora" else 0.0)
     assert not any(parameter.requires_grad for parameter in packed.net.parameters())
 

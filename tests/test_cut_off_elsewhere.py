@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError
 
 import rscap.cli
-from rscap.captioner.loading import Subject
+from rscap.captioner import ModelRef
 from rscap.errors import Interrupted, StoreError
 from rscap.exporting.request import Request as ExportRequest
 from rscap.exporting.request import export
@@ -133,23 +133,23 @@ def test_weights_that_are_not_those_of_the_training_are_refused(finished: RunFol
     before = file.read_bytes()
     file.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
     with pytest.raises(StoreError, match=r"adapter_model\.safetensors is not what training wrote"):
-        Subject.of(str(finished.path)).load("cpu")
+        ModelRef.of(str(finished.path)).load("cpu")
     with pytest.raises(StoreError, match="not what training wrote"):
         export(ExportRequest(run=finished.path), say=lambda _: None)
     file.unlink()
     with pytest.raises(StoreError, match="is missing") as caught:
-        Subject.of(str(finished.path)).load("cpu")
+        ModelRef.of(str(finished.path)).load("cpu")
     assert "--resume" in str(caught.value.hint)
     shutil.rmtree(finished.adapter)
     run(finished.path, resume=True)
     assert file.read_bytes() == before
-    Subject.of(str(finished.path)).load("cpu")
+    ModelRef.of(str(finished.path)).load("cpu")
 
 
 def test_a_run_of_an_earlier_version_is_loaded(finished: RunFolder) -> None:
     """Its status.json remembers no weights."""
     write_json(finished.status_file, {"state": "finished"})
-    Subject.of(str(finished.path)).load("cpu")
+    ModelRef.of(str(finished.path)).load("cpu")
 
 
 @pytest.mark.parametrize("left", [None, 100])

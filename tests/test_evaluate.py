@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from rscap import scoring
-from rscap.captioner.loading import Subject, caption_files, load_run
+from rscap.captioner import ModelRef
 from rscap.data import Rejected
 from rscap.errors import DataError, ModelError, StoreError
-from rscap.evaluation.request import Request, evaluate, plan
+from rscap.evaluation.request import Request, evaluate, prepare
 from rscap.recipe import parse_recipe
 from rscap.records import Prediction
 from rscap.store import RunFolder, read_json, read_jsonl
@@ -25,7 +25,7 @@ def silent(*_: Any) -> None:
 
 
 def carry_out(**fields: Any) -> tuple[RunFolder, dict]:
-    return evaluate(plan(Request(**fields)), progress=silent, say=silent)
+    return evaluate(prepare(Request(**fields)), progress=silent, say=silent)
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +77,8 @@ def test_a_run_is_evaluated_in_its_own_folder_once(trained: Path) -> None:
     assert run.path == trained
     assert run.scores("val").is_file()
     with pytest.raises(StoreError, match="evaluated on val already"):
-        plan(Request(model=str(trained), split="val"))
-    assert plan(Request(model=str(trained), split="val", out=trained / "again")).out == trained / "again"
+        prepare(Request(model=str(trained), split="val"))
+    assert prepare(Request(model=str(trained), split="val", out=trained / "again")).out == trained / "again"
 
 
 def test_an_adapted_model_says_something_else_than_its_base(trained: Path, tmp_path: Path) -> None:
@@ -92,23 +92,23 @@ def test_an_adapted_model_says_something_else_than_its_base(trained: Path, tmp_p
 def test_a_base_model_without_data_is_refused() -> None:
     """A zero-shot evaluation has no data of its own; the error says how to name some."""
     with pytest.raises(DataError, match="no data named") as caught:
-        plan(Request(model="nano"))
+        prepare(Request(model="nano"))
     assert "--source" in str(caught.value.hint)
 
 
 def test_a_misspelt_run_is_not_looked_for_on_the_hub(trained: Path) -> None:
     """Beside other runs a name without a folder is a slip; elsewhere it may be a base model's."""
     with pytest.raises(StoreError, match="there is no run") as caught:
-        Subject.of(str(trained.parent / "rnu"))
+        ModelRef.of(str(trained.parent / "rnu"))
     assert trained.name in str(caught.value.hint)
-    assert Subject.of("google/paligemma-3b-pt-224").trained is None
+    assert ModelRef.of("google/paligemma-3b-pt-224").trained is None
 
 
 def test_a_folder_that_trained_nothing_is_refused(tmp_path: Path) -> None:
     """A zero-shot folder is no model."""
     RunFolder.create(tmp_path / "zero")
     with pytest.raises(StoreError, match="trained no model"):
-        plan(Request(model=str(tmp_path / "zero")))
+        prepare(Request(model=str(tmp_path / "zero")))
 
 
 def test_a_model_that_cannot_be_loaded_takes_no_name(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_other_words_do_not_go_into_the_runs_own_folder(trained: Path) -> None:
     """A few images or another prompt sent to the run's own folder are refused; its scores are of its own test."""
     for changed in ({"limit": 3}, {"prefix": ""}, {"source": "sample"}):
         with pytest.raises(StoreError, match="its own data in its own words"):
-            plan(Request(model=str(trained), out=trained, **changed))
+            prepare(Request(model=str(trained), out=trained, **changed))
 
 
 def test_what_was_trained_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_what_was_trained_comes_back_as_it_was(tmp_path: Path) -> None:
         }
         recipe = parse_recipe(table if adapter is None else {**table, "adapter": adapter})
         run = train(recipe, tmp_path / name, say=silent)
-        _, packed = load_run(run, recipe, device="cpu")
+        packed = ModelRef.of_run(run, recipe).load("cpu").packed
         loaded = dict(packed.net.named_parameters())
         projector = [value for key, value in loaded.items() if "projector" in key and ".original_module." not in key]
         folder = run.adapter / "adapter_model.safetensors" if adapter else run.model / "model.safetensors"
@@ -161,8 +161,11 @@ def test_files_are_captioned_in_order_and_a_broken_one_is_named(tmp_path: Path) 
         paths.append(path)
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"not an image")
-    found = list(caption_files(Subject.of("nano", dtype="float32"), [paths[0], broken, paths[1]]))
-    captions = [item for item in found if isinstance(item, Prediction)]
-    assert [item.example_id for item in captions] == [str(path) for path in paths]
-    assert all(item.caption for item in captions)
-    assert [item.row for item in found if isinstance(item, Rejected)] == [str(broken)]
+    captioner = ModelRef.of("nano", dtype="float32").load("cpu")
+    first, bad, last = captioner.caption([paths[0], broken, paths[1]], errors="keep")
+    assert isinstance(first, Prediction)
+    assert isinstance(last, Prediction)
+    assert [first.example_id, last.example_id] == [str(path) for path in paths]
+    assert first.caption
+    assert isinstance(bad, Rejected)
+    assert bad.row == str(broken)

@@ -18,7 +18,7 @@ from PIL import Image, ImageFile
 from rscap.data import Rejected, open_source
 from rscap.errors import Interrupted, StoreError
 from rscap.evaluation.journal import Journal
-from rscap.evaluation.request import Request, evaluate, plan
+from rscap.evaluation.request import Request, evaluate, prepare
 from rscap.recipe import parse_recipe
 from rscap.records import Example, Prediction
 from rscap.store import RunFolder, read_json, read_jsonl, write_json
@@ -46,7 +46,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def carry_out(model: Path, out: Path, said: list[str] | None = None, **fields: Any) -> RunFolder:
     request = Request(model=str(model), limit=IMAGES, out=out, baselines=False, **fields)
     say = (said if said is not None else []).append
-    return evaluate(plan(request), progress=lambda *_: None, say=say)[0]
+    return evaluate(prepare(request), progress=lambda *_: None, say=say)[0]
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_in_a_runs_own_folder_too(trained: Path, tmp_path: Path, monkeypatch: py
     run = RunFolder(Path(shutil.copytree(trained, tmp_path / "run")))
 
     def own(said: list[str]) -> None:
-        evaluate(plan(Request(model=str(run.path), baselines=False)), progress=lambda *_: None, say=said.append)
+        evaluate(prepare(Request(model=str(run.path), baselines=False)), progress=lambda *_: None, say=said.append)
 
     add = Journal.add
 
@@ -234,9 +234,9 @@ def test_a_stop_while_an_image_is_decoded_rejects_no_image(
     with monkeypatch.context() as patch:
         patch.setattr(ImageFile.ImageFile, "load", signalled)
         with pytest.raises(Interrupted):
-            evaluate(plan(request), progress=lambda *_: None, say=lambda _: None)
+            evaluate(prepare(request), progress=lambda *_: None, say=lambda _: None)
     assert stopped
-    folder, _ = evaluate(plan(request), progress=lambda *_: None, say=lambda _: None)
+    folder, _ = evaluate(prepare(request), progress=lambda *_: None, say=lambda _: None)
     assert [row["id"] for row in read_jsonl(folder.predictions("test"))] == [f"{number}.png" for number in range(6)]
 
 

@@ -356,7 +356,7 @@ def test_an_existing_target_is_refused_before_anything_is_loaded(
     run_of: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is there stays as it is."""
-    monkeypatch.setattr(export_request, "load_run", lambda *_, **__: pytest.fail("loaded"))
+    monkeypatch.setattr(export_request.ModelRef, "load", lambda *_, **__: pytest.fail("loaded"))
     (tmp_path / "precious").write_text("x", encoding="utf-8")
     with pytest.raises(StoreError, match="exists and is not an empty folder"):
         export(Request(run=run_of("lora"), out=tmp_path), say=silent)
@@ -488,7 +488,7 @@ def test_the_hub_is_asked_before_the_work(
     run_of: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An upload that cannot succeed costs no minutes: nothing is loaded, nothing is written."""
-    monkeypatch.setattr(export_request, "load_run", lambda *_, **__: pytest.fail("loaded"))
+    monkeypatch.setattr(export_request.ModelRef, "load", lambda *_, **__: pytest.fail("loaded"))
     hub = StandIn({"me/planes": ["model.safetensors"]})
     with pytest.raises(ExportError, match="holds 1 files on the Hub already"):
         export(Request(run=run_of("lora"), out=tmp_path / "out", push_to="me/planes"), say=silent, hub=hub)

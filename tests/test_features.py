@@ -15,7 +15,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from rscap.captioner.batch import Encoder, Row, batches, collate
+from rscap.captioner.batch import Encoder, Row, collate
+from rscap.captioner.loader import batches
 from rscap.data import open_source
 from rscap.data.images import FileImage
 from rscap.errors import ImageError, RecipeError, StoreError

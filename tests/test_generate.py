@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from rscap.captioner import decode, generate
+from rscap.captioner import Captioner
 from rscap.captioner.batch import Encoder
+from rscap.captioner.decoding import decode
 from rscap.data import Rejected
 from rscap.errors import ImageError
 from rscap.model.load import Base, load_base
@@ -35,7 +36,7 @@ def examples() -> list[Example]:
 def captions(base: Base, examples: list[Example], *, size: int, tokens: int = 24) -> list[Prediction]:
     packed = PackedModel(base.model, compute_dtype=torch.float32)
     settings = GenerateSection(max_new_tokens=tokens, batch_size=size)
-    found = list(generate(packed, Encoder.of(base), examples, prefix=PREFIX, settings=settings))
+    found = list(Captioner(packed, Encoder.of(base), prefix=PREFIX, settings=settings).predictions(examples))
     assert all(isinstance(item, Prediction) for item in found)
     return [item for item in found if isinstance(item, Prediction)]
 
@@ -51,7 +52,7 @@ def test_batched_equals_one_by_one(base: Base, examples: list[Example]) -> None:
 def iter_batches(encoder: Encoder, examples: list[Example]):
     from functools import partial
 
-    from rscap.captioner.batch import batches
+    from rscap.captioner.loader import batches
 
     return batches(examples, partial(encoder, prefix=PREFIX, captions=()), size=4, pad=encoder.prompter.pad)
 
@@ -76,7 +77,7 @@ def test_a_broken_image_is_told_and_the_others_are_captioned(base: Base, example
     mixed = [examples[0], replace(examples[1], image=Broken()), examples[2]]
     packed = PackedModel(base.model, compute_dtype=torch.float32)
     settings = GenerateSection(max_new_tokens=4, batch_size=3)
-    found = list(generate(packed, Encoder.of(base), mixed, prefix=PREFIX, settings=settings))
+    found = list(Captioner(packed, Encoder.of(base), prefix=PREFIX, settings=settings).predictions(mixed))
     assert [item for item in found if isinstance(item, Rejected)] == [
         Rejected(row=examples[1].id, reason="broken.jpg is truncated")
     ]
@@ -100,10 +101,10 @@ def test_near_ties_are_counted(base: Base, examples: list[Example]) -> None:
     assert all(result.near_ties == len(result.ids) for result in results)
 
 
-def test_generation_leaves_the_training_mode_as_it_was(base: Base, examples: list[Example]) -> None:
-    """Evaluation in the middle of training switches dropout off and on again."""
+def test_a_model_in_training_mode_is_refused_and_left_as_it_is(base: Base, examples: list[Example]) -> None:
+    """Dropout would change captions, and switching it off under whoever holds the model is not the captioner's job."""
     packed = PackedModel(base.model, compute_dtype=torch.float32).train()
-    settings = GenerateSection(max_new_tokens=1)
-    list(generate(packed, Encoder.of(base), examples[:1], prefix=PREFIX, settings=settings))
+    with pytest.raises(ValueError, match="training mode"):
+        list(Captioner(packed, Encoder.of(base), prefix=PREFIX).predictions(examples[:1]))
     assert packed.training
     packed.eval()

@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 import torch
 
-from rscap.captioner import Decoded, decode, generate
+from rscap.captioner import Captioner
 from rscap.captioner import choice as decoded
-from rscap.captioner import decode as fitting
-from rscap.captioner.batch import Batch, Encoder, batches
-from rscap.captioner.stream import ahead
+from rscap.captioner import decoding as fitting
+from rscap.captioner.batch import Batch, Encoder
+from rscap.captioner.choice import Decoded
+from rscap.captioner.decoding import decode
+from rscap.captioner.loader import ahead, batches
 from rscap.errors import OutOfMemory
 from rscap.model import decoding
 from rscap.model.decoding import prefill, step
@@ -166,7 +168,8 @@ def test_branches_share_a_prefix_and_each_other(base: Base, nano2: Path, example
 
 def stream(packed: PackedModel, base: Base, examples: list[Example], said: list[str], **fields: Any) -> list[Any]:
     settings = GenerateSection(max_new_tokens=12, **fields)
-    return list(generate(packed, Encoder.of(base), examples, prefix=PREFIX, settings=settings, say=said.append))
+    captioner = Captioner(packed, Encoder.of(base), prefix=PREFIX, settings=settings)
+    return list(captioner.predictions(examples, say=said.append))
 
 
 def allocate(fits: int, seen: list[int]) -> Any:

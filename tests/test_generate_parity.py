@@ -11,8 +11,10 @@ import pytest
 import torch
 from transformers import PaliGemmaProcessor
 
-from rscap.captioner import Decoded, decode
-from rscap.captioner.batch import Batch, Encoder, batches
+from rscap.captioner.batch import Batch, Encoder
+from rscap.captioner.choice import Decoded
+from rscap.captioner.decoding import decode
+from rscap.captioner.loader import batches
 from rscap.model.load import NANO, Base, load_base
 from rscap.model.packed import PackedModel
 from rscap.recipe import GenerateSection, ModelSection

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from rscap.captioner.choice import decode_name
 from rscap.cli import app
 from rscap.errors import RecipeError, StoreError
-from rscap.evaluation.outcome import decode_name
-from rscap.evaluation.request import Request, evaluate, plan
+from rscap.evaluation.request import Request, evaluate, prepare
 from rscap.recipe import GenerateSection, change_generate, parse_recipe
 from rscap.store import RunFolder, read_json
 from rscap.training.session import train
@@ -93,7 +93,7 @@ def test_an_evaluation_says_how_it_decoded(tmp_path: Path) -> None:
     """Overrides are applied, stand in evaluation.json, and enter the signature of every score."""
     changes = ("generate.beams=2", "generate.max_new_tokens=7", "generate.no_repeat_ngram=3")
     request = Request(model="nano", source="sample", limit=3, out=tmp_path / "z", baselines=False, changes=changes)
-    run, sheets = evaluate(plan(request), progress=silent, say=silent)
+    run, sheets = evaluate(prepare(request), progress=silent, say=silent)
     assert "|decode:beam2-7-nr3|" in sheets["z"].signature
     recorded = read_json(run.path / "evaluation.json")["generate"]
     assert recorded == GenerateSection(beams=2, max_new_tokens=7, no_repeat_ngram=3).model_dump(mode="json")
@@ -111,10 +111,10 @@ def test_a_run_keeps_its_own_scores_apart_from_other_decodings(tmp_path: Path, m
     )
     monkeypatch.chdir(tmp_path)
     own = train(recipe, tmp_path / "own", say=silent).path
-    assert plan(Request(model=str(own), changes=("generate.batch_size=2",))).out == own
-    assert plan(Request(model=str(own), changes=("generate.beams=4",))).out == Path("runs/own-test-beam4-64")
+    assert prepare(Request(model=str(own), changes=("generate.batch_size=2",))).out == own
+    assert prepare(Request(model=str(own), changes=("generate.beams=4",))).out == Path("runs/own-test-beam4-64")
     with pytest.raises(StoreError, match="in its own words and decoding"):
-        plan(Request(model=str(own), out=own, changes=("generate.beams=4",)))
+        prepare(Request(model=str(own), out=own, changes=("generate.beams=4",)))
     assert not RunFolder(own).scores("test").exists()
 
 

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from rscap.captioner import generate
+from rscap.captioner import ModelRef
 from rscap.captioner.batch import Batch, Encoder
-from rscap.captioner.loading import Subject
 from rscap.data import open_source
 from rscap.errors import ModelError, TrainingDiverged
 from rscap.model import load
@@ -152,13 +151,14 @@ def test_quantised_bases_train_and_caption(quantisation: str, dtype: str, tmp_pa
     logged = read_jsonl(folder.train_log)
     assert all(math.isfinite(row["loss"]) for row in logged)
     assert logged[-1]["grad_norm"] > 0
-    subject = Subject.of(str(folder.path))
-    base, packed = subject.load("cpu")
+    captioner = ModelRef.of(str(folder.path)).load("cpu")
+    packed = captioner.packed
     kinds = {type(module).__name__ for name, module in packed.named_modules() if name.endswith("q_proj.base_layer")}
     assert kinds == {"Linear8bitLt" if quantisation == "int8" else "Linear4bit"}
     examples = open_source("sample").subset("train", 2, 1)
-    stream = generate(packed, Encoder.of(base), examples, prefix=subject.prefix, settings=subject.generate)
-    assert all(isinstance(one, Prediction) and one.tokens > 0 for one in stream)
+    found = list(captioner.predictions(examples))
+    assert len(found) == 2
+    assert all(isinstance(one, Prediction) and one.tokens > 0 for one in found)
     assert RunFolder(folder.path).status()["state"] == "finished"
 
 
@@ -175,7 +175,8 @@ def test_full_fine_tuning_in_float16_comes_back_with_its_float32_stream(tmp_path
     table = recipe(train={"max_steps": 1}).model_dump(mode="json", exclude_none=True) | {"towers": towers}
     table.pop("adapter")
     folder = train(parse_recipe(table), tmp_path / "run", say=lambda _: None)
-    base, packed = Subject.of(str(folder.path)).load("cpu")
+    captioner = ModelRef.of(str(folder.path)).load("cpu")
+    base, packed = captioner.base, captioner.packed
     streams: list[torch.dtype] = []
     packed.paligemma.model.language_model.layers[0].register_forward_hook(
         lambda _, given, made: streams.append(made.dtype)

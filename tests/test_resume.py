@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from rscap.captioner.batch import stream
+from rscap.captioner.loader import grouped
 from rscap.errors import Interrupted, OutOfMemory, RecipeError, StoreError
 from rscap.recipe import Recipe, dump_recipe, parse_recipe
 from rscap.store import RunFolder, read_jsonl
@@ -178,7 +178,7 @@ def test_a_worker_leaves_ctrl_c_to_the_training_process(tmp_path: Path, monkeypa
     (tmp_path / "interrupting.py").write_text(INTERRUPTED, encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
     module = importlib.import_module("interrupting")
-    made = list(stream([[0], [1]], module.interrupted, name=module.name, pad=0, workers=1))
+    made = list(grouped([[0], [1]], module.interrupted, name=module.name, pad=0, workers=1))
     assert [batch.rejected[0].reason for batch in made] == ["went on after Ctrl-C"] * 2
 
 

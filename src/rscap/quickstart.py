@@ -7,9 +7,9 @@ from contextlib import AbstractContextManager
 from importlib.resources import as_file, files
 from pathlib import Path
 
+from rscap.captioner.asking import Progress
 from rscap.errors import StoreError
-from rscap.evaluation.outcome import Progress
-from rscap.evaluation.request import Request, evaluate, plan
+from rscap.evaluation.request import Request, evaluate, prepare
 from rscap.recipe import Recipe, read_recipe
 from rscap.records import ScoreSheet
 from rscap.reports import write_report
@@ -52,5 +52,5 @@ def quickstart(out: Path, *, say: Say, bar: Bar) -> tuple[dict[str, ScoreSheet],
 
 def _evaluate(request: Request, say: Say, bar: Bar) -> dict[str, ScoreSheet]:
     with bar("captions") as progress:
-        _, sheets = evaluate(plan(request), progress=progress, say=say)
+        _, sheets = evaluate(prepare(request), progress=progress, say=say)
     return sheets

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -350,6 +350,19 @@ def change_generate(section: GenerateSection, overrides: Sequence[str]) -> Gener
             )
         apply_override(table, override)
     return check_table(_OnlyGenerate, table, name="decoding").generate
+
+
+def with_decoding(section: GenerateSection, changes: Mapping[str, Any]) -> GenerateSection:
+    """Decode settings with some of them replaced by name, such as `beams=3`.
+
+    Raises:
+        RecipeError: unknown names, wrong values, or settings that contradict each other; names each.
+    """
+    return (
+        check_table(GenerateSection, {**section.model_dump(), **changes}, name="decode settings")
+        if changes
+        else section
+    )
 
 
 class _OnlyGenerate(_Section):

@@ -43,6 +43,14 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """An image to be captioned that belongs to no data set."""
+
+    id: str
+    image: ImageHandle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
     """One generated caption: a line of `predictions/<split>.jsonl`."""
 

@@ -16,11 +16,11 @@ from filelock import FileLock
 
 from rscap.ablation.state import Attempt, Progress, State, evaluation_state, kind_of, run_state
 from rscap.ablation.study import EvaluationSection
-from rscap.captioner.loading import Subject
+from rscap.captioner import ModelRef
 from rscap.data import open_source
 from rscap.errors import DataError, Interrupted, RscapError
 from rscap.evaluation.outcome import write_baselines
-from rscap.evaluation.request import Plan, Request, evaluate
+from rscap.evaluation.request import Request, Task, evaluate
 from rscap.recipe import DataSection, Recipe
 from rscap.store import RunFolder
 from rscap.training.session import train
@@ -133,8 +133,8 @@ def _run(job: Job, say: Say) -> None:
         _check_unseen(job)
         _make_room(job, state, say)
         train(job.recipe, job.place, say=say, resume=True)
-    subject = Subject.of(str(job.place), prefix=job.evaluation.prefix)
-    evaluate(_evaluation(job, subject), progress=_silent, say=say)
+    model = ModelRef.of(str(job.place), prefix=job.evaluation.prefix)
+    evaluate(_evaluation(job, model), progress=_silent, say=say)
 
 
 def _zero_shot(job: Job, say: Say) -> None:
@@ -144,8 +144,8 @@ def _zero_shot(job: Job, say: Say) -> None:
     _make_room(job, state, say)
     recipe = job.recipe
     prefix = recipe.prompt.prefix if job.evaluation.prefix is None else job.evaluation.prefix
-    subject = Subject(name=job.folder, trained=None, section=recipe.model, prefix=prefix, generate=recipe.generate)
-    evaluate(_evaluation(job, subject), progress=_silent, say=say)
+    model = ModelRef.of_base(recipe.model, name=job.folder, prefix=prefix, generate=recipe.generate)
+    evaluate(_evaluation(job, model), progress=_silent, say=say)
 
 
 def _baselines(job: Job, say: Say) -> None:
@@ -155,12 +155,12 @@ def _baselines(job: Job, say: Say) -> None:
     write_baselines(RunFolder(job.study), split, test=test, train=source.split("train"), progress=_silent)
 
 
-def _evaluation(job: Job, subject: Subject) -> Plan:
+def _evaluation(job: Job, model: ModelRef) -> Task:
     """The evaluation of a run in its own folder, or of a base model in a new one; the same images for all."""
     request = Request(
         model=job.recipe.model.base, split=job.evaluation.split, limit=job.evaluation.limit, baselines=False
     )
-    return Plan(request=request, subject=subject, data=job.data, out=job.place)
+    return Task(request=request, model=model, data=job.data, out=job.place)
 
 
 def _make_room(job: Job, state: State, say: Say) -> None:

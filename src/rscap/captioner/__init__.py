@@ -1,10 +1,14 @@
-"""Images to captions: greedy decoding, beam search and draws, in batches that change no caption.
+"""Asking a model for captions: prompt, batch, loader, choosing tokens, loading.
 
-Every prompt of a call has the same words, hence the same length, so a batch needs no padding and its captions are those
-of one-by-one decoding. Scores are processed as transformers' `generate` processes them, with its own processors.
+prompt    the words and the token layout
+batch     images and captions as one packed batch
+loader    batches made ahead of the step
+choice    the next token; beams: beam search; decoding: token by token, in parts that fit
+asking    `Captioner`: loaded once, asked often
+loading   from the name of a run or a base model to a captioner
 """
 
-from rscap.captioner.decode import NEAR_TIE, Decoded, Say, decode
-from rscap.captioner.stream import generate, to_stderr
+from rscap.captioner.asking import Captioner, caption_all
+from rscap.captioner.loading import ModelRef, load
 
-__all__ = ["NEAR_TIE", "Decoded", "Say", "decode", "generate", "to_stderr"]
+__all__ = ["Captioner", "ModelRef", "caption_all", "load"]

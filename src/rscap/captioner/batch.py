@@ -12,31 +12,23 @@ separate sequences. Dropout is the one difference: a mask drawn on the prefix is
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cache
-from multiprocessing.context import BaseContext
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from PIL.Image import Image, Resampling
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from rscap.captioner.prompt import Prompter
 from rscap.data import Rejected
-from rscap.errors import DataError
 from rscap.model.attention import Tokens, pairs
 from rscap.model.features import Features
 from rscap.model.load import Base, ImageSpec
-from rscap.records import Example
+from rscap.records import Example, Picture
 
 PADDING = -1
-_AHEAD = 4
-"""Batches that each data worker keeps ready."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,98 +229,22 @@ class Encoder:
             **pack(self.prompter.prefix(prefix), suffixes),
         )
 
-    def _pixels(self, example: Example, change: Callable[[Image], Image] | None) -> Tensor:
+    def asked(self, picture: Picture | Example, *, prefix: Sequence[int]) -> Row:
+        """Encode one picture behind the ids of a prefix, for captions to be generated.
+
+        Raises:
+            DataError: the image cannot be decoded; names it.
+            StoreError: cached features lack the picture or are damaged.
+        """
+        seen = self.features(picture.id) if self.features else None
+        return Row(
+            example_id=picture.id,
+            pixels=self._pixels(picture, None) if seen is None else torch.empty(0),
+            features=seen,
+            captions=0,
+            **pack(prefix, ()),
+        )
+
+    def _pixels(self, example: Picture | Example, change: Callable[[Image], Image] | None) -> Tensor:
         image = example.image.load()
         return pixels(image if change is None else change(image), self.image)
-
-
-Place = TypeVar("Place")
-
-
-class _Rows(Dataset[Row | Rejected], Generic[Place]):
-    """The encoded row of each place that a sampler names."""
-
-    def __init__(self, encode: Callable[[Place], Row], name: Callable[[Place], str]) -> None:
-        self.encode, self.name = encode, name
-
-    def __getitem__(self, place: Place) -> Row | Rejected:
-        try:
-            return self.encode(place)
-        except DataError as error:
-            return Rejected(row=self.name(place), reason=error.message)
-
-
-@dataclass(frozen=True, slots=True)
-class _Collate:
-    pad: int
-
-    def __call__(self, items: list[Row | Rejected]) -> Batch:
-        rows = [item for item in items if isinstance(item, Row)]
-        return collate(rows, pad=self.pad, rejected=[item for item in items if isinstance(item, Rejected)])
-
-
-def batches(
-    examples: Sequence[Example], encode: Callable[[Example], Row], *, size: int, pad: int, workers: int = 0
-) -> Iterator[Batch]:
-    """Batches of `size` examples in the order given; what cannot be encoded is told in `Batch.rejected`, never lost."""
-    everyone = range(len(examples))
-    groups = (everyone[start : start + size] for start in range(0, len(examples), size))
-    listed = _Listed(examples, encode)
-    return stream(groups, listed.encode_at, name=listed.name_at, pad=pad, workers=workers)
-
-
-def stream(
-    groups: Iterable[Sequence[Place]],
-    encode: Callable[[Place], Row],
-    *,
-    name: Callable[[Place], str],
-    pad: int,
-    workers: int = 0,
-) -> Iterator[Batch]:
-    """One batch a group of places, in order; groups may never end. `name` says which example lies at a place.
-
-    With `workers`, that many processes keep a few batches ready ahead of the step.
-    """
-    loader = DataLoader(
-        _Rows(encode, name),
-        batch_sampler=groups,  # type: ignore[arg-type]  # any iterable of lists of keys serves
-        num_workers=workers,
-        prefetch_factor=_AHEAD if workers else None,
-        collate_fn=_Collate(pad),
-        multiprocessing_context=_workshop() if workers else None,
-        worker_init_fn=_leave_interrupts if workers else None,
-        pin_memory=torch.cuda.is_available(),
-    )
-    return iter(loader)
-
-
-def _leave_interrupts(_: int) -> None:
-    """Ctrl-C reaches every process of a terminal; a worker leaves it to the training process, which stops in order."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-@cache
-def _workshop() -> BaseContext:
-    """How data workers are started: forked from a process that has imported this module and done nothing else.
-
-    Forked from this process they would inherit torch's thread pool half alive, and starting each afresh takes seconds.
-    """
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    return context
-
-
-@dataclass(frozen=True, slots=True)
-class _Listed:
-    """Examples by their position in a list."""
-
-    examples: Sequence[Example]
-    encode: Callable[[Example], Row]
-
-    def encode_at(self, position: int) -> Row:
-        return self.encode(self.examples[position])
-
-    def name_at(self, position: int) -> str:
-        return self.examples[position].id

@@ -106,3 +106,30 @@ def cuts(settings: GenerateSection) -> Any:
     if settings.top_p < 1.0:
         chain.append(TopPLogitsWarper(settings.top_p))
     return LogitsProcessorList(chain)
+
+
+def decode_name(settings: GenerateSection) -> str:
+    """Decode settings as a signature names them: all that differ from greedy decoding, and the length limit.
+
+    `greedy-64`, `beam3-50-lp0.8-rp1.2-nr3`, `sample-64-t0.7-k50-p0.9-s1`; the parts are explained in docs/decoding.md.
+    """
+    way = "sample" if settings.temperature else "greedy" if settings.beams == 1 else f"beam{settings.beams}"
+    parts = [f"{way}-{settings.max_new_tokens}"]
+    if settings.temperature:
+        parts.append(f"t{_number(settings.temperature)}")
+    for letters, name in (
+        ("k", "top_k"),
+        ("p", "top_p"),
+        ("lp", "length_penalty"),
+        ("rp", "repetition_penalty"),
+        ("nr", "no_repeat_ngram"),
+    ):
+        if (value := getattr(settings, name)) != GenerateSection.model_fields[name].default:
+            parts.append(f"{letters}{_number(value)}")
+    if settings.temperature:
+        parts.append(f"s{settings.seed}")
+    return "-".join(parts)
+
+
+def _number(value: float) -> str:
+    return repr(value).removesuffix(".0")

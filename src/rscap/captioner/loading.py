@@ -1,8 +1,8 @@
-"""A model ready to caption: a base as it is, or a base with what a run learned."""
+"""From the name of a run or a base model to a captioner."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -11,9 +11,8 @@ from typing import Literal
 import torch
 
 from rscap import provenance
-from rscap.captioner import Say, generate, to_stderr
+from rscap.captioner.asking import Captioner
 from rscap.captioner.batch import Encoder
-from rscap.data import FileImage, Rejected
 from rscap.errors import AdapterError, StoreError
 from rscap.model.adapters import load_adapter, precision_to_load
 from rscap.model.load import Base, load_base
@@ -27,8 +26,107 @@ from rscap.recipe import (
     change_generate,
     read_recipe,
 )
-from rscap.records import Example, Prediction
 from rscap.store import RunFolder
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+BASE_DTYPE: Dtype = "bfloat16"
+"""The precision in which a base model is asked where none is named."""
+
+
+def load(
+    model: str | Path, *, device: str | None = None, dtype: Dtype | None = None, prefix: str | None = None
+) -> Captioner:
+    """Load a model once, to ask it often.
+
+    Args:
+        model: a run folder, or a base model: `nano`, a local folder, or a name on the Hub.
+        device: `cuda`, `cuda:1`, `mps` or `cpu`; by default the best that this machine has.
+        dtype: precision of products; by default as the run was trained, and bfloat16 for a base model.
+        prefix: the words before the caption; by default those the run was trained with.
+
+    Raises:
+        StoreError: a run that did not finish, whose weights were changed, or that does not exist.
+        ModelError: a base model that cannot be loaded; says why.
+    """
+    return ModelRef.of(str(model), prefix=prefix, dtype=dtype).load(device)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRef:
+    """Which model to ask, with which words and decode settings; nothing heavy is loaded until `load`."""
+
+    name: str
+    trained: tuple[RunFolder, Recipe] | None
+    section: ModelSection
+    prefix: str
+    generate: GenerateSection
+
+    @classmethod
+    def of(
+        cls, model: str, *, prefix: str | None = None, dtype: Dtype | None = None, changes: Sequence[str] = ()
+    ) -> ModelRef:
+        """A run folder if `model` is one, else a base model. A mistyped run is refused and not looked for on the Hub.
+
+        `prefix` replaces the words that training used; `changes` are overrides such as `generate.beams=3`.
+
+        Raises:
+            StoreError: a run folder that trained no model, or none at all beside others.
+            RecipeError: the run's recipe cannot be read, or the changes cannot be made.
+        """
+        folder = Path(model)
+        if not (folder / "status.json").is_file():
+            _refuse_misspelt(folder)
+            section = ModelSection(base=model, dtype=dtype or BASE_DTYPE)
+            return cls.of_base(section, name=folder.name, prefix=prefix, generate=GenerateSection()).decoding(changes)
+        run = RunFolder.open(folder)
+        if not run.recipe_file.is_file():
+            raise StoreError(f"{folder} trained no model", hint="name a run that `rscap train` made, or a base model")
+        recipe = read_recipe(run.recipe_file)
+        if dtype:
+            recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"dtype": dtype})})
+        return cls.of_run(run, recipe, prefix=prefix).decoding(changes)
+
+    @classmethod
+    def of_base(
+        cls, section: ModelSection, *, name: str, prefix: str | None = None, generate: GenerateSection
+    ) -> ModelRef:
+        """A base model as it is."""
+        words = PromptSection().prefix if prefix is None else prefix
+        return cls(name=name, trained=None, section=section, prefix=words, generate=generate)
+
+    @classmethod
+    def of_run(cls, run: RunFolder, recipe: Recipe, *, prefix: str | None = None) -> ModelRef:
+        """What a run learned, under its own recipe or one that differs in how the model is held."""
+        words = recipe.prompt.prefix if prefix is None else prefix
+        return cls(name=run.name, trained=(run, recipe), section=recipe.model, prefix=words, generate=recipe.generate)
+
+    def decoding(self, changes: Sequence[str]) -> ModelRef:
+        """The same model with `generate.key=value` overrides."""
+        return replace(self, generate=change_generate(self.generate, changes))
+
+    @property
+    def training_prefixes(self) -> tuple[str, ...]:
+        """The words that a run was trained with; none of a base model."""
+        prompt = self.trained[1].prompt if self.trained else None
+        return (prompt.training_prefixes or (prompt.prefix,)) if prompt else ()
+
+    def load(self, device: str | None = None) -> Captioner:
+        """The model on `device`, ready to caption.
+
+        Raises:
+            StoreError: weights that are not what training wrote.
+            AdapterError: the run folder holds no weights, or an adapter whose keys do not fit the base model.
+        """
+        device = device or best_device()
+        if self.trained:
+            check_weights(self.trained[0])
+            base, packed = _load_run(*self.trained, device=device)
+        else:
+            base = load_base(self.section, device=device)
+            packed = PackedModel(base.model, compute_dtype=base.compute_dtype)
+        return Captioner(
+            packed.eval(), Encoder.of(base), prefix=self.prefix, settings=self.generate, name=self.name, base=base
+        )
 
 
 def best_device() -> str:
@@ -65,7 +163,7 @@ def check_weights(run: RunFolder) -> None:
             )
 
 
-def load_run(run: RunFolder, recipe: Recipe, *, device: str) -> tuple[Base, PackedModel]:
+def _load_run(run: RunFolder, recipe: Recipe, *, device: str) -> tuple[Base, PackedModel]:
     """The base model of a finished run with its adapter, or its fully trained model.
 
     Raises:
@@ -92,63 +190,6 @@ def _trained_whole(folder: Path, recipe: Recipe, device: str) -> tuple[Base, Pac
     return base, PackedModel(base.model, compute_dtype=base.compute_dtype)
 
 
-# Who captions: a base model as it is, or what a run learned, with the words and decode settings that belong to it.
-
-Dtype = Literal["float32", "bfloat16", "float16"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
-    """A model that can be asked for captions; nothing heavy is loaded until `load`."""
-
-    name: str
-    trained: tuple[RunFolder, Recipe] | None
-    section: ModelSection
-    prefix: str
-    generate: GenerateSection
-
-    @classmethod
-    def of(
-        cls, model: str, *, prefix: str | None = None, dtype: Dtype = "bfloat16", changes: Sequence[str] = ()
-    ) -> Subject:
-        """A run folder if `model` is one, else a base model; not one from the Hub that looks like a run beside others.
-
-        `prefix` replaces the words that training used; `changes` are overrides such as `generate.beams=3`.
-
-        Raises:
-            StoreError: a run folder that trained no model, or none at all beside others.
-            RecipeError: the run's recipe cannot be read, or the changes cannot be made.
-        """
-        folder = Path(model)
-        if not (folder / "status.json").is_file():
-            _refuse_misspelt(folder)
-            words = PromptSection().prefix if prefix is None else prefix
-            section = ModelSection(base=model, dtype=dtype)
-            settings = change_generate(GenerateSection(), changes)
-            return cls(name=folder.name, trained=None, section=section, prefix=words, generate=settings)
-        run = RunFolder.open(folder)
-        if not run.recipe_file.is_file():
-            raise StoreError(f"{folder} trained no model", hint="name a run that `rscap train` made, or a base model")
-        recipe = read_recipe(run.recipe_file)
-        words = recipe.prompt.prefix if prefix is None else prefix
-        settings = change_generate(recipe.generate, changes)
-        return cls(name=run.name, trained=(run, recipe), section=recipe.model, prefix=words, generate=settings)
-
-    @property
-    def training_prefixes(self) -> tuple[str, ...]:
-        """The words that a run was trained with; none of a base model."""
-        prompt = self.trained[1].prompt if self.trained else None
-        return (prompt.training_prefixes or (prompt.prefix,)) if prompt else ()
-
-    def load(self, device: str) -> tuple[Base, PackedModel]:
-        """The model on `device`, ready to generate."""
-        if self.trained:
-            check_weights(self.trained[0])
-            return load_run(*self.trained, device=device)
-        base = load_base(self.section, device=device)
-        return base, PackedModel(base.model, compute_dtype=base.compute_dtype)
-
-
 def _refuse_misspelt(folder: Path) -> None:
     """Say so where a run of another name was meant, and not ask the Hub for it.
 
@@ -159,13 +200,3 @@ def _refuse_misspelt(folder: Path) -> None:
     if beside and not folder.exists():
         near = get_close_matches(folder.name, beside, n=3, cutoff=0.0)
         raise StoreError(f"there is no run {folder}", hint=f"{folder.parent} holds {', '.join(near)}")
-
-
-# `rscap caption`: image files that belong to no data set.
-
-
-def caption_files(subject: Subject, images: Sequence[Path], *, say: Say = to_stderr) -> Iterator[Prediction | Rejected]:
-    """Caption image files, in order; the path is the id, and a file that is no image is told as `Rejected`."""
-    base, packed = subject.load(best_device())
-    examples = [Example(id=str(path), captions=(), image=FileImage(path), split="", source="") for path in images]
-    yield from generate(packed, Encoder.of(base), examples, prefix=subject.prefix, settings=subject.generate, say=say)

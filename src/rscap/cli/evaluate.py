@@ -15,11 +15,12 @@ def evaluate(
     source: Annotated[str | None, typer.Option(help="Data to evaluate on; by default the run's own.")] = None,
     splits: Annotated[str | None, typer.Option(help="How the source is split; by default as in the run.")] = None,
     split: Annotated[str, typer.Option(help="Which split.")] = "test",
-    limit: Annotated[int | None, typer.Option(min=1, help="Only so many images, chosen by a hash.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most this many images, chosen by a hash.")] = None,
     prefix: Annotated[str | None, typer.Option(help="The words before the caption; by default as in training.")] = None,
     dtype: Annotated[
-        Literal["float32", "bfloat16", "float16"], typer.Option(help="Precision of a zero-shot base model.")
-    ] = "bfloat16",
+        Literal["float32", "bfloat16", "float16"] | None,
+        typer.Option(help="Precision of a base model, bfloat16 by default; a run is evaluated as it was trained."),
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="GENERATE.B=C", help="Decode differently: generate.beams=3; may be repeated."),
@@ -27,11 +28,17 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(help="Where the result goes; the run folder itself when it is the run's own data.")
     ] = None,
-    baselines: Annotated[bool, typer.Option(help="Score the constant caption and the nearest image beside it.")] = True,
+    max_rejected_share: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="Share of images that may be unreadable; by default as in the run."),
+    ] = None,
+    baselines: Annotated[
+        bool, typer.Option(help="Also score the constant caption and the nearest training image.")
+    ] = True,
 ) -> None:
-    """Caption a split, write the predictions, score them; baselines that need no model are scored beside it."""
+    """Caption a split, write the predictions and score them, with baselines that need no model beside them."""
     from rscap.cli.screen import print_sheets, progress, say
-    from rscap.evaluation.request import Request, plan
+    from rscap.evaluation.request import Request, prepare
     from rscap.evaluation.request import evaluate as carry_out
 
     request = Request(
@@ -43,12 +50,13 @@ def evaluate(
         prefix=prefix,
         dtype=dtype,
         out=out,
+        max_rejected_share=max_rejected_share,
         baselines=baselines,
         changes=tuple(set_ or ()),
     )
-    planned = plan(request)
+    task = prepare(request)
     with progress(f"captions ({split})") as bar:
-        run, sheets = carry_out(planned, progress=bar, say=say)
+        run, sheets = carry_out(task, progress=bar, say=say)
     print_sheets(sheets)
     say(f"written: {run.scores(split)}\nnext:    rscap report {run.path}")
 
@@ -61,25 +69,26 @@ def caption(
     model: Annotated[str, typer.Option(help="A run folder or a base model.")],
     prefix: Annotated[str | None, typer.Option(help="The words before the caption; by default as in training.")] = None,
     dtype: Annotated[
-        Literal["float32", "bfloat16", "float16"], typer.Option(help="Precision of a base model.")
-    ] = "bfloat16",
+        Literal["float32", "bfloat16", "float16"] | None,
+        typer.Option(help="Precision of products; by default as the run was trained, and bfloat16 for a base model."),
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="GENERATE.B=C", help="Decode differently: generate.beams=3; may be repeated."),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object a line in place of text.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON Lines, one object an image.")] = False,
 ) -> None:
     """Caption image files; captions go to standard output, one image a line."""
     import json as encode
 
-    from rscap.captioner.loading import Subject, caption_files
+    from rscap.captioner import ModelRef
     from rscap.cli.screen import say
     from rscap.data import Rejected
     from rscap.store import prediction_row
 
     failed = False
-    subject = Subject.of(model, prefix=prefix, dtype=dtype, changes=set_ or ())
-    for item in caption_files(subject, images, say=say):
+    captioner = ModelRef.of(model, prefix=prefix, dtype=dtype, changes=set_ or ()).load()
+    for item in captioner.stream(images, errors="keep"):
         if isinstance(item, Rejected):
             failed = True
             say(f"error: {item.reason}")

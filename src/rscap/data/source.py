@@ -112,3 +112,14 @@ def digest(examples: Iterable[Example]) -> str:
             total.update(len(data).to_bytes(8, "big") + data)
         total.update(b"\n")
     return total.hexdigest()
+
+
+def check_rejected(rejected: Sequence[Rejected], *, of: int, allowed: float, way_out: str) -> None:
+    """Refuse a data set of which too much cannot be used.
+
+    Raises:
+        DataError: more than the share `allowed` is unusable; names the first three. `way_out` is the hint.
+    """
+    if len(rejected) > allowed * of:
+        first = "; ".join(f"{item.row}: {item.reason}" for item in rejected[:3])
+        raise DataError(f"{len(rejected)} of {of} examples cannot be used: {first}", hint=way_out)

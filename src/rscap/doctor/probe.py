@@ -14,8 +14,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from rscap.captioner import ModelRef
 from rscap.captioner.batch import Batch, Encoder
-from rscap.captioner.loading import best_device, load_run
+from rscap.captioner.loading import best_device
 from rscap.captioner.prompt import Prompter
 from rscap.data import Source, open_source
 from rscap.doctor.evidence import (
@@ -100,7 +101,7 @@ def probe_run(evidence: Evidence, recipe: Recipe, run: RunFolder) -> Evidence:
     if not (run.adapter.is_dir() or run.model.is_dir()):
         return evidence
     try:
-        _, learned = load_run(run, recipe, device=best_device())
+        learned = ModelRef.of_run(run, recipe).load().packed
     except (AdapterError, ModelError) as error:
         return replace(evidence, trained=Trained(where=_weights_of(run), misfit=error.message))
     loss = learned.token_losses(batch.to(learned.device)).mean().item()

@@ -1,54 +1,23 @@
-"""Generate on a split, write the file, score the file: the same steps for a base model, a run and a baseline."""
+"""Caption a split, write the file, score the file: the same steps for a base model, a run and a baseline."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from rscap import scoring
 from rscap.baselines import constant, nearest_image
-from rscap.captioner import Say, generate, to_stderr
-from rscap.captioner.batch import Encoder
+from rscap.captioner import Captioner, caption_all
+from rscap.captioner.asking import Progress, to_stderr
+from rscap.captioner.choice import decode_name
+from rscap.captioner.decoding import Say
 from rscap.data import Rejected
 from rscap.data.draw import key
-from rscap.errors import DataError
 from rscap.evaluation.journal import Journal
-from rscap.model.packed import PackedModel
-from rscap.recipe import GenerateSection, Recipe
 from rscap.records import Example, Prediction, ScoreSheet
-from rscap.store import (
-    RunFolder,
-    prediction_row,
-    read_jsonl,
-    reference_row,
-    write_json,
-    write_jsonl,
-)
+from rscap.store import RunFolder, prediction_row, read_jsonl, reference_row, write_json, write_jsonl
 
 PANEL_SIZE = 12
-
-Progress = Callable[[int, int], None]
-"""Called with (done, total)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """How images are captioned: the words before the caption, decode settings, and what is done with broken images."""
-
-    prefix: str
-    generate: GenerateSection
-    workers: int
-    max_rejected_share: float
-
-    @classmethod
-    def of(cls, recipe: Recipe) -> Task:
-        """The task of a recipe: evaluation asks with the words that training used."""
-        return cls(
-            prefix=recipe.prompt.prefix,
-            generate=recipe.generate,
-            workers=recipe.data.workers,
-            max_rejected_share=recipe.data.max_rejected_share,
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,106 +29,41 @@ class Outcome:
     sheet: ScoreSheet
 
 
-def decode_name(settings: GenerateSection) -> str:
-    """Decode settings as a signature names them: all that differ from greedy decoding, and the length limit.
-
-    `greedy-64`, `beam3-50-lp0.8-rp1.2-nr3`, `sample-64-t0.7-k50-p0.9-s1`; the parts are explained in docs/decoding.md.
-    """
-    way = "sample" if settings.temperature else "greedy" if settings.beams == 1 else f"beam{settings.beams}"
-    parts = [f"{way}-{settings.max_new_tokens}"]
-    if settings.temperature:
-        parts.append(f"t{_number(settings.temperature)}")
-    for letters, name in (
-        ("k", "top_k"),
-        ("p", "top_p"),
-        ("lp", "length_penalty"),
-        ("rp", "repetition_penalty"),
-        ("nr", "no_repeat_ngram"),
-    ):
-        if (value := getattr(settings, name)) != GenerateSection.model_fields[name].default:
-            parts.append(f"{letters}{_number(value)}")
-    if settings.temperature:
-        parts.append(f"s{settings.seed}")
-    return "-".join(parts)
-
-
-def _number(value: float) -> str:
-    return repr(value).removesuffix(".0")
-
-
-def caption_all(
-    packed: PackedModel,
-    encoder: Encoder,
-    examples: Sequence[Example],
-    *,
-    task: Task,
-    progress: Progress | None = None,
-    say: Say = to_stderr,
-    journal: Journal | None = None,
-) -> tuple[list[Prediction], list[Rejected]]:
-    """All predictions of a list of examples, in order, and the images that could not be decoded.
-
-    With a `journal` those that it holds are not asked for again.
-
-    Raises:
-        DataError: more images are unreadable than the task allows.
-        OutOfMemory: a single image does not fit in memory.
-    """
-    done = journal.begin(examples, batch_size=task.generate.batch_size) if journal else []
-    if done:
-        say(f"going on after {len(done):,} of {len(examples):,} captions")
-        if progress:
-            progress(len(done), len(examples))
-    fresh = generate(
-        packed,
-        encoder,
-        examples[len(done) :],
-        prefix=task.prefix,
-        settings=task.generate,
-        workers=task.workers,
-        say=say,
-    )
-    items: list[Prediction | Rejected] = [*done]
-    for item in fresh:
-        items.append(item)
-        if journal:
-            journal.add(item)
-        if progress:
-            progress(len(items), len(examples))
-    predictions = [item for item in items if isinstance(item, Prediction)]
-    rejected = [item for item in items if not isinstance(item, Prediction)]
-    check_rejected(rejected, of=len(examples), allowed=task.max_rejected_share)
-    return predictions, rejected
-
-
-def check_rejected(rejected: Sequence[Rejected], *, of: int, allowed: float) -> None:
-    """Refuse a data set of which too much cannot be used.
-
-    Raises:
-        DataError: more than the share `allowed` is unusable; names the first.
-    """
-    if len(rejected) > allowed * of:
-        first = "; ".join(f"{item.row}: {item.reason}" for item in rejected[:3])
-        raise DataError(
-            f"{len(rejected)} of {of} examples cannot be used: {first}",
-            hint=f"mend them, or train with data.max_rejected_share above {allowed}",
-        )
-
-
 def evaluate_model(
-    packed: PackedModel,
-    encoder: Encoder,
+    captioner: Captioner,
     *,
-    task: Task,
     test: Sequence[Example],
     train: Sequence[Example],
+    max_rejected_share: float,
+    workers: int = 0,
     progress: Progress | None = None,
     say: Say = to_stderr,
     journal: Journal | None = None,
 ) -> Outcome:
-    """Caption `test` and score it; `train` tells which captions are verbatim training captions."""
-    predictions, rejected = caption_all(packed, encoder, test, task=task, progress=progress, say=say, journal=journal)
-    sheet = score_predictions(predictions, test, train=train, prefix=task.prefix, decode=decode_name(task.generate))
+    """Caption `test` and score it; captions that stand verbatim in `train` are counted.
+
+    With a `journal`, captions are kept as they come, and those that it holds are not asked for again.
+
+    Raises:
+        DataError: more images are unreadable than `max_rejected_share` allows.
+        OutOfMemory: a single image does not fit.
+    """
+    done = journal.begin(test, batch_size=captioner.settings.batch_size) if journal else []
+    if done:
+        say(f"resuming after {len(done):,} of {len(test):,} captions")
+    predictions, rejected = caption_all(
+        captioner,
+        test,
+        max_rejected_share=max_rejected_share,
+        way_out=f"fix them, or allow more with --max-rejected-share above {max_rejected_share}",
+        done=done,
+        workers=workers,
+        progress=progress,
+        each=journal.add if journal else None,
+        say=say,
+    )
+    decode = decode_name(captioner.settings)
+    sheet = score_predictions(predictions, test, train=train, prefix=captioner.prefix, decode=decode)
     return Outcome(predictions=predictions, rejected=rejected, sheet=sheet)
 
 

@@ -1,4 +1,4 @@
-"""The folder of an evaluation that stands apart from its run: begun, or gone on with where it was cut off."""
+"""`rscap evaluate`: which model is asked, about which images, and where the result goes."""
 
 from __future__ import annotations
 
@@ -12,22 +12,15 @@ import torch
 from filelock import FileLock, Timeout
 
 from rscap import provenance
-from rscap.captioner import Say
-from rscap.captioner.batch import Encoder
-from rscap.captioner.loading import Dtype, Subject, best_device, device_name, weights_digests
+from rscap.captioner import Captioner, ModelRef
+from rscap.captioner.asking import Progress
+from rscap.captioner.choice import decode_name
+from rscap.captioner.decoding import Say
+from rscap.captioner.loading import Dtype, device_name, weights_digests
 from rscap.data import Source, open_source
-from rscap.errors import DataError, Interrupted, StoreError
+from rscap.errors import DataError, Interrupted, RecipeError, StoreError
 from rscap.evaluation.journal import Journal
-from rscap.evaluation.outcome import (
-    Progress,
-    Task,
-    decode_name,
-    evaluate_model,
-    write_baselines,
-    write_outcome,
-)
-from rscap.model.load import Base
-from rscap.model.packed import PackedModel
+from rscap.evaluation.outcome import evaluate_model, write_baselines, write_outcome
 from rscap.recipe import DataSection, GenerateSection
 from rscap.records import Example, ScoreSheet
 from rscap.stopping import stopping
@@ -64,9 +57,6 @@ def begin(place: Path, described: Mapping[str, Any]) -> RunFolder:
     return run
 
 
-# `rscap evaluate`: what is to be captioned, by whom, and where the result goes.
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """What the command line asks for; None means: as in the run."""
@@ -77,8 +67,10 @@ class Request:
     split: str = "test"
     limit: int | None = None
     prefix: str | None = None
-    dtype: Dtype = "bfloat16"
+    dtype: Dtype | None = None
+    """Precision of a base model; a run is asked as it was trained."""
     out: Path | None = None
+    max_rejected_share: float | None = None
     baselines: bool = True
     seed: int = 0
     changes: tuple[str, ...] = ()
@@ -86,33 +78,38 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Task:
     """A request with everything filled in."""
 
     request: Request
-    subject: Subject
+    model: ModelRef
     data: DataSection
     out: Path
 
     @property
     def in_place(self) -> bool:
         """The result belongs to the folder of the run that is evaluated."""
-        return self.subject.trained is not None and self.out.resolve() == self.subject.trained[0].path.resolve()
+        return self.model.trained is not None and self.out.resolve() == self.model.trained[0].path.resolve()
 
 
-def plan(request: Request) -> Plan:
+def prepare(request: Request) -> Task:
     """Decide model, data, prompt and place, before anything heavy is loaded.
 
     Raises:
         StoreError: the place is taken.
+        RecipeError: a precision was named for a run.
         DataError: a base model was named without data to evaluate it on.
     """
-    subject = Subject.of(request.model, prefix=request.prefix, dtype=request.dtype, changes=request.changes)
-    changes = {
-        name: value for name, value in (("source", request.source), ("splits", request.splits)) if value is not None
-    }
-    if subject.trained:
-        data = subject.trained[1].data.model_copy(update=changes)
+    model = ModelRef.of(request.model, prefix=request.prefix, dtype=request.dtype, changes=request.changes)
+    if model.trained and request.dtype:
+        raise RecipeError(
+            f"{request.model} is a run and is evaluated in the precision it was trained in",
+            hint="leave the dtype out; it is for base models",
+        )
+    named = ("source", "splits", "max_rejected_share")
+    changes = {name: value for name in named if (value := getattr(request, name)) is not None}
+    if model.trained:
+        data = model.trained[1].data.model_copy(update=changes)
     elif request.source is None:
         raise DataError(
             f"no data named to evaluate {request.model} on",
@@ -120,10 +117,10 @@ def plan(request: Request) -> Plan:
         )
     else:
         data = DataSection.model_validate(changes)
-    return Plan(request=request, subject=subject, data=data, out=_place(request, subject))
+    return Task(request=request, model=model, data=data, out=_place(request, model))
 
 
-def evaluate(planned: Plan, *, progress: Progress, say: Say) -> tuple[RunFolder, dict[str, ScoreSheet]]:
+def evaluate(task: Task, *, progress: Progress, say: Say) -> tuple[RunFolder, dict[str, ScoreSheet]]:
     """Carry a plan out: captions, scores, baselines; returns the folder and the sheets by name.
 
     What was cut off goes on where it was, in the same folder.
@@ -132,25 +129,23 @@ def evaluate(planned: Plan, *, progress: Progress, say: Say) -> tuple[RunFolder,
         RscapError: whatever makes it impossible; a new folder then says `failed` and why.
         Interrupted: SIGTERM or Ctrl-C; the captions so far are kept.
     """
-    request, data, place = planned.request, planned.data, planned.out
+    request, data, place = task.request, task.data, task.out
     source = open_source(data.source, split_scheme=data.splits, max_rejected_share=data.max_rejected_share)
     test = source.subset(request.split, request.limit, request.seed) if request.limit else source.split(request.split)
-    device = best_device()
-    # Before the folder is made: a missing token should not take the name.
-    base, packed = planned.subject.load(device)
-    work = _Work(planned, source, test, base, packed, progress, say, base.describe())
-    target = RunFolder(place) if planned.in_place else begin(place, work.described())
+    captioner = task.model.load()  # before the folder is made: a missing token should not take the name
+    work = _Work(task, source, test, captioner, progress, say, captioner.base.describe())
+    target = RunFolder(place) if task.in_place else begin(place, work.described())
     try:
         with FileLock(place / f".lock-{request.split}", timeout=0), stopping():
             journal = work.journal(target)
             sheets = work.run(target, journal)
-            if not planned.in_place:
+            if not task.in_place:
                 target.close("finished")
             journal.end()  # last of all: until here the captions are worth keeping
     except Timeout:
         raise StoreError(f"another process is at work in {place}", hint="wait for it, or stop it") from None
     except BaseException as error:
-        if not planned.in_place:
+        if not task.in_place:
             with suppress(OSError):  # a full disk is told by the error itself
                 state: State = "interrupted" if isinstance(error, Interrupted) else "failed"
                 target.close(state, error=f"{type(error).__name__}: {error}")
@@ -162,32 +157,25 @@ def evaluate(planned: Plan, *, progress: Progress, say: Say) -> tuple[RunFolder,
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    planned: Plan
+    task: Task
     source: Source
     test: list[Example]
-    base: Base
-    packed: PackedModel
+    captioner: Captioner
     progress: Progress
     say: Say
     described_base: dict[str, Any]
 
     def run(self, target: RunFolder, journal: Journal) -> dict[str, ScoreSheet]:
-        split, subject, data = self.planned.request.split, self.planned.subject, self.planned.data
-        if not self.planned.in_place:
+        split, data = self.task.request.split, self.task.data
+        if not self.task.in_place:
             self._describe(target)
         train = self.source.split("train") if self.source.splits.get("train") else []
-        task = Task(
-            prefix=subject.prefix,
-            generate=subject.generate,
-            workers=data.workers,
-            max_rejected_share=data.max_rejected_share,
-        )
         outcome = evaluate_model(
-            self.packed,
-            Encoder.of(self.base),
-            task=task,
+            self.captioner,
             test=self.test,
             train=train,
+            max_rejected_share=data.max_rejected_share,
+            workers=data.workers,
             progress=self.progress,
             say=self.say,
             journal=journal,
@@ -195,11 +183,13 @@ class _Work:
         baselines = self._baselines(target, split, train)
         write_outcome(target, split, outcome, self.test)  # its scores last of all: where they are, nothing is missing
         if ties := sum(1 for prediction in outcome.predictions if prediction.near_ties):
-            self.say(f"{ties} captions hold a near-tie: a choice of tokens within rounding error")
+            self.say(
+                f"{ties} captions could differ between machines: they hold a near-tie, two tokens within rounding error"
+            )
         return {target.name: outcome.sheet} | baselines
 
     def _baselines(self, target: RunFolder, split: str, train: list[Example]) -> dict[str, ScoreSheet]:
-        if not self.planned.request.baselines:
+        if not self.task.request.baselines:
             return {}
         if not train:
             self.say(f"{self.source.name} has no training split: no baselines")
@@ -208,35 +198,35 @@ class _Work:
 
     def described(self) -> dict[str, Any]:
         """What evaluation.json says."""
-        request, subject = self.planned.request, self.planned.subject
+        request, model = self.task.request, self.task.model
         return {
             "model": request.model,
-            "data": self.planned.data.model_dump(mode="json", exclude_none=True),
+            "data": self.task.data.model_dump(mode="json", exclude_none=True),
             "split": request.split,
             "limit": request.limit,
-            "prefix": subject.prefix,
-            "training_prefixes": list(subject.training_prefixes),
-            "generate": subject.generate.model_dump(mode="json"),
+            "prefix": model.prefix,
+            "training_prefixes": list(model.training_prefixes),
+            "generate": model.generate.model_dump(mode="json"),
         }
 
     def journal(self, target: RunFolder) -> Journal:
         """Captions so far, and whatever decides what a caption is, the machine and its packages included."""
-        subject, split = self.planned.subject, self.planned.request.split
-        run = subject.trained[0] if subject.trained else None
+        model, split = self.task.model, self.task.request.split
+        run = model.trained[0] if model.trained else None
         where = self._where()
         asked = {
             **{name: where[name] for name in ("rscap", "commit", "packages", "device", "device_name", "threads")},
             "base": self.described_base,
             "learned": (run.status().get("weights") or weights_digests(run)) if run else None,
             "data": self.source.digest,
-            "prefix": subject.prefix,
-            "generate": subject.generate.model_dump(mode="json"),
+            "prefix": model.prefix,
+            "generate": model.generate.model_dump(mode="json"),
         }
         return Journal(target.captions_so_far(split), asked)
 
     def _where(self) -> dict[str, Any]:
         """What provenance.json says."""
-        source, device = self.source, self.packed.device
+        source, device = self.source, self.captioner.packed.device
         return provenance.collect(
             device=str(device),
             device_name=device_name(device),
@@ -250,15 +240,15 @@ class _Work:
         write_jsonl(target.rejected_file, map(asdict, self.source.rejected))
 
 
-def _place(request: Request, subject: Subject) -> Path:
+def _place(request: Request, model: ModelRef) -> Path:
     """The run's own folder for its own data, asked and decoded in its own way; a new folder otherwise.
 
     Raises:
         StoreError: the place is taken, or something else than the run's own evaluation is sent into its folder.
     """
-    own = subject.trained[0].path if subject.trained else None
+    own = model.trained[0].path if model.trained else None
     same_place = own is not None and (request.out is None or request.out.resolve() == own.resolve())
-    decoding = _other_decoding(subject)
+    decoding = _other_decoding(model)
     changed = any(
         value is not None for value in (request.source, request.splits, request.limit, request.prefix, decoding)
     )
@@ -274,16 +264,16 @@ def _place(request: Request, subject: Subject) -> Path:
         raise StoreError(
             f"{own} holds the scores of its own data in its own words and decoding", hint="give --out another folder"
         )
-    kind = request.split if subject.trained else "zero-shot"
-    parts = (subject.name, kind, str(request.limit) if request.limit else None, decoding)
+    kind = request.split if model.trained else "zero-shot"
+    parts = (model.name, kind, str(request.limit) if request.limit else None, decoding)
     place = request.out if request.out is not None else Path("runs") / "-".join(part for part in parts if part)
     if not is_cut_off(place):
         RunFolder.check_free(place)
     return place
 
 
-def _other_decoding(subject: Subject) -> str | None:
+def _other_decoding(model: ModelRef) -> str | None:
     """The name of the decode settings where they are not those of the run, or a base model's defaults."""
-    usual = subject.trained[1].generate if subject.trained else GenerateSection()
-    name = decode_name(subject.generate)
+    usual = model.trained[1].generate if model.trained else GenerateSection()
+    name = decode_name(model.generate)
     return None if name == decode_name(usual) else name

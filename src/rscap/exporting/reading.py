@@ -16,12 +16,9 @@ from PIL.Image import Image
 from torch import Tensor
 from transformers import GenerationConfig
 
-from rscap.captioner import generate
-from rscap.captioner.batch import Encoder
+from rscap.captioner import Captioner
 from rscap.data import FileImage, open_source
 from rscap.errors import DataError, ExportError, StoreError
-from rscap.model.load import Base
-from rscap.model.packed import PackedModel
 from rscap.recipe import GenerateSection, Recipe
 from rscap.records import Example, Prediction
 from rscap.store import RunFolder, read_json
@@ -119,22 +116,23 @@ class Plain:
         return inputs.to(parameter.device)
 
 
-def captions(base: Base, packed: PackedModel, examples: Sequence[Example], asking: Asking) -> dict[str, str]:
+def captions(captioner: Captioner, examples: Sequence[Example], asking: Asking) -> dict[str, str]:
     """Captions by id, as `rscap evaluate` makes them; an image that cannot be decoded has none."""
-    stream = generate(packed, Encoder.of(base), examples, prefix=asking.prefix, settings=asking.generate)
+    stream = captioner.predictions(examples, prefix=asking.prefix, settings=asking.generate)
     return {item.example_id: item.caption for item in stream if isinstance(item, Prediction)}
 
 
-def read(base: Base, packed: PackedModel, examples: Sequence[Example], asking: Asking) -> list[Reading]:
+def read(captioner: Captioner, examples: Sequence[Example], asking: Asking) -> list[Reading]:
     """What a run says of images, with the logits of every token.
 
     Raises:
         ExportError: none of the images can be decoded.
     """
-    said = captions(base, packed, examples, asking)
+    said = captions(captioner, examples, asking)
     if not said:
         raise ExportError("none of the images to compare on can be decoded", hint="`rscap data audit` says why")
-    plain = Plain(packed.paligemma.eval(), base.processor, packed.autocast)
+    packed = captioner.packed
+    plain = Plain(packed.paligemma.eval(), captioner.base.processor, packed.autocast)
     return [
         _reading(plain, packed.net, example, said[example.id], asking) for example in examples if example.id in said
     ]

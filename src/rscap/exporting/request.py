@@ -12,7 +12,8 @@ from typing import Literal
 
 import torch
 
-from rscap.captioner.loading import best_device, check_weights, load_run
+from rscap.captioner import ModelRef
+from rscap.captioner.loading import best_device, check_weights
 from rscap.errors import AdapterError, ExportError, ModelError, RscapError, StoreError
 from rscap.exporting.agreement import Agreement, compare
 from rscap.exporting.card import CardSubject, card
@@ -175,20 +176,20 @@ def _as_trained(plan: _Plan, shown: Pictures, say: Say) -> dict[str, str] | str:
     """Captions of the quantised run by id, or why there are none."""
     say(f"captions of the run as it was trained, {plan.recipe.model.quantisation}")
     try:
-        base, packed = load_run(plan.run, plan.recipe, device=best_device())
+        captioner = ModelRef.of_run(plan.run, plan.recipe).load()
     except RscapError as error:
         return error.message
-    return captions(base, packed, shown.examples, plan.asking)
+    return captions(captioner, shown.examples, plan.asking)
 
 
 def _write(plan: _Plan, folder: Path, shown: Pictures) -> list[Reading]:
-    base, packed = load_run(plan.run, plan.unquantised, device=best_device())
-    readings = read(base, packed, shown.examples, plan.asking)
+    captioner = ModelRef.of_run(plan.run, plan.unquantised).load()
+    readings = read(captioner, shown.examples, plan.asking)
     if plan.form == "adapter":
-        write_adapter(plan.run, base, folder)
+        write_adapter(plan.run, captioner.base, folder)
     else:
-        model = merged(packed.net, getattr(torch, plan.dtype))
-        write_checkpoint(model, base.processor, folder, decoding=generate_arguments(plan.recipe.generate))
+        model = merged(captioner.packed.net, getattr(torch, plan.dtype))
+        write_checkpoint(model, captioner.base.processor, folder, decoding=generate_arguments(plan.recipe.generate))
     return readings
 
 

@@ -15,12 +15,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 import rscap
-from rscap.captioner.batch import Encoder, batches
+from rscap.captioner.batch import Encoder
+from rscap.captioner.loader import batches
 from rscap.errors import ImageError
 from rscap.model.features import FeatureCache, Kind, image_digest, tower_digest
 from rscap.model.load import ImageSpec
 from rscap.model.packed import PackedModel
 from rscap.records import Example
+from rscap.training.panel import asked
 from rscap.training.team import Team
 
 Say = Callable[[str], None]
@@ -117,10 +119,8 @@ def _fill(
     say(f"vision features of {len(missing):,} images are computed once: {size / 2**30:.2f} GiB in {cache.folder}")
     unusable: dict[str, str] = {}
     saved = time.monotonic()
-    was_training = packed.training
-    packed.eval()
     try:
-        with _bar() as bar:
+        with asked(packed), _bar() as bar:
             task = bar.add_task("", total=len(missing))
             encode = partial(encoder, prefix="", captions=())
             for batch in batches(missing, encode, size=_BATCH, pad=encoder.prompter.pad, workers=workers):
@@ -135,7 +135,6 @@ def _fill(
                 bar.advance(task, batch.images + len(batch.rejected))
     finally:
         cache.commit()
-        packed.train(was_training)
     return unusable
 
 

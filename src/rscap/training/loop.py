@@ -10,11 +10,12 @@ from dataclasses import asdict, dataclass, field
 import torch
 from torch import nn
 
+from rscap.captioner import Captioner
 from rscap.captioner.batch import Batch, Encoder
 from rscap.data import Rejected
 from rscap.data.draw import key
+from rscap.data.source import check_rejected
 from rscap.errors import Interrupted, OutOfMemory, TrainingDiverged, TrainingError
-from rscap.evaluation.outcome import check_rejected
 from rscap.model.adapters import Allocation
 from rscap.model.memory import is_out_of_memory, release
 from rscap.model.packed import PackedModel
@@ -47,8 +48,7 @@ _OVERFLOWS = 25  # in a row: a scale of 65,536 has then come down below 0.01
 class Learner:
     """What the loop moves: the model, its data and the recipe."""
 
-    packed: PackedModel
-    encoder: Encoder
+    captioner: Captioner
     recipe: Recipe
     train: Sequence[Example]
     panel: Sequence[Example]
@@ -57,6 +57,14 @@ class Learner:
     pretrained: bool = True
     rejected: list[Rejected] = field(default_factory=list)
     """Training examples that turned out to be unusable."""
+
+    @property
+    def packed(self) -> PackedModel:
+        return self.captioner.packed
+
+    @property
+    def encoder(self) -> Encoder:
+        return self.captioner.encoder
 
 
 def fit(
@@ -202,9 +210,7 @@ class _Loop:
         """Caption the panel, log the scores, and note whether they are the best."""
         learner, progress = self.learner, self.progress
         size = math.ceil(learner.recipe.train.micro_batch / 2**progress.halvings)  # what is known to fit, and more
-        result = evaluate_panel(
-            learner.packed, learner.encoder, learner.panel, learner.recipe, self.team, batch_size=size
-        )
+        result = evaluate_panel(learner.captioner, learner.panel, learner.recipe, self.team, batch_size=size)
         self.log.evaluation(
             step=progress.step,
             split="val",
@@ -289,7 +295,9 @@ class _Loop:
         fresh = [item for batch in micro_batches for item in batch.rejected if item.row not in known]
         if self.team.sums([len(fresh)])[0]:
             learner.rejected += self.team.gather(fresh)
-            check_rejected(learner.rejected, of=len(learner.train), allowed=learner.recipe.data.max_rejected_share)
+            allowed = learner.recipe.data.max_rejected_share
+            way_out = f"fix them, or allow more with data.max_rejected_share above {allowed}"
+            check_rejected(learner.rejected, of=len(learner.train), allowed=allowed, way_out=way_out)
 
     def _check_finite(self, step: int, loss: float, norm: float) -> None:
         overflow = self.scaler.is_enabled() and not math.isfinite(norm) and math.isfinite(loss)

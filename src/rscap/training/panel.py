@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 
 from rscap import scoring
-from rscap.captioner.batch import Encoder, Row, batches
-from rscap.evaluation.outcome import Task, caption_all
+from rscap.captioner import Captioner, caption_all
+from rscap.captioner.batch import Encoder, Row
+from rscap.captioner.loader import batches
 from rscap.model.packed import PackedModel
 from rscap.recipe import Recipe, SelectionSection
 from rscap.records import Example, Prediction
@@ -72,15 +74,35 @@ class PanelResult:
     predictions: list[Prediction]
 
 
+@contextmanager
+def asked(packed: PackedModel) -> Iterator[None]:
+    """The model in evaluation mode, without dropout, while it is asked; afterwards as it was."""
+    was_training = packed.training
+    packed.eval()
+    try:
+        yield
+    finally:
+        packed.train(was_training)
+
+
 def evaluate_panel(
-    packed: PackedModel, encoder: Encoder, panel: Sequence[Example], recipe: Recipe, team: Team, *, batch_size: int
+    captioner: Captioner, panel: Sequence[Example], recipe: Recipe, team: Team, *, batch_size: int
 ) -> PanelResult:
     """Caption the panel, its images dealt out to all processes, and score the captions.
 
     `batch_size` images at a time go through the loss; generation has its own size, and halves it where it must.
     """
     mine = panel[team.rank :: team.size]
-    made, _ = caption_all(packed, encoder, mine, task=Task.of(recipe)) if mine else ([], [])
+    allowed = recipe.data.max_rejected_share
+    with asked(captioner.packed):
+        made, _ = caption_all(
+            captioner,
+            mine,
+            max_rejected_share=allowed,
+            way_out=f"fix them, or allow more with data.max_rejected_share above {allowed}",
+            workers=recipe.data.workers if mine else 0,
+        )
+        loss = panel_loss(captioner, panel, recipe, team, batch_size=batch_size)
     place = {example.id: number for number, example in enumerate(panel)}
     predictions = sorted(team.gather(made), key=lambda prediction: place[prediction.example_id])
     sheet = scoring.score_captions(
@@ -94,27 +116,23 @@ def evaluate_panel(
     return PanelResult(
         n=sheet.n,
         metrics=dict(sheet.corpus),
-        loss=panel_loss(packed, encoder, panel, recipe, team, batch_size=batch_size),
+        loss=loss,
         degenerate=bad / max(1, len(predictions)),
         predictions=predictions,
     )
 
 
 @torch.no_grad()
-def panel_loss(
-    packed: PackedModel, encoder: Encoder, panel: Sequence[Example], recipe: Recipe, team: Team, *, batch_size: int
-) -> float:
+def panel_loss(captioner: Captioner, panel: Sequence[Example], recipe: Recipe, team: Team, *, batch_size: int) -> float:
     """Mean negative log-likelihood a token of all captions of the panel, in nats."""
+    packed, encoder = captioner.packed, captioner.encoder
     encode = partial(_with_captions, encoder=encoder, prefix=recipe.prompt.prefix)
     mine = panel[team.rank :: team.size]
     total, tokens = torch.zeros((), device=team.device), 0
-    was_training = packed.training
-    packed.eval()
     for batch in batches(mine, encode, size=batch_size, pad=encoder.prompter.pad):
         if batch.supervised:
             total += packed(batch.to(team.device))
             tokens += batch.supervised
-    packed.train(was_training)
     return float(team.sum(total)) / max(1, team.sums([tokens])[0])
 
 

@@ -17,6 +17,7 @@ from accelerate import Accelerator
 from filelock import FileLock, Timeout
 
 from rscap import provenance
+from rscap.captioner import Captioner
 from rscap.captioner.batch import Encoder
 from rscap.captioner.loading import device_name, weights_digests
 from rscap.data import Source, open_source
@@ -208,8 +209,14 @@ class _Job:
         if recipe.train.cache_features:
             encoder = self._cached(packed, encoder, [*examples, *panel])
         learner = Learner(
-            packed=packed,
-            encoder=encoder,
+            captioner=Captioner(
+                packed,
+                encoder,
+                prefix=recipe.prompt.prefix,
+                settings=recipe.generate,
+                name=recipe.model.base,
+                base=self.base,
+            ),
             recipe=recipe,
             train=examples,
             panel=panel,

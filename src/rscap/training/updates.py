@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 
 from PIL.Image import Image
 
-from rscap.captioner.batch import Batch, Encoder, Row, stream
+from rscap.captioner.batch import Batch, Encoder, Row
+from rscap.captioner.loader import grouped
 from rscap.data import choose, order
 from rscap.data.augment import turn, vary
 from rscap.data.draw import key
@@ -138,7 +139,7 @@ def updates(
 
     plan, shown = itertools.tee(map(share.mine, planned(ids, recipe, start=start, length=length)))
     reader = Reader(examples, recipe, encoder, weights)
-    loaded = stream(
+    loaded = grouped(
         itertools.chain.from_iterable(shown),
         reader.encode,
         name=reader.name,

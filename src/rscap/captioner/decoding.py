@@ -1,24 +1,26 @@
-"""A batch of prefixes to the ids of its captions, token by token, as the settings say."""
+"""A batch of prefixes to the ids of its captions, token by token, in parts that fit in memory.
+
+Every prompt of a call has the same words, hence the same length, so a batch needs no padding and its captions are those
+of one-by-one decoding. Scores are processed as transformers' `generate` processes them, with its own processors.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from rscap.captioner.batch import Batch
 from rscap.captioner.beams import search
-from rscap.captioner.choice import NEAR_TIE, Decoded, Leaving, best, cuts, drawn, penalties
+from rscap.captioner.choice import Decoded, Leaving, best, cuts, drawn, penalties
 from rscap.data.draw import uniform
 from rscap.errors import OutOfMemory
 from rscap.model.decoding import prefill, step
 from rscap.model.memory import is_out_of_memory, release
 from rscap.model.packed import PackedModel
 from rscap.recipe import GenerateSection
-
-__all__ = ["NEAR_TIE", "Decoded", "decode"]
 
 
 @torch.inference_mode()
@@ -69,57 +71,56 @@ class _Choice:
         return drawn(self.cuts(ids, scores), [uniform("token", self.settings.seed, name, length) for name in names])
 
 
-# Batches that fit in memory: what does not is decoded in halves, and later batches are cut before they are tried.
-
 Say = Callable[[str], None]
 
 
 @dataclass(slots=True)
 class Fitting:
-    """Decodes batches, and remembers how many images fit at a time."""
+    """Decodes batches, and remembers how many images fit in memory at a time, by what is asked of each."""
 
-    packed: PackedModel
-    settings: GenerateSection
     eos: int
-    say: Say
-    limit: int | None = None
+    limits: dict[tuple[int, int], int] = field(default_factory=dict)
+    """(beams, new tokens) to images."""
 
-    def __call__(self, batch: Batch) -> Iterator[tuple[str, Decoded]]:
-        """Every image of the batch once, in its order.
+    def __call__(
+        self, packed: PackedModel, batch: Batch, *, settings: GenerateSection, say: Say
+    ) -> Iterator[tuple[str, Decoded]]:
+        """Every image of the batch once, in its order: what does not fit together is decoded in halves.
 
         Raises:
             OutOfMemory: a single image does not fit.
         """
-        waiting = [batch]
+        waiting, size = [batch], (settings.beams, settings.max_new_tokens)
         while waiting:
             part = waiting.pop(0)
-            if self.limit is not None and part.images > self.limit:
+            if part.images > self.limits.get(size, part.images):
                 waiting[:0] = part.halves()
                 continue
-            decoded = self._attempt(part)
+            decoded = _attempt(packed, part, settings, self.eos)
             if decoded is None:
-                self._halve(part)
+                release(packed.device)
+                self.limits[size] = _half(part, settings)
+                say(f"out of memory decoding {part.images} images together; continuing with {self.limits[size]}")
                 waiting.insert(0, part)
                 continue
             yield from zip(part.example_ids, decoded, strict=True)
 
-    def _attempt(self, part: Batch) -> list[Decoded] | None:
-        """None if memory runs out. Nothing of the attempt is alive when this returns: the error held it all."""
-        try:
-            return decode(self.packed, part.to(self.packed.device), settings=self.settings, eos=self.eos)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            return None
 
-    def _halve(self, part: Batch) -> None:
-        release(self.packed.device)
-        if part.images == 1:
-            settings = self.settings
-            raise OutOfMemory(
-                f"{part.example_ids[0]}: a single image does not fit in memory with generate.beams = {settings.beams} "
-                f"and generate.max_new_tokens = {settings.max_new_tokens}",
-                hint="lower these two, or load the model in bfloat16 or quantised",
-            )
-        self.limit = (part.images + 1) // 2
-        self.say(f"out of memory while decoding {part.images} images together; going on with {self.limit} at a time")
+def _attempt(packed: PackedModel, part: Batch, settings: GenerateSection, eos: int) -> list[Decoded] | None:
+    """None if memory runs out. Nothing of the attempt is alive when this returns: the error held it all."""
+    try:
+        return decode(packed, part.to(packed.device), settings=settings, eos=eos)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return None
+
+
+def _half(part: Batch, settings: GenerateSection) -> int:
+    if part.images == 1:
+        raise OutOfMemory(
+            f"{part.example_ids[0]}: a single image does not fit in memory with generate.beams = {settings.beams} "
+            f"and generate.max_new_tokens = {settings.max_new_tokens}",
+            hint="lower these two, or load the model in bfloat16 or quantised",
+        )
+    return (part.images + 1) // 2

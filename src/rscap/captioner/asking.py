@@ -1,0 +1,291 @@
+"""A model that is loaded once and asked often: images in, captions out."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import islice
+from os import PathLike
+from threading import Lock
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Union, overload
+
+from rscap.captioner.batch import Batch, Encoder
+from rscap.captioner.choice import Decoded
+from rscap.captioner.decoding import Fitting, Say
+from rscap.captioner.loader import ahead, batches
+from rscap.data.images import opened
+from rscap.data.source import Rejected, check_rejected
+from rscap.errors import DataError, ModelError
+from rscap.model.load import Base
+from rscap.model.memory import release
+from rscap.model.packed import PackedModel
+from rscap.recipe import GenerateSection, with_decoding
+from rscap.records import Example, Picture, Prediction
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image
+
+Errors = Literal["raise", "keep"]
+
+OneImage = Union["str", "PathLike[str]", bytes, "Image", "np.ndarray[Any, Any]"]
+"""A path, the bytes of a file, a PIL image, or `uint8[H, W, 3]` in RGB."""
+
+Progress = Callable[[int, int], None]
+"""Called with (done, total)."""
+
+
+def to_stderr(message: str) -> None:
+    """A line on standard error."""
+    print(message, file=sys.stderr)
+
+
+class Captioner:
+    """A model with its prompt and decode settings, ready to caption; `rscap.load` makes one from a run or a base.
+
+    Several threads may share it: one lock lets one batch at a time through the model, so they take turns, and each
+    gets the captions that it would get alone. How many images fit in memory is learned once and kept.
+    """
+
+    def __init__(
+        self,
+        packed: PackedModel,
+        encoder: Encoder,
+        *,
+        prefix: str,
+        settings: GenerateSection | None = None,
+        name: str = "model",
+        base: Base | None = None,
+    ) -> None:
+        self.encoder = encoder
+        self.prefix = prefix
+        self.settings = GenerateSection() if settings is None else settings
+        self.name = name
+        self._packed: PackedModel | None = packed
+        self._base = base
+        self._fitting = Fitting(self.encoder.prompter.eos)
+        self._lock = Lock()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._packed is None else f"{self._packed.device}, {self._packed.compute_dtype}"
+        return f"<Captioner {self.name!r}, {state}, prompt {self.prefix!r}>"
+
+    @property
+    def packed(self) -> PackedModel:
+        """The model itself.
+
+        Raises:
+            ModelError: the captioner was closed.
+        """
+        if self._packed is None:
+            raise ModelError(f"the captioner of {self.name} is closed", hint="load the model again")
+        return self._packed
+
+    @property
+    def base(self) -> Base:
+        """The base model as it was loaded, with its processor.
+
+        Raises:
+            ModelError: the captioner was closed, or made around a model that was not loaded by name.
+        """
+        if self._base is None:
+            raise ModelError(f"the captioner of {self.name} holds no base model", hint="load the model by its name")
+        return self._base
+
+    @overload
+    def caption(
+        self, images: OneImage, *, errors: Literal["raise"] = "raise", prefix: str | None = None, **decode: Any
+    ) -> Prediction: ...
+
+    @overload
+    def caption(
+        self,
+        images: Iterable[OneImage],
+        *,
+        errors: Literal["raise"] = "raise",
+        prefix: str | None = None,
+        **decode: Any,
+    ) -> list[Prediction]: ...
+
+    @overload
+    def caption(
+        self, images: OneImage, *, errors: Errors, prefix: str | None = None, **decode: Any
+    ) -> Prediction | Rejected: ...
+
+    @overload
+    def caption(
+        self, images: Iterable[OneImage], *, errors: Errors, prefix: str | None = None, **decode: Any
+    ) -> list[Prediction | Rejected]: ...
+
+    def caption(self, images: Any, *, errors: Errors = "raise", prefix: str | None = None, **decode: Any) -> Any:
+        """Caption one image, or several in order.
+
+        Args:
+            images: one image gives a `Prediction`; a list, tuple or other iterable a list. An image is a path, a PIL
+                image, `uint8[H, W, 3]` (RGB) or the bytes of a file.
+            errors: what a broken image does: `raise`, or `keep` a `Rejected` with the reason in its place.
+            prefix: the words before the caption, in place of those the model was trained with.
+            decode: decode settings of this call, such as `beams=3` or `max_new_tokens=32`; see docs/decoding.md.
+
+        Raises:
+            ImageError: an image cannot be decoded (with `errors="raise"`); names it.
+            RecipeError: unknown or contradictory decode settings.
+            OutOfMemory: a single image does not fit.
+        """
+        if _is_several(images):
+            return list(self.stream(images, errors=errors, prefix=prefix, **decode))
+        (found,) = self.stream([images], errors=errors, prefix=prefix, **decode)
+        return found
+
+    def stream(
+        self, images: Iterable[Any], *, errors: Errors = "raise", prefix: str | None = None, **decode: Any
+    ) -> Iterator[Prediction | Rejected]:
+        """Caption images as they come, in order; holds at most `batch_size` of them. Arguments as for `caption`."""
+        if errors not in ("raise", "keep"):
+            raise ValueError(f"errors is 'raise' or 'keep', not {errors!r}")
+        settings = with_decoding(self.settings, decode)
+        return self._streamed(iter(images), errors, self.prefix if prefix is None else prefix, settings)
+
+    def _streamed(
+        self, images: Iterator[Any], errors: Errors, prefix: str, settings: GenerateSection
+    ) -> Iterator[Prediction | Rejected]:
+        while chunk := [_picture(image) for image in islice(images, settings.batch_size)]:
+            found = self.predictions(chunk, prefix=prefix, settings=settings)
+            for picture, item in zip(chunk, found, strict=True):
+                if isinstance(item, Rejected) and errors == "raise":
+                    picture.image.load()  # raises the error itself, with its hint
+                    raise DataError(item.reason)
+                yield item
+
+    def predictions(
+        self,
+        pictures: Sequence[Example | Picture],
+        *,
+        prefix: str | None = None,
+        settings: GenerateSection | None = None,
+        workers: int = 0,
+        say: Say = to_stderr,
+    ) -> Iterator[Prediction | Rejected]:
+        """Caption pictures in their order; a `Rejected` stands in the place of one that cannot be decoded.
+
+        Where a GPU captions, a thread decodes the images of the next batch meanwhile. Where a batch does not fit in
+        memory, `say` reports it, and the captioner decodes it and all later ones in smaller parts.
+
+        Raises:
+            OutOfMemory: a single image does not fit.
+        """
+        if self.packed.training:  # nothing here switches the mode of a model that somebody else holds
+            raise ValueError("the model is in training mode, where dropout changes captions: call eval() on it first")
+        prefix = self.prefix if prefix is None else prefix
+        settings = self.settings if settings is None else settings
+        prompter = self.encoder.prompter
+        with self._lock:
+            ids = tuple(prompter.prefix(prefix))
+        encode = partial(self.encoder.asked, prefix=ids)
+        coming = batches(pictures, encode, size=settings.batch_size, pad=prompter.pad, workers=workers)
+        if self.packed.device.type != "cpu":  # a processor has no time to spare: two pools of threads would take turns
+            coming = ahead(coming)
+        asked = iter(pictures)
+        for batch in coming:
+            with self._lock:
+                found = self._decoded(batch, prefix, settings, say)
+            yield from _in_place([picture.id for picture in islice(asked, settings.batch_size)], batch.rejected, found)
+
+    def _decoded(self, batch: Batch, prefix: str, settings: GenerateSection, say: Say) -> list[Prediction]:
+        if not batch.images:
+            return []
+        found = self._fitting(self.packed, batch, settings=settings, say=say)
+        return [self._prediction(example_id, decoded, prefix) for example_id, decoded in found]
+
+    def _prediction(self, example_id: str, decoded: Decoded, prefix: str) -> Prediction:
+        prompter = self.encoder.prompter
+        return Prediction(
+            example_id=example_id,
+            caption=prompter.caption(decoded.ids),
+            prefix=prefix,
+            tokens=len(decoded.ids),
+            stopped="eos" if decoded.ids[-1] == prompter.eos else "length",
+            near_ties=decoded.near_ties,
+        )
+
+    def close(self) -> None:
+        """Give the memory of the model back; asking again is an error."""
+        with self._lock:
+            if self._packed is not None:
+                device = self._packed.device
+                self._packed = self._base = None
+                release(device)
+
+    def __enter__(self) -> Captioner:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def caption_all(
+    captioner: Captioner,
+    pictures: Sequence[Example | Picture],
+    *,
+    max_rejected_share: float,
+    way_out: str,
+    done: Sequence[Prediction] = (),
+    workers: int = 0,
+    progress: Progress | None = None,
+    each: Callable[[Prediction | Rejected], None] | None = None,
+    say: Say = to_stderr,
+) -> tuple[list[Prediction], list[Rejected]]:
+    """All predictions of a list of pictures, in order, and the pictures that cannot be decoded.
+
+    `done` are predictions of the first pictures from an earlier call, which are not asked for again; `each` is called
+    with every new item.
+
+    Raises:
+        DataError: more than `max_rejected_share` of the pictures cannot be decoded; `way_out` is the hint.
+        OutOfMemory: a single image does not fit.
+    """
+    items: list[Prediction | Rejected] = [*done]
+    if progress and items:
+        progress(len(items), len(pictures))
+    for item in captioner.predictions(pictures[len(items) :], workers=workers, say=say):
+        items.append(item)
+        if each:
+            each(item)
+        if progress:
+            progress(len(items), len(pictures))
+    rejected = [item for item in items if isinstance(item, Rejected)]
+    check_rejected(rejected, of=len(pictures), allowed=max_rejected_share, way_out=way_out)
+    return [item for item in items if isinstance(item, Prediction)], rejected
+
+
+def _is_several(images: Any) -> bool:
+    """Whether this is a collection of images: strings, bytes and arrays of numbers are iterable too, and are one."""
+    if not isinstance(images, Iterable) or isinstance(images, str | bytes | bytearray):
+        return False
+    kind = getattr(getattr(images, "dtype", None), "kind", "O")
+    return kind in "OSU"  # an array or a column of names
+
+
+def _picture(image: Any) -> Example | Picture:
+    if isinstance(image, Example | Picture):
+        return image
+    handle = opened(image)
+    return Picture(id=handle.name, image=handle)
+
+
+def _in_place(
+    ids: Sequence[str], rejected: Sequence[Rejected], found: Sequence[Prediction]
+) -> Iterator[Prediction | Rejected]:
+    """Predictions and rejections of one batch in the order in which the pictures were asked for."""
+    broken, captioned = iter(rejected), iter(found)
+    next_broken = next(broken, None)
+    for name in ids:
+        if next_broken is not None and next_broken.row == name:
+            yield next_broken
+            next_broken = next(broken, None)
+        else:
+            yield next(captioned)

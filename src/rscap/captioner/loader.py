@@ -1,0 +1,133 @@
+"""Batches made ahead of the step: by data workers, by a thread, or in turn."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from multiprocessing.context import BaseContext
+from typing import Generic, TypeVar
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from rscap.captioner.batch import Batch, Row, collate
+from rscap.data import Rejected
+from rscap.errors import DataError
+from rscap.records import Example, Picture
+
+_AHEAD = 4
+"""Batches that each data worker keeps ready."""
+
+Place = TypeVar("Place")
+
+
+class _Rows(Dataset[Row | Rejected], Generic[Place]):
+    """The encoded row of each place that a sampler names."""
+
+    def __init__(self, encode: Callable[[Place], Row], name: Callable[[Place], str]) -> None:
+        self.encode, self.name = encode, name
+
+    def __getitem__(self, place: Place) -> Row | Rejected:
+        try:
+            return self.encode(place)
+        except DataError as error:
+            return Rejected(row=self.name(place), reason=error.message)
+
+
+@dataclass(frozen=True, slots=True)
+class _Collate:
+    pad: int
+
+    def __call__(self, items: list[Row | Rejected]) -> Batch:
+        rows = [item for item in items if isinstance(item, Row)]
+        return collate(rows, pad=self.pad, rejected=[item for item in items if isinstance(item, Rejected)])
+
+
+Shown = TypeVar("Shown", bound=Example | Picture)
+
+
+def batches(
+    examples: Sequence[Shown], encode: Callable[[Shown], Row], *, size: int, pad: int, workers: int = 0
+) -> Iterator[Batch]:
+    """Batches of `size` examples in the order given; `Batch.rejected` lists what cannot be encoded."""
+    everyone = range(len(examples))
+    groups = (everyone[start : start + size] for start in range(0, len(examples), size))
+    listed = _Listed(examples, encode)
+    return grouped(groups, listed.encode_at, name=listed.name_at, pad=pad, workers=workers)
+
+
+def grouped(
+    groups: Iterable[Sequence[Place]],
+    encode: Callable[[Place], Row],
+    *,
+    name: Callable[[Place], str],
+    pad: int,
+    workers: int = 0,
+) -> Iterator[Batch]:
+    """One batch a group of places, in order; groups may never end. `name` says which example lies at a place.
+
+    With `workers`, that many processes keep a few batches ready ahead of the step.
+    """
+    loader = DataLoader(
+        _Rows(encode, name),
+        batch_sampler=groups,  # type: ignore[arg-type]  # any iterable of lists of keys serves
+        num_workers=workers,
+        prefetch_factor=_AHEAD if workers else None,
+        collate_fn=_Collate(pad),
+        multiprocessing_context=_workshop() if workers else None,
+        worker_init_fn=_leave_interrupts if workers else None,
+        pin_memory=torch.cuda.is_available(),
+    )
+    return iter(loader)
+
+
+def _leave_interrupts(_: int) -> None:
+    """Ctrl-C reaches every process of a terminal; a worker leaves it to the training process, which stops in order."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@cache
+def _workshop() -> BaseContext:
+    """How data workers are started: forked from a process that has imported this module and done nothing else.
+
+    Forked from this process they would inherit torch's thread pool half alive, and starting each afresh takes seconds.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed(Generic[Shown]):
+    """Examples by their position in a list."""
+
+    examples: Sequence[Shown]
+    encode: Callable[[Shown], Row]
+
+    def encode_at(self, position: int) -> Row:
+        return self.encode(self.examples[position])
+
+    def name_at(self, position: int) -> str:
+        return self.examples[position].id
+
+
+Item = TypeVar("Item")
+
+
+def ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """The same items in the same order; a thread makes the next while the caller works with the last.
+
+    An error in making an item is raised where the item would have come.
+    """
+    end = object()
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="ahead") as thread:
+        coming = thread.submit(next, items, end)
+        while (item := coming.result()) is not end:
+            coming = thread.submit(next, items, end)
+            yield item  # type: ignore[misc]  # not `end`
