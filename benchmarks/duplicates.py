@@ -14,7 +14,7 @@ import argparse
 import io
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,24 +22,13 @@ import numpy as np
 from PIL import Image
 
 from common import RESULTS, check_load, count, write_record
-from rscap.data import open_source
+from rscap.data import PixelImage, open_source
 from rscap.data.audit.duplicates import VERIFIED, Duplicates, find_duplicates
 from rscap.records import Example
 
 Plant = Callable[[Image.Image, np.random.Generator], Image.Image]
 TARGET = 0.95
 """Of copies of any kind in PROMISED this share must be found."""
-
-
-@dataclass(frozen=True)
-class Held:
-    """A picture held in memory, as an image handle."""
-
-    picture: Image.Image
-    name: str = "held"
-
-    def load(self) -> Image.Image:
-        return self.picture.copy()
 
 
 def recompressed(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
@@ -102,7 +91,9 @@ def planted(examples: Sequence[Example], kind: Plant, number: int, seed: int) ->
     rng = np.random.default_rng([seed, KINDS.index(kind)])
     chosen = rng.choice(len(examples), number, replace=False)
     originals = [examples[place] for place in chosen]
-    copies = [replace(one, id=f"copy {one.id}", image=Held(kind(one.image.load(), rng))) for one in originals]
+    copies = [
+        replace(one, id=f"copy {one.id}", image=PixelImage(kind(one.image.load(), rng), "copy")) for one in originals
+    ]
     return chosen, copies
 
 

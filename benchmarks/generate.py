@@ -27,7 +27,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from PIL import Image
 from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
 from common import Stopwatch, Times, alternate, check_load, count, options, write_record
@@ -37,7 +36,7 @@ from rscap.captioner.choice import Decoded
 from rscap.captioner.decoding import decode
 from rscap.captioner.loader import batches
 from rscap.captioner.prompt import Prompter
-from rscap.data import open_source
+from rscap.data import EncodedImage, open_source
 from rscap.model.decoding import prefill, step
 from rscap.model.geometry import paligemma_config
 from rscap.model.load import NANO, ImageSpec, load_base
@@ -50,17 +49,6 @@ CASES = [("bench-49M", 16, 1), ("bench-49M", 64, 1), ("bench-49M", 16, 3), ("nan
 """Geometry, length limit, beams. Captions of RISC have about 14 tokens; 64 is the limit in the recipes."""
 TARGETS = {"cpu": 2.0, "cuda": 5.0}
 """Times the images/s of one image at a time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """A JPEG file in memory: every way decodes it anew."""
-
-    name: str
-    jpeg: bytes
-
-    def load(self) -> Image.Image:
-        return Image.open(io.BytesIO(self.jpeg)).convert("RGB")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,10 +113,10 @@ def load_examples(number: int) -> list[Example]:
     return [replace(one, image=_encoded(one)) for one in chosen]
 
 
-def _encoded(example: Example) -> Encoded:
+def _encoded(example: Example) -> EncodedImage:
     stream = io.BytesIO()
     example.image.load().save(stream, "JPEG", quality=90)
-    return Encoded(example.image.name, stream.getvalue())
+    return EncodedImage(stream.getvalue(), example.image.name)
 
 
 def load_model(geometry: str, *, device: str, dtype: torch.dtype) -> tuple[Any, PaliGemmaProcessor]:

@@ -19,7 +19,6 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
-from PIL.Image import Image
 from torch import nn
 from transformers import (
     PaliGemmaForConditionalGeneration,
@@ -34,7 +33,7 @@ from common import Stopwatch, Times
 from rscap.captioner import Captioner
 from rscap.captioner.batch import Batch, Encoder
 from rscap.captioner.prompt import Prompter
-from rscap.data import open_source
+from rscap.data import PixelImage, open_source
 from rscap.model.adapters import prepare, quiet_peft, target_expression
 from rscap.model.features import Features
 from rscap.model.geometry import paligemma_config
@@ -50,17 +49,6 @@ from rscap.training.updates import Schedule, updates
 PREFIX, RANK, ALPHA, RATE = "caption en", 16, 32, 1e-4
 NOTEBOOK_PAIRS = 4
 """Pairs in a micro batch of prior work B, which accumulated four of them."""
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedImage:
-    """An image in memory, so that neither way is charged for rendering or decoding."""
-
-    name: str
-    image: Image
-
-    def load(self) -> Image:
-        return self.image
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +116,7 @@ def load_examples(count: int) -> list[Example]:
     chosen = [example for example in found.values() if len(example.captions) == 5][:count]
     if len(chosen) != count:
         raise SystemExit(f"the sample has {len(chosen)} scene classes with five captions; {count} images are wanted")
-    return [replace(one, image=LoadedImage(one.image.name, one.image.load())) for one in chosen]
+    return [replace(one, image=PixelImage(one.image.load(), one.image.name)) for one in chosen]
 
 
 def build(geometry: str, examples: list[Example], *, micro_batch: int | None = None) -> Bench:

@@ -174,7 +174,7 @@ def test_plain_peft_reads_what_was_trained(case: str, folder: str, tmp_path: Pat
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_run_folder_gives_back_what_was_trained(case: str, folder: str, tmp_path: Path) -> None:
-    """`ModelRef.load` gives the same logits as at the end of training; exactly, but for AdaLoRA, which drops zero ranks."""
+    """A loaded run gives the logits of the end of training: exactly, but for AdaLoRA, which drops zero ranks."""
     one = trained(case, folder)
     run = RunFolder.create(tmp_path / "run")
     run.recipe_file.write_text(dump_recipe(one.recipe), encoding="utf-8")

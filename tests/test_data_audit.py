@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rscap.data import FileImage, MissingImage, Source, open_source
+from rscap.data import FileImage, MissingImage, PixelImage, Source, open_source
 from rscap.data.audit import KINDS, Audit, audit
 from rscap.data.audit.captions import _one_edit
 from rscap.data.audit.duplicates import TURNS, Duplicates, find_duplicates, turned
@@ -25,15 +25,9 @@ from rscap.data.splits.drawn import assign_grouped
 from rscap.records import Example
 
 
-@dataclass(frozen=True)
-class Held:
-    """A picture held in memory, as an image handle."""
-
-    picture: Image.Image
-    name: str = "held"
-
-    def load(self) -> Image.Image:
-        return self.picture.copy()
+def held(picture: Image.Image) -> PixelImage:
+    """An image in memory."""
+    return PixelImage(picture, "held")
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +65,7 @@ def test_planted_duplicates_are_found(mini: Source, copies: ModuleType, kind: st
     plant = getattr(copies, kind)
     rng = np.random.default_rng(7)
     originals = [mini.examples[i] for i in rng.choice(len(mini.examples), 40, replace=False)]
-    planted = [replace(one, id=f"copy {one.id}", image=Held(plant(one.image.load(), rng))) for one in originals]
+    planted = [replace(one, id=f"copy {one.id}", image=held(plant(one.image.load(), rng))) for one in originals]
     pairs = {(pair.first, pair.second) for pair in find_duplicates([*originals, *planted]).pairs}
     assert len(pairs & {(i, i + 40) for i in range(40)}) >= 38
     assert pairs <= {(i, i + 40) for i in range(40)}
@@ -94,7 +88,7 @@ def test_the_turn_that_is_reported_lays_the_second_on_the_first(turn: int) -> No
     copy = np.stack([turned(pixels[..., channel], turn) for channel in range(3)], axis=2)
     copy = np.clip(copy.astype(int) + 1, 0, 255).astype(np.uint8)  # not exactly equal
     for first, second in ((pixels, copy), (copy, pixels)):
-        images = [Held(Image.fromarray(np.ascontiguousarray(one))) for one in (first, second)]
+        images = [held(Image.fromarray(np.ascontiguousarray(one))) for one in (first, second)]
         (pair,) = find_duplicates([example("a", images[0]), example("b", images[1])]).pairs
         back = turned(second[..., 0], TURNS.index(pair.turn))
         assert np.abs(back.astype(int) - first[..., 0].astype(int)).max() <= 1
@@ -189,8 +183,8 @@ def test_the_spread_of_greys_is_that_of_the_picture_however_it_lies() -> None:
 
 def test_exact_copies_are_one_finding_each() -> None:
     """Of n equal pictures n - 1 pairs are reported, whatever their files are called."""
-    copies = [example(f"{i}.png", Held(picture(1))) for i in range(4)]
-    found = find_duplicates([*copies, example("other", Held(picture(2)))])
+    copies = [example(f"{i}.png", held(picture(1))) for i in range(4)]
+    found = find_duplicates([*copies, example("other", held(picture(2)))])
     assert [(pair.first, pair.second, pair.exact) for pair in found.pairs] == [(0, 1, True), (0, 2, True), (0, 3, True)]
 
 
@@ -225,7 +219,7 @@ def test_many_copies_of_one_picture_cost_no_more_each(mini: Source) -> None:
     rng = np.random.default_rng(0)
     pixels = np.asarray(mini.examples[5].image.load()).astype(int)
     noisy = [np.clip(pixels + rng.integers(-3, 4, pixels.shape), 0, 255).astype(np.uint8) for _ in range(150)]
-    copies = [example(f"{i}", Held(Image.fromarray(one))) for i, one in enumerate(noisy)]
+    copies = [example(f"{i}", held(Image.fromarray(one))) for i, one in enumerate(noisy)]
     found = find_duplicates(copies)
     pairs = [(pair.first, pair.second) for pair in found.pairs]
     assert len(connected(150, pairs)) == 1
@@ -245,7 +239,7 @@ def test_a_duplicate_across_splits_is_an_error_and_within_one_a_warning() -> Non
     """Leaks are errors and counted from the side of val and test."""
     for split, severity, leaks in (("test", "error", {"test in train": 1}), ("train", "warning", {})):
         found = audit(
-            source([example("a", Held(picture(1)), ("x y z .",)), example("b", Held(picture(1)), ("u v w .",), split)])
+            source([example("a", held(picture(1)), ("x y z .",)), example("b", held(picture(1)), ("u v w .",), split)])
         )
         assert [(one.kind, one.severity) for one in found.findings] == [("exact-duplicate", severity)]
         assert (found.leaks, found.worst) == (leaks, severity)
@@ -256,11 +250,11 @@ def test_unreadable_and_odd_images_are_found(tmp_path: Path) -> None:
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff nonsense")
     examples = [
         example("broken", FileImage(tmp_path / "broken.jpg")),
-        example("flat", Held(Image.new("RGB", (64, 64), "blue"))),
-        example("tiny", Held(picture(1, 20))),
-        example("long", Held(picture(2).resize((500, 60)))),
-        example("fine", Held(picture(3))),
-        example("copy", Held(picture(3))),
+        example("flat", held(Image.new("RGB", (64, 64), "blue"))),
+        example("tiny", held(picture(1, 20))),
+        example("long", held(picture(2).resize((500, 60)))),
+        example("fine", held(picture(3))),
+        example("copy", held(picture(3))),
     ]
     found = audit(source(examples))
     assert findings(found, "unreadable-image") == [("broken",)]
@@ -270,7 +264,7 @@ def test_unreadable_and_odd_images_are_found(tmp_path: Path) -> None:
 
 def test_a_missing_image_among_others_is_an_error() -> None:
     """An image that is named and not there is found; where there are no images at all, captions alone were wanted."""
-    there = example("there", Held(picture(1)), ("one two three .",))
+    there = example("there", held(picture(1)), ("one two three .",))
     gone = example("gone", MissingImage("gone.jpg"), ("four five six .",))
     found = audit(source([there, gone]))
     assert [(one.kind, one.severity, one.ids) for one in found.findings] == [("missing-image", "error", ("gone",))]
@@ -384,9 +378,9 @@ def test_errors_of_a_kind_come_first() -> None:
 def test_leaks_follow_chains_of_duplicates() -> None:
     """A test image whose copy's copy is in train counts, though no pair joins the two."""
     rows = [
-        example("a", Held(picture(1)), ("one two .",)),
-        example("b", Held(picture(1)), ("two three .",), "unused"),
-        example("c", Held(picture(1)), ("three four .",), "test"),
+        example("a", held(picture(1)), ("one two .",)),
+        example("b", held(picture(1)), ("two three .",), "unused"),
+        example("c", held(picture(1)), ("three four .",), "test"),
     ]
     assert audit(source(rows)).leaks == {"test in train": 1}
 
@@ -415,9 +409,9 @@ def test_connected_components() -> None:
 
 def test_grouped_keeps_duplicates_and_equal_captions_together() -> None:
     """Copies and equal caption lists share a split; shares are near 80 / 10 / 10; row order changes nothing."""
-    rows = [example(f"{i}", Held(picture(i, 48)), (f"c {i} .",)) for i in range(150)]
+    rows = [example(f"{i}", held(picture(i, 48)), (f"c {i} .",)) for i in range(150)]
     rows += [
-        example(f"copy {i}", Held(picture(i, 48).transpose(Image.Transpose.ROTATE_90)), (f"d {i} .",))
+        example(f"copy {i}", held(picture(i, 48).transpose(Image.Transpose.ROTATE_90)), (f"d {i} .",))
         for i in range(20)
     ]
     rows += [example(f"same {i}", MissingImage("x"), (f"c {i} .",)) for i in range(20, 40)]

@@ -1,9 +1,12 @@
-"""Decoding: every kind of pixel comes out as upright 8-bit RGB, and every kind of damage as a named ImageError."""
+"""Every kind of pixel comes out as upright 8-bit RGB, every kind of damage as a named ImageError."""
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
+import pickle
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -12,8 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rscap.data.images import MAX_PIXELS, decode, probe
+from rscap.data.images import FileImage, ImageInput, content_digest, opened
+from rscap.data.pixels import MAX_PIXELS, decode, probe
 from rscap.errors import ImageError
+from rscap.sample import RenderedScene
 
 
 def encoded(image: Image.Image, format: str, **options: object) -> bytes:
@@ -209,3 +214,142 @@ def test_probe_reads_the_header_alone() -> None:
     """Format, mode and size are known without decoding: a file cut after its header still tells them."""
     header = probe(encoded(gradient(), "PNG")[:60], name="x")
     assert (header.format, header.mode, header.width, header.height) == ("PNG", "RGB", 40, 24)
+
+
+def forms(picture: Image.Image, folder: Path) -> dict[str, ImageInput]:
+    """One picture in every form that the library takes."""
+    path = folder / "a.png"
+    path.write_bytes(encoded(picture, "PNG"))
+    return {
+        "str": str(path),
+        "path": path,
+        "bytes": path.read_bytes(),
+        "pillow": picture,
+        "array": np.asarray(picture),
+        "array, another memory order": np.asfortranarray(np.asarray(picture)),
+        "handle": FileImage(path),
+    }
+
+
+def test_every_form_of_an_image_opens_to_the_same_pixels(tmp_path: Path) -> None:
+    """A path, bytes, a Pillow image, an array and a handle of one picture load alike, and so does a pickled handle."""
+    picture = gradient()
+    for form, value in forms(picture, tmp_path).items():
+        handle = opened(value)
+        again = pickle.loads(pickle.dumps(handle))
+        assert np.array_equal(np.asarray(handle.load()), np.asarray(picture)), form
+        assert np.array_equal(np.asarray(again.load()), np.asarray(picture)), form
+        assert (handle.header().width, handle.header().height) == picture.size, form
+        assert again.identity == handle.identity, form
+
+
+def test_an_image_in_memory_is_named_by_its_content(tmp_path: Path) -> None:
+    """Equal pixels have one name whatever form they came in; another pixel, or another shape of them, has another."""
+    picture = gradient((40, 24))
+    other = picture.copy()
+    other.putpixel((0, 0), (1, 2, 3))
+    names = [opened(one).name for one in (picture, np.asarray(picture), other, picture.resize((24, 40)))]
+    assert names[0] == names[1] == f"image-{content_digest(picture).hex()}"
+    assert len(set(names)) == 3
+    reshaped = Image.frombytes("RGB", (24, 40), picture.tobytes())
+    assert content_digest(reshaped) != content_digest(picture)
+    data = encoded(picture, "PNG")
+    assert opened(data).name == f"image-{hashlib.sha256(data).hexdigest()[:32]}"
+
+
+def test_the_digest_of_content_is_what_its_docstring_says() -> None:
+    """Half of SHA-256 over height, width (8 bytes each, big endian) and the RGB bytes row by row."""
+    pixels = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+    expected = hashlib.sha256(struct.pack(">QQ", 2, 3) + bytes(range(18))).digest()[:16]
+    assert content_digest(Image.fromarray(pixels)) == expected
+
+
+def test_what_the_caller_changes_later_changes_nothing() -> None:
+    """Pixels are copied when they are handed in and when they are handed out."""
+    pixels = np.asarray(gradient()).copy()
+    picture = gradient()
+    handles = [opened(pixels), opened(picture)]
+    pixels[:] = 0
+    picture.paste("white", (0, 0, 10, 10))
+    for handle in handles:
+        handle.load().paste("white", (0, 0, 10, 10))
+        assert np.array_equal(np.asarray(handle.load()), np.asarray(gradient()))
+
+
+def test_a_pillow_image_is_opened_as_its_file_would_be() -> None:
+    """Orientation, transparency and 16-bit grey mean the same in memory as in a file."""
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    data = encoded(gradient(), "JPEG", exif=turned)
+    clear = gradient().convert("RGBA")
+    clear.putalpha(Image.linear_gradient("L").resize(clear.size))
+    deep = Image.fromarray(np.linspace(0, 65535, 960, dtype=np.uint16).reshape(24, 40))
+    for content in (data, encoded(clear, "PNG"), encoded(deep, "PNG")):
+        assert np.array_equal(
+            np.asarray(opened(Image.open(io.BytesIO(content))).load()), np.asarray(decode(content, name="x"))
+        )
+
+
+WRONG_INPUTS = {
+    "float": (np.zeros((4, 5, 3), np.float32), "scale to 0..255 and convert to uint8"),
+    "int64": (np.zeros((4, 5, 3), np.int64), "scale to 0..255 and convert to uint8"),
+    "uint16": (np.zeros((4, 5, 3), np.uint16), "scale to 0..255 and convert to uint8"),
+    "bool": (np.zeros((4, 5, 3), bool), "scale to 0..255 and convert to uint8"),
+    "text": (np.full((4, 5, 3), "a"), "convert it to numbers"),
+    "channels first": (np.zeros((3, 4, 5), np.uint8), "transpose"),
+    "grey": (np.zeros((4, 5), np.uint8), "repeat to three channels"),
+    "one channel": (np.zeros((4, 5, 1), np.uint8), "repeat to three channels"),
+    "alpha": (np.zeros((4, 5, 4), np.uint8), "drop the alpha channel"),
+    "bands": (np.zeros((4, 5, 12), np.uint8), "red, green and blue bands"),
+    "batch": (np.zeros((2, 4, 5, 3), np.uint8), "list of arrays"),
+    "flat": (np.zeros(60, np.uint8), "height, width and three channels"),
+    "empty": (np.zeros((0, 5, 3), np.uint8), "no pixels"),
+    "0 and 1": (np.eye(9, dtype=np.uint8)[:, :, None].repeat(3, 2), "0 and 1 alone"),
+    "list": ([[0, 0, 0]], "uint8[H, W, 3]"),
+    "None": (None, "uint8[H, W, 3]"),
+    "file object": (io.BytesIO(b"x"), "uint8[H, W, 3]"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_INPUTS)
+def test_what_is_no_image_is_refused_with_the_way_out(case: str) -> None:
+    """An array of another shape, type or range, or another object, is an ImageError whose hint says how to convert."""
+    value, way_out = WRONG_INPUTS[case]
+    with pytest.raises(ImageError) as refused:
+        opened(value)  # type: ignore[arg-type]
+    assert way_out in (refused.value.hint or "")
+
+
+def test_a_broken_image_shows_when_it_is_asked(tmp_path: Path) -> None:
+    """Paths and bytes are not read when they are opened; loading names the file, or the name made of the bytes."""
+    missing, broken = opened(tmp_path / "gone.png"), opened(b"no image")
+    for handle in (missing, broken):
+        with pytest.raises(ImageError, match=re.escape(handle.name)):
+            handle.load()
+
+
+HANDLES = {
+    "file": lambda folder: opened(forms(gradient(), folder)["path"]),
+    "bytes": lambda folder: opened(encoded(gradient(), "PNG")),
+    "pixels": lambda folder: opened(gradient()),
+    "sample": lambda folder: RenderedScene("airport", 0),
+}
+
+
+@pytest.mark.parametrize("kind", HANDLES)
+def test_every_handle_keeps_the_whole_contract(kind: str, tmp_path: Path) -> None:
+    """A handle has a name and an identity; its header agrees with its pixels, its data decode to them where it has any.
+
+    What it hands out may be changed.
+    """
+    handle = HANDLES[kind](tmp_path)
+    pixels = handle.load()
+    assert pixels.mode == "RGB"
+    assert handle.name
+    assert handle.name.rpartition("/")[2] in handle.identity
+    assert (handle.header().width, handle.header().height) == pixels.size
+    data = handle.data()
+    assert data is None or np.array_equal(np.asarray(decode(data, name="x")), np.asarray(pixels))
+    before = pixels.tobytes()
+    pixels.paste("white", (0, 0, 9, 9))
+    assert handle.load().tobytes() == before

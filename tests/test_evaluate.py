@@ -11,11 +11,10 @@ import torch
 
 from rscap import scoring
 from rscap.captioner import ModelRef
-from rscap.data import Rejected
 from rscap.errors import DataError, ModelError, StoreError
 from rscap.evaluation.request import Request, evaluate, prepare
 from rscap.recipe import parse_recipe
-from rscap.records import Prediction
+from rscap.records import Prediction, Rejected
 from rscap.store import RunFolder, read_json, read_jsonl
 from rscap.training.session import train
 

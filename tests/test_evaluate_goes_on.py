@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 from PIL import Image, ImageFile
 
-from rscap.data import Rejected, open_source
+from rscap.data import open_source
 from rscap.errors import Interrupted, StoreError
 from rscap.evaluation.journal import Journal
 from rscap.evaluation.request import Request, evaluate, prepare
 from rscap.recipe import parse_recipe
-from rscap.records import Example, Prediction
+from rscap.records import Example, Prediction, Rejected
 from rscap.store import RunFolder, read_json, read_jsonl, write_json
 from rscap.training.session import train
 

@@ -11,12 +11,11 @@ import torch
 from rscap.captioner import Captioner
 from rscap.captioner.batch import Encoder
 from rscap.captioner.decoding import decode
-from rscap.data import Rejected
 from rscap.errors import ImageError
 from rscap.model.load import Base, load_base
 from rscap.model.packed import PackedModel
 from rscap.recipe import GenerateSection, ModelSection
-from rscap.records import Example, Prediction
+from rscap.records import Example, Prediction, Rejected
 from rscap.sample import sample_examples
 
 PREFIX = "caption en"

@@ -15,19 +15,68 @@ METRICS: tuple[str, ...] = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "R
 """Metric names in the order every table prints them."""
 
 
+@dataclass(frozen=True, slots=True)
+class ImageHeader:
+    """What is known of an image before a pixel is decoded."""
+
+    format: str
+    """As Pillow names it; `pixels` for an image that exists in memory only."""
+    mode: str
+    width: int
+    height: int
+
+
 class ImageHandle(Protocol):
-    """Where the pixels of one example come from; cheap to hold, decoded only when asked. Must be picklable."""
+    """Where the pixels of one example come from; cheap to hold, decoded only when asked. Must be picklable.
+
+    Whoever writes a handle writes these five; see `rscap.data.images` for those of files, tables and memory.
+    """
 
     @property
     def name(self) -> str:
         """What an error message calls this image: a path, or `table.parquet row 17`."""
 
+    @property
+    def identity(self) -> str:
+        """What the digest of a source pins, without decoding: file name and size in bytes where there is a file."""
+
     def load(self) -> Image:
-        """Decode to an RGB image of the source's own size.
+        """Decode to an RGB image of the source's own size; the caller may change it.
 
         Raises:
             ImageError: the image is missing, broken or too large to be decoded safely; names it.
         """
+
+    def header(self) -> ImageHeader:
+        """Format, mode and size, without decoding.
+
+        Raises:
+            ImageError: what `load` would refuse by the header alone.
+        """
+
+    def data(self) -> bytes | None:
+        """The encoded bytes as they are; None for an image that has none because it is drawn or exists in memory.
+
+        Raises:
+            ImageError: the image is missing or cannot be read.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A row that cannot be used."""
+
+    row: str
+    """Where it stands, e.g. `captions.csv line 17`."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something a reader of results should know about a row that is used all the same."""
+
+    row: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,8 +13,8 @@ import numpy as np
 from compositions import Composition, compose
 from PIL.Image import Image
 
-from rscap.records import Example
-from rscap.sample.canvas import Canvas
+from rscap.records import Example, ImageHeader
+from rscap.sample.canvas import SIZE, Canvas
 from rscap.sample.things import choose
 
 STREAM = 90210
@@ -98,6 +98,16 @@ class CorpusScene:
     @property
     def name(self) -> str:
         return f"corpus_{self.seed}_{self.number:06d}.png"
+
+    @property
+    def identity(self) -> str:
+        return self.name
+
+    def header(self) -> ImageHeader:
+        return ImageHeader("pixels", "RGB", SIZE, SIZE)
+
+    def data(self) -> None:
+        """None: there is no file."""
 
     def load(self) -> Image:
         """Render: RGB, 224x224."""

@@ -31,7 +31,7 @@ from rscap.model.geometry import paligemma_config
 from rscap.model.load import ImageSpec
 from rscap.model.packed import PackedModel
 from rscap.recipe import Recipe, parse_recipe
-from rscap.records import Example
+from rscap.records import Example, ImageHeader
 from rscap.sample import sample_examples
 from rscap.training.log import TrainLog
 from rscap.training.loop import Learner, fit
@@ -92,6 +92,16 @@ class StoredImage:
     @property
     def name(self) -> str:
         return f"{self.path} row {self.row}"
+
+    @property
+    def identity(self) -> str:
+        return self.name
+
+    def header(self) -> ImageHeader:
+        return ImageHeader("pixels", "RGB", SIDE_PX, SIDE_PX)
+
+    def data(self) -> None:
+        """None: there is no file."""
 
     def load(self) -> Image:
         stored = np.memmap(self.path, dtype=np.uint8, mode="r", shape=(self.rows, SIDE_PX, SIDE_PX, 3))

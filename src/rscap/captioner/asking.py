@@ -16,13 +16,13 @@ from rscap.captioner.choice import Decoded
 from rscap.captioner.decoding import Fitting, Say
 from rscap.captioner.loader import ahead, batches
 from rscap.data.images import opened
-from rscap.data.source import Rejected, check_rejected
+from rscap.data.source import check_rejected
 from rscap.errors import DataError, ModelError
 from rscap.model.load import Base
 from rscap.model.memory import release
 from rscap.model.packed import PackedModel
 from rscap.recipe import GenerateSection, with_decoding
-from rscap.records import Example, Picture, Prediction
+from rscap.records import Example, Picture, Prediction, Rejected
 
 if TYPE_CHECKING:
     import numpy as np

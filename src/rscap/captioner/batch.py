@@ -22,11 +22,10 @@ from PIL.Image import Image, Resampling
 from torch import Tensor
 
 from rscap.captioner.prompt import Prompter
-from rscap.data import Rejected
 from rscap.model.attention import Tokens, pairs
 from rscap.model.features import Features
 from rscap.model.load import Base, ImageSpec
-from rscap.records import Example, Picture
+from rscap.records import Example, Picture, Rejected
 
 PADDING = -1
 

@@ -83,7 +83,7 @@ def caption(
 
     from rscap.captioner import ModelRef
     from rscap.cli.screen import say
-    from rscap.data import Rejected
+    from rscap.records import Rejected
     from rscap.store import prediction_row
 
     failed = False

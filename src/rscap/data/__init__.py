@@ -1,21 +1,34 @@
 """Sources, splits, caption choice, inspection and audit: data one can trust."""
 
 from rscap.data.choice import SCHEMES, choose, order
-from rscap.data.images import ArrowImage, FileImage, MissingImage, decode, probe
+from rscap.data.images import (
+    ArrowImage,
+    EncodedImage,
+    FileImage,
+    ImageInput,
+    MissingImage,
+    PixelImage,
+    content_digest,
+    opened,
+)
 from rscap.data.opening import open_source
-from rscap.data.source import Note, Rejected, Source
+from rscap.data.pixels import decode, probe
+from rscap.data.source import Source
 
 __all__ = [
     "SCHEMES",
     "ArrowImage",
+    "EncodedImage",
     "FileImage",
+    "ImageInput",
     "MissingImage",
-    "Note",
-    "Rejected",
+    "PixelImage",
     "Source",
     "choose",
+    "content_digest",
     "decode",
     "open_source",
+    "opened",
     "order",
     "probe",
 ]

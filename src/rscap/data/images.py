@@ -1,186 +1,25 @@
-"""Bytes in, RGB out: the one place where an image file is decoded.
+"""Image handles for files, table cells, bytes and pixels in memory (`rscap.records.ImageHandle`).
 
-Every file is treated as untrusted. The size is read from the header and judged before a pixel is decoded, so a
-"bomb" of a few kilobytes that unpacks to gigabytes costs nothing. Whatever a decoder raises comes out as an
-`ImageError` that names the file.
+`opened` turns whatever a caller of the library has into one of them.
 """
 
 from __future__ import annotations
 
-import io
-import stat
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-from PIL import (
-    BmpImagePlugin,
-    GifImagePlugin,
-    Image,
-    Jpeg2KImagePlugin,
-    JpegImagePlugin,
-    PngImagePlugin,
-    PpmImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-)
+from numpy.typing import NDArray
+from PIL import Image
 
+from rscap.data.pixels import decode, probe, upright_rgb
 from rscap.errors import ImageError
+from rscap.records import ImageHandle, ImageHeader
 
-MAX_PIXELS = 2**26
-"""Largest image that is decoded (67 million pixels, 8,192 x 8,192): 200 MB as RGB."""
-
-_PLUGINS = (  # named, since Pillow imports only some of its plugins by itself
-    JpegImagePlugin.JpegImageFile,
-    PngImagePlugin.PngImageFile,
-    TiffImagePlugin.TiffImageFile,
-    WebPImagePlugin.WebPImageFile,
-    BmpImagePlugin.BmpImageFile,
-    GifImagePlugin.GifImageFile,
-    Jpeg2KImagePlugin.Jpeg2KImageFile,
-    PpmImagePlugin.PpmImageFile,
-)
-FORMATS: tuple[str, ...] = tuple(str(plugin.format) for plugin in _PLUGINS)
-"""Formats that are tried. Others (EPS, PSD, FITS …) need outside programs or are no photographs."""
-
-_ORIENTATION = 0x0112  # the EXIF tag; values 2 to 8 as in the EXIF standard, 1 is upright
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class ImageHeader:
-    """What the header of an image file says: nothing was decoded yet."""
-
-    format: str
-    mode: str
-    width: int
-    height: int
-
-
-def decode(data: bytes | Path, *, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Decode one image to RGB, upright, in its own size.
-
-    EXIF orientation is applied. 16-bit grey is divided by 257, floats within 0 … 1 are multiplied by 255.
-    Transparent pixels are laid on black: in overhead images transparent means "no data". Of an animation or a
-    multi-page file the first frame is taken.
-
-    Args:
-        data: the bytes of the file, or its path.
-        name: what an error calls this image.
-        max_pixels: a header that declares more is refused before decoding.
-
-    Raises:
-        ImageError: missing, empty, not an image, truncated, too large or without a defined brightness.
-    """
-    with _opened(data, name, max_pixels) as image:
-        image.load()
-        return _rgb(_upright(image), name)
-
-
-def probe(data: bytes | Path, *, name: str, max_pixels: int = MAX_PIXELS) -> ImageHeader:
-    """Read the header alone; refuses what `decode` would refuse by its header.
-
-    Raises:
-        ImageError: missing, empty, not an image, or too large.
-    """
-    with _opened(data, name, max_pixels) as image:
-        return ImageHeader(image.format or "?", image.mode, image.width, image.height)
-
-
-@contextmanager
-def _opened(data: bytes | Path, name: str, max_pixels: int) -> Iterator[Image.Image]:
-    """Yield the lazily opened image; turn whatever goes wrong, inside the block too, into an ImageError."""
-    stream: io.BytesIO | Path = io.BytesIO(data) if isinstance(data, bytes) else data
-    _require_content(data, name)
-    with warnings.catch_warnings():
-        # Only Pillow's: where threads decode at once, a filter that outlives its block must do no harm.
-        warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
-        try:
-            with Image.open(stream, formats=FORMATS) as image:
-                _require_size(image, name, max_pixels)
-                yield image
-        except ImageError:
-            raise
-        except Image.UnidentifiedImageError:
-            raise ImageError(f"{name}: not an image in a known format", hint=f"known: {', '.join(FORMATS)}") from None
-        except Image.DecompressionBombError as error:
-            raise ImageError(f"{name}: refused before decoding: {error}") from error
-        except Exception as error:  # decoders raise nearly anything: struct.error, KeyError, SyntaxError …
-            raise ImageError(f"{name}: cannot be decoded: {error or type(error).__name__}") from error
-
-
-def _require_content(data: bytes | Path, name: str) -> None:
-    if isinstance(data, bytes):
-        size = len(data)
-    else:
-        try:
-            status = data.stat()
-        except (OSError, ValueError) as error:  # ValueError: a NUL inside the path
-            raise ImageError(f"{name}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
-        if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
-            raise ImageError(f"{name}: not a regular file")
-        size = status.st_size
-    if size == 0:
-        raise ImageError(f"{name}: empty, 0 bytes")
-
-
-def _require_size(image: Image.Image, name: str, max_pixels: int) -> None:
-    if image.width * image.height > max_pixels:
-        raise ImageError(
-            f"{name}: {image.width} x {image.height} pixels, more than the {max_pixels} that are decoded safely",
-            hint="cut large scenes into windows first",
-        )
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """Apply the EXIF orientation (TIFF is turned by the decoder, which then drops the tag)."""
-    try:
-        orientation = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # broken EXIF says nothing about the pixels, which are whole
-        orientation = 1
-    turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
-    return image if turn is None else image.transpose(turn)
-
-
-def _rgb(image: Image.Image, name: str) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":
-        image = _eight_bit(image, name)
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        black = Image.new("RGBA", layer.size, (0, 0, 0, 255))
-        return Image.alpha_composite(black, layer).convert("RGB")
-    return image.convert("RGB") if image.mode != "RGB" else image.copy()
-
-
-def _eight_bit(image: Image.Image, name: str) -> Image.Image:
-    """Deep grey (I;16, I or F) as 8-bit grey; a plain conversion would clip instead of scale."""
-    values = np.asarray(image, dtype=np.float64)
-    low, high = float(values.min()), float(values.max())
-    if image.mode == "F":
-        scale, limit = 255.0, 1.0
-    else:
-        scale, limit = 255.0 / 65535.0, 65535.0
-    if not (low >= 0 and high <= limit):  # false for NaN, too
-        raise ImageError(
-            f"{name}: values from {low:g} to {high:g} in mode {image.mode} have no defined brightness",
-            hint=f"scale them to 0 … {limit:g} or to 8 bits first",
-        )
-    return Image.fromarray(np.rint(values * scale).astype(np.uint8))
-
-
-# Image handles: cheap to hold, picklable, decoded only when asked (see `rscap.records.ImageHandle`).
+ImageInput = str | Path | bytes | Image.Image | NDArray[np.uint8] | ImageHandle
+"""All that `opened` takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,18 +34,16 @@ class FileImage:
 
     @property
     def identity(self) -> str:
-        """File name and size in bytes: what the source's digest pins."""
+        """File name and size in bytes."""
         return f"{self.path.name}:{self.path.stat().st_size}"
 
     def load(self) -> Image.Image:
         return decode(self.path, name=self.name)
 
     def header(self) -> ImageHeader:
-        """Format, mode and size, without decoding."""
         return probe(self.path, name=self.name)
 
     def data(self) -> bytes:
-        """The file's bytes as they are."""
         self.header()  # a missing file, a pipe or a bomb is refused with its name
         return self.path.read_bytes()
 
@@ -223,18 +60,16 @@ class ArrowImage:
 
     @property
     def identity(self) -> str:
-        """Name and size in bytes: what the source's digest pins."""
+        """Name and size in bytes."""
         return f"{self.name}:{self.size_bytes}"
 
     def load(self) -> Image.Image:
         return decode(self.data(), name=self.name)
 
     def header(self) -> ImageHeader:
-        """Format, mode and size, without decoding."""
         return probe(self.data(), name=self.name)
 
     def data(self) -> bytes:
-        """The encoded bytes as they are."""
         cell = self.table[self.row]["image"]
         content = cell.get("bytes") if isinstance(cell, dict) else cell
         if not isinstance(content, bytes):
@@ -250,18 +85,16 @@ class MissingImage:
 
     @property
     def identity(self) -> str:
-        """The name alone: there is no file to size up."""
+        """The name alone: there is no file whose size could be read."""
         return self.name
 
     def load(self) -> Image.Image:
         raise self._error()
 
     def header(self) -> ImageHeader:
-        """Always refused: there is nothing to read."""
         raise self._error()
 
     def data(self) -> bytes:
-        """Always refused: there is nothing to read."""
         raise self._error()
 
     def _error(self) -> ImageError:
@@ -269,3 +102,139 @@ class MissingImage:
             f"{self.name}: the source was opened for its captions alone, without images",
             hint="put the images beside the annotations and open the source with its images",
         )
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedImage:
+    """The bytes of an image file in memory."""
+
+    content: bytes = field(repr=False)
+    name: str
+
+    @property
+    def identity(self) -> str:
+        """Name and size in bytes."""
+        return f"{self.name}:{len(self.content)}"
+
+    def load(self) -> Image.Image:
+        return decode(self.content, name=self.name)
+
+    def header(self) -> ImageHeader:
+        return probe(self.content, name=self.name)
+
+    def data(self) -> bytes:
+        return self.content
+
+
+@dataclass(frozen=True, slots=True)
+class PixelImage:
+    """Decoded RGB pixels in memory."""
+
+    pixels: Image.Image = field(repr=False)
+    name: str
+
+    @property
+    def identity(self) -> str:
+        """The name: `opened` makes it from the pixels."""
+        return self.name
+
+    def load(self) -> Image.Image:
+        return self.pixels.copy()
+
+    def header(self) -> ImageHeader:
+        return ImageHeader("pixels", self.pixels.mode, *self.pixels.size)
+
+    def data(self) -> None:
+        """None: these pixels were never a file."""
+
+
+def content_digest(image: Image.Image) -> bytes:
+    """The 16 bytes that name an image by what it shows, whatever file or format it came in.
+
+    They are the first half of SHA-256 over height and width (8 bytes each, big endian) and the RGB pixels in rows.
+
+    Args:
+        image: as a handle's `load` gives it; another mode than RGB is converted.
+    """
+    total = hashlib.sha256(image.height.to_bytes(8, "big") + image.width.to_bytes(8, "big"))
+    total.update((image if image.mode == "RGB" else image.convert("RGB")).tobytes())
+    return total.digest()[:16]
+
+
+def opened(value: ImageInput) -> ImageHandle:
+    """A handle for one image in any form: a path, bytes, a Pillow image, a `uint8[H, W, 3]` array, or a handle.
+
+    Paths and bytes are not read yet, so a missing or broken file shows when the handle is asked. Pillow images and
+    arrays are copied: what the caller changes later changes nothing here. An image in memory is named by its content,
+    `image-` and 32 hexadecimal digits: those of `content_digest`, or for bytes those of their own SHA-256.
+
+    Raises:
+        ImageError: a value of another type, or an array of another shape, type or range; the hint says how to
+            convert it.
+    """
+    if isinstance(value, str | Path):
+        return FileImage(Path(value))
+    if isinstance(value, bytes | bytearray | memoryview):
+        content = bytes(value)
+        return EncodedImage(content, f"image-{hashlib.sha256(content).hexdigest()[:32]}")
+    if isinstance(value, Image.Image):
+        return _named(upright_rgb(value, name=getattr(value, "filename", "") or "Pillow image"))
+    if isinstance(value, np.ndarray):
+        return _named(Image.fromarray(_checked(value)))
+    if all(hasattr(type(value), method) for method in ("load", "header", "data")):
+        return value
+    raise ImageError(
+        f"a {type(value).__name__} is not an image",
+        hint="hand in a path, bytes, a Pillow image or a uint8[H, W, 3] array; several images go in a list",
+    )
+
+
+def _named(pixels: Image.Image) -> PixelImage:
+    return PixelImage(pixels, f"image-{content_digest(pixels).hex()}")
+
+
+def _checked(array: NDArray[Any]) -> NDArray[np.uint8]:
+    """The array, if it is `uint8[H, W, 3]` and not an image that is black because it was scaled to 0 … 1."""
+    way_out = _wrong_type(array) or _wrong_shape(array.shape)
+    if way_out is None and array.max() == 1:
+        way_out = "its values are 0 and 1 alone: scale them to 0..255"
+    if way_out:
+        raise ImageError(
+            f"an array of type {array.dtype} and shape {array.shape} is not an image of type uint8 and shape (H, W, 3)",
+            hint=way_out,
+        )
+    return cast("NDArray[np.uint8]", np.ascontiguousarray(array))
+
+
+def _wrong_type(array: NDArray[Any]) -> str | None:
+    if array.dtype == np.uint8:
+        return None
+    if np.issubdtype(array.dtype, np.floating):
+        return "scale to 0..255 and convert to uint8: (array * 255).round().astype('uint8') if its values are 0..1"
+    if array.dtype == np.bool_:
+        return "scale to 0..255 and convert to uint8: array.astype('uint8') * 255"
+    if np.issubdtype(array.dtype, np.integer):
+        return "scale to 0..255 and convert to uint8: which value is white depends on the sensor"
+    return "convert it to numbers of type uint8"
+
+
+def _wrong_shape(shape: tuple[int, ...]) -> str | None:
+    if 0 in shape:
+        return "it has no pixels"
+    match shape:
+        case (_, _, 3):
+            return None
+        case (_, _):
+            return "grey: repeat to three channels, np.repeat(array[:, :, None], 3, axis=2)"
+        case (_, _, 1):
+            return "grey: repeat to three channels, np.repeat(array, 3, axis=2)"
+        case (_, _, 4):
+            return "drop the alpha channel: array[:, :, :3]"
+        case (3, _, _):
+            return "channels come first: transpose, array.transpose(1, 2, 0)"
+        case (_, _, _):
+            return "choose the red, green and blue bands: array[:, :, [red, green, blue]]"
+        case (_, _, _, _):
+            return "several images: hand them in as a list of arrays"
+        case _:
+            return "an image has height, width and three channels"

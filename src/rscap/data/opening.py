@@ -26,10 +26,11 @@ from rscap.data.rows import (
     assemble,
     refuse_if_too_many,
 )
-from rscap.data.source import Note, Rejected, Source, digest
+from rscap.data.source import Source, digest
 from rscap.data.splits import assign_splits
 from rscap.data.text import NORMALISATIONS, normalised
 from rscap.errors import DataError
+from rscap.records import Note, Rejected
 
 _WANTED = "captions.csv, metadata.jsonl, *.parquet, or annotations in *.json or *.jsonl"
 MEASURED_ON = ("val", "test")

@@ -11,9 +11,9 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from rscap.data.images import ArrowImage, FileImage, MissingImage
-from rscap.data.source import UNSPLIT, Note, Rejected
+from rscap.data.source import UNSPLIT
 from rscap.errors import DataError, ImageError
-from rscap.records import Example
+from rscap.records import Example, Note, Rejected
 
 ImageCheck = Literal["decode", "header", "exists", "none"]
 """How closely images are looked at when a source is opened. `none`: captions alone; images need not be there."""

@@ -9,27 +9,10 @@ from dataclasses import dataclass, replace
 
 from rscap.data.draw import key
 from rscap.errors import DataError
-from rscap.records import Example
+from rscap.records import Example, Note, Rejected
 
 UNSPLIT = "all"
 """The split of every example of a source that names none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """A row that cannot be used."""
-
-    row: str
-    """Where it stands, e.g. `captions.csv line 17`."""
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """Something a reader of results should know about a row that is used all the same."""
-
-    row: str
-    text: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +88,7 @@ def digest(examples: Iterable[Example]) -> str:
             example.split,
             example.source,
             *example.captions,
-            getattr(example.image, "identity", example.image.name),
+            example.image.identity,
         ]
         for field in fields:
             data = field.encode("utf-8", "surrogatepass")

@@ -20,10 +20,10 @@ from rscap.store import write_json, write_jsonl
 
 
 def image_bytes(image: ImageHandle) -> bytes:
-    """The encoded bytes of an image as the source holds them; a rendered image, which has none, as PNG."""
-    data = getattr(image, "data", None)
+    """The encoded bytes of an image as the source holds them; an image that has none, as PNG."""
+    data = image.data()
     if data is not None:
-        return data()
+        return data
     stream = io.BytesIO()
     image.load().save(stream, format="PNG")
     return stream.getvalue()

@@ -9,8 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rscap.data import Rejected
-from rscap.records import Example, Prediction
+from rscap.records import Example, Prediction, Rejected
 from rscap.store import write_text
 
 Item = Prediction | Rejected

@@ -48,14 +48,14 @@ def tower_digest(tower: nn.Module) -> str:
 
 
 def image_digest(image: ImageHandle) -> str:
-    """SHA-256 of an image's encoded bytes; of its pixels where it has none, as images that are drawn.
+    """SHA-256 of an image's encoded bytes; of its pixels where it has none because it is drawn or in memory.
 
     Raises:
         ImageError: the image is missing or cannot be decoded.
     """
-    data = getattr(image, "data", None)
+    data = image.data()
     if data is not None:
-        return hashlib.sha256(data()).hexdigest()
+        return hashlib.sha256(data).hexdigest()
     pixels = image.load()
     return hashlib.sha256(f"{pixels.mode} {pixels.size}\n".encode() + pixels.tobytes()).hexdigest()
 

@@ -8,8 +8,8 @@ from functools import lru_cache
 import numpy as np
 from PIL.Image import Image
 
-from rscap.records import Example
-from rscap.sample.canvas import Canvas
+from rscap.records import Example, ImageHeader
+from rscap.sample.canvas import SIZE, Canvas
 from rscap.sample.captions import compose
 from rscap.sample.scenes import SCENES, Scene
 
@@ -28,6 +28,17 @@ class RenderedScene:
     @property
     def name(self) -> str:
         return f"sample_{self.scene_class.replace(' ', '_')}_{self.number:04d}.png"
+
+    @property
+    def identity(self) -> str:
+        """The name: class and number determine every pixel."""
+        return self.name
+
+    def header(self) -> ImageHeader:
+        return ImageHeader("pixels", "RGB", SIZE, SIZE)
+
+    def data(self) -> None:
+        """None: the image is drawn, there is no file."""
 
     def facts(self) -> Scene:
         """What the picture shows."""

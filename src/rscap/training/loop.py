@@ -12,7 +12,6 @@ from torch import nn
 
 from rscap.captioner import Captioner
 from rscap.captioner.batch import Batch, Encoder
-from rscap.data import Rejected
 from rscap.data.draw import key
 from rscap.data.source import check_rejected
 from rscap.errors import Interrupted, OutOfMemory, TrainingDiverged, TrainingError
@@ -20,7 +19,7 @@ from rscap.model.adapters import Allocation
 from rscap.model.memory import is_out_of_memory, release
 from rscap.model.packed import PackedModel
 from rscap.recipe import Recipe
-from rscap.records import Example
+from rscap.records import Example, Rejected
 from rscap.stopping import StopRequest
 from rscap.training.checkpoints import Checkpoints, Progress, read_checkpoint
 from rscap.training.log import TrainLog, memory_bytes

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from rscap.data.readers.json_files import read_utf8
 from rscap.data.rows import MAX_CAPTION_CHARACTERS, ImageFolder, Row
-from rscap.data.source import Note, Rejected
 from rscap.errors import DataError
+from rscap.records import Note, Rejected
 
 FILE = "captions.csv"
 _CAPTION = re.compile(r"caption_([1-9]\d*)")

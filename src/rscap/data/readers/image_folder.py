@@ -17,7 +17,7 @@ from typing import Any
 
 from rscap.data.readers.json_files import load_lines, split_of_name
 from rscap.data.rows import ImageFolder, Row
-from rscap.data.source import Rejected
+from rscap.records import Rejected
 
 FILE = "metadata.jsonl"
 _CAPTION = re.compile(r"caption_([1-9]\d*)")

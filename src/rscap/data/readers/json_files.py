@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from rscap.data.rows import ImageFolder
-from rscap.data.source import Rejected
 from rscap.errors import DataError
+from rscap.records import Rejected
 
 MAX_BYTES = 2**31
 """Annotation files above 2 GiB are refused rather than read into memory."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from rscap.data.readers.json_files import items
 from rscap.data.rows import Row
-from rscap.data.source import Rejected
+from rscap.records import Rejected
 
 
 def recognises(value: dict[str, Any]) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 
 from rscap.data.readers.json_files import load_lines, split_of_name
 from rscap.data.rows import Row
-from rscap.data.source import Note, Rejected
+from rscap.records import Note, Rejected
 
 
 @dataclass(slots=True)

@@ -15,12 +15,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from rscap.data.rows import Judged
-from rscap.data.source import Note
 from rscap.data.splits.drawn import SEEDED, assign_seeded
 from rscap.data.splits.frozen import apply_frozen
 from rscap.data.splits.official import restore_official
 from rscap.errors import DataError
-from rscap.records import Example
+from rscap.records import Example, Note
 
 SCHEMES: tuple[str, ...] = ("official", *SEEDED, "grouped")
 

@@ -11,8 +11,7 @@ from rscap.data.audit.duplicates import find_duplicates
 from rscap.data.draw import uniform
 from rscap.data.groups import connected
 from rscap.data.rows import Judged
-from rscap.data.source import Note
-from rscap.records import Example
+from rscap.records import Example, Note
 
 RISC_ROWS = 44_521
 UNUSED = "unused"

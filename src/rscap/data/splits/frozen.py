@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from rscap.data.readers.json_files import items, load_object
-from rscap.data.source import Note, Source
+from rscap.data.source import Source
 from rscap.errors import DataError
-from rscap.records import Example
+from rscap.records import Example, Note
 from rscap.store import write_json
 
 FORMAT = "rscap-split/1"

@@ -16,9 +16,9 @@ from functools import cache
 from importlib.resources import files
 
 from rscap.data.rows import Judged
-from rscap.data.source import UNSPLIT, Note
+from rscap.data.source import UNSPLIT
 from rscap.data.splits.drawn import RISC_ROWS
-from rscap.records import Example
+from rscap.records import Example, Note
 
 AMBIGUOUS = "ambiguous"
 _LEAST_SHARE = 0.01

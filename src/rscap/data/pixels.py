@@ -1,0 +1,187 @@
+"""Bytes in, RGB out: the one place where an image file is decoded.
+
+Every file is treated as untrusted. The size is read from the header and judged before a pixel is decoded, so a
+"bomb" of a few kilobytes that unpacks to gigabytes costs nothing. Whatever a decoder raises comes out as an
+`ImageError` that names the file.
+"""
+
+from __future__ import annotations
+
+import io
+import stat
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    Jpeg2KImagePlugin,
+    JpegImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from rscap.errors import ImageError
+from rscap.records import ImageHeader
+
+MAX_PIXELS = 2**26
+"""Largest image that is decoded (67 million pixels, 8,192 x 8,192): 200 MB as RGB."""
+
+_PLUGINS = (  # named, since Pillow imports only some of its plugins by itself
+    JpegImagePlugin.JpegImageFile,
+    PngImagePlugin.PngImageFile,
+    TiffImagePlugin.TiffImageFile,
+    WebPImagePlugin.WebPImageFile,
+    BmpImagePlugin.BmpImageFile,
+    GifImagePlugin.GifImageFile,
+    Jpeg2KImagePlugin.Jpeg2KImageFile,
+    PpmImagePlugin.PpmImageFile,
+)
+FORMATS: tuple[str, ...] = tuple(str(plugin.format) for plugin in _PLUGINS)
+"""Formats that are tried. Others (EPS, PSD, FITS …) need outside programs or are no photographs."""
+
+_ORIENTATION = 0x0112  # the EXIF tag; values 2 to 8 as in the EXIF standard, 1 is upright
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def decode(data: bytes | Path, *, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Decode one image to RGB, upright, in its own size.
+
+    EXIF orientation is applied. 16-bit grey is divided by 257, floats within 0 … 1 are multiplied by 255.
+    Transparent pixels are laid on black: in overhead images transparent means "no data". Of an animation or a
+    multi-page file the first frame is taken.
+
+    Args:
+        data: the bytes of the file, or its path.
+        name: what an error calls this image.
+        max_pixels: a header that declares more is refused before decoding.
+
+    Raises:
+        ImageError: missing, empty, not an image, truncated, too large or without a defined brightness.
+    """
+    with _opened(data, name, max_pixels) as image:
+        image.load()
+        return _rgb(_upright(image), name)
+
+
+def upright_rgb(image: Image.Image, *, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """A copy of an opened Pillow image as `decode` would give it: RGB, upright, in its own size.
+
+    Raises:
+        ImageError: it cannot be decoded, has too many pixels or no defined brightness.
+    """
+    with _decoders_errors(name):
+        _require_size(image, name, max_pixels)
+        image.load()
+        return _rgb(_upright(image), name)
+
+
+def probe(data: bytes | Path, *, name: str, max_pixels: int = MAX_PIXELS) -> ImageHeader:
+    """Read the header alone; refuses what `decode` would refuse by its header.
+
+    Raises:
+        ImageError: missing, empty, not an image, or too large.
+    """
+    with _opened(data, name, max_pixels) as image:
+        return ImageHeader(image.format or "?", image.mode, image.width, image.height)
+
+
+@contextmanager
+def _opened(data: bytes | Path, name: str, max_pixels: int) -> Iterator[Image.Image]:
+    """Yield the lazily opened image; whatever goes wrong, inside the block too, is an ImageError."""
+    stream: io.BytesIO | Path = io.BytesIO(data) if isinstance(data, bytes) else data
+    _require_content(data, name)
+    with _decoders_errors(name), Image.open(stream, formats=FORMATS) as image:
+        _require_size(image, name, max_pixels)
+        yield image
+
+
+@contextmanager
+def _decoders_errors(name: str) -> Iterator[None]:
+    """Turn whatever a decoder raises inside the block into an ImageError that names the image."""
+    with warnings.catch_warnings():
+        # Only Pillow's: where threads decode at once, a filter that outlives its block must do no harm.
+        warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
+        try:
+            yield
+        except ImageError:
+            raise
+        except Image.UnidentifiedImageError:
+            raise ImageError(f"{name}: not an image in a known format", hint=f"known: {', '.join(FORMATS)}") from None
+        except Image.DecompressionBombError as error:
+            raise ImageError(f"{name}: refused before decoding: {error}") from error
+        except Exception as error:  # decoders raise nearly anything: struct.error, KeyError, SyntaxError …
+            raise ImageError(f"{name}: cannot be decoded: {error or type(error).__name__}") from error
+
+
+def _require_content(data: bytes | Path, name: str) -> None:
+    if isinstance(data, bytes):
+        size = len(data)
+    else:
+        try:
+            status = data.stat()
+        except (OSError, ValueError) as error:  # ValueError: a NUL inside the path
+            raise ImageError(f"{name}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
+            raise ImageError(f"{name}: not a regular file")
+        size = status.st_size
+    if size == 0:
+        raise ImageError(f"{name}: empty, 0 bytes")
+
+
+def _require_size(image: Image.Image, name: str, max_pixels: int) -> None:
+    if image.width * image.height > max_pixels:
+        raise ImageError(
+            f"{name}: {image.width} x {image.height} pixels, more than the {max_pixels} that are decoded safely",
+            hint="cut large scenes into windows first",
+        )
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Apply the EXIF orientation (TIFF is turned by the decoder, which then drops the tag)."""
+    try:
+        orientation = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # broken EXIF says nothing about the pixels, which are whole
+        orientation = 1
+    turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    return image if turn is None else image.transpose(turn)
+
+
+def _rgb(image: Image.Image, name: str) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        image = _eight_bit(image, name)
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        black = Image.new("RGBA", layer.size, (0, 0, 0, 255))
+        return Image.alpha_composite(black, layer).convert("RGB")
+    return image.convert("RGB") if image.mode != "RGB" else image.copy()
+
+
+def _eight_bit(image: Image.Image, name: str) -> Image.Image:
+    """Deep grey (I;16, I or F) as 8-bit grey; a plain conversion would clip instead of scale."""
+    values = np.asarray(image, dtype=np.float64)
+    low, high = float(values.min()), float(values.max())
+    if image.mode == "F":
+        scale, limit = 255.0, 1.0
+    else:
+        scale, limit = 255.0 / 65535.0, 65535.0
+    if not (low >= 0 and high <= limit):  # false for NaN, too
+        raise ImageError(
+            f"{name}: values from {low:g} to {high:g} in mode {image.mode} have no defined brightness",
+            hint=f"scale them to 0 … {limit:g} or to 8 bits first",
+        )
+    return Image.fromarray(np.rint(values * scale).astype(np.uint8))
