@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from os import PathLike
@@ -17,12 +18,12 @@ from rscap.captioner.decoding import Fitting, Say
 from rscap.captioner.loader import ahead, batches
 from rscap.data.images import opened
 from rscap.data.source import check_rejected
-from rscap.errors import DataError, ModelError
+from rscap.errors import DataError, ImageError, ModelError
 from rscap.model.load import Base
 from rscap.model.memory import release
 from rscap.model.packed import PackedModel
 from rscap.recipe import GenerateSection, with_decoding
-from rscap.records import Example, Picture, Prediction, Rejected
+from rscap.records import Example, ImageHandle, ImageHeader, Picture, Prediction, Rejected
 
 if TYPE_CHECKING:
     import numpy as np
@@ -151,7 +152,8 @@ class Captioner:
     def _streamed(
         self, images: Iterator[Any], errors: Errors, prefix: str, settings: GenerateSection
     ) -> Iterator[Prediction | Rejected]:
-        while chunk := [_picture(image) for image in islice(images, settings.batch_size)]:
+        numbered = enumerate(images)
+        while chunk := [_picture(image, number, errors) for number, image in islice(numbered, settings.batch_size)]:
             found = self.predictions(chunk, prefix=prefix, settings=settings)
             for picture, item in zip(chunk, found, strict=True):
                 if isinstance(item, Rejected) and errors == "raise":
@@ -270,11 +272,37 @@ def _is_several(images: Any) -> bool:
     return kind in "OSU"  # an array or a column of names
 
 
-def _picture(image: Any) -> Example | Picture:
+def _picture(image: Any, number: int, errors: Errors) -> Example | Picture:
     if isinstance(image, Example | Picture):
         return image
-    handle = opened(image)
+    try:
+        handle: ImageHandle = opened(image)
+    except ImageError as error:
+        if errors == "raise":
+            raise
+        handle = _Unusable(f"image {number}", error)
     return Picture(id=handle.name, image=handle)
+
+
+@dataclass(frozen=True, slots=True)
+class _Unusable:
+    """The handle of something that is not an image: it fails when it is decoded, as a broken file does."""
+
+    name: str
+    error: ImageError
+
+    @property
+    def identity(self) -> str:
+        return self.name
+
+    def load(self) -> Image:
+        raise self.error
+
+    def header(self) -> ImageHeader:
+        raise self.error
+
+    def data(self) -> bytes:
+        raise self.error
 
 
 def _in_place(

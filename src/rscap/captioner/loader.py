@@ -15,9 +15,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from rscap.captioner.batch import Batch, Row, collate
-from rscap.data import Rejected
 from rscap.errors import DataError
-from rscap.records import Example, Picture
+from rscap.records import Example, Picture, Rejected
 
 _AHEAD = 4
 """Batches that each data worker keeps ready."""
