@@ -1,19 +1,20 @@
 """Every error rscap raises on purpose.
 
     RscapError
-    ├── RecipeError          a recipe that cannot be run as written
-    ├── DataError            a data set, an image or a caption that cannot be used
-    │   └── ImageError       one image that cannot be decoded
-    ├── ModelError           a base model that cannot be loaded
-    │   └── AdapterError     a method or a target that was asked for and would not be applied
-    ├── TrainingError        a run that must not go on
-    │   ├── BrokenTargets    the first loss says that the targets are wrong
+    ├── Refusal              input that rscap refuses before it trains anything
+    │   ├── RecipeError      a recipe that cannot be run as written
+    │   ├── DataError        a data set, an image or a caption that cannot be used
+    │   │   └── ImageError   one image that cannot be decoded
+    │   ├── ModelError       a base model that cannot be loaded
+    │   │   └── AdapterError a method or a target that was asked for and would not be applied
+    │   ├── ScoreError       candidates and references that cannot be scored together
+    │   └── BrokenTargets    the first loss shows that the targets are wrong (also a TrainingError)
+    ├── TrainingError        a run that must not continue
     │   ├── TrainingDiverged a loss or a gradient is not finite
-    │   ├── OutOfMemory      one image alone does not fit
+    │   ├── OutOfMemory      a single image does not fit in memory
     │   └── Interrupted      asked to stop; the state is saved
-    ├── ScoreError           candidates and references that cannot be scored together
     ├── StoreError           a run folder that is missing, taken or damaged
-    └── ExportError          an export that is not the model it was made from, or cannot be handed on
+    └── ExportError          an export that differs from its model, or cannot be published
 
 The message says what happened and with which values; `hint` says what to do about it.
 """
@@ -22,7 +23,7 @@ from __future__ import annotations
 
 
 class RscapError(Exception):
-    """Base of all errors of this package: a message and, where there is one, the way out."""
+    """Base of all errors of this package: a message and, where there is one, a hint on what to do."""
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
@@ -33,11 +34,15 @@ class RscapError(Exception):
         return f"{self.message}\n  hint: {self.hint}" if self.hint else self.message
 
 
-class RecipeError(RscapError):
+class Refusal(RscapError):
+    """Input that rscap refuses before it trains anything: the same input will be refused again."""
+
+
+class RecipeError(Refusal):
     """A recipe that cannot be run as written."""
 
 
-class DataError(RscapError):
+class DataError(Refusal):
     """A data set, an image or a caption that cannot be used."""
 
 
@@ -45,7 +50,7 @@ class ImageError(DataError):
     """One image that cannot be decoded."""
 
 
-class ModelError(RscapError):
+class ModelError(Refusal):
     """A base model that cannot be loaded."""
 
 
@@ -54,11 +59,11 @@ class AdapterError(ModelError):
 
 
 class TrainingError(RscapError):
-    """A run that must not go on."""
+    """A run that must not continue."""
 
 
-class BrokenTargets(TrainingError):
-    """The first loss says that the model is being taught the wrong thing."""
+class BrokenTargets(TrainingError, Refusal):
+    """The first loss shows that the model is being taught the wrong thing."""
 
 
 class TrainingDiverged(TrainingError):
@@ -66,14 +71,14 @@ class TrainingDiverged(TrainingError):
 
 
 class OutOfMemory(TrainingError):
-    """One image alone does not fit in memory."""
+    """A single image does not fit in memory."""
 
 
 class Interrupted(TrainingError):
     """Asked to stop by a signal; the state is saved and the run can be resumed."""
 
 
-class ScoreError(RscapError):
+class ScoreError(Refusal):
     """Candidates and references that cannot be scored together."""
 
 
@@ -82,4 +87,4 @@ class StoreError(RscapError):
 
 
 class ExportError(RscapError):
-    """An export that is not the model it was made from, or cannot be handed on."""
+    """An export that differs from the model it was made from, or cannot be published."""
