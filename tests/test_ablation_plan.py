@@ -12,10 +12,11 @@ import tomli_w
 
 from rscap.ablation.plan import describe, make_plan, write_plan
 from rscap.ablation.rows import expand
-from rscap.ablation.study import Study, flatten, read_study
+from rscap.ablation.study import Study, read_study
 from rscap.errors import RecipeError
 from rscap.recipe import AdapterSection
 from rscap.store import read_json
+from rscap.tables import flatten
 
 STUDIES = sorted((Path(__file__).parents[1] / "studies").glob("*.toml"))
 BASE: dict[str, Any] = {

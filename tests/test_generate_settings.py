@@ -62,7 +62,7 @@ def test_names_as_documented() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        (["generate.beams=3", "generate.temperature=0.7"], "beams = 3 searches and temperature = 0.7 draws"),
+        (["generate.beams=3", "generate.temperature=0.7"], "beams = 3 searches and temperature = 0.7 samples"),
         (["generate.length_penalty=2"], "length_penalty = 2 .* needs beams above 1"),
         (["generate.top_k=5"], "top_k = 5 .* needs a temperature above 0"),
         (["generate.top_p=0.5"], "top_p = 0.5 .* needs a temperature above 0"),
@@ -70,7 +70,7 @@ def test_names_as_documented() -> None:
         (["generate.beams=0"], "generate.beams: .*greater than or equal to 1"),
         (["generate.top_p=0", "generate.temperature=1"], "generate.top_p: .*greater than 0"),
         (["generate.beem=2"], "did you mean 'generate.beams'"),
-        (["train.epochs=2"], "'train.epochs=2' is none of generate"),
+        (["train.epochs=2"], "'train.epochs=2' does not begin with `generate.`"),
     ],
 )
 def test_what_does_not_fit_together_is_refused(changes: list[str], words: str) -> None:

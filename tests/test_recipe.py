@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -70,7 +71,7 @@ def test_all_problems_are_told_at_once() -> None:
         ({"towers": {"projector": "adapted"}}, "one matrix"),
         ({"towers": {"vision_tower": "adapted", "language_model": "trained"}}, "not 'trained'"),
         ({"model": {"base": "x", "quantisation": "nf4", "quantise": ["projector"]}, "towers": {"projector": "trained"}},
-         "trained whole and quantised"),
+         "both 'trained' and quantised"),
     ],
 )  # fmt: skip
 def test_what_contradicts_itself_is_refused(change: dict, message: str) -> None:
@@ -116,6 +117,47 @@ def test_overrides_are_toml_values_or_bare_words(tmp_path: Path) -> None:
         read_recipe(path, ["train.epochs"])
     with pytest.raises(RecipeError, match=r"did you mean 'train\.epochs'"):
         read_recipe(path, ["train.epoch=3"])
+
+
+def test_a_recipe_is_a_name_a_path_or_a_table(tmp_path: Path) -> None:
+    """A shipped name, a path as str or Path, and a table of Python give the same recipe; overrides apply to each."""
+    path = tmp_path / "r.toml"
+    path.write_text('[data]\nsource = "sample"\n[model]\nbase = "nano"\n[adapter]\n', encoding="utf-8")
+    table = {"data": {"source": "sample"}, "model": {"base": "nano"}, "adapter": {}}
+    assert read_recipe(path) == read_recipe(str(path)) == read_recipe(table)
+    assert read_recipe("risc-fast", ["seed=5"]) == read_recipe(Path("risc-fast"), ["seed=5"])
+    assert read_recipe(table, ["train.epochs=2"]).train.epochs == 2.0
+    assert table == {"data": {"source": "sample"}, "model": {"base": "nano"}, "adapter": {}}
+
+
+def test_a_table_of_python_takes_paths_and_any_mapping(tmp_path: Path) -> None:
+    """A Path becomes the string that TOML would hold, and a read-only mapping is a table like any other."""
+    table = MappingProxyType({**MINIMAL, "data": MappingProxyType({"source": tmp_path})})
+    assert read_recipe(table).data.source == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"data": {"source": "sample"}, "model": {"base": "nano"}}, r"no \[adapter\] section; add one"),
+        ({"data": {"source": "sample"}, "model": {"base": "nano"}, "adapter": None}, r"no \[adapter\] section"),
+        ({}, "data: Field required"),
+        ({**MINIMAL, "data": 3}, "data: .*given: 3"),
+        ({**MINIMAL, 7: 3}, "7"),
+        ({**MINIMAL, "adapter": {"method": ["lora"]}}, "adapter.method"),
+        ({**MINIMAL, "adapter": {"rank": "many"}}, "adapter.rank"),
+    ],
+)
+def test_a_wrong_table_is_a_recipe_error(table: dict, message: str) -> None:
+    """Whatever is wrong with a table of Python, the error is a RecipeError that names the key."""
+    with pytest.raises(RecipeError, match=message):
+        read_recipe(table)
+
+
+def test_a_table_without_adapters_needs_no_adapter_section() -> None:
+    """Full fine-tuning of a tower is a recipe without [adapter]."""
+    table = {"data": {"source": "sample"}, "model": {"base": "nano"}, "towers": {"language_model": "trained"}}
+    assert read_recipe(table).adapter is None
 
 
 @pytest.mark.parametrize(

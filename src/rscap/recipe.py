@@ -1,25 +1,25 @@
-"""What a run is: a recipe read from TOML and checked before anything is loaded. Unknown keys are refused.
+"""The recipe of a run: read from TOML and checked before anything is loaded. Unknown keys are refused.
 
-[data] where the examples come from       [adapter] how weights are changed
+[data] where the examples come from       [adapter] the adapter method and its targets
 [prompt] the words before the caption     [train]   how long and how fast
 [model] the base model and its precision  [selection] which weights are kept, and when to stop early
-[track] experiment trackers               [generate] how captions are decoded
+[towers] what is trained                  [generate] how captions are decoded
+[track] experiment trackers
 """
 
 from __future__ import annotations
 
-import difflib
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from rscap.errors import RecipeError
 from rscap.methods import AdapterMethod, refusal, with_defaults
 from rscap.shipped import names, shipped
+from rscap.tables import Section, check_table, overridden, read_toml
 
 Tower = Literal["vision_tower", "projector", "language_model"]
 TOWERS: tuple[Tower, ...] = get_args(Tower)
@@ -34,14 +34,10 @@ Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+class QualitySection(Section):
+    """Which captions are used for training, and their weights; `rscap.quality.QualityRules` describes each key.
 
-
-class QualitySection(_Section):
-    """Which training captions are learned, and how much they weigh; see `rscap.quality.QualityRules` for each key.
-
-    Weights steer which caption `random` and `cycle` draw. An absent key leaves the rule at its default.
+    `random` and `cycle` draw captions in proportion to their weights. An absent key keeps the default of its rule.
     """
 
     min_consensus: float | None = None
@@ -55,69 +51,69 @@ class QualitySection(_Section):
     keep_at_least: int | None = None
 
     def weighs(self) -> bool:
-        """Do these rules leave captions with weights below 1?"""
+        """Whether these rules can give captions weights below 1."""
         return bool(self.full_consensus) or self.repeated == "weigh" or (bool(self.noise) and self.noisy == "weigh")
 
 
-class DataSection(_Section):
-    """Where the examples come from and which of their captions are learned."""
+class DataSection(Section):
+    """Where the examples come from and which of their captions are used for training."""
 
     source: str
     """`sample`, a folder with captions.csv, a parquet file, or a data set on the Hub."""
     splits: str = "official"
     captions: CaptionScheme = "all"
     augment: Literal["none", "turns", "full"] = "none"
-    """`turns`: every epoch shows an image in one of its eight turns and mirrorings; `full`: also crops it and changes
-    its light and colour a little. What a caption would make untrue is left out."""
+    """`turns`: in every epoch an image is shown in one of its eight rotations and reflections; `full`: it is also
+    cropped, and its brightness and colour change slightly. A change that would make a caption wrong is not applied."""
     train_limit: Positive | None = None
-    """Learn from this many training images only, chosen by `seed`."""
+    """Train on this many images only, chosen by `seed`."""
     max_rejected_share: Share = 0.01
-    """More unusable rows than this share, and the run is refused."""
+    """Refuse the data if more than this share of its rows is unusable."""
     normalise: tuple[str, ...] = ()
-    """Steps of `rscap.data.text` for captions that are learned; what is measured on stays as published."""
+    """Steps of `rscap.data.text` that normalise training captions; references of val and test stay as published."""
     quality: QualitySection | None = None
     workers: Annotated[int, Field(ge=0)] = 0
-    """Processes that decode images ahead of the step; 0 decodes in the training process."""
+    """Processes that decode images in advance; 0: the training process decodes them."""
 
     @model_validator(mode="after")
-    def _weights_are_heeded(self) -> DataSection:
+    def _weights_are_used(self) -> DataSection:
         if self.quality and self.quality.weighs() and self.captions not in ("random", "cycle"):
             raise ValueError(
-                f"[data.quality] weighs captions, which captions = {self.captions!r} does not heed; "
-                "choose captions = 'random' or 'cycle', or rules that drop"
+                f"[data.quality] gives captions weights, which captions = {self.captions!r} ignores; "
+                "choose captions = 'random' or 'cycle', or rules that drop captions"
             )
         return self
 
 
-class PromptSection(_Section):
+class PromptSection(Section):
     """The words before the caption."""
 
     prefix: str = "caption en"
     training_prefixes: tuple[str, ...] = ()
-    """Training draws one of these for every image and epoch, in place of `prefix`; evaluation asks with `prefix`."""
+    """Training draws one of these for every image and epoch instead of `prefix`; evaluation always uses `prefix`."""
 
 
-class ModelSection(_Section):
-    """The base model and the precision it is loaded in."""
+class ModelSection(Section):
+    """The base model and the precision in which it is loaded."""
 
     base: str
     """`nano`, a Hub name such as google/paligemma-3b-pt-224, or a local folder."""
     revision: str | None = None
-    """Commit of the Hub repository; the two checkpoints rscap knows are pinned without it."""
+    """Commit of the Hub repository; rscap pins the two checkpoints that it knows by itself."""
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
-    """Precision of frozen weights and of matrix products. float16 (for cards without bfloat16) scales the loss."""
+    """Precision of frozen weights and of matrix products. float16 (for GPUs without bfloat16) uses loss scaling."""
     quantisation: Literal["none", "nf4", "int8"] = "none"
     quantise: Annotated[tuple[Tower, ...], Field(min_length=1)] = ("language_model",)
     """Towers whose linear layers are quantised."""
     pretrained: bool = True
-    """False says that the base has random weights, so that a first loss of a uniform guess is no mistake."""
+    """False: the base has random weights, so a first loss near that of a uniform guess is expected."""
     attention: Literal["auto", "plain", "flex"] = "auto"
-    """`plain`: SDPA, eager for Gemma 2; `flex`: FlexAttention in training steps; `auto`: `flex` for Gemma 2 on a GPU,
-    if it is shown there to compute the same."""
+    """`plain`: SDPA, eager for Gemma 2; `flex`: FlexAttention in training steps; `auto`: `flex` for Gemma 2 on a GPU
+    where a check finds that it computes the same."""
 
 
-class TowersSection(_Section):
-    """What happens to each tower: `frozen` (no adapter either), `adapted` (PEFT), `trained` (all its weights)."""
+class TowersSection(Section):
+    """What training changes in each tower: `frozen` nothing, `adapted` adapters (PEFT), `trained` all weights."""
 
     vision_tower: TowerState = "frozen"
     projector: TowerState = "frozen"
@@ -127,25 +123,25 @@ class TowersSection(_Section):
         return [tower for tower in TOWERS if getattr(self, tower) == state]
 
 
-class AdapterSection(_Section):
-    """How adapted towers learn: one method of docs/adapters.md and what goes with it.
+class AdapterSection(Section):
+    """The adapter method of adapted towers, with its settings; docs/adapters.md describes each method.
 
-    An absent rank, alpha or calibration_images becomes the method's own default.
+    An absent rank, alpha or calibration_images becomes the default of the method.
     """
 
     method: AdapterMethod = "lora"
     rank: Positive = 16
     alpha: Annotated[float, Field(gt=0)] | None = None
-    """Numerator of the scale; absent in methods that have none (hira, vera, miss)."""
+    """Numerator of the scale; absent for methods without a scale (hira, vera, miss)."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     rank_stabilised: bool = False
-    """rsLoRA (arXiv:2312.03732): scale by alpha / sqrt(rank) in place of alpha / rank."""
+    """rsLoRA (arXiv:2312.03732): scale by alpha / sqrt(rank) instead of alpha / rank."""
     weight_decomposed: bool = False
     """DoRA (arXiv:2402.09353)."""
     lora_plus_ratio: Annotated[float, Field(ge=1.0)] = 1.0
-    """LoRA+ (arXiv:2402.12354): learning rate of the B matrices over that of the A matrices."""
+    """LoRA+ (arXiv:2402.12354): learning rate of the B matrices divided by that of the A matrices."""
     calibration_images: Positive | None = None
-    """Training images that `eva` and `corda` look at before they start."""
+    """Training images from whose activations `eva` and `corda` compute the initial weights."""
     language_targets: Annotated[tuple[str, ...], Field(min_length=1)] = LANGUAGE_TARGETS
     vision_targets: Annotated[tuple[str, ...], Field(min_length=1)] = VISION_TARGETS
 
@@ -162,12 +158,12 @@ class AdapterSection(_Section):
         return self
 
 
-class TrainSection(_Section):
-    """How long and how fast. A micro batch counts images; each brings all its chosen captions."""
+class TrainSection(Section):
+    """Length, batches and learning rate. A micro batch counts images; each image brings all its chosen captions."""
 
     epochs: Annotated[float, Field(gt=0)] = 1.0
     max_steps: Positive | None = None
-    """Stop after this many updates, wherever the epoch stands."""
+    """Stop after this many updates, even in the middle of an epoch."""
     micro_batch: Positive = 4
     accumulation: Positive = 1
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
@@ -177,27 +173,27 @@ class TrainSection(_Section):
     warmup_share: Share = 0.03
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     gradient_checkpointing: bool | Literal["auto"] = False
-    """Compute activations again in the backward pass (arXiv:1604.06174); `auto`: if the memory at hand asks for it."""
+    """Recompute activations in the backward pass (arXiv:1604.06174); `auto`: where the available memory requires it."""
     cache_features: bool = False
-    """Compute what a frozen vision tower sees of each image once and keep it on disk; see docs/training.md."""
+    """Compute the features of each image once, with a frozen vision tower, and keep them on disk: docs/training.md."""
     features_folder: str | None = None
-    """Where it is kept; `.features` beside the run folder when absent. Runs share it."""
+    """Folder of these features, which runs share; `.features` beside the run folder when absent."""
     max_tokens: Positive | None = None
-    """Stop once this many supervised tokens were learned from; the learning rate comes down over them."""
+    """Stop after this many supervised tokens; the learning rate schedule spans them."""
     max_minutes: Annotated[float, Field(gt=0)] | None = None
-    """Stop after this time in the loop, likewise; where the clock decides, two runs differ."""
+    """Stop after this many minutes in the loop; the schedule spans them. Such a run is not reproducible."""
     evaluate_every: Positive | None = None
-    """Steps between evaluations on generated validation captions; none when absent."""
+    """Steps between evaluations that generate validation captions; none when absent."""
     evaluate_images: Positive = 64
     checkpoint_every: Positive | None = None
-    """Steps between checkpoints, besides those by the clock."""
+    """Steps between checkpoints, in addition to those by time."""
     checkpoint_minutes: Annotated[float, Field(gt=0)] = 10.0
     keep_checkpoints: Positive = 2
-    """Checkpoints that are kept, besides the best one."""
+    """Checkpoints that are kept, in addition to the best one."""
 
 
-class SelectionSection(_Section):
-    """Which weights a run ends with: those of the best evaluation on generated validation captions."""
+class SelectionSection(Section):
+    """Which weights the run keeps: those of the best evaluation on generated validation captions."""
 
     metric: Literal["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr", "loss"] = "CIDEr"
     patience: Positive | None = None
@@ -205,57 +201,57 @@ class SelectionSection(_Section):
     min_gain: Annotated[float, Field(ge=0.0)] = 0.0
     """A new best is better by more than this."""
     max_degenerate: Share = 0.5
-    """An evaluation with a larger share of degenerate captions (empty, looping, the prompt again) is never the best."""
+    """An evaluation with a larger share of degenerate captions (empty, looping, echoing the prompt) is never best."""
 
 
-class TrackSection(_Section):
-    """Experiment trackers, beside train.jsonl."""
+class TrackSection(Section):
+    """Experiment trackers, in addition to train.jsonl."""
 
     trackers: tuple[str, ...] = ()
-    """`tensorboard`, `wandb` or any other that accelerate knows."""
+    """`tensorboard`, `wandb` or any other that accelerate supports."""
     project: str = "rscap"
     captions: Annotated[int, Field(ge=0)] = 8
-    """Images shown with their captions at every evaluation."""
+    """Images whose captions every evaluation sends to the trackers."""
 
 
-class GenerateSection(_Section):
-    """How captions are decoded: greedily, by beam search (`beams`) or by draws (`temperature`): docs/decoding.md."""
+class GenerateSection(Section):
+    """How captions are decoded: greedily, by beam search (`beams`) or by sampling (`temperature`): docs/decoding.md."""
 
     max_new_tokens: Positive = 64
     batch_size: Positive = 16
-    """Images decoded together; halved by itself where they do not fit in memory."""
+    """Images decoded together; rscap halves it where they do not fit in memory."""
     beams: Annotated[int, Field(ge=1, le=64)] = 1
     length_penalty: float = 1.0
-    """Beam search divides the summed log-probability of a finished caption by its tokens to this power."""
+    """Beam search divides the log-probability of a finished caption by its number of tokens to this power."""
     repetition_penalty: Annotated[float, Field(gt=0.0)] = 1.0
-    """Scores of tokens that occur already, prompt included, are divided by this, negative ones multiplied
-    (arXiv:1909.05858)."""
+    """Positive scores of tokens that already occur, prompt included, are divided by this; negative ones are multiplied
+    by it (arXiv:1909.05858)."""
     no_repeat_ngram: Annotated[int, Field(ge=0)] = 0
-    """No n-gram of tokens of this length occurs twice, prompt included; 0 allows all."""
+    """No n-gram of this many tokens occurs twice, prompt included; 0: no limit."""
     temperature: Annotated[float, Field(ge=0.0)] = 0.0
-    """0 takes the best token; above 0 tokens are drawn, from scores divided by this."""
+    """0: take the most probable token; above 0: sample from scores divided by this."""
     top_k: Annotated[int, Field(ge=0)] = 0
-    """Draw among the k most probable tokens; 0 among all."""
+    """Sample from the k most probable tokens; 0: from all."""
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    """Draw among the most probable tokens that together reach this probability (arXiv:1904.09751)."""
+    """Sample from the most probable tokens that together reach this probability (arXiv:1904.09751)."""
     seed: int = 0
-    """A draw is a pure function of (seed, example id, step)."""
+    """A sample is a pure function of (seed, example id, step)."""
 
     @model_validator(mode="after")
     def _consistent(self) -> GenerateSection:
         if self.beams > 1 and self.temperature > 0:
-            raise ValueError(f"beams = {self.beams} searches and temperature = {self.temperature:g} draws; choose one")
+            raise ValueError(f"beams = {self.beams} searches, temperature = {self.temperature:g} samples; choose one")
         if self.beams == 1 and self.length_penalty != 1.0:
-            raise ValueError(f"length_penalty = {self.length_penalty:g} weighs finished beams; it needs beams above 1")
+            raise ValueError(f"length_penalty = {self.length_penalty:g} ranks finished beams; it needs beams above 1")
         if not self.temperature:
             for name in ("top_k", "top_p", "seed"):
                 if (value := getattr(self, name)) != type(self).model_fields[name].default:
-                    raise ValueError(f"{name} = {value:g} belongs to draws; it needs a temperature above 0")
+                    raise ValueError(f"{name} = {value:g} is for sampling; it needs a temperature above 0")
         return self
 
 
-class Recipe(_Section):
-    """A whole run."""
+class Recipe(Section):
+    """All settings of a run."""
 
     seed: int = 0
     data: DataSection
@@ -272,65 +268,59 @@ class Recipe(_Section):
     def _consistent(self) -> Recipe:
         adapted, trained = self.towers.in_state("adapted"), self.towers.in_state("trained")
         if adapted and self.adapter is None:
-            raise ValueError(f"towers.{adapted[0]} is 'adapted' but there is no [adapter] section")
+            raise ValueError(
+                f"towers.{adapted[0]} is 'adapted' but there is no [adapter] section; "
+                "add one (it may be empty), or set the tower to 'trained' or 'frozen'"
+            )
         if self.adapter is not None and not adapted:
-            raise ValueError("[adapter] is given but no tower is 'adapted'; nothing would be adapted")
+            raise ValueError("there is an [adapter] section but no tower is 'adapted'; nothing would be adapted")
         if not adapted and not trained:
-            raise ValueError("every tower is frozen; nothing would be learned")
+            raise ValueError("every tower is 'frozen'; nothing would be trained")
         if adapted and "language_model" in trained:
             raise ValueError(
-                "with another tower 'adapted', towers.language_model is 'adapted' or 'frozen', not 'trained'"
+                "where another tower is 'adapted', towers.language_model must be 'adapted' or 'frozen', not 'trained'"
             )
         if self.selection is not None and self.train.evaluate_every is None:
-            raise ValueError("[selection] needs train.evaluate_every: there would be no evaluation to select by")
+            raise ValueError("[selection] needs train.evaluate_every: it selects by evaluations during training")
         if self.train.cache_features and self.towers.vision_tower != "frozen":
             raise ValueError(
-                f"train.cache_features keeps what a frozen vision tower sees; here it is {self.towers.vision_tower!r}"
+                f"train.cache_features needs a frozen vision tower; here it is {self.towers.vision_tower!r}"
             )
         if self.train.cache_features and self.data.augment != "none":
             raise ValueError(
-                f"train.cache_features sees each image once, data.augment = {self.data.augment!r} changes it every "
-                "epoch: choose one of them"
+                f"train.cache_features encodes each image once, but data.augment = {self.data.augment!r} changes it in "
+                "every epoch; choose one of them"
             )
         if "projector" in adapted:
-            raise ValueError("towers.projector is one matrix: choose 'trained' or 'frozen'")
+            raise ValueError("towers.projector is one matrix and takes no adapter: choose 'trained' or 'frozen'")
         if self.model.quantisation != "none" and (both := set(trained) & set(self.model.quantise)):
             raise ValueError(
-                f"{sorted(both)} cannot be trained whole and quantised; adapt it, or take it out of model.quantise"
+                f"{sorted(both)} cannot be both 'trained' and quantised; adapt it, or take it out of model.quantise"
             )
         return self
 
 
-def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe file, or a shipped one by its name, and apply `a.b=value` overrides.
+def read_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and apply overrides.
 
-    Values of overrides are TOML; bare words are strings.
+    Args:
+        source: the name of a recipe that ships with rscap, the path of a TOML file, or a nested table.
+        overrides: `section.key=value`, applied in order; a value is TOML, and a bare word is a string.
 
     Raises:
-        RecipeError: unreadable file, bad TOML, unknown or wrong keys; names each.
+        RecipeError: unreadable file, not TOML, unknown or wrong keys; lists each.
     """
-    path = shipped(path, "recipes")
-    try:
-        text = path.read_bytes().decode("utf-8")
-    except FileNotFoundError:
-        hint = f"a file in TOML, or one that ships with rscap: {', '.join(names('recipes'))}"
-        raise RecipeError(f"recipe {path} does not exist", hint=hint) from None
-    except UnicodeDecodeError as error:
-        raise RecipeError(f"recipe {path} is not UTF-8 (byte {error.start})") from None
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"recipe {path} is not TOML: {error}") from None
-    for override in overrides:
-        apply_override(table, override)
-    return parse_recipe(table, name=str(path))
+    if isinstance(source, Mapping):
+        return parse_recipe(overridden(_plain(source), overrides))
+    path = shipped(Path(source), "recipes")
+    return parse_recipe(overridden(read_toml(path, what="recipe", known=names("recipes")), overrides), name=str(path))
 
 
-def parse_recipe(table: dict[str, Any], *, name: str = "recipe") -> Recipe:
-    """Check a recipe that is already a table.
+def parse_recipe(table: Mapping[str, Any], *, name: str = "recipe") -> Recipe:
+    """Check a nested table of plain values; an error calls it `name`.
 
     Raises:
-        RecipeError: unknown or wrong keys; names each, with the nearest right one.
+        RecipeError: unknown or wrong keys; lists each, with the nearest known one.
     """
     return check_table(Recipe, table, name=name)
 
@@ -341,14 +331,13 @@ def change_generate(section: GenerateSection, overrides: Sequence[str]) -> Gener
     Raises:
         RecipeError: an override of another section, unknown or wrong keys; names each.
     """
-    table = {"generate": section.model_dump()}
     for override in overrides:
         if not override.strip().startswith("generate."):
             raise RecipeError(
-                f"override {override!r} is none of generate.*; how a model was trained cannot be changed afterwards",
+                f"override {override!r} does not begin with `generate.`; a trained model keeps its other settings",
                 hint=f"keys of [generate]: {', '.join(GenerateSection.model_fields)}",
             )
-        apply_override(table, override)
+    table = overridden({"generate": section.model_dump()}, overrides)
     return check_table(_OnlyGenerate, table, name="decoding").generate
 
 
@@ -365,82 +354,17 @@ def with_decoding(section: GenerateSection, changes: Mapping[str, Any]) -> Gener
     )
 
 
-class _OnlyGenerate(_Section):
+class _OnlyGenerate(Section):
     generate: GenerateSection
 
 
-Section = TypeVar("Section", bound=BaseModel)
-
-
-def check_table(kind: type[Section], table: dict[str, Any], *, name: str) -> Section:
-    """Check a table against any kind of section.
-
-    Raises:
-        RecipeError: unknown or wrong keys; names each, with the nearest right one.
-    """
-    try:
-        return kind.model_validate(table)
-    except ValidationError as error:
-        lines = [_explain(problem, kind) for problem in _first_causes(error.errors())]
-        raise RecipeError(f"{name} cannot be run as written:\n" + "\n".join(f"  - {line}" for line in lines)) from None
-
-
-def _first_causes(problems: Sequence[Any]) -> list[Any]:
-    """Without lists that are too short only because their entries are wrong, which are told themselves."""
-    inside = {problem["loc"][:-1] for problem in problems}
-    return [one for one in problems if not (one["type"] == "too_short" and one["loc"] in inside)]
-
-
 def dump_recipe(recipe: Recipe) -> str:
-    """The recipe as TOML, defaults included, so that the run folder says all."""
+    """The recipe as TOML, defaults included."""
     return tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True))
 
 
-def apply_override(table: dict[str, Any], override: str) -> None:
-    """Put `a.b=value` into a table; the value is TOML, a bare word a string.
-
-    Raises:
-        RecipeError: not of that form, or a part of the path is a value.
-    """
-    key, separator, text = override.partition("=")
-    if not separator or not key.strip():
-        raise RecipeError(f"override {override!r} is not of the form section.key=value")
-    *parents, last = key.strip().split(".")
-    for parent in parents:
-        table = table.setdefault(parent, {})
-        if not isinstance(table, dict):
-            raise RecipeError(f"override {override!r}: {parent!r} is a value, not a section")
-    try:
-        table[last] = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        table[last] = text.strip()
-
-
-def _explain(problem: Any, kind: type[BaseModel]) -> str:
-    location = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] != "extra_forbidden":
-        given = "" if problem["type"] in ("missing", "value_error") else f" (given: {problem['input']!r})"
-        return f"{location or 'recipe'}: {problem['msg'].removeprefix('Value error, ')}{given}"
-    known = known_keys(kind, problem["loc"][:-1])
-    near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1, cutoff=0.5)
-    if near:
-        prefix = ".".join(str(part) for part in problem["loc"][:-1])
-        return f"unknown key {location!r}; did you mean {(prefix + '.' if prefix else '') + near[0]!r}?"
-    return f"unknown key {location!r}; known here: {', '.join(known) or 'none'}"
-
-
-def known_keys(kind: type[BaseModel], parents: Sequence[str | int]) -> list[str]:
-    """Field names of the section that `parents` leads to, from `kind` on; numbers are places in a list of sections."""
-    section: Any = kind
-    for parent in (name for name in parents if isinstance(name, str)):
-        if parent not in section.model_fields:
-            return []
-        annotation = section.model_fields[parent].annotation
-        section = next((part for part in (annotation, *get_args(annotation)) if _is_section(part)), None)
-        if section is None:
-            return []
-    return list(section.model_fields)
-
-
-def _is_section(part: Any) -> bool:
-    return isinstance(part, type) and issubclass(part, BaseModel)
+def _plain(value: Any) -> Any:
+    """A table from Python as TOML would hold it: any mapping is a table, a path is a string."""
+    if isinstance(value, Mapping):
+        return {key: _plain(inside) for key, inside in value.items()}
+    return str(value) if isinstance(value, Path) else value

@@ -10,10 +10,11 @@ from typing import Any
 import tomli_w
 
 from rscap.ablation.rows import Row, expand, read_base, recipe_of
-from rscap.ablation.study import EvaluationSection, Study, flatten
+from rscap.ablation.study import EvaluationSection, Study
 from rscap.errors import RecipeError, StoreError
-from rscap.recipe import DataSection, Recipe, check_table
+from rscap.recipe import DataSection, Recipe
 from rscap.store import read_json, write_json, write_text
+from rscap.tables import check_table, flatten
 
 BASELINES = ("constant", "nearest")
 BASE_FILE = "base.toml"

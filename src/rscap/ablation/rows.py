@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import copy
-import difflib
 import itertools
 import math
 import re
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rscap.ablation.study import NAME, BudgetSection, RowSection, Study, flatten
+from rscap.ablation.study import NAME, BudgetSection, RowSection, Study
 from rscap.errors import RecipeError
-from rscap.recipe import Recipe, known_keys, parse_recipe, read_recipe
+from rscap.recipe import Recipe, parse_recipe, read_recipe
+from rscap.tables import changed, flatten, read_toml, unknown_key
 
 UNTIL_BUDGET = 1_000_000
 """Epochs of a run whose end is the budget."""
@@ -76,7 +74,7 @@ def read_base(study: Study) -> dict[str, Any]:
     """
     path = Path(study.base)
     read_recipe(path)  # says what is wrong with the file itself before the study's changes are mixed in
-    table = tomllib.loads(path.read_text(encoding="utf-8"))
+    table = read_toml(path, what="recipe")
     changes = dict.fromkeys(study.unset) | flatten(study.set)
     _check_keys("the study's set and unset", changes)
     return changed(table, changes)
@@ -93,23 +91,6 @@ def recipe_of(base: Mapping[str, Any], row: Row, *, seed: int, budget: BudgetSec
     checked = parse_recipe(table, name=name)
     limits = _limits(budget, per_update=checked.train.micro_batch * checked.train.accumulation)
     return parse_recipe(changed(table, {**limits, "seed": seed}), name=name)
-
-
-def changed(table: Mapping[str, Any], differences: Differences) -> dict[str, Any]:
-    """A copy of a recipe's table with keys put in and, where the value is None, taken out."""
-    copied = copy.deepcopy(dict(table))
-    for path, value in differences.items():
-        *parents, last = path.split(".")
-        section = copied
-        for parent in parents:
-            section = section.setdefault(parent, {})
-            if not isinstance(section, dict):
-                raise RecipeError(f"{path!r}: {parent!r} is a value, not a section")
-        if value is None:
-            section.pop(last, None)
-        else:
-            section[last] = value
-    return copied
 
 
 def _limits(budget: BudgetSection, *, per_update: int) -> Differences:
@@ -174,9 +155,5 @@ def _check_keys(where: str, differences: Differences) -> None:
     for path in differences:
         if path in _DECIDED:
             raise RecipeError(f"{where} gives {path!r}, which the study decides in {_DECIDED[path]}")
-        *parents, last = path.split(".")
-        known = known_keys(Recipe, parents)
-        if last not in known:
-            near = difflib.get_close_matches(last, known, n=1, cutoff=0.5)
-            meant = f"did you mean {'.'.join([*parents, *near])!r}?" if near else f"known there: {', '.join(known)}"
-            raise RecipeError(f"{where}: unknown key {path!r}; {meant}")
+        if problem := unknown_key(Recipe, path):
+            raise RecipeError(f"{where}: {problem}")

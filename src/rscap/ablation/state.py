@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from rscap.ablation.study import flatten
 from rscap.errors import StoreError
 from rscap.recipe import Recipe, read_recipe
 from rscap.store import RunFolder, read_jsonl
+from rscap.tables import flatten
 
 Progress = Literal["finished", "trained", "partial", "failed", "refused", "missing"]
 """`trained`: not evaluated yet; `refused`: what was asked for cannot be done, and doing it again will not help."""

@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import copy
 import os
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from rscap.errors import RecipeError
-from rscap.recipe import Recipe, apply_override, check_table
+from rscap.recipe import Positive, Recipe
 from rscap.shipped import names, shipped
+from rscap.tables import Section, check_table, flatten, overridden, parse_override, read_toml
 
-Positive = Annotated[int, Field(ge=1)]
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
 Name = Annotated[str, Field(pattern=NAME, max_length=80)]
 """What a row, an option or a study is called; it becomes the name of a folder."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
-
-
-class BudgetSection(_Part):
+class BudgetSection(Section):
     """How long every run learns; it stops at what is reached first. Replaces the recipe's own epochs and limits."""
 
     steps: Positive | None = None
@@ -44,7 +39,7 @@ class BudgetSection(_Part):
         return self
 
 
-class EvaluationSection(_Part):
+class EvaluationSection(Section):
     """What every row is measured on: the same images for all. An absent key is as in the base recipe."""
 
     source: str | None = None
@@ -56,36 +51,36 @@ class EvaluationSection(_Part):
     """Ask all rows in these words; without it each is asked in the words it was trained on."""
 
 
-class RowSection(_Part):
+class RowSection(Section):
     """A named difference from the base recipe."""
 
     name: Name
-    set: dict[str, Any] = {}
+    set: dict[str, Any] = Field(default_factory=dict)
     unset: tuple[str, ...] = ()
     """Keys or whole sections that are taken out of the base recipe first."""
 
 
-class ExcludeSection(_Part):
+class ExcludeSection(Section):
     """Rows that are not run, and why; they are listed, and not counted as missing."""
 
     rows: Annotated[tuple[str, ...], Field(min_length=1)]
     reason: Annotated[str, Field(min_length=1)]
 
 
-class Study(_Part):
+class Study(Section):
     """A whole study."""
 
     name: Name
     base: str
     """The recipe that all rows differ from; a path, relative to the study file."""
-    set: dict[str, Any] = {}
+    set: dict[str, Any] = Field(default_factory=dict)
     """Changes to the base recipe for all rows."""
     unset: tuple[str, ...] = ()
     seeds: Annotated[tuple[int, ...], Field(min_length=1)]
     """One run of every row for each."""
     budget: BudgetSection
     evaluation: EvaluationSection = EvaluationSection()
-    axes: dict[str, Any] = {}
+    axes: dict[str, Any] = Field(default_factory=dict)
     """`"section.key" = [values]`, or a name with named differences; rows are multiplied by all of them."""
     rows: tuple[RowSection, ...] = ()
     exclude: tuple[ExcludeSection, ...] = ()
@@ -129,9 +124,9 @@ def read_study(path: Path, overrides: Sequence[str] = ()) -> Study:
     if profile not in settings:
         known = ", ".join(name for name in settings if name) or "none"
         raise RecipeError(f"study {path} has no profile {profile!r}", hint=f"it has: {known}")
-    for override in rest:
-        _override(settings[profile], override)
     chosen = settings[profile]
+    for override in rest:
+        chosen = _overridden(chosen, override)
     if isinstance(base := chosen.get("base"), str):  # an override may name a shipped one
         chosen["base"] = str(shipped(Path(base), "recipes"))
     return check_table(Study, chosen, name=str(path))
@@ -139,7 +134,7 @@ def read_study(path: Path, overrides: Sequence[str] = ()) -> Study:
 
 def _settings(path: Path) -> dict[str | None, dict[str, Any]]:
     """The study's table as it stands, under None, and with each of its profiles; all are checked."""
-    table = _table(path)
+    table = read_toml(path, what="study", known=names("studies"))
     profiles = table.pop("profiles", {})
     if not isinstance(profiles, dict) or not all(isinstance(profile, dict) for profile in profiles.values()):
         raise RecipeError(f"study {path}: profiles are tables, [profiles.NAME]")
@@ -153,13 +148,12 @@ def _settings(path: Path) -> dict[str | None, dict[str, Any]]:
     return settings
 
 
-def _override(table: dict[str, Any], override: str) -> None:
-    if override.partition("=")[0].partition(".")[0].strip() not in Recipe.model_fields:
-        apply_override(table, override)
-        return
-    changes: dict[str, Any] = {}
-    apply_override(changes, override)
-    table["set"] = flatten(table.get("set", {})) | flatten(changes)
+def _overridden(table: Mapping[str, Any], override: str) -> dict[str, Any]:
+    """A study with an override; a key of a recipe belongs to `set`, which changes all rows."""
+    path, value = parse_override(override)
+    if path.partition(".")[0] not in Recipe.model_fields:
+        return overridden(table, [override])
+    return {**table, "set": flatten(table.get("set", {})) | flatten({path: value})}
 
 
 def _merged(table: Mapping[str, Any], profile: Mapping[str, Any]) -> dict[str, Any]:
@@ -175,24 +169,3 @@ def _merged(table: Mapping[str, Any], profile: Mapping[str, Any]) -> dict[str, A
         else:
             merged[key] = value
     return merged
-
-
-def _table(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_bytes().decode("utf-8"))
-    except FileNotFoundError:
-        hint = f"a file in TOML, or one that ships with rscap: {', '.join(names('studies'))}"
-        raise RecipeError(f"study {path} does not exist", hint=hint) from None
-    except UnicodeDecodeError as error:
-        raise RecipeError(f"study {path} is not UTF-8 (byte {error.start})") from None
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"study {path} is not TOML: {error}") from None
-
-
-def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested tables as `section.key` paths; an empty table stays a value."""
-    flat: dict[str, Any] = {}
-    for name, value in table.items():
-        path = f"{prefix}{name}"
-        flat |= flatten(value, f"{path}.") if isinstance(value, Mapping) and value else {path: value}
-    return flat

@@ -11,7 +11,8 @@ from rscap.doctor.evidence import Asked
 from rscap.doctor.reading import key_lines
 from rscap.errors import StoreError
 from rscap.methods import METHODS
-from rscap.recipe import TOWERS, Recipe, Tower, TowerState, check_table
+from rscap.recipe import TOWERS, Recipe, Tower, TowerState
+from rscap.tables import check_table
 
 STATEMENT = "doctor.toml"
 

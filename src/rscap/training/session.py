@@ -41,6 +41,7 @@ from rscap.store import (
     write_jsonl,
     write_text,
 )
+from rscap.tables import differences
 from rscap.training.checkpoints import Checkpoints, Progress, read_checkpoint
 from rscap.training.examples import (
     calibration,
@@ -129,14 +130,11 @@ def check_same_recipe(run: RunFolder, recipe: Recipe) -> None:
     """
     if not run.recipe_file.exists():  # cut off before it was written
         return
-    before, now = (_flat(one.model_dump(mode="json")) for one in (read_recipe(run.recipe_file), recipe))
-    names = [*now, *(name for name in before if name not in now)]
-    changed = [
-        f"{name}: {before.get(name)!r} → {now.get(name)!r}" for name in names if before.get(name) != now.get(name)
-    ]
-    if changed:
+    before = read_recipe(run.recipe_file)
+    if differing := differences(before.model_dump(mode="json"), recipe.model_dump(mode="json")):
+        listed = "; ".join(f"{path}: {was!r} → {now!r}" for path, (was, now) in differing.items())
         raise RecipeError(
-            f"{run.path} was begun with another recipe: {'; '.join(changed)}",
+            f"{run.path} was begun with another recipe: {listed}",
             hint=f"`rscap train {run.path} --resume` goes on with its own; another recipe needs another --out",
         )
 
@@ -168,13 +166,6 @@ def _led(job: _Job) -> None:
                 raise
     except Timeout:
         raise StoreError(f"another process is training in {run.path}", hint="wait for it, or stop it") from None
-
-
-def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in table.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return flat
 
 
 def _silent(_: str) -> None:

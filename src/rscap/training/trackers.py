@@ -20,6 +20,7 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker, get_availa
 from rscap.errors import RecipeError
 from rscap.recipe import Recipe, TrackSection
 from rscap.records import Example, Prediction
+from rscap.tables import flatten
 
 Say = Callable[[str], None]
 
@@ -45,7 +46,7 @@ class Trackers:
         for name in section.trackers:
             with _Guest(name, say):
                 tracker = _start(name, section, folder, say)
-                tracker.store_init_configuration(_flat(recipe.model_dump(mode="json", exclude_none=True)))
+                tracker.store_init_configuration(_plain(recipe))
                 running.append(tracker)
         return cls(running, section.captions, say)
 
@@ -158,15 +159,10 @@ def _wandb_key() -> bool:
         return False
 
 
-def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Sections as dotted keys with plain values: what every tracker can show."""
-    flat: dict[str, Any] = {}
-    for name, value in table.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value if isinstance(value, int | float | str | bool) else str(value)
-    return flat
+def _plain(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as a flat table of numbers and strings, which every tracker can show."""
+    flat = flatten(recipe.model_dump(mode="json", exclude_none=True))
+    return {path: value if isinstance(value, int | float | str | bool) else str(value) for path, value in flat.items()}
 
 
 def _pixels(example: Example) -> np.ndarray:
