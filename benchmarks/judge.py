@@ -19,7 +19,7 @@ import numpy as np
 from common import environment
 from rscap.records import ScoreSheet
 from rscap.scoring.comparison import LEVEL
-from rscap.scoring.judge import judge
+from rscap.scoring.judgement import judge
 from rscap.store import write_json
 
 RESULT = Path(__file__).parent / "results" / "judge.json"

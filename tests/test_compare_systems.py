@@ -65,13 +65,13 @@ def test_meteor_is_compared_from_its_statistics() -> None:
 
 
 def test_noise() -> None:
-    """Two systems of equal quality are not distinguishable, and it is said how many images would settle it."""
+    """Two systems of equal quality do not differ significantly; the sentence names the images that it would take."""
     found = scoring.compare({"a": GOOD, "b": ALSO_GOOD}, draws=2000).differences[0]
     assert found.interval[0] < 0 < found.interval[1]
     assert not found.distinguishable
     assert found.images_needed is not None
-    assert found.sentence.startswith("a and b are not distinguishable at n = 60 (CIDEr")
-    assert f"about {rounded(found.images_needed):,} images would settle it" in found.sentence
+    assert found.sentence.startswith("a and b do not differ significantly at n = 60 (CIDEr")
+    assert f"needs about {rounded(found.images_needed):,} images" in found.sentence
 
 
 def test_a_system_against_itself() -> None:

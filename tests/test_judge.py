@@ -7,8 +7,7 @@ import pytest
 
 from rscap.errors import ScoreError
 from rscap.records import ScoreSheet
-from rscap.scoring.judge import judge
-from rscap.scoring.judgement import Judgement, pareto_front
+from rscap.scoring.judgement import Judgement, judge, pareto_front
 
 _CONDITIONS = {
     "protocol": "coco",
@@ -69,7 +68,7 @@ def test_one_real_difference_among_nine_null_ones() -> None:
 
 
 def test_ranks_are_only_as_fine_as_the_evidence() -> None:
-    """The planted row is first, in most studies beyond doubt; null rows are hardly ever ranked beyond doubt."""
+    """The planted row is first, in most studies significantly so; null rows hardly ever get a rank of their own."""
     effects = {"reference": 0.0, **NULL, "planted": 0.6}
     found = [judge(study(seed, effects=effects), reference="reference") for seed in range(10)]
     planted = [one.row("planted") for one in found]
@@ -89,9 +88,9 @@ def test_variance_is_split_into_seeds_and_images() -> None:
     assert 0.02 < found.noise.floor < 0.15
 
 
-def test_undecided_says_how_many_seeds_would_settle_it() -> None:
+def test_an_undecided_row_says_how_many_more_seeds_it_needs() -> None:
     """The number named is that of the textbook: 2 sd^2 (z + z)^2 / (d^2 - what images leave open), less what there is;
-    with that many, most studies of a true difference of that size are settled."""
+    with that many, most studies detect a true difference of that size."""
     effects = {"reference": 0.0, "small": 0.08}
     found = judge(study(4, effects=effects, seeds=2, seed_noise=0.1, own=0.1), reference="reference", draws=1000)
     row = found.row("small")
@@ -102,11 +101,11 @@ def test_undecided_says_how_many_seeds_would_settle_it() -> None:
     assert row.more_seeds is not None
     assert row.more_seeds == pytest.approx(wanted, abs=1.001)
     assert f"needs {row.more_seeds} more seed" in row.sentence
-    settled = [
+    repeated = [
         judge(study(100 + seed, effects=effects, seeds=25, seed_noise=0.1, own=0.1), reference="reference", draws=1000)
         for seed in range(20)  # 25 seeds: 2 * 0.1**2 * 2.8**2 / 0.08**2
     ]
-    assert sum(one.row("small").verdict == "better" for one in settled) >= 12
+    assert sum(one.row("small").verdict == "better" for one in repeated) >= 12
 
 
 def test_a_row_that_spreads_more_than_the_rest_is_judged_by_itself() -> None:
@@ -131,7 +130,7 @@ def test_one_seed_decides_nothing() -> None:
     assert row.verdict == "one seed"
     assert (row.best_rank, row.worst_rank) == (1, 2)
     assert found.noise.floor is None
-    assert "not known" in row.sentence
+    assert "unknown" in row.sentence
 
 
 def test_a_row_that_was_repeated_less_is_judged_with_the_pooled_noise() -> None:

@@ -1,28 +1,29 @@
 """Scores of captions: BLEU-1 to BLEU-4, METEOR 1.5, ROUGE-L and CIDEr-D as coco-caption reports them, without Java.
 
-    from rscap import score
+    from rscap import scoring
 
-    sheet = score.score_captions(candidates, references)     # {id: caption}, {id: captions}
-    print(score.score_line(sheet))                           # CIDEr-D 1.51 [1.46, 1.56]  protocol:coco|…
-    score.write_sheet("scores.json", sheet)
+    sheet = scoring.score_captions(candidates, references)   # {id: caption}, {id: captions}
+    print(scoring.score_line(sheet))                         # CIDEr-D 1.51 [1.46, 1.56]  protocol:coco|…
+    scoring.write_sheet("scores.json", sheet)
 
-Metrics (the formulas stand in the modules): `bleu` Papineni et al., ACL 2002 · `meteor` Denkowski and Lavie, WMT 2014 ·
-`rouge` Lin, 2004 · `cider` Vedantam et al., CVPR 2015 · `sentence` Chen and Cherry, WMT 2014. Only NumPy is needed;
-METEOR reads its tables from the installed package pycocoevalcap (`pip install "rscap[meteor]"`) and is left out, with a
-note in the sheet, where that is missing.
+Each metric has a module, which states its formula: `bleu` Papineni et al., ACL 2002 · `meteor` Denkowski and Lavie,
+WMT 2014 · `rouge` Lin, 2004 · `cider` Vedantam et al., CVPR 2015 · `sentence` Chen and Cherry, WMT 2014. Only NumPy is
+needed. METEOR reads its tables from the installed package pycocoevalcap (`pip install "rscap[meteor]"`); without it
+the sheet leaves METEOR out and says so in a note.
 """
 
 from rscap.scoring.bootstrap import DRAWS
 from rscap.scoring.captions import score_captions
 from rscap.scoring.cider import cider_rewards
-from rscap.scoring.compare import compare
 from rscap.scoring.comparison import Comparison, Difference, SystemScore
-from rscap.scoring.degenerate import KINDS, degenerate
+from rscap.scoring.diagnostics import KINDS, degenerate
+from rscap.scoring.judgement import Judgement, judge
 from rscap.scoring.load import Candidates, References, load_candidates, load_references
 from rscap.scoring.pool import IdfPool
 from rscap.scoring.protocol import PROTOCOLS
 from rscap.scoring.sheet import read_sheet, write_sheet
 from rscap.scoring.signature import score_line
+from rscap.scoring.systems import compare
 
 __all__ = [
     "DRAWS",
@@ -32,11 +33,13 @@ __all__ = [
     "Comparison",
     "Difference",
     "IdfPool",
+    "Judgement",
     "References",
     "SystemScore",
     "cider_rewards",
     "compare",
     "degenerate",
+    "judge",
     "load_candidates",
     "load_references",
     "read_sheet",

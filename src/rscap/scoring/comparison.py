@@ -1,4 +1,4 @@
-"""What a comparison finds: frozen records, as every table and page shows them."""
+"""What a comparison of systems finds: records, and one plain sentence for every pair."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class Difference:
     p_randomisation: float
     """Over images alone."""
     p_holm: float
-    """Holm-corrected; of the randomisation test, or with replicates of the bootstrap, which knows the seeds."""
+    """Holm-corrected: of the randomisation test or, with replicates, of the bootstrap, which includes the seeds."""
     images_needed: int | None
-    """For a test at 5 % with a power of 80 %; None where no number of images would do."""
+    """For a test at 5 % with a power of 80 %; None where no number of images is enough."""
     sentence: str
     error_images: float = 0.0
     """Standard error of the difference over the images drawn."""
@@ -46,6 +46,7 @@ class Difference:
 
     @property
     def distinguishable(self) -> bool:
+        """Whether the corrected p-value is below LEVEL."""
         return self.p_holm < LEVEL
 
 
@@ -67,16 +68,14 @@ class Comparison:
     """Degrees of freedom of `seed_deviation`; 0 where no system has replicates."""
 
 
-# A comparison in plain words.
-
 _MANY = 1_000_000
 
 
 def sentence(found: Difference, metric: str, n: int, comparisons: int) -> str:
-    """Say which of two systems is better, or that the images do not tell, and how many would.
+    """Say which of two systems is better, or that they do not differ significantly and how many images it would take.
 
-    `a and b are not distinguishable at n = 50 (CIDEr +0.041 [-0.090, 0.172], p = 0.54); about 1,900 images would
-    settle it.`
+    `a and b do not differ significantly at n = 50 (CIDEr +0.041 [-0.090, 0.172], p = 0.54); detecting a difference of
+    this size needs about 1,900 images.`
     """
     (low, high), size = found.interval, found.difference
     corrected = f" after Holm's correction for {comparisons} comparisons" if comparisons > 1 else ""
@@ -85,7 +84,7 @@ def sentence(found: Difference, metric: str, n: int, comparisons: int) -> str:
         better, worse = (found.first, found.second) if size > 0 else (found.second, found.first)
         return f"{better} is better than {worse} at n = {n:,} ({figures})."
     outlook = _outlook(size, found.images_needed, n)
-    return f"{found.first} and {found.second} are not distinguishable at n = {n:,} ({figures}); {outlook}."
+    return f"{found.first} and {found.second} do not differ significantly at n = {n:,} ({figures}); {outlook}."
 
 
 def probability(p: float) -> str:
@@ -97,10 +96,10 @@ def _outlook(difference: float, needed: int | None, n: int) -> str:
     if difference == 0:
         return "their scores are equal"
     if needed is None:
-        return "more images would not settle it, more replicates may"
+        return "more images alone would not detect a difference of this size, more replicates may"
     if needed > _MANY:
-        return "more than a million images would be needed to settle it"
-    return f"about {rounded(max(needed, n + 1)):,} images would settle it"
+        return "detecting a difference of this size needs more than a million images"
+    return f"detecting a difference of this size needs about {rounded(max(needed, n + 1)):,} images"
 
 
 def rounded(count: int) -> int:

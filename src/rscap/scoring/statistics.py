@@ -1,4 +1,4 @@
-"""What is kept of every image, so that the scores of any set of images, or of a resample of them, need no texts."""
+"""Sufficient statistics per image: with them any subset or resample of the images is scored without the texts."""
 
 from __future__ import annotations
 
@@ -64,9 +64,6 @@ def meteor_scores(sums: Floats) -> Floats:
     from rscap.scoring.meteor import Meteor
 
     return np.asarray(Meteor.corpus_score(sums), dtype=np.float64)
-
-
-# From paired texts to kept statistics: the one place that knows which metric a protocol computes from what.
 
 
 def measure(

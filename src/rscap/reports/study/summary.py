@@ -12,8 +12,7 @@ from rscap.errors import ScoreError
 from rscap.records import METRICS
 from rscap.reports.load import LoadedRun
 from rscap.reports.study.load import Study, StudyRow
-from rscap.scoring.judge import judge
-from rscap.scoring.judgement import Judgement, RowJudgement, pareto_front
+from rscap.scoring.judgement import Judgement, RowJudgement, judge, pareto_front
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Dense and sparse residential areas."""
+"""Dense and sparse residential areas, storage tanks and solar farms."""
 
 from __future__ import annotations
 
@@ -185,8 +185,6 @@ class SparseResidential:
             pool,
         )
 
-
-# Storage tanks and solar farms.
 
 YARD = Land("gray ground", "gray", CONCRETE)
 

@@ -1,4 +1,12 @@
-"""How good an alignment could be at best: the search is spared where another reference is sure to score higher."""
+"""Choosing among matches: METEOR 1.5's beam search, and an upper bound that spares it.
+
+`align` goes left to right over the reference. Matches whose words no other match touches are fixed first. For the rest
+every partial alignment is ranked by (words matched, as `SEARCH_SHARES` counts them; fewest chunks, the open one not
+counted; smallest distance; the rank before), and the best `BEAM` are kept. As observed, the distance of a match weighs
+on whatever is tried *after* it at the same word, not on the alignment that takes it.
+
+`upper_bound` says how good any alignment could be: a reference that cannot beat another one is not searched.
+"""
 
 from __future__ import annotations
 
@@ -52,13 +60,6 @@ def _share(parts: Sequence[int], union: int, joined: int, text: Text, side: int)
             weighted += weight * (DELTA * content + (1 - DELTA) * (own.bit_count() - content))
     return weighted / text.weight, words
 
-
-# Choosing among matches: METEOR 1.5's beam search, left to right over the reference.
-#
-# Matches whose words no other match touches are fixed first. For the rest every partial alignment is ranked by (words
-# matched, as `SEARCH_SHARES` counts them; fewest chunks, the open one not counted; smallest distance; the rank
-# before), and the best `BEAM` go on. As observed, the distance of a match weighs on whatever is tried *after* it at
-# the same word, not on the alignment that takes it.
 
 BEAM = 40
 CLOSED = -1

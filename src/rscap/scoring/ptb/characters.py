@@ -1,6 +1,6 @@
-"""Which characters behave alike to the tokenizer.
+"""Character classes and special words of the tokenizer.
 
-The tables were measured: each character of the Basic Multilingual Plane was put into 22 short contexts (`a?b`, `5?6`,
+The classes were measured: each character of the Basic Multilingual Plane was put into 22 short contexts (`a?b`, `5?6`,
 `1,?`, `it's?` …), tokenised by the Java program, and characters with the same 22 answers were taken together. They are
 close to, and not the same as, the general categories of an early Unicode: some combining marks and letters are unknown.
 """
@@ -85,8 +85,7 @@ SYMBOL = _regex_class(_SYMBOLS) + re.escape(
 )
 """Characters that are a token alone; what is in no class is left out of the output."""
 
-
-# Words that the tokenizer treats one by one, found by asking the Java program about 763,000 words in several cases.
+# Words with rules of their own, found by giving the Java program about 763,000 words in several cases.
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Which of several systems is better, and whether the data can tell."""
+"""Comparing systems that captioned the same images: paired bootstrap, randomisation test, variance between seeds."""
 
 from __future__ import annotations
 
@@ -25,9 +25,8 @@ _CONDITIONS = {
     "pool": "IDF pools",
     "data": "references",
 }
-
-
 _STANDS_OUT = 9.0
+"""A system whose variance between seeds is more than this times that of the others keeps its own estimate."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ class _SeedNoise:
         squares = {one.name: float(((one.scores - one.scores.mean()) ** 2).sum()) for one in systems}
         freedom = {one.name: len(one.scores) - 1 for one in systems}
         if not sum(freedom.values()):
-            note = "one run per system: noise between training seeds is not in these intervals"
+            note = "one run per system: these intervals exclude the variance between training seeds"
             return cls(0.0, 0, {}, draws, seed, (note,))
         own = {name: (squares[name] / freedom[name]) ** 0.5 for name in freedom if _stands_out(name, squares, freedom)}
         rest = [name for name in freedom if name not in own]
@@ -145,7 +144,7 @@ class _SeedNoise:
 
 
 def _stands_out(name: str, squares: Mapping[str, float], freedom: Mapping[str, int]) -> bool:
-    """Whether a system's variance is more than nine times that of all others; three others at least are needed."""
+    """Whether a system's variance exceeds _STANDS_OUT times that of all others; needs three others at least."""
     others = [other for other in freedom if other != name and freedom[other]]
     if not freedom[name] or len(others) < 3:
         return False
