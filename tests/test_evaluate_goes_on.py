@@ -17,11 +17,10 @@ from PIL import Image, ImageFile
 
 from rscap.data import open_source
 from rscap.errors import Interrupted, StoreError
-from rscap.evaluation.journal import Journal
 from rscap.evaluation.request import Request, evaluate, prepare
 from rscap.recipe import parse_recipe
 from rscap.records import Example, Prediction, Rejected
-from rscap.store import RunFolder, read_json, read_jsonl, write_json
+from rscap.store import Journal, RunFolder, read_json, read_jsonl, write_json
 from rscap.training.session import train
 
 BATCH = 4

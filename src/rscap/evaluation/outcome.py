@@ -12,9 +12,8 @@ from rscap.captioner.asking import Progress, to_stderr
 from rscap.captioner.choice import decode_name
 from rscap.captioner.decoding import Say
 from rscap.data.draw import key
-from rscap.evaluation.journal import Journal
 from rscap.records import Example, Prediction, Rejected, ScoreSheet
-from rscap.store import RunFolder, prediction_row, read_jsonl, reference_row, write_json, write_jsonl
+from rscap.store import Journal, RunFolder, prediction_row, read_jsonl, reference_row, write_json, write_jsonl
 
 PANEL_SIZE = 12
 

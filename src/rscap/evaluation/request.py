@@ -19,12 +19,11 @@ from rscap.captioner.decoding import Say
 from rscap.captioner.loading import Dtype, device_name, weights_digests
 from rscap.data import Source, open_source
 from rscap.errors import DataError, Interrupted, RecipeError, StoreError
-from rscap.evaluation.journal import Journal
 from rscap.evaluation.outcome import evaluate_model, write_baselines, write_outcome
 from rscap.recipe import DataSection, GenerateSection
 from rscap.records import Example, ScoreSheet
 from rscap.stopping import stopping
-from rscap.store import RunFolder, State, now, read_json, write_json, write_jsonl
+from rscap.store import Journal, RunFolder, State, now, read_json, write_json, write_jsonl
 
 
 def is_cut_off(place: Path) -> bool:

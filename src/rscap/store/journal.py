@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rscap.records import Example, Prediction, Rejected
-from rscap.store import write_text
+from rscap.store.files import write_text
 
 Item = Prediction | Rejected
 
