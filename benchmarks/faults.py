@@ -112,7 +112,7 @@ def kill_and_kill_again(recipe: Path, out: Path, *, seconds: float, draw: random
 
 
 def command(recipe: Path, out: Path) -> list[str]:
-    return [sys.executable, "-m", "rscap.cli", "train", str(recipe), "--out", str(out), "--resume"]
+    return [sys.executable, "-m", "rscap", "train", str(recipe), "--out", str(out), "--resume"]
 
 
 def train(recipe: Path, out: Path) -> None:

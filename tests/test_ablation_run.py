@@ -295,7 +295,7 @@ def test_a_study_that_is_stopped_lets_its_runs_save(tmp_path: Path, tiny_data: P
 
 
 def ablate(path: Path, *options: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "rscap.cli", "ablate", str(path), "--out", str(path.parent / "out"), *options]
+    command = [sys.executable, "-m", "rscap", "ablate", str(path), "--out", str(path.parent / "out"), *options]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.Popen(
         command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, cwd=path.parent, env=environment

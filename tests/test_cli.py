@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = [sys.executable, "-m", "rscap.cli"]
+SCRIPT = [sys.executable, "-m", "rscap"]
 
 
 def rscap(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

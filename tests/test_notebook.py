@@ -31,7 +31,7 @@ def shell(command: str) -> None:
     """A shell line of the notebook, with the tested rscap in front."""
     words = shlex.split(command)
     if words[0] == "rscap":
-        words[:1] = [sys.executable, "-m", "rscap.cli"]
+        words[:1] = [sys.executable, "-m", "rscap"]
     done = subprocess.run(words, capture_output=True, text=True, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, f"{command}\n{done.stderr[-3000:]}"
 

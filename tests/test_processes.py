@@ -49,12 +49,12 @@ def recipe(**changes: Any) -> Recipe:
 
 
 def launch(made: Recipe, folder: Path, *options: str, sharded: bool) -> RunFolder:
-    """`accelerate launch … -m rscap.cli train`, two processes on CPU (gloo)."""
+    """`accelerate launch … -m rscap train`, two processes on CPU (gloo)."""
     folder.parent.mkdir(exist_ok=True)
     (folder.parent / "recipe.toml").write_text(dump_recipe(made), encoding="utf-8")
     (folder.parent / "fsdp.yaml").write_text(FSDP, encoding="utf-8")
     how = ("--config_file", str(folder.parent / "fsdp.yaml")) if sharded else (*WHOLE, "--dynamo_backend", "no")
-    command = [sys.executable, "-m", "accelerate.commands.launch", *how, "-m", "rscap.cli", "train"]
+    command = [sys.executable, "-m", "accelerate.commands.launch", *how, "-m", "rscap", "train"]
     done = subprocess.run(
         [*command, str(folder.parent / "recipe.toml"), "--out", str(folder), *options],
         capture_output=True,

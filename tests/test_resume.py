@@ -118,7 +118,7 @@ def test_a_process_killed_outright_ends_the_same(whole: RunFolder, tmp_path: Pat
     `--resume` ends as the run that nobody disturbed."""
     (tmp_path / "recipe.toml").write_text(dump_recipe(recipe()), encoding="utf-8")
     folder = RunFolder(tmp_path / "run")
-    train_it = [sys.executable, "-m", "rscap.cli", "train"]
+    train_it = [sys.executable, "-m", "rscap", "train"]
     killed([*train_it, str(tmp_path / "recipe.toml"), "--out", str(folder.path)], folder, at=".saving-*", new=set())
     assert folder.status()["state"] == "started"
     there = set(folder.checkpoints.glob("step-*"))

@@ -43,7 +43,7 @@ def test_every_command_of_the_tutorial_runs(tmp_path: Path) -> None:
     assert len(commands) == 8
     said = {}
     for command in commands:
-        words = command.replace("rscap ", f"{sys.executable} -m rscap.cli ", 1)
+        words = command.replace("rscap ", f"{sys.executable} -m rscap ", 1)
         done = subprocess.run(
             words, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False, env=dict(os.environ)
         )

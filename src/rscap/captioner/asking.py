@@ -178,7 +178,7 @@ class Captioner:
         Raises:
             OutOfMemory: a single image does not fit.
         """
-        if self.packed.training:  # nothing here switches the mode of a model that somebody else holds
+        if self.packed.net.training:  # nothing here switches the mode of a model that somebody else holds
             raise ValueError("the model is in training mode, where dropout changes captions: call eval() on it first")
         prefix = self.prefix if prefix is None else prefix
         settings = self.settings if settings is None else settings

@@ -11,7 +11,7 @@ from rscap.data.images import (
     content_digest,
     opened,
 )
-from rscap.data.opening import open_source
+from rscap.data.opening import open_source, source_of
 from rscap.data.pixels import decode, probe
 from rscap.data.source import Source
 
@@ -31,4 +31,5 @@ __all__ = [
     "opened",
     "order",
     "probe",
+    "source_of",
 ]

@@ -30,7 +30,7 @@ from rscap.data.source import Source, digest
 from rscap.data.splits import assign_splits
 from rscap.data.text import NORMALISATIONS, normalised
 from rscap.errors import DataError
-from rscap.records import Note, Rejected
+from rscap.records import Example, Note, Rejected
 
 _WANTED = "captions.csv, metadata.jsonl, *.parquet, or annotations in *.json or *.jsonl"
 MEASURED_ON = ("val", "test")
@@ -191,3 +191,36 @@ def _parquet(path: Path) -> _Found:
 
 def _tables(name: str, tables: dict[str, Any]) -> _Found:
     return _Found(name, parquet.read(tables, named_splits=len(tables) > 1))
+
+
+def source_of(
+    examples: Iterable[Example], *, name: str, split_scheme: str = "official", normalise: Sequence[str] = ()
+) -> Source:
+    """A source of examples that the caller made: any iterable of `Example`s with ids of their own.
+
+    Raises:
+        DataError: there are none, something else is among them, an id occurs twice, or a caption is empty.
+    """
+    found = list(examples)
+    if not found:
+        raise DataError("there are no examples")
+    seen: set[str] = set()
+    for number, example in enumerate(found):
+        if not isinstance(example, Example):
+            raise DataError(f"example {number} is a {type(example).__name__}", hint="hand in rscap.records.Example")
+        if example.id in seen:
+            raise DataError(f"two examples have the id {example.id!r}", hint="every image needs an id of its own")
+        if not example.captions or not all(caption.strip() for caption in example.captions):
+            raise DataError(f"example {example.id!r} has no caption, or an empty one")
+        seen.add(example.id)
+    judged = Judged(examples=found, positions=list(range(len(found))), total=len(found))
+    split, notes = assign_splits(judged, split_scheme)
+    ready = normalised(split, normalise, without=MEASURED_ON)
+    return Source(
+        name=name,
+        examples=ready,
+        notes=tuple(notes),
+        digest=digest(ready),
+        split_scheme=split_scheme,
+        normalised=tuple(normalise),
+    )

@@ -119,17 +119,21 @@ def prepare(request: Request) -> Task:
     return Task(request=request, model=model, data=data, out=_place(request, model))
 
 
-def evaluate(task: Task, *, progress: Progress, say: Say) -> tuple[RunFolder, dict[str, ScoreSheet]]:
-    """Carry a plan out: captions, scores, baselines; returns the folder and the sheets by name.
+def evaluate(
+    task: Task, *, progress: Progress, say: Say, source: Source | None = None
+) -> tuple[RunFolder, dict[str, ScoreSheet]]:
+    """Carry a task out: captions, scores, baselines; returns the folder and the sheets by name.
 
-    What was cut off goes on where it was, in the same folder.
+    The same task resumes an evaluation that was cut off, in the same folder. `source` stands in for the data that the
+    task names.
 
     Raises:
         RscapError: whatever makes it impossible; a new folder then says `failed` and why.
         Interrupted: SIGTERM or Ctrl-C; the captions so far are kept.
     """
     request, data, place = task.request, task.data, task.out
-    source = open_source(data.source, split_scheme=data.splits, max_rejected_share=data.max_rejected_share)
+    if source is None:
+        source = open_source(data.source, split_scheme=data.splits, max_rejected_share=data.max_rejected_share)
     test = source.subset(request.split, request.limit, request.seed) if request.limit else source.split(request.split)
     captioner = task.model.load()  # before the folder is made: a missing token should not take the name
     work = _Work(task, source, test, captioner, progress, say, captioner.base.describe())

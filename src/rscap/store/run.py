@@ -56,6 +56,9 @@ class RunFolder:
             raise StoreError(f"{path} is not a run folder: it has no status.json", hint="`rscap train` makes one")
         return run
 
+    def __fspath__(self) -> str:
+        return str(self.path)
+
     @property
     def name(self) -> str:
         return self.path.resolve().name

@@ -59,10 +59,12 @@ class TrainLog:
             console=Console(stderr=True),
         )
     )
+    shown: bool = True
+    """Whether the progress bar is shown."""
     _task: Any = None
 
     def __enter__(self) -> TrainLog:
-        self._bar.disable = self.path is None
+        self._bar.disable = self.path is None or not self.shown
         self._bar.start()
         self._task = self._bar.add_task("training", total=self.total_steps, state="")
         self._recent.append((time.perf_counter(), 0, 0))
@@ -114,7 +116,7 @@ class TrainLog:
 
     def say(self, message: str) -> None:
         """A line above the progress bar."""
-        if self.path is not None:
+        if self.path is not None and self.shown:
             with suppress(OSError):
                 self._bar.console.print(message, markup=False, highlight=False)
 

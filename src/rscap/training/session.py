@@ -64,8 +64,12 @@ _SAVING = ".saving-"
 _NOTHING = 5e-4  # a score that is shown as 0.000
 
 
-def train(recipe: Recipe, out: Path, *, say: Say, resume: bool = False) -> RunFolder:
+def train(
+    recipe: Recipe, out: Path, *, say: Say, resume: bool = False, source: Source | None = None, progress: bool = True
+) -> RunFolder:
     """Run a recipe: data, model, loop, adapter; all of it in one run folder.
+
+    `source` stands in for the recipe's own data, which is opened otherwise. `progress` shows a progress bar.
 
     With `resume` a run that was cut off goes on from its newest checkpoint and ends as if nothing had happened; where
     there is none yet, it begins.
@@ -87,13 +91,15 @@ def train(recipe: Recipe, out: Path, *, say: Say, resume: bool = False) -> RunFo
         RunFolder.check_free(out)
     check_shares(recipe, team, say)
     check_trackers(recipe.track)
-    source = open_source(
-        recipe.data.source,
-        split_scheme=recipe.data.splits,
-        max_rejected_share=recipe.data.max_rejected_share,
-        normalise=recipe.data.normalise,
-        check="decode",  # now, and not at step 9,000: about a millisecond an image
-    ).for_training()
+    if source is None:
+        source = open_source(
+            recipe.data.source,
+            split_scheme=recipe.data.splits,
+            max_rejected_share=recipe.data.max_rejected_share,
+            normalise=recipe.data.normalise,
+            check="decode",  # now, and not at step 9,000: about a millisecond an image
+        )
+    source = source.for_training()
     check_validation(recipe, source, say, begun=begun)
     recomputes = team.told(recomputes_activations(recipe, RunFolder(out), team, say) if team.leads else None)
     base = load_base(precision_to_load(recipe.model, recipe.adapter), device=team.device)
@@ -101,7 +107,7 @@ def train(recipe: Recipe, out: Path, *, say: Say, resume: bool = False) -> RunFo
     if team.leads and not begun:
         RunFolder.create(out)
     team.wait()
-    job = _Job(recipe, RunFolder(out), source, base, team, say, recomputes)
+    job = _Job(recipe, RunFolder(out), source, base, team, say, recomputes, progress)
     if team.leads:
         _led(job)
     else:
@@ -184,6 +190,8 @@ class _Job:
     say: Say
     recomputes: bool
     """Whether activations are computed again in the backward pass."""
+    progress: bool = True
+    """Whether a progress bar is shown."""
 
     def run(self) -> dict[str, Any]:
         """Train from where the folder stands and write what was learned; returns how it ended, for status.json."""
@@ -282,7 +290,8 @@ class _Job:
         trackers = Trackers.of(recipe, run.path, say=self.say) if team.leads else Trackers()
         checkpoints = Checkpoints(run.checkpoints, recipe.train.keep_checkpoints)
         try:
-            with TrainLog(run.train_log if team.leads else None, schedule.total_steps, trackers) as log:
+            path = run.train_log if team.leads else None
+            with TrainLog(path, schedule.total_steps, trackers, shown=self.progress) as log:
                 return fit(learner, team, log, schedule, checkpoints)
         finally:
             if team.leads:

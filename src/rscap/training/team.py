@@ -109,7 +109,7 @@ class Team:
         if accelerator.distributed_type not in _KNOWN:
             raise TrainingError(
                 f"launched as {accelerator.distributed_type.value}, which the loop does not know",
-                hint="launch with `accelerate launch --multi_gpu -m rscap.cli train …`, or with --use_fsdp",
+                hint="launch with `accelerate launch --multi_gpu -m rscap train …`, or with --use_fsdp",
             )
         sharded = sharding_asked()
         if sharded and accelerator.num_processes == 1:

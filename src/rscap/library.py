@@ -1,0 +1,393 @@
+"""The library: the whole job as functions. Each is what the command of the same name does, without a terminal.
+
+Paths may be strings or `Path`s. Nothing is printed: messages go to standard error, as the commands' do, and a progress
+bar is shown in a terminal or a notebook; `progress=False` silences both. Heavy packages are imported when a function
+needs them, so scoring never waits for torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from os import PathLike, fspath
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from rscap.progress import Say, no_messages, reporting, to_stderr
+
+if TYPE_CHECKING:
+    from rscap.captioner.asking import Captioner
+    from rscap.data import Source
+    from rscap.data.rows import ImageCheck
+    from rscap.doctor import Diagnosis
+    from rscap.exporting.request import Exported
+    from rscap.planning import Plan
+    from rscap.recipe import Recipe
+    from rscap.records import Example, ScoreSheet
+    from rscap.scoring import Comparison, IdfPool
+    from rscap.store import RunFolder
+
+Place = str | PathLike[str]
+"""A path; a `RunFolder` is one too."""
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+_IN_MEMORY = "examples"
+"""The name of a data set that was handed in as examples."""
+
+
+def open_data(
+    data: str | Path | Source | Iterable[Example],
+    *,
+    splits: str = "official",
+    check: ImageCheck = "header",
+    normalise: Sequence[str] = (),
+    max_rejected_share: float = 0.01,
+) -> Source:
+    """Open a data set, or make one of your own examples.
+
+    Args:
+        data: `sample`, a file or folder in any format of docs/data.md, a Hub id; or any iterable of `Example`s.
+        splits: how examples are split; see docs/data.md.
+        check: how closely images are looked at now: `decode`, `header`, `exists` or `none`.
+        normalise: steps of text normalisation, in order.
+        max_rejected_share: the share of rows that may be unusable.
+
+    Raises:
+        DataError: nothing to open, or too much of it cannot be used; names it and the way out.
+    """
+    from rscap.data import Source, open_source, source_of
+
+    if isinstance(data, Source):
+        return data
+    if isinstance(data, str | PathLike):
+        return open_source(
+            fspath(data), split_scheme=splits, check=check, normalise=normalise, max_rejected_share=max_rejected_share
+        )
+    return source_of(data, name=_IN_MEMORY, split_scheme=splits, normalise=normalise)
+
+
+def read_recipe(recipe: Place | Mapping[str, Any] | Recipe, *overrides: str) -> Recipe:
+    """Read and check a recipe.
+
+    Args:
+        recipe: the name of one that ships with rscap (`risc-fast`), a TOML file, a dictionary of sections, or a recipe.
+        overrides: `section.key=value` each, such as `train.max_steps=300`.
+
+    Raises:
+        RecipeError: not found, or unknown or wrong keys; names each.
+    """
+    from rscap.recipe import Recipe
+    from rscap.recipe import read_recipe as read
+
+    if isinstance(recipe, Recipe):
+        recipe = recipe.model_dump(mode="json", exclude_none=True)
+    return read(recipe if isinstance(recipe, Mapping) else Path(recipe), overrides)
+
+
+def train(
+    recipe: Place | Mapping[str, Any] | Recipe,
+    out: Place | None = None,
+    *,
+    data: Source | Iterable[Example] | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> RunFolder:
+    """Train as a recipe says.
+
+    Args:
+        recipe: what `read_recipe` takes.
+        out: the run folder; `runs/<name>` by default, with a number behind it where that is taken.
+        data: your own examples, in place of the recipe's `data.source`; hand in the same ones to resume.
+        resume: continue a run that was cut off; begin it where there is none.
+        progress: show messages and a progress bar.
+
+    Returns:
+        The run folder: hand it to `evaluate`, `load`, `report`, `export` and `diagnose`, or use it as a path.
+
+    Raises:
+        RscapError: whatever makes the recipe impossible to run; the folder then says `failed` and why.
+        Interrupted: SIGTERM or Ctrl-C; the folder says `interrupted`, and `resume=True` continues.
+    """
+    checked = read_recipe(recipe)
+    from rscap.training.session import train as run
+
+    source = None if data is None else open_data(data, splits=checked.data.splits, normalise=checked.data.normalise)
+    if source is not None:  # the recipe in the run folder names what it was trained on
+        checked = read_recipe(checked, f"data.source={source.name}")
+    name = Path(recipe).stem if isinstance(recipe, str | PathLike) else "run"
+    return run(
+        checked,
+        Path(out) if out is not None else free_run_folder(name),
+        say=_say(progress),
+        resume=resume,
+        source=source,
+        progress=progress,
+    )
+
+
+def free_run_folder(name: str) -> Path:
+    """`runs/<name>`, with a number behind it where that is taken."""
+    folder, number = Path("runs") / name, 2
+    while folder.exists():
+        folder, number = Path("runs") / f"{name}-{number}", number + 1
+    return folder
+
+
+def evaluate(
+    model: Place,
+    data: str | Path | Source | Iterable[Example] | None = None,
+    *,
+    split: str = "test",
+    splits: str | None = None,
+    limit: int | None = None,
+    out: Place | None = None,
+    prefix: str | None = None,
+    dtype: Dtype | None = None,
+    baselines: bool = True,
+    progress: bool = True,
+    **decode: Any,
+) -> ScoreSheet:
+    """Caption a split and score the captions, in a folder that `report` reads.
+
+    Args:
+        model: a run, or a base model for a zero-shot baseline.
+        data: a data set; by default the run's own. A base model needs one.
+        split, splits: which split, and how the data are split; by default as in the run.
+        limit: at most this many images, chosen by a hash.
+        out: where the result goes; the run folder itself for its own data, a new folder below `runs` otherwise.
+        prefix: the words before the caption, in place of those the model was trained with.
+        dtype: precision of a base model, bfloat16 by default.
+        baselines: also score the constant caption and the nearest training image, in the same folder.
+        progress: show messages and a progress bar.
+        decode: decode settings, such as `beams=3`.
+
+    Returns:
+        `sheet.corpus["CIDEr"]`, `sheet.intervals["CIDEr"]`, `sheet.items[id]`, `sheet.signature`.
+
+    Raises:
+        RscapError: whatever makes it impossible; says what to do.
+        Interrupted: SIGTERM or Ctrl-C; the same call continues.
+    """
+    from rscap.evaluation.request import Request, prepare
+    from rscap.evaluation.request import evaluate as run
+
+    named = fspath(data) if isinstance(data, str | PathLike) else None
+    given = None if data is None or named is not None else open_data(data, splits=splits or "official")
+    request = Request(
+        model=fspath(model),
+        source=named if given is None else given.name,
+        splits=splits,
+        split=split,
+        limit=limit,
+        prefix=prefix,
+        dtype=dtype,
+        out=None if out is None else Path(out),
+        baselines=baselines,
+        changes=tuple(f"generate.{key}={value}" for key, value in decode.items()),
+    )
+    task = prepare(request)
+    with reporting(progress, f"captions ({split})") as bar:
+        folder, sheets = run(task, progress=bar, say=_say(progress), source=given)
+    return sheets[folder.name]
+
+
+def load(
+    model: Place, *, device: str | None = None, dtype: Dtype | None = None, prefix: str | None = None
+) -> Captioner:
+    """Load a run or a base model once, to ask it often: `load("runs/mine").caption("a.jpg")`.
+
+    Args:
+        model: a run, or a base model: `nano`, a local folder, or a name on the Hub.
+        device: `cuda`, `cuda:1`, `mps` or `cpu`; by default the best that this machine has.
+        dtype: precision of products; by default as the run was trained, and bfloat16 for a base model.
+        prefix: the words before the caption; by default those the run was trained with.
+
+    Raises:
+        StoreError: a run that did not finish, whose weights were changed, or that does not exist.
+        ModelError: a base model that cannot be loaded; says why.
+    """
+    from rscap.captioner import load as run
+
+    return run(fspath(model), device=device, dtype=dtype, prefix=prefix)
+
+
+def score(
+    candidates: Mapping[str, str] | Place,
+    references: Mapping[str, Sequence[str]] | Place,
+    *,
+    split: str | None = None,
+    protocol: str = "coco",
+    metrics: Sequence[str] | None = None,
+    pool: IdfPool | None = None,
+    draws: int | None = None,
+    **more: Any,
+) -> ScoreSheet:
+    """Score one caption an image against its references. Needs neither torch nor the images.
+
+    Args:
+        candidates: `{id: caption}`, or a file of predictions.
+        references: `{id: captions}`, or a file or folder of references in any format of docs/data.md.
+        split: of the references, where they name one.
+        protocol: `coco`, `raw` or `sentence`; see docs/scoring.md.
+        metrics: names, or functions of your own; see docs/extending.md. All of the protocol by default.
+        pool: document frequencies for CIDEr; by default those of the references.
+        draws: bootstrap resamples behind the intervals; 0 for none.
+        more: further arguments of `rscap.scoring.score_captions`.
+
+    Raises:
+        ScoreError: ids differ, an image has no reference, or an argument has no such value.
+    """
+    from rscap import scoring
+
+    found = candidates if isinstance(candidates, Mapping) else scoring.load_candidates(fspath(candidates))
+    known = references if isinstance(references, Mapping) else scoring.load_references(fspath(references), split)
+    if isinstance(known, scoring.References):
+        more = {"sources": known.sources, "scene_classes": known.scene_classes, **more}
+    return scoring.score_captions(
+        found,
+        known,
+        protocol=protocol,
+        metrics=metrics,
+        pool=pool,
+        draws=scoring.DRAWS if draws is None else draws,
+        **more,
+    )
+
+
+def compare(
+    systems: Mapping[str, ScoreSheet | Place | Sequence[ScoreSheet | Place]],
+    *,
+    metric: str = "CIDEr",
+    split: str = "test",
+    draws: int = 10_000,
+    seed: int = 0,
+) -> Comparison:
+    """Compare systems on the same images: differences, intervals, p-values, and a sentence for each pair.
+
+    Args:
+        systems: `{name: sheet}`; a sheet is what `evaluate` or `score` gives, its file, or a run folder. A list holds
+            replicates of one system, trained with different seeds.
+        metric: one that all sheets have.
+        split: which sheet of a run folder.
+        draws, seed: of the bootstrap and the random swaps.
+
+    Raises:
+        ScoreError: fewer than two systems, or sheets that cannot be compared; says why.
+    """
+    from rscap import scoring
+    from rscap.records import ScoreSheet
+
+    sheets: dict[str, ScoreSheet] = {}
+    names: dict[str, str] = {}
+    for name, given in systems.items():
+        several = given if isinstance(given, list | tuple) else [given]
+        for number, one in enumerate(several):
+            key = name if len(several) == 1 else f"{name} {number + 1}"
+            sheets[key] = one if isinstance(one, ScoreSheet) else scoring.read_sheet(_sheet_file(Path(one), split))
+            names[key] = name
+    return scoring.compare(sheets, metric, systems=names, draws=draws, seed=seed)
+
+
+def _sheet_file(place: Path, split: str) -> Path:
+    from rscap.store import RunFolder
+
+    return RunFolder.open(place).scores(split) if place.is_dir() else place
+
+
+def report(
+    runs: Place | Sequence[Place],
+    out: Place,
+    *,
+    split: str = "test",
+    metric: str = "CIDEr",
+) -> list[Path]:
+    """Write one page about runs, or about a study, with its table in other formats beside it.
+
+    Args:
+        runs: run folders in the order of the table, or the folder of one study.
+        out: the page, `*.html`; an earlier one is replaced.
+        split: whose scores are shown; a study has its own.
+        metric: what a study is judged by.
+
+    Returns:
+        The files written, the page first.
+
+    Raises:
+        StoreError: a folder that is neither, or `out` is not named like a page.
+    """
+    from rscap.reports import write_report
+    from rscap.reports.study import is_study, write_study_report
+
+    places = [Path(run) for run in ([runs] if isinstance(runs, str | PathLike) else runs)]
+    if len(places) == 1 and is_study(places[0]):
+        return write_study_report(places[0], Path(out), metric=metric)
+    return write_report(places, Path(out), split=split)
+
+
+def plan(recipe: Place | Mapping[str, Any] | Recipe, gpu: str | None = None) -> Plan:
+    """Predict the memory and time of a recipe on a card, and propose settings that fit.
+
+    Args:
+        recipe: what `read_recipe` takes.
+        gpu: a card by name or size, such as `A100-40GB` or `16GB`; this machine by default.
+
+    Raises:
+        RecipeError: a recipe that cannot be run, or a card that is not known.
+    """
+    checked = read_recipe(recipe)
+    from rscap.planning import find_card, plan_recipe
+    from rscap.planning.cards import this_machine
+
+    return plan_recipe(checked, this_machine(checked.model.dtype) if gpu is None else find_card(gpu))
+
+
+def export(
+    run: Place,
+    out: Place | None = None,
+    *,
+    form: Literal["merged", "adapter"] = "merged",
+    dtype: Dtype | None = None,
+    progress: bool = True,
+    **more: Any,
+) -> Exported:
+    """Export a finished run for others: merged weights or an adapter, compared with the run, with a model card.
+
+    Args:
+        run: a finished run.
+        out: where the export goes; `exports/<run>` by default.
+        form: `merged` into the base, or the `adapter` alone.
+        dtype: precision of merged weights; that of the recipe by default.
+        progress: show messages.
+        more: `images`, `agree`, `push_to`, `public`; see docs/export.md.
+
+    Raises:
+        ExportError: the export does not say what the run says; nothing is written then.
+        StoreError: no finished run, or the target is taken.
+    """
+    from rscap.exporting.request import Request
+    from rscap.exporting.request import export as carry_out
+
+    place = None if out is None else Path(out)
+    return carry_out(Request(run=Path(run), out=place, form=form, dtype=dtype, **more), say=_say(progress))
+
+
+def diagnose(thing: Place, *overrides: str, probe: bool = True) -> Diagnosis:
+    """Say why a run is bad or a recipe will be.
+
+    Args:
+        thing: a run folder, a recipe (a name or a file), or a folder with the files of another program's run.
+        overrides: `section.key=value` for a recipe.
+        probe: load base model and data and measure; without it only files are read.
+
+    Returns:
+        `diagnosis.sound`, and `diagnosis.findings` with evidence, reason and cure each.
+
+    Raises:
+        StoreError: there is nothing there that could be looked at.
+    """
+    from rscap.doctor import diagnose as look
+
+    return look(Path(thing), overrides=overrides, live=probe)
+
+
+def _say(progress: bool) -> Say:
+    return to_stderr if progress else no_messages
