@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rscap.data import MissingImage, open_source
+from rscap.data import MissingImage, open_data, open_source
 from rscap.data.text import NORMALISATIONS, normalised
 from rscap.errors import DataError
+from rscap.recipe import DataSection
 from rscap.records import Example
 
 
@@ -67,6 +68,19 @@ def test_what_is_measured_on_stays_as_published(tmp_path: Path) -> None:
     }
     assert (plain.normalised, changed.normalised) == ((), ("spaces", "lower"))
     assert plain.digest != changed.digest
+
+
+def test_data_are_opened_as_a_recipe_describes_them(tmp_path: Path) -> None:
+    """Every key of [data] that says what the data are reaches the source: splits, steps and the share of bad rows."""
+    folder = written(tmp_path)
+    section = DataSection(source=str(folder), splits="seed42", normalise=("spaces", "lower"), max_rejected_share=0.0)
+    opened = open_data(section, check="none")
+    assert opened == open_source(folder, split_scheme="seed42", normalise=("spaces", "lower"), check="none")
+    assert opened.normalised == ("spaces", "lower")
+    (folder / "train.jpg").write_bytes(b"an image")
+    assert len(open_data(section.model_copy(update={"max_rejected_share": 0.9}), check="exists").examples) == 1
+    with pytest.raises(DataError, match="2 of 3 rows cannot be used"):
+        open_data(section, check="exists")
 
 
 def test_an_unknown_step_lists_the_known(tmp_path: Path) -> None:

@@ -279,7 +279,7 @@ def test_an_unusable_example_alone_in_its_micro_batch_is_passed_over(
 
     source = open_source("sample")
     victim = source.subset("train", 10, 1)[3].id
-    monkeypatch.setattr(train_run, "open_source", lambda *_, **__: source)
+    monkeypatch.setattr(train_run, "open_data", lambda *_, **__: source)
     load = RenderedScene.load
 
     def broken(self: RenderedScene) -> Any:

@@ -11,7 +11,7 @@ from rscap.data.images import (
     content_digest,
     opened,
 )
-from rscap.data.opening import open_source, source_of
+from rscap.data.opening import open_data, open_source, source_of
 from rscap.data.pixels import decode, probe
 from rscap.data.source import Source
 
@@ -27,6 +27,7 @@ __all__ = [
     "choose",
     "content_digest",
     "decode",
+    "open_data",
     "open_source",
     "opened",
     "order",

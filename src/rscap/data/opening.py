@@ -1,4 +1,4 @@
-"""`open_source`: one door for every kind of data set."""
+"""Open a data set of any kind: `open_source` by its name or path, `open_data` as a recipe describes it."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from rscap.data.source import Source, digest
 from rscap.data.splits import assign_splits
 from rscap.data.text import NORMALISATIONS, normalised
 from rscap.errors import DataError
+from rscap.recipe import DataSection
 from rscap.records import Example, Note, Rejected
 
 _WANTED = "captions.csv, metadata.jsonl, *.parquet, or annotations in *.json or *.jsonl"
@@ -88,6 +89,29 @@ def open_source(
         digest=digest(examples),
         split_scheme=split_scheme,
         normalised=tuple(normalise),
+    )
+
+
+def open_data(section: DataSection, *, check: ImageCheck = "header") -> Source:
+    """Open the data set of a recipe's [data] section, as the run trains on it.
+
+    Its `normalise` steps change training captions only; references of val and test stay as published. So in an
+    evaluation they change no score of the model, but whatever is computed from training captions uses them as the model
+    learned them: the count of captions learned by heart, and the baselines.
+
+    Args:
+        section: source, splits, max_rejected_share and normalise are used.
+        check: how closely images are checked now, see `open_source`.
+
+    Raises:
+        DataError: nothing to open, or too much of it cannot be used; names it and the way out.
+    """
+    return open_source(
+        section.source,
+        split_scheme=section.splits,
+        max_rejected_share=section.max_rejected_share,
+        check=check,
+        normalise=section.normalise,
     )
 
 

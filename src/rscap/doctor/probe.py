@@ -18,7 +18,7 @@ from rscap.captioner import ModelRef
 from rscap.captioner.batch import Batch, Encoder
 from rscap.captioner.loading import best_device
 from rscap.captioner.prompt import Prompter
-from rscap.data import Source, open_source
+from rscap.data import Source, open_data
 from rscap.doctor.evidence import (
     DataFacts,
     Evidence,
@@ -114,13 +114,7 @@ def _weights_of(run: RunFolder) -> str:
 
 def _data(recipe: Recipe) -> tuple[Source, CaptionWeights]:
     """The source as training sees it, its quality rules applied."""
-    source = open_source(
-        recipe.data.source,
-        split_scheme=recipe.data.splits,
-        max_rejected_share=recipe.data.max_rejected_share,
-        normalise=recipe.data.normalise,
-        check="exists",
-    )
+    source = open_data(recipe.data, check="exists")
     if recipe.data.quality is None:
         return source, {}
     selection = select(source, QualityRules(**recipe.data.quality.model_dump(exclude_none=True)))

@@ -17,7 +17,7 @@ from rscap.captioner.asking import Progress
 from rscap.captioner.choice import decode_name
 from rscap.captioner.decoding import Say
 from rscap.captioner.loading import Dtype, device_name, weights_digests
-from rscap.data import Source, open_source
+from rscap.data import Source, open_data
 from rscap.errors import DataError, Interrupted, RecipeError, StoreError
 from rscap.evaluation.outcome import evaluate_model, write_baselines, write_outcome
 from rscap.recipe import DataSection, GenerateSection
@@ -131,9 +131,9 @@ def evaluate(
         RscapError: whatever makes it impossible; a new folder then says `failed` and why.
         Interrupted: SIGTERM or Ctrl-C; the captions so far are kept.
     """
-    request, data, place = task.request, task.data, task.out
+    request, place = task.request, task.out
     if source is None:
-        source = open_source(data.source, split_scheme=data.splits, max_rejected_share=data.max_rejected_share)
+        source = open_data(task.data)
     test = source.subset(request.split, request.limit, request.seed) if request.limit else source.split(request.split)
     captioner = task.model.load()  # before the folder is made: a missing token should not take the name
     work = _Work(task, source, test, captioner, progress, say, captioner.base.describe())

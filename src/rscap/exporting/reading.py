@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from rscap.captioner import Captioner
-from rscap.data import FileImage, open_source
+from rscap.data import FileImage, open_data, open_source
 from rscap.errors import DataError, ExportError, StoreError
 from rscap.recipe import GenerateSection, Recipe
 from rscap.records import Example, Prediction
@@ -178,11 +178,8 @@ def pictures(run: RunFolder, recipe: Recipe, n: int) -> Pictures:
 
 
 def _validation(recipe: Recipe, n: int) -> Pictures | None:
-    data = recipe.data
     try:
-        source = open_source(
-            data.source, split_scheme=data.splits, max_rejected_share=data.max_rejected_share, check="exists"
-        )
+        source = open_data(recipe.data, check="exists")
     except DataError:
         return None
     if not (available := source.splits.get("val", 0)):

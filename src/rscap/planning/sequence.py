@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from rscap.data import choose, open_source
+from rscap.data import choose, open_data
 from rscap.model.load import locate
 from rscap.planning.memory import MicroBatch
 from rscap.recipe import Recipe
@@ -96,15 +96,8 @@ def _tokenizer(base: str) -> Callable[[str], int] | None:
 
 
 def _examples(recipe: Recipe, at_most: int | None) -> Sequence[Example]:
-    data = recipe.data
-    source = open_source(
-        data.source,
-        split_scheme=data.splits,
-        max_rejected_share=data.max_rejected_share,
-        check="none",
-        normalise=data.normalise,
-    )
-    limit = data.train_limit
+    source = open_data(recipe.data, check="none")
+    limit = recipe.data.train_limit
     if at_most is not None and at_most < (limit or source.splits.get("train", 0)):
         limit = at_most
     return source.subset("train", limit, recipe.seed) if limit else source.split("train")

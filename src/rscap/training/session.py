@@ -20,7 +20,7 @@ from rscap import provenance
 from rscap.captioner import Captioner
 from rscap.captioner.batch import Encoder
 from rscap.captioner.loading import device_name, weights_digests
-from rscap.data import Source, open_source
+from rscap.data import Source, open_data
 from rscap.errors import Interrupted, ModelError, RecipeError, StoreError
 from rscap.model.adapters import Calibration, precision_to_load, prepare, save_adapter
 from rscap.model.load import Base, load_base
@@ -92,13 +92,7 @@ def train(
     check_shares(recipe, team, say)
     check_trackers(recipe.track)
     if source is None:
-        source = open_source(
-            recipe.data.source,
-            split_scheme=recipe.data.splits,
-            max_rejected_share=recipe.data.max_rejected_share,
-            normalise=recipe.data.normalise,
-            check="decode",  # now, and not at step 9,000: about a millisecond an image
-        )
+        source = open_data(recipe.data, check="decode")  # a broken image fails now, not at step 9,000
     source = source.for_training()
     check_validation(recipe, source, say, begun=begun)
     recomputes = team.told(recomputes_activations(recipe, RunFolder(out), team, say) if team.leads else None)
