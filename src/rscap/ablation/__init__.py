@@ -1,7 +1,8 @@
-"""Ablations: one study file, a plan of runs that differ in named keys, and what is missing of it is run.
+"""Ablation studies: a study file is expanded into a plan of runs, and the runs that are missing are carried out.
 
-study.py    the study file              state.py    how far each run is, told from its folder
-rows.py     axes and rows to recipes    work.py     one job: train and evaluate, in the process at hand
-plan.py     who runs where; plan.json   local.py    jobs as processes of this machine
-runner.py   what is missing, is run     on_ray.py   jobs as tasks of a Ray cluster
+study.py    the study file              jobs.py      one part of a study as a job; what an engine is
+rows.py     axes and rows to recipes    work.py      carry out one job: train, evaluate, score baselines
+plan.py     which run is in which       engines.py   jobs in processes of this machine, or on a Ray cluster
+            folder; plan.json           runner.py    the missing jobs of a study; its status table
+state.py    how far each folder is
 """

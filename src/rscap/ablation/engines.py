@@ -1,4 +1,9 @@
-"""Which engine carries a study out here, and how wide."""
+"""Engines: jobs as processes of this machine, or as tasks of a Ray cluster.
+
+The local engine starts one process for each job, so that a crash or a `kill -9` of one does not affect the others. On
+Linux without a GPU it forks them from a server process that has imported torch, transformers and PEFT once, which saves
+several seconds for each; elsewhere each process starts from scratch. A job whose study has ended ends itself.
+"""
 
 from __future__ import annotations
 
@@ -14,22 +19,22 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any, Literal
 
+from rscap.ablation.jobs import Engine, Job
 from rscap.ablation.state import Attempt
-from rscap.ablation.work import Engine, Job, carry_out_logged
 from rscap.errors import RscapError
 
 EngineName = Literal["local", "ray"]
 MOST_ON_CPU = 4
-"""Jobs at once without a GPU, where nobody says how many: memory is shared."""
+"""Default limit of jobs at once without a GPU, since they share the memory."""
 
 
 def build_engine(name: EngineName, *, at_once: int | None, threads: int | None) -> tuple[Engine, int]:
-    """The engine, and how many threads each of its jobs computes with.
+    """The engine, and how many processor threads each of its jobs uses.
 
-    Without a word, one job a GPU; without a GPU one a core, at most four, which share the cores.
+    By default one job for each GPU; without a GPU one for each core, at most four, which share the cores.
 
     Raises:
-        RscapError: Ray was asked for and is not installed.
+        RscapError: `name` is `ray` and Ray is not installed.
     """
     if name == "ray":
         return ray_engine(at_once=at_once, threads=threads)
@@ -39,12 +44,12 @@ def build_engine(name: EngineName, *, at_once: int | None, threads: int | None) 
 
 
 def available_cores() -> int:
-    """Cores that this process may use."""
+    """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def visible_gpus() -> list[str]:
-    """GPUs as CUDA_VISIBLE_DEVICES names them."""
+    """The GPUs, with the names that CUDA_VISIBLE_DEVICES gives them."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named == "":
         return []
@@ -54,13 +59,8 @@ def visible_gpus() -> list[str]:
     return named.split(",")[:count] if named else [str(number) for number in range(count)]
 
 
-# Jobs as processes of this machine: one process a job, so that a crash or a `kill -9` of one takes no other with it.
-#
-# On Linux without a GPU the processes are forked from a server that has imported torch, transformers and PEFT once,
-# which saves some six seconds each; elsewhere each starts anew. A process whose study is gone ends itself.
-
 PATIENCE_SECONDS = 60.0
-"""How long a process that was asked to stop may take to finish its update and save its state."""
+"""How long a process may take to finish its update and save its state after it was asked to stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +78,10 @@ class LocalEngine:
 
     at_once: int
     gpus: Sequence[str] = ()
-    """What CUDA_VISIBLE_DEVICES calls them."""
+    """Names for CUDA_VISIBLE_DEVICES."""
 
     def run(self, jobs: Sequence[Job]) -> Generator[Attempt, None, None]:
-        """Yield what came of each job, in the order in which they end."""
+        """Yield the outcome of each job, in the order in which they end."""
         context = _context(self.gpus)
         waiting = list(reversed(jobs))
         running: dict[int, _Running] = {}
@@ -106,7 +106,7 @@ class LocalEngine:
 
 
 def _context(gpus: Sequence[str]) -> Any:
-    """How processes start. The server must not have touched CUDA, which a fork cannot take over; imports may do so."""
+    """How processes start. Once a server has initialised CUDA, as an import may, forked processes cannot use it."""
     if gpus or sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
@@ -115,7 +115,7 @@ def _context(gpus: Sequence[str]) -> Any:
 
 
 def _result(ended: _Running) -> Attempt:
-    """What the process sent before it ended; if it sent nothing, how it ended."""
+    """The result that the process sent, or how it ended if it sent none."""
     with contextlib.suppress(EOFError), ended.results:
         if ended.results.poll():
             return ended.results.recv()
@@ -139,17 +139,17 @@ def _stop(running: Sequence[_Running]) -> None:
             one.process.join(max(0.0, deadline - time.monotonic()))
     finally:
         for one in running:
-            one.process.kill()  # nothing happens to those that have ended
+            one.process.kill()  # does nothing to processes that have ended
 
 
 def _work(job: Job, gpu: str | None, results: Connection) -> None:
     """The body of a job's process."""
     if hasattr(os, "setpgrp"):
-        os.setpgrp()  # Ctrl-C reaches the study alone, which then asks each job once to save and stop
+        os.setpgrp()  # only the study receives Ctrl-C; it then asks each job to save and stop
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    results.send(carry_out_logged(job))
+    results.send(_carried_out(job))
 
 
 def _end_with_parent() -> None:
@@ -159,29 +159,32 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-# Jobs as tasks of a Ray cluster, or of one started on this machine. All nodes must see the study folder.
+def _carried_out(job: Job) -> Attempt:
+    from rscap.ablation.work import carry_out_logged  # here and not above: it imports torch
+
+    return carry_out_logged(job)
 
 
 @dataclass(frozen=True, slots=True)
 class RayEngine:
-    """One task a job, in a process of its own."""
+    """Jobs as tasks of a Ray cluster, each in a process of its own. All nodes must see the study folder."""
 
     at_once: int
     threads: int
-    """Processor cores each task asks for, and threads it computes with."""
+    """Processor cores that each task requests, and the threads it uses."""
     gpus: int
-    """GPUs each task asks for."""
+    """GPUs that each task requests."""
 
     def run(self, jobs: Sequence[Job]) -> Generator[Attempt, None, None]:
-        """Yield what came of each job, in the order in which they end."""
+        """Yield the outcome of each job, in the order in which they end."""
         ray = import_ray()
         task = ray.remote(
             num_cpus=self.threads,
             num_gpus=self.gpus,
-            max_retries=0,  # a run that failed is told, not tried again in silence
+            max_retries=0,  # a failed run is reported, not silently repeated
             max_calls=1,  # a fresh process for every job, as on one machine
             runtime_env={"env_vars": {"OMP_NUM_THREADS": str(self.threads)}},
-        )(carry_out_logged)
+        )(_carried_out)
         waiting = list(reversed(jobs))
         running: dict[Any, tuple[Job, float]] = {}
         try:
@@ -196,7 +199,7 @@ class RayEngine:
 
 
 def ray_engine(*, at_once: int | None, threads: int | None) -> tuple[RayEngine, int]:
-    """An engine on the cluster that RAY_ADDRESS names, or on one that is started on this machine.
+    """An engine on the cluster that RAY_ADDRESS names, or on a new one on this machine.
 
     Raises:
         RscapError: the package ray is not installed.

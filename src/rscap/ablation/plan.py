@@ -1,4 +1,4 @@
-"""The plan of a study: which run of which row lies in which folder. It is made before anything heavy is imported."""
+"""The plan of a study: the runs of every row and their folders. Making one imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 import tomli_w
 
-from rscap.ablation.rows import Row, expand, read_base, recipe_of
+from rscap.ablation.rows import StudyRow, expand, read_base, recipe_of
 from rscap.ablation.study import EvaluationSection, Study
 from rscap.errors import RecipeError, StoreError
 from rscap.recipe import DataSection, Recipe
 from rscap.store import read_json, write_json, write_text
-from rscap.tables import check_table, flatten
+from rscap.tables import check_table, differences, flatten
 
 BASELINES = ("constant", "nearest")
 BASE_FILE = "base.toml"
@@ -23,61 +23,62 @@ STUDY_FILE = "study.toml"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class PlannedRun:
     """One row with one seed."""
 
     row: str
     seed: int
     folder: str
-    """Below the study folder."""
+    """Relative to the study folder."""
     recipe: Recipe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedRow:
-    """A row with its runs, one a seed; none where it is excluded."""
+    """A row with one run for each seed; an excluded row has none."""
 
     name: str
     differences: Mapping[str, Any]
-    runs: tuple[Run, ...]
+    runs: tuple[PlannedRun, ...]
     excluded: str | None = None
-    """Why it is not run."""
+    """Why it is not run; None if it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZeroShot:
-    """A base model as it is, asked in one way; rows that share both share it."""
+    """The evaluation of a base model without training; rows that ask the same model in the same way share it."""
 
     folder: str
     recipe: Recipe
-    """A recipe whose base, precision, words and decode settings are asked; it is not trained."""
+    """Only its base, precision, prompt and decode settings are used."""
     rows: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """All that a study does."""
+class StudyPlan:
+    """Everything that a study runs."""
 
     name: str
     reference: str
     evaluation: EvaluationSection
-    """With source and splits filled in."""
+    """With `source` and `splits` filled in."""
     data: DataSection
-    """How the evaluation images are read."""
+    """How the evaluation images are opened."""
     rows: tuple[PlannedRow, ...]
     zero_shot: tuple[ZeroShot, ...]
     baselines: tuple[str, ...]
 
     @property
-    def runs(self) -> list[Run]:
+    def runs(self) -> list[PlannedRun]:
         return [run for row in self.rows for run in row.runs]
 
 
-def make_plan(study: Study) -> Plan:
-    """Every row, checked.
+def make_plan(study: Study) -> StudyPlan:
+    """Expand a study into rows and runs, and check each.
 
     Raises:
-        RecipeError: a row that cannot be run as written, two rows with one recipe, an unknown reference or exclusion.
+        RecipeError: a row that cannot be run as written, two rows with the same recipe, or an unknown row in
+            `reference` or `exclude`.
     """
     base = read_base(study)
     data = check_table(DataSection, base["data"], name=f"[data] of {study.base}")
@@ -89,7 +90,7 @@ def make_plan(study: Study) -> Plan:
     )
     rows = _rows(study, base)
     _check_different(rows)
-    return Plan(
+    return StudyPlan(
         name=study.name,
         reference=_reference(study, rows),
         evaluation=evaluation,
@@ -115,9 +116,9 @@ def _rows(study: Study, base: Mapping[str, Any]) -> tuple[PlannedRow, ...]:
     )
 
 
-def _runs(study: Study, base: Mapping[str, Any], row: Row) -> tuple[Run, ...]:
+def _runs(study: Study, base: Mapping[str, Any], row: StudyRow) -> tuple[PlannedRun, ...]:
     return tuple(
-        Run(
+        PlannedRun(
             row=row.name,
             seed=seed,
             folder=f"runs/{row.name}/seed-{seed}",
@@ -133,8 +134,8 @@ def _check_different(rows: Sequence[PlannedRow]) -> None:
         for earlier in first[:number]:
             if run.recipe == earlier.recipe:
                 raise RecipeError(
-                    f"rows {earlier.row!r} and {run.row!r} are the same recipe; their difference would be noise alone",
-                    hint="take one out, or give it the key that sets it apart",
+                    f"rows {earlier.row!r} and {run.row!r} have the same recipe, so they could only differ by chance",
+                    hint="remove one, or set the key in which they should differ",
                 )
 
 
@@ -154,7 +155,7 @@ def _check_names(key: str, names: Sequence[str] | Mapping[str, Any], rows: Seque
 
 
 def _zero_shot(rows: Sequence[PlannedRow], evaluation: EvaluationSection) -> tuple[ZeroShot, ...]:
-    """Each base, precision, words and decode settings that the rows have, once."""
+    """One evaluation for each combination of base, precision, prompt and decode settings that the rows use."""
     groups: list[tuple[Recipe, list[str]]] = []
     for row in (row for row in rows if row.runs):
         recipe = row.runs[0].recipe
@@ -166,7 +167,7 @@ def _zero_shot(rows: Sequence[PlannedRow], evaluation: EvaluationSection) -> tup
             groups.append((recipe, [row.name]))
     return tuple(
         ZeroShot(
-            folder="zero-shot" if len(groups) == 1 else f"zero-shot/{members[0]}",  # asked as its first row is asked
+            folder="zero-shot" if len(groups) == 1 else f"zero-shot/{members[0]}",
             recipe=recipe,
             rows=tuple(members),
         )
@@ -175,15 +176,15 @@ def _zero_shot(rows: Sequence[PlannedRow], evaluation: EvaluationSection) -> tup
 
 
 def asked(recipe: Recipe, evaluation: EvaluationSection) -> dict[str, Any]:
-    """What decides the captions of a base model that is not trained."""
+    """Everything that determines the captions of a base model that is not trained, as a flat table."""
     prefix = recipe.prompt.prefix if evaluation.prefix is None else evaluation.prefix
     sections = recipe.model_dump(mode="json", include={"model", "generate"})
-    sections["model"].pop("pretrained")  # what training is told of the base; it says the same without
+    sections["model"].pop("pretrained")  # it only concerns training
     return flatten({**sections, "prefix": prefix})
 
 
-def check_continues(plan: Plan, folder: Path) -> None:
-    """Refuse to go on in a study folder whose scores were made on other images or with other questions.
+def check_continues(plan: StudyPlan, folder: Path) -> None:
+    """Refuse to resume in a study folder whose scores were made on other images or with other prompts.
 
     Raises:
         StoreError: names what differs.
@@ -192,20 +193,21 @@ def check_continues(plan: Plan, folder: Path) -> None:
         return
     old, new = read_json(folder / PLAN_FILE), describe(plan)
     pairs = {"evaluation": (old["evaluation"], new["evaluation"])}
-    before = {one["folder"]: one["asked"] for one in old["zero_shot"]}
+    asked_before = {one["folder"]: one["asked"] for one in old["zero_shot"]}
     for one in new["zero_shot"]:
-        pairs[one["folder"]] = (before.get(one["folder"], one["asked"]), one["asked"])
+        pairs[one["folder"]] = (asked_before.get(one["folder"], one["asked"]), one["asked"])
     for name, (was, now) in pairs.items():
-        if changed := sorted(key for key in {*was, *now} if was.get(key) != now.get(key)):
-            key = changed[0]
+        if differing := differences(was, now):
+            key = min(differing)
+            before, after = differing[key]
             raise StoreError(
-                f"{folder} holds this study with another {name}: {key} was {was.get(key)!r}, now {now.get(key)!r}",
+                f"{folder} holds this study with another {name}: {key} was {before!r}, now {after!r}",
                 hint="give --out another folder",
             )
 
 
-def write_plan(plan: Plan, study: Study, folder: Path) -> None:
-    """Write study.toml and base.toml, from which the study goes on, and plan.json; docs/ablation.md is the contract."""
+def write_plan(plan: StudyPlan, study: Study, folder: Path) -> None:
+    """Write study.toml and base.toml, from which the study can be resumed, and plan.json (see docs/ablation.md)."""
     base = Path(study.base).read_text(encoding="utf-8")
     resolved = study.model_copy(update={"base": BASE_FILE}).model_dump(mode="json", exclude_none=True)
     write_text(folder / BASE_FILE, base)
@@ -213,7 +215,7 @@ def write_plan(plan: Plan, study: Study, folder: Path) -> None:
     write_json(folder / PLAN_FILE, describe(plan))
 
 
-def describe(plan: Plan) -> dict[str, Any]:
+def describe(plan: StudyPlan) -> dict[str, Any]:
     """The plan as plan.json holds it."""
     return {
         "name": plan.name,

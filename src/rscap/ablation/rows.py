@@ -1,4 +1,4 @@
-"""From a study to its rows: every combination of rows and axes, named, as a recipe that has been checked."""
+"""The rows of a study: every combination of its rows and axes, with a name and a checked recipe."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from rscap.recipe import Recipe, parse_recipe, read_recipe
 from rscap.tables import changed, flatten, read_toml, unknown_key
 
 UNTIL_BUDGET = 1_000_000
-"""Epochs of a run whose end is the budget."""
+"""Epochs of a run that the budget ends."""
 _DECIDED = {
     **dict.fromkeys(("train.epochs", "train.max_steps", "train.max_tokens", "train.max_minutes"), "[budget]"),
     "seed": "seeds",
 }
-"""Keys of a recipe that the study decides, and where."""
+"""Keys of a recipe that the study sets, and where it sets them."""
 
 Differences = Mapping[str, Any]
-"""`section.key` to its value; None where the key or section is taken out."""
+"""A flat table of changes to a recipe; None removes the key or section."""
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One line of the table: what it is called and how it differs from the study's base."""
+class StudyRow:
+    """One row of the study: its name and how it differs from the base recipe."""
 
     name: str
     differences: Differences
 
 
-def expand(study: Study) -> list[Row]:
-    """All rows, in the order of the file: named rows outermost, then the axes.
+def expand(study: Study) -> list[StudyRow]:
+    """All rows in the order of the file: named rows are the outermost loop, then the axes.
 
     Raises:
-        RecipeError: two rows of one name, an axis that is none, or a key that the study decides elsewhere.
+        RecipeError: two rows with one name, a malformed axis, or a key that the study sets elsewhere.
     """
     named = study.rows or (None,)
     axes = [list(_options(name, value)) for name, value in _axes(study.axes).items()]
@@ -50,10 +50,10 @@ def expand(study: Study) -> list[Row]:
         for part in parts:
             if both := sorted(set(differences) & set(part.differences)):
                 raise RecipeError(
-                    f"study {study.name!r}: {both[0]!r} is varied twice in {'-'.join(p.name for p in parts)!r}"
+                    f"study {study.name!r}: row {'-'.join(p.name for p in parts)!r} changes {both[0]!r} twice"
                 )
             differences |= part.differences
-        rows.append(Row("-".join(part.name for part in parts), differences))
+        rows.append(StudyRow("-".join(part.name for part in parts), differences))
     seen: set[str] = set()
     for row in rows:
         if row.name.lower() in seen:
@@ -67,20 +67,20 @@ def expand(study: Study) -> list[Row]:
 
 
 def read_base(study: Study) -> dict[str, Any]:
-    """The base recipe as a table, with the study's changes for all rows.
+    """The base recipe as a table, with the changes that the study makes in all rows.
 
     Raises:
-        RecipeError: it cannot be read, or the changes name a key that there is not.
+        RecipeError: it cannot be read, or a change names an unknown key.
     """
     path = Path(study.base)
-    read_recipe(path)  # says what is wrong with the file itself before the study's changes are mixed in
+    read_recipe(path)  # reports errors of the file itself, before the changes of the study are mixed in
     table = read_toml(path, what="recipe")
     changes = dict.fromkeys(study.unset) | flatten(study.set)
     _check_keys("the study's set and unset", changes)
     return changed(table, changes)
 
 
-def recipe_of(base: Mapping[str, Any], row: Row, *, seed: int, budget: BudgetSection) -> Recipe:
+def recipe_of(base: Mapping[str, Any], row: StudyRow, *, seed: int, budget: BudgetSection) -> Recipe:
     """The recipe of one run.
 
     Raises:
@@ -94,7 +94,7 @@ def recipe_of(base: Mapping[str, Any], row: Row, *, seed: int, budget: BudgetSec
 
 
 def _limits(budget: BudgetSection, *, per_update: int) -> Differences:
-    """The budget as keys of [train]. Limits and epochs of the base recipe do not count beside it."""
+    """The budget as keys of [train]; it replaces limits and epochs of the base recipe."""
     steps = [limit for limit in (budget.steps, budget.images and math.ceil(budget.images / per_update)) if limit]
     return {
         "train.epochs": UNTIL_BUDGET,
@@ -104,12 +104,12 @@ def _limits(budget: BudgetSection, *, per_update: int) -> Differences:
     }
 
 
-def _named(row: RowSection | None) -> Row | None:
-    return Row(row.name, dict.fromkeys(row.unset) | flatten(row.set)) if row else None
+def _named(row: RowSection | None) -> StudyRow | None:
+    return StudyRow(row.name, dict.fromkeys(row.unset) | flatten(row.set)) if row else None
 
 
 def _axes(axes: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Axes by name; `axes.train.learning_rate` in an override is the axis `train.learning_rate`."""
+    """Axes by name; an override of `axes.train.learning_rate` sets the axis `train.learning_rate`."""
     found: dict[str, Any] = {}
     for name, value in axes.items():
         path = f"{prefix}{name}"
@@ -118,26 +118,26 @@ def _axes(axes: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _options(name: str, value: Any) -> Iterator[Row]:
-    """The options of an axis: each value of a key, or each named difference."""
+def _options(name: str, value: Any) -> Iterator[StudyRow]:
+    """The options of an axis: the values of one key, or named changes."""
     if isinstance(value, Sequence) and not isinstance(value, str) and value:
         _check_keys(f"axis {name!r}", {name: value})
-        yield from (Row(_slug(name, option), {name: option}) for option in value)
+        yield from (StudyRow(_slug(name, option), {name: option}) for option in value)
     elif isinstance(value, Mapping) and value and all(isinstance(option, Mapping) for option in value.values()):
         for option, differences in value.items():
             if not re.fullmatch(NAME, option):
-                raise RecipeError(f"axis {name!r}: {option!r} cannot name a folder; use letters, digits and . _ + -")
-            yield Row(option, flatten(differences))
+                raise RecipeError(f"axis {name!r}: {option!r} cannot be a folder name; use letters, digits and . _ + -")
+            yield StudyRow(option, flatten(differences))
     else:
         raise RecipeError(
-            f"axis {name!r} is neither a list of values of a recipe key nor a table of named differences "
-            f"(whose name is not that of a recipe's section)",
+            f"axis {name!r} must be a list of values of one recipe key, or a table of named changes "
+            "whose name is not that of a section",
             hint='"data.captions" = ["all", "first"], or [axes.dtype] with nf4 = {"model.quantisation" = "nf4"}',
         )
 
 
 def _slug(key: str, value: Any) -> str:
-    """A short name of an option, fit for a folder: the value, with the key before a number or a truth value."""
+    """A short name of an option for its folder: the value; numbers and booleans are preceded by their key."""
     values = value if isinstance(value, list | tuple) else [value]
     text = "-".join(str(item).lower() if isinstance(item, bool) else str(item) for item in values)
     text = re.sub(r"[^A-Za-z0-9._+-]+", "-", text).strip("-.")[:40].rstrip("-.")
@@ -147,13 +147,13 @@ def _slug(key: str, value: Any) -> str:
 
 
 def _check_keys(where: str, differences: Differences) -> None:
-    """Refuse keys that no recipe has, or that the study itself decides.
+    """Refuse keys that no recipe has, or that the study sets itself.
 
     Raises:
         RecipeError: names the key.
     """
     for path in differences:
         if path in _DECIDED:
-            raise RecipeError(f"{where} gives {path!r}, which the study decides in {_DECIDED[path]}")
+            raise RecipeError(f"{where} sets {path!r}, which belongs in {_DECIDED[path]} of the study")
         if problem := unknown_key(Recipe, path):
             raise RecipeError(f"{where}: {problem}")

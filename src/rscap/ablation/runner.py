@@ -1,15 +1,16 @@
-"""What is missing of a study is run; what is there is kept; what came of it is a table with one line a row."""
+"""Run the missing jobs of a study, keep the finished ones, and make a status table with one line for each row."""
 
 from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from rscap.ablation.plan import Plan, check_continues, write_plan
+from rscap.ablation.jobs import Engine, Job, JobKind
+from rscap.ablation.plan import StudyPlan, check_continues, write_plan
 from rscap.ablation.state import (
     Attempt,
     Progress,
@@ -21,13 +22,11 @@ from rscap.ablation.state import (
     same_images,
 )
 from rscap.ablation.study import Study
-from rscap.ablation.work import Engine, Job, Kind
-from rscap.data import open_source
+from rscap.data import open_data
 from rscap.errors import DataError, RecipeError
+from rscap.progress import Say
 from rscap.recipe import Recipe
 from rscap.store import RunFolder
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,19 +35,19 @@ class RowStatus:
 
     name: str
     progress: Progress
-    """That of its worst run: one seed that failed makes a row that failed."""
+    """That of its worst run: if one seed failed, the row failed."""
     finished: int
     total: int
     reason: str
     folders: tuple[str, ...]
-    """Of its finished runs, below the study folder."""
+    """Of its finished runs, relative to the study folder."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One folder of a study: what makes it, which rows it belongs to (none: all), and how far it is."""
+    """One folder of a study: the kind of job that makes it, the rows it belongs to (none: all), and its state."""
 
-    kind: Kind
+    kind: JobKind
     folder: str
     recipe: Recipe
     rows: tuple[str, ...]
@@ -57,13 +56,13 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class StudyFolder:
-    """A plan and the folder that it is carried out in."""
+    """A plan and the folder of its results."""
 
-    plan: Plan
+    plan: StudyPlan
     path: Path
 
     def parts(self) -> list[Part]:
-        """All parts in the order in which they are done: baselines, zero-shot, then seed by seed every row."""
+        """All parts in the order in which they run: baselines, zero-shot, then all rows for each seed in turn."""
         plan, split = self.plan, self.plan.evaluation.split
         parts = []
         if plan.baselines:
@@ -80,10 +79,10 @@ class StudyFolder:
         return parts
 
     def missing(self, *, threads: int, only: Collection[str] = ()) -> list[Job]:
-        """The jobs that are not finished, of the rows `only` or of all.
+        """The jobs that are not finished, of the rows `only`, or of all rows.
 
         Raises:
-            RecipeError: `only` names no row.
+            RecipeError: `only` names an unknown row.
             StoreError: a folder holds another recipe than the plan.
         """
         rows = [row.name for row in self.plan.rows if row.runs]
@@ -105,7 +104,7 @@ class StudyFolder:
         ]
 
     def table(self) -> list[RowStatus]:
-        """One line a row that is not excluded, in the plan's order, then zero-shot and baselines."""
+        """One line for each row that is not excluded, in the order of the plan, then zero-shot and baselines."""
         last = {attempt.folder: attempt for attempt in read_attempts(self.path)}
         states = {part.folder: _explained(part.state, last.get(part.folder)) for part in self.parts()}
         scored = [name for name, state in states.items() if state.progress == "finished" and name != "baselines"]
@@ -116,18 +115,18 @@ class StudyFolder:
         return lines + ([_line("baselines", ["baselines"], states)] if self.plan.baselines else [])
 
 
-def carry_out(study: Study, plan: Plan, folder: Path, engine: Engine, jobs: Sequence[Job], *, say: Say) -> None:
-    """Do `jobs`; every one that ends is told, and noted in attempts.jsonl.
+def carry_out(study: Study, plan: StudyPlan, folder: Path, engine: Engine, jobs: Sequence[Job], *, say: Say) -> None:
+    """Carry out `jobs`; report each one that ends, and append it to attempts.jsonl.
 
     Raises:
-        DataError: the evaluation images are not there.
+        DataError: the evaluation images are missing.
         StoreError: the folder holds the study with another evaluation.
     """
     check_continues(plan, folder)
     check_data(plan)
     write_plan(plan, study, folder)
     ended: set[str] = set()
-    with closing(engine.run(jobs)) as attempts:  # whatever happens here, nothing goes on behind our back
+    with closing(engine.run(jobs)) as attempts:  # on any error, stop all jobs
         for number, attempt in enumerate(attempts, start=1):
             add_attempt(folder, attempt)
             ended.add(attempt.folder)
@@ -138,30 +137,28 @@ def carry_out(study: Study, plan: Plan, folder: Path, engine: Engine, jobs: Sequ
             say(f"{number}/{len(jobs)}  {attempt.folder}  {attempt.progress} in {took}{reason}{ahead}")
 
 
-def check_data(plan: Plan) -> None:
-    """Open what is measured on, before the first run: also the place where a data set of the Hub is fetched, once.
+def check_data(plan: StudyPlan) -> None:
+    """Open the evaluation images before the first run. A data set of the Hub is downloaded here, once.
 
     Raises:
-        DataError: it is not there, or has too few images; says how to point to another.
+        DataError: they are missing or too few; the hint says how to choose other data.
     """
-    data, evaluation = plan.data, plan.evaluation
+    evaluation = plan.evaluation
     try:
-        source = open_source(
-            data.source, split_scheme=data.splits, max_rejected_share=data.max_rejected_share, check="exists"
-        )
+        source = open_data(plan.data, check="exists")
         source.subset(evaluation.split, evaluation.limit, 0) if evaluation.limit else source.split(evaluation.split)
     except DataError as error:
         raise DataError(
-            f"the images to measure on: {error.message}",
-            hint=f"{error.hint + '; ' if error.hint else ''}--set data.source=FOLDER points all rows to your data, "
-            f"--set evaluation.limit=N takes fewer images",
+            f"the evaluation images: {error.message}",
+            hint=f"{error.hint + '; ' if error.hint else ''}--set data.source=FOLDER uses your data for all rows, "
+            f"--set evaluation.limit=N uses fewer images",
         ) from None
 
 
 def estimate(jobs: Sequence[Job], attempts: Sequence[Attempt], at_once: int) -> float | None:
-    """Seconds that `jobs` may take, from finished ones of the same row or else of the same kind; None where none is.
+    """Seconds that `jobs` will take, from finished jobs of the same row, or else of the same kind; None without any.
 
-    It does not know how long a row takes that is unlike the others.
+    A row that differs from the others may take longer than the estimate.
     """
     seconds: dict[str, list[float]] = {}
     for attempt in attempts:
@@ -178,7 +175,7 @@ def estimate(jobs: Sequence[Job], attempts: Sequence[Attempt], at_once: int) -> 
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a reader says them."""
+    """Seconds in words, such as `12 min`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
@@ -189,7 +186,7 @@ def _kind(folder: str) -> str:
 
 
 def _explained(state: State, last: Attempt | None) -> State:
-    """A part that is not finished, with what the last attempt at it said."""
+    """The state of a part; if it is not finished, with the reason that the last attempt gave."""
     if state.progress in ("finished", "failed", "refused") or last is None or last.progress == "finished":
         return state
     return State(progress=last.progress, reason=last.reason)

@@ -1,4 +1,4 @@
-"""The study file: a base recipe, what is varied, how often, how long, measured on what. See docs/ablation.md."""
+"""The study file: a base recipe, what varies, the seeds, the budget and the evaluation. See docs/ablation.md."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from rscap.tables import Section, check_table, flatten, overridden, parse_overri
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
 Name = Annotated[str, Field(pattern=NAME, max_length=80)]
-"""What a row, an option or a study is called; it becomes the name of a folder."""
+"""The name of a row, an option or a study; it is also the name of a folder."""
 
 
 class BudgetSection(Section):
-    """How long every run learns; it stops at what is reached first. Replaces the recipe's own epochs and limits."""
+    """How long every run trains: it stops at the first limit. The budget replaces epochs and limits of the recipe."""
 
     steps: Positive | None = None
     """Updates."""
@@ -30,25 +30,25 @@ class BudgetSection(Section):
     tokens: Positive | None = None
     """Supervised tokens."""
     minutes: Annotated[float, Field(gt=0)] | None = None
-    """Time in the training loop."""
+    """Minutes in the training loop."""
 
     @model_validator(mode="after")
-    def _some(self) -> BudgetSection:
+    def _not_empty(self) -> BudgetSection:
         if not self.model_dump(exclude_none=True):
-            raise ValueError(f"a budget names at least one of {', '.join(type(self).model_fields)}")
+            raise ValueError(f"a budget needs at least one of {', '.join(type(self).model_fields)}")
         return self
 
 
 class EvaluationSection(Section):
-    """What every row is measured on: the same images for all. An absent key is as in the base recipe."""
+    """The images that all rows are evaluated on. An absent key is taken from the base recipe."""
 
     source: str | None = None
     splits: str | None = None
     split: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")] = "test"
     limit: Positive | None = None
-    """Only so many images, chosen by a hash of their ids."""
+    """At most this many images, chosen by a hash of their ids."""
     prefix: str | None = None
-    """Ask all rows in these words; without it each is asked in the words it was trained on."""
+    """The prompt for all rows; without it each row is evaluated with its own `prompt.prefix`."""
 
 
 class RowSection(Section):
@@ -57,27 +57,27 @@ class RowSection(Section):
     name: Name
     set: dict[str, Any] = Field(default_factory=dict)
     unset: tuple[str, ...] = ()
-    """Keys or whole sections that are taken out of the base recipe first."""
+    """Keys or whole sections that are removed from the base recipe first."""
 
 
 class ExcludeSection(Section):
-    """Rows that are not run, and why; they are listed, and not counted as missing."""
+    """Rows that are not run, and why; they are listed but do not count as missing."""
 
     rows: Annotated[tuple[str, ...], Field(min_length=1)]
     reason: Annotated[str, Field(min_length=1)]
 
 
 class Study(Section):
-    """A whole study."""
+    """A study."""
 
     name: Name
     base: str
-    """The recipe that all rows differ from; a path, relative to the study file."""
+    """The recipe that all rows start from: a path, relative to the study file, or the name of a shipped recipe."""
     set: dict[str, Any] = Field(default_factory=dict)
     """Changes to the base recipe for all rows."""
     unset: tuple[str, ...] = ()
     seeds: Annotated[tuple[int, ...], Field(min_length=1)]
-    """One run of every row for each."""
+    """Every row has one run for each seed."""
     budget: BudgetSection
     evaluation: EvaluationSection = EvaluationSection()
     axes: dict[str, Any] = Field(default_factory=dict)
@@ -85,31 +85,30 @@ class Study(Section):
     rows: tuple[RowSection, ...] = ()
     exclude: tuple[ExcludeSection, ...] = ()
     reference: str | None = None
-    """The row that others are compared with; the first when absent."""
+    """The row that the others are compared with; the first when absent."""
     zero_shot: bool = True
-    """Also measure each base model as it is."""
+    """Also evaluate each base model without training."""
     baselines: bool = True
-    """Also measure the constant caption and the nearest training image."""
+    """Also score two baselines: the constant caption and the nearest training image."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Study:
         if not self.axes and not self.rows:
-            raise ValueError("nothing is varied: give [axes], [[rows]] or both")
+            raise ValueError("the study varies nothing: give [axes], [[rows]] or both")
         if len({*self.seeds}) != len(self.seeds):
-            raise ValueError(f"seeds {list(self.seeds)} repeat; a replicate with the same seed is the same run")
+            raise ValueError(f"seeds {list(self.seeds)} contain one twice; it would be the same run")
         return self
 
 
 def read_study(path: Path, overrides: Sequence[str] = ()) -> Study:
-    """Read a study file, with `key=value` overrides; a key of a recipe (`model.base=…`) changes all rows.
+    """Read a study file, or a shipped one by its name, with `key=value` overrides.
 
-    `[profiles.NAME]` holds another setting of the same study, such as the real model in place of nano; `profile=NAME`
-    chooses it. Paths in the file are relative to it, those in overrides to the working folder.
-
-    A shipped study is found by its name.
+    An override of a recipe's key (`model.base=…`) changes all rows. `[profiles.NAME]` holds a variant of the study,
+    such as the real model instead of nano; `profile=NAME` selects it. Paths in the file are relative to it, those in
+    overrides to the working folder.
 
     Raises:
-        RecipeError: unreadable, unknown or wrong keys, in a profile that is not chosen too; names each.
+        RecipeError: unreadable file, unknown or wrong keys, also in a profile that is not selected; names each.
     """
     path = shipped(path, "studies")
     settings = _settings(path)
@@ -123,7 +122,7 @@ def read_study(path: Path, overrides: Sequence[str] = ()) -> Study:
             rest.append(override)
     if profile not in settings:
         known = ", ".join(name for name in settings if name) or "none"
-        raise RecipeError(f"study {path} has no profile {profile!r}", hint=f"it has: {known}")
+        raise RecipeError(f"study {path} has no profile {profile!r}", hint=f"profiles: {known}")
     chosen = settings[profile]
     for override in rest:
         chosen = _overridden(chosen, override)
@@ -133,11 +132,11 @@ def read_study(path: Path, overrides: Sequence[str] = ()) -> Study:
 
 
 def _settings(path: Path) -> dict[str | None, dict[str, Any]]:
-    """The study's table as it stands, under None, and with each of its profiles; all are checked."""
+    """The table of the study without a profile, under None, and with each of its profiles; all are checked."""
     table = read_toml(path, what="study", known=names("studies"))
     profiles = table.pop("profiles", {})
     if not isinstance(profiles, dict) or not all(isinstance(profile, dict) for profile in profiles.values()):
-        raise RecipeError(f"study {path}: profiles are tables, [profiles.NAME]")
+        raise RecipeError(f"study {path}: a profile must be a table, [profiles.NAME]")
     settings: dict[str | None, dict[str, Any]] = {None: table}
     settings |= {name: _merged(table, profile) for name, profile in profiles.items()}
     for name, setting in settings.items():
@@ -157,7 +156,7 @@ def _overridden(table: Mapping[str, Any], override: str) -> dict[str, Any]:
 
 
 def _merged(table: Mapping[str, Any], profile: Mapping[str, Any]) -> dict[str, Any]:
-    """A study with a profile's keys: `set`, `axes` and `evaluation` key by key, rows by name, everything else whole."""
+    """A study with a profile: single keys of `set`, `axes` and `evaluation`, rows by name and other keys replaced."""
     merged = copy.deepcopy({**table})
     for key, value in copy.deepcopy({**profile}).items():
         if key in ("set", "axes", "evaluation") and isinstance(value, Mapping):

@@ -1,100 +1,41 @@
-"""What an engine is handed and what it hands back. No torch here: the process that plans only plans."""
+"""Carry out one job: train and evaluate a run, evaluate a base model, or score the baselines."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import sys
 import time
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, Protocol
+import traceback
 
 import torch
 from filelock import FileLock
 
-from rscap.ablation.state import Attempt, Progress, State, evaluation_state, kind_of, run_state
-from rscap.ablation.study import EvaluationSection
+from rscap.ablation.jobs import Job
+from rscap.ablation.state import Attempt, Progress, State, evaluation_state, run_state
 from rscap.captioner import ModelRef
-from rscap.data import open_source
-from rscap.errors import DataError, Interrupted, RscapError
+from rscap.data import open_data
+from rscap.errors import DataError, Interrupted, Refusal, RscapError
 from rscap.evaluation.outcome import write_baselines
 from rscap.evaluation.request import Request, Task, evaluate
-from rscap.recipe import DataSection, Recipe
+from rscap.progress import Say, no_progress, to_stderr
 from rscap.store import RunFolder
 from rscap.training.session import train
 
-Kind = Literal["run", "zero-shot", "baselines"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """One part of a study, done in one process."""
-
-    kind: Kind
-    study: Path
-    """The study folder, absolute."""
-    folder: str
-    """Below it; what is made."""
-    recipe: Recipe
-    """What is trained, or asked; for the baselines, whose data they are measured on."""
-    evaluation: EvaluationSection
-    data: DataSection
-    """How the evaluation images are read."""
-    threads: int
-    """Processor threads; results are the same bit for bit only where this is."""
-    workdir: Path
-    """Where relative paths in recipes lead from."""
-
-    @property
-    def place(self) -> Path:
-        return self.study / self.folder
-
-    @property
-    def log(self) -> Path:
-        """What the process of this job says."""
-        return self.study / "logs" / f"{self.folder.replace('/', '-')}.log"
-
-
-class Engine(Protocol):
-    """Carries jobs out, several at once where it can."""
-
-    @property
-    def at_once(self) -> int:
-        """How many jobs run at the same time."""
-
-    def run(self, jobs: Sequence[Job]) -> Generator[Attempt, None, None]:
-        """Yield what came of each job, in the order in which they end; a job that fails takes no other with it.
-
-        Closing it stops what still runs; each saves its state first.
-        """
+LOCK_SECONDS = 120
+"""How long a job waits for a process of a killed study that works on the same folder; it ends itself at once."""
 
 
 def carry_out_logged(job: Job) -> Attempt:
-    """Do a job in this process, which does nothing else; all it says goes to the log of the job."""
+    """Carry out a job in a process of its own, whose output goes to the log of the job."""
     job.log.parent.mkdir(parents=True, exist_ok=True)
     with job.log.open("a", encoding="utf-8") as log:
         for descriptor in (1, 2):
             os.dup2(log.fileno(), descriptor)
-
-    return carry_out(job, say=_say)
-
-
-def _say(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)
-
-
-# One job, in the process at hand: train and evaluate a run, ask a base model, or score the baselines.
-
-Say = Callable[[str], None]
-
-LOCK_SECONDS = 120
-"""How long a job waits for a process that a killed study left behind; such processes end by themselves at once."""
+    return carry_out(job, say=to_stderr)
 
 
 def carry_out(job: Job, *, say: Say) -> Attempt:
-    """Do one job, or what is missing of it; whatever goes wrong is told in the attempt, never raised."""
+    """Carry out a job, or the part of it that is missing. The attempt reports every error; none is raised."""
     os.chdir(job.workdir)
     torch.set_num_threads(job.threads)
     begun = time.perf_counter()
@@ -116,10 +57,8 @@ def _attempt(job: Job, say: Say) -> tuple[Progress, str]:
     except Interrupted as error:
         return "partial", error.message
     except RscapError as error:
-        return kind_of(f"{type(error).__name__}: "), f"{type(error).__name__}: {error.message}"
-    except Exception as error:  # one run's trouble is a row of the table, not the end of the study
-        import traceback
-
+        return "refused" if isinstance(error, Refusal) else "failed", f"{type(error).__name__}: {error.message}"
+    except Exception as error:  # an error in one run is a row of the table, not the end of the study
         say(traceback.format_exc())
         return "failed", f"{type(error).__name__}: {error}"
     return "finished", ""
@@ -134,7 +73,7 @@ def _run(job: Job, say: Say) -> None:
         _make_room(job, state, say)
         train(job.recipe, job.place, say=say, resume=True)
     model = ModelRef.of(str(job.place), prefix=job.evaluation.prefix)
-    evaluate(_evaluation(job, model), progress=_silent, say=say)
+    evaluate(_evaluation(job, model), progress=no_progress, say=say)
 
 
 def _zero_shot(job: Job, say: Say) -> None:
@@ -145,18 +84,18 @@ def _zero_shot(job: Job, say: Say) -> None:
     recipe = job.recipe
     prefix = recipe.prompt.prefix if job.evaluation.prefix is None else job.evaluation.prefix
     model = ModelRef.of_base(recipe.model, name=job.folder, prefix=prefix, generate=recipe.generate)
-    evaluate(_evaluation(job, model), progress=_silent, say=say)
+    evaluate(_evaluation(job, model), progress=no_progress, say=say)
 
 
 def _baselines(job: Job, say: Say) -> None:
-    source = open_source(job.data.source, split_scheme=job.data.splits, max_rejected_share=job.data.max_rejected_share)
+    source = open_data(job.data)
     split, limit = job.evaluation.split, job.evaluation.limit
     test = source.subset(split, limit, 0) if limit else source.split(split)
-    write_baselines(RunFolder(job.study), split, test=test, train=source.split("train"), progress=_silent)
+    write_baselines(RunFolder(job.study), split, test=test, train=source.split("train"), progress=no_progress)
 
 
 def _evaluation(job: Job, model: ModelRef) -> Task:
-    """The evaluation of a run in its own folder, or of a base model in a new one; the same images for all."""
+    """The evaluation of a run in its own folder, or of a base model in a new one, on the same images."""
     request = Request(
         model=job.recipe.model.base, split=job.evaluation.split, limit=job.evaluation.limit, baselines=False
     )
@@ -164,36 +103,30 @@ def _evaluation(job: Job, model: ModelRef) -> Task:
 
 
 def _make_room(job: Job, state: State, say: Say) -> None:
-    """Take away what failed, whose state may be the cause; what was only cut off is gone on with."""
+    """Remove a run that failed, since its state may be the cause; keep one that was interrupted, to resume it."""
     resumable = state.progress == "partial" and RunFolder(job.place).status_file.is_file()
     if job.place.exists() and not resumable:
-        say(f"{job.place} is {state.progress} ({state.reason}): removed, done again")
+        say(f"{job.place} is {state.progress} ({state.reason}): removed, to start again")
         shutil.rmtree(job.place)
 
 
 def _check_unseen(job: Job) -> None:
-    """Refuse to train on images that are measured on.
+    """Refuse to train on evaluation images.
 
     Raises:
-        DataError: names some.
+        DataError: names some of them.
     """
     data = job.recipe.data
     if (data.source, data.splits) == (job.data.source, job.data.splits) and job.evaluation.split != "train":
         return
-    learned = open_source(
-        data.source, split_scheme=data.splits, check="exists", max_rejected_share=data.max_rejected_share
-    )
-    measured = open_source(job.data.source, split_scheme=job.data.splits, check="exists", max_rejected_share=1.0)
-    both = {example.id for example in learned.split("train")} & {
-        example.id for example in measured.split(job.evaluation.split)
+    trained_on = open_data(data, check="exists")
+    evaluated = open_data(job.data.model_copy(update={"max_rejected_share": 1.0}), check="exists")
+    both = {example.id for example in trained_on.split("train")} & {
+        example.id for example in evaluated.split(job.evaluation.split)
     }
     if both:
         raise DataError(
             f"{len(both)} images of {job.data.source}, {job.evaluation.split}, are training images of "
             f"{data.source} under data.splits = {data.splits!r}: {', '.join(sorted(both)[:3])}",
-            hint="give [evaluation] the same splits as the rows",
+            hint="give [evaluation] the same source and splits as the rows",
         )
-
-
-def _silent(done: int, total: int) -> None:
-    """Progress within a job is not shown; its log says what happened."""
