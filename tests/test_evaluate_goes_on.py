@@ -90,7 +90,7 @@ def test_the_same_command_goes_on(
     said: list[str] = []
     again = carry_out(trained, tmp_path / "test", said)
     kept = after // BATCH * BATCH
-    assert [line for line in said if "going on" in line] == ([f"going on after {kept} of 14 captions"] if kept else [])
+    assert [line for line in said if "resuming" in line] == ([f"resuming after {kept} of 14 captions"] if kept else [])
     assert same(again, whole)
     assert again.status()["state"] == "finished"
     assert "error" not in again.status()
@@ -132,7 +132,7 @@ def test_in_a_runs_own_folder_too(trained: Path, tmp_path: Path, monkeypatch: py
     assert run.status()["state"] == "finished"
     said: list[str] = []
     own(said)
-    assert said[0] == "going on after 8 of 192 captions"
+    assert said[0] == "resuming after 8 of 192 captions"
     assert len(read_jsonl(run.predictions("test"))) == 192
 
 
@@ -260,4 +260,4 @@ def test_captions_are_kept_until_the_folder_says_finished(
             carry_out(trained, tmp_path / "test")
     said: list[str] = []
     assert same(carry_out(trained, tmp_path / "test", said), whole)
-    assert "going on after 12 of 14 captions" in said
+    assert "resuming after 12 of 14 captions" in said

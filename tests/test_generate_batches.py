@@ -104,7 +104,7 @@ def test_fewer_rows_are_computed_once_images_leave(
     base: Base, packed: PackedModel, examples: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Steps get narrower as captions end, and none is made for an image whose caption ended a quarter of images ago."""
-    import rscap.captioner.decode as module
+    import rscap.captioner.decoding as module
 
     widths: list[int] = []
 
@@ -198,8 +198,8 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(
     assert [item.caption for item in found] == [item.caption for item in expected]
     assert seen == [4, 2, 1, 1, 1, 1, 1, 1, 1]
     assert said == [
-        "out of memory while decoding 4 images together; going on with 2 at a time",
-        "out of memory while decoding 2 images together; going on with 1 at a time",
+        "out of memory decoding 4 images together; continuing with 2 at a time",
+        "out of memory decoding 2 images together; continuing with 1 at a time",
     ]
 
 
@@ -219,7 +219,7 @@ def test_memory_that_runs_out_in_the_middle_of_captions_is_no_loss(
     monkeypatch.setattr(module, "step", late)
     found = stream(packed, base, examples[:5], said, batch_size=5, beams=2)
     assert [(item.example_id, item.caption) for item in found] == [(one.example_id, one.caption) for one in expected]
-    assert [line.split(";")[1] for line in said] == [" going on with 3 at a time", " going on with 2 at a time"]
+    assert [line.split(";")[1] for line in said] == [" continuing with 3 at a time", " continuing with 2 at a time"]
 
 
 def test_an_image_that_does_not_fit_alone_is_an_error_that_names_it(

@@ -62,7 +62,7 @@ def test_names_as_documented() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        (["generate.beams=3", "generate.temperature=0.7"], "beams = 3 searches and temperature = 0.7 samples"),
+        (["generate.beams=3", "generate.temperature=0.7"], "beams = 3 searches, temperature = 0.7 samples"),
         (["generate.length_penalty=2"], "length_penalty = 2 .* needs beams above 1"),
         (["generate.top_k=5"], "top_k = 5 .* needs a temperature above 0"),
         (["generate.top_p=0.5"], "top_p = 0.5 .* needs a temperature above 0"),

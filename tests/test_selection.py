@@ -98,7 +98,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> None:
     """Evaluations that give these CIDEr values in turn, whatever the model says."""
     stream = iter(values)
 
-    def say(packed: Any, encoder: Any, panel: Any, made: Recipe, team: Any, **_: Any) -> PanelResult:
+    def say(captioner: Any, panel: Any, made: Recipe, team: Any, **_: Any) -> PanelResult:
         predictions = [
             Prediction(example_id=one.id, caption="a pond", prefix="caption en", tokens=3, stopped="eos")
             for one in panel
