@@ -100,9 +100,8 @@ class Fitting:
             if decoded is None:
                 release(packed.device)
                 self.limits[size] = _half(part, settings)
-                say(
-                    f"out of memory decoding {part.images} images together; continuing with {self.limits[size]} at a time"
-                )
+                many, few = part.images, self.limits[size]
+                say(f"out of memory decoding {many} images together; continuing with {few} at a time")
                 waiting.insert(0, part)
                 continue
             yield from zip(part.example_ids, decoded, strict=True)
