@@ -82,7 +82,7 @@ def ours(folder: Path, *options: str, name: str = "") -> list[str]:
     """The command line of `rscap score` on the files of `folder`."""
     start = "from rscap.cli import main; main()"
     files = ["--candidates", f"{folder}/candidates{name}.json", "--references", f"{folder}/references{name}.json"]
-    return [sys.executable, "-c", start, "score", *files, "--json", f"{folder}/sheet{name}.json", *options]
+    return [sys.executable, "-c", start, "score", *files, "--out", f"{folder}/sheet{name}.json", *options]
 
 
 def theirs(folder: Path, meteor: str) -> list[str]:

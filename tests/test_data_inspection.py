@@ -108,7 +108,7 @@ def test_pages_are_self_contained(real_data: Path, tmp_path: Path) -> None:
         (folder / "resized" / name).write_bytes((real_data / "risc-mini" / "resized" / name).read_bytes())
     for command in ("inspect", "audit"):
         out = tmp_path / f"{command}.html"
-        result = CliRunner().invoke(app, [command, str(folder), "--html", str(out), "--json", str(tmp_path / "x.json")])
+        result = CliRunner().invoke(app, [command, str(folder), "--html", str(out), "--out", str(tmp_path / "x.json")])
         assert result.exit_code == 0, result.output
         page = read(out)
         assert page.outside == []

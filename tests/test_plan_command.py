@@ -179,7 +179,7 @@ def test_the_printed_command_is_the_proposal(tmp_path: Path) -> None:
     """Exit code 0, a row a component, and a last line whose overrides read as the settings that were proposed."""
     out = tmp_path / "plan.json"
     path = RECIPES / "risc-qlora.toml"
-    code, shown = run(str(path), "--gpu", "16GB", "--set", "train.accumulation=8", "--json", str(out))
+    code, shown = run(str(path), "--gpu", "16GB", "--set", "train.accumulation=8", "--out", str(out))
     assert code == 0
     for component in ("vision tower", "projector", "embeddings", "language model", "head"):
         assert any(line.startswith(component) for line in shown.splitlines())
@@ -207,7 +207,7 @@ def _fixed(rows: dict[str, dict[str, int]]) -> int:
 def test_what_does_not_fit_is_refused_with_the_shortfall(tmp_path: Path) -> None:
     """Exit code 1, the bytes that are missing, and what lacks least; no command to run."""
     out = tmp_path / "plan.json"
-    code, shown = run(str(RECIPES / "risc-qlora.toml"), "--gpu", "2GB", "--json", str(out))
+    code, shown = run(str(RECIPES / "risc-qlora.toml"), "--gpu", "2GB", "--out", str(out))
     record = json.loads(out.read_text(encoding="utf-8"))
     assert code == 1
     assert record["proposed"] is None
@@ -219,7 +219,7 @@ def test_what_does_not_fit_is_refused_with_the_shortfall(tmp_path: Path) -> None
 def test_this_machine_is_the_card_when_none_is_named(tmp_path: Path, nano2: Path) -> None:
     """Without --gpu the plan is for what is here, and its products are timed."""
     out = tmp_path / "plan.json"
-    code, shown = run(str(RECIPES / "risc-mini-nano.toml"), "--set", "data.source=sample", "--json", str(out))
+    code, shown = run(str(RECIPES / "risc-mini-nano.toml"), "--set", "data.source=sample", "--out", str(out))
     record = json.loads(out.read_text(encoding="utf-8"))
     assert code == 0
     assert record["card"]["measured"]

@@ -41,7 +41,7 @@ def run(folder: Path, *arguments: str) -> str:
 def test_score(folder: Path) -> None:
     """The command prints scores with intervals and the signature, and writes what the library computes."""
     printed = run(
-        folder, "score", "--candidates", "@c.json", "--references", "@r.json", "--no-meteor", "--json", "@s.json",
+        folder, "score", "--candidates", "@c.json", "--references", "@r.json", "--no-meteor", "--out", "@s.json",
         "--draws", "200", "--decode", "greedy-64",
     )  # fmt: skip
     sheet = scoring.read_sheet(folder / "s.json")
@@ -57,7 +57,7 @@ def test_all_protocols_side_by_side(folder: Path) -> None:
     """`--protocol all` shows three columns and three signatures, and writes three sheets."""
     printed = run(
         folder, "score", "--candidates", "@c.json", "--references", "@r.json", "--protocol", "all", "--no-meteor",
-        "--json", "@s.json", "--draws", "100",
+        "--out", "@s.json", "--draws", "100",
     )  # fmt: skip
     for name in ("coco", "raw", "sentence"):
         assert f"protocol:{name}|" in printed
@@ -67,7 +67,7 @@ def test_all_protocols_side_by_side(folder: Path) -> None:
 def test_pool(folder: Path) -> None:
     """A saved pool is used for a subset, which then has the CIDEr of the whole."""
     common = ("--references", "@r.json", "--no-meteor", "--draws", "0")
-    run(folder, "score", "--candidates", "@c.json", *common, "--save-pool", "@p.npz", "--json", "@all.json")
+    run(folder, "score", "--candidates", "@c.json", *common, "--save-pool", "@p.npz", "--out", "@all.json")
     (folder / "few.json").write_text(json.dumps({i: CANDIDATES[i] for i in list(CANDIDATES)[:2]}), encoding="utf-8")
     run(
         folder,
@@ -78,7 +78,7 @@ def test_pool(folder: Path) -> None:
         "--pool",
         "@p.npz",
         "--allow-missing",
-        "--json",
+        "--out",
         "@few-s.json",
     )
     whole, few = scoring.read_sheet(folder / "all.json"), scoring.read_sheet(folder / "few-s.json")
@@ -102,9 +102,9 @@ def test_compare(folder: Path) -> None:
         sheet = f"@runs/{name}/scores/test.json"
         run(
             folder, "score", "--candidates", f"@{name}.json", "--references", "@r.json", "--no-meteor", "--draws", "0",
-            "--json", sheet,
+            "--out", sheet,
         )  # fmt: skip
-    printed = run(folder, "compare", "@runs/c", "@runs/d", "--draws", "500", "--json", "@found.json")
+    printed = run(folder, "compare", "@runs/c", "@runs/d", "--draws", "500", "--out", "@found.json")
     assert "c is better than d at n = 6" in printed
     content = json.loads((folder / "found.json").read_text(encoding="utf-8"))
     assert content["differences"][0]["first"] == "c"
@@ -119,11 +119,11 @@ def test_complaints(folder: Path) -> None:
     """Ids that do not fit, a folder without scores, a sheet given twice: errors of ours, and nothing is written."""
     (folder / "d.json").write_text(json.dumps({"x": "a"}), encoding="utf-8")
     with pytest.raises(ScoreError, match="6 of 6 references have no candidate"):
-        run(folder, "score", "--candidates", "@d.json", "--references", "@r.json", "--json", "@s.json")
+        run(folder, "score", "--candidates", "@d.json", "--references", "@r.json", "--out", "@s.json")
     assert not (folder / "s.json").exists()
     with pytest.raises(ScoreError, match="has no scores for split 'test'; it has none"):
         run(folder, "compare", "@", "@")
-    run(folder, "score", "--candidates", "@c.json", "--references", "@r.json", "--no-meteor", "--json", "@s.json")
+    run(folder, "score", "--candidates", "@c.json", "--references", "@r.json", "--no-meteor", "--out", "@s.json")
     with pytest.raises(ScoreError, match="is given twice"):
         run(folder, "compare", "@s.json", "@s.json")
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 import rscap
 from rscap.cli.ablate import ablate
@@ -21,8 +24,29 @@ from rscap.cli.score import score
 from rscap.cli.train import quickstart, train
 from rscap.errors import Interrupted, RscapError, StoreError
 
+_TOOK_A_FILE = ("score", "compare", "plan", "inspect", "audit")
+"""Commands whose `--json` took the file to write until 0.1; it is a flag now, and files go by `--out`."""
+
+
+class _Commands(TyperGroup):
+    """All commands; for one version `--json FILE.json` is still read as `--out FILE.json`, with a note."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not any(word in _TOOK_A_FILE for word in args[:2]):
+            return super().parse_args(ctx, args)
+        words = list(args)
+        for place, (option, file) in enumerate(pairwise(words)):
+            # Of `compare` and `data`, files that exist may be what is to be read: they are never written over.
+            may_be_input = words[0] in ("compare", "data") and Path(file).exists()
+            if option == "--json" and file.endswith(".json") and not may_be_input:
+                typer.echo(f"note: --json is a flag now and prints; {file} is written as by --out {file}", err=True)
+                words[place] = "--out"
+        return super().parse_args(ctx, words)
+
+
 app = typer.Typer(
     name="rscap",
+    cls=_Commands,
     help="Remote-sensing image captioning: fine-tune PaliGemma, caption images, score in a way that can be trusted.",
     no_args_is_help=True,
     add_completion=False,

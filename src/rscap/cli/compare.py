@@ -24,19 +24,24 @@ def compare(
     split: Annotated[str, typer.Option(help="Which score sheet of a run folder.")] = "test",
     draws: Annotated[int, typer.Option(min=100, help="Resamples of the images, and random swaps.")] = 10_000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of both.")] = 0,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the comparison as JSON.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Write the comparison as JSON here.")] = None,
 ) -> None:
     """Paired comparison on the same images: differences, intervals, p-values, and a plain sentence for each pair."""
     from dataclasses import asdict
 
     from rscap import scoring
+    from rscap.cli.screen import print_json
     from rscap.store import write_json
 
     sheets, names = read_systems(systems, split)
     found = scoring.compare(sheets, metric, systems=names, draws=draws, seed=seed)
-    if json_file:
-        write_json(json_file, asdict(found))
-    show(found)
+    if out:
+        write_json(out, asdict(found))
+    if json:
+        print_json(asdict(found))
+    else:
+        show(found)
 
 
 def read_systems(systems: list[str], split: str) -> tuple[dict[str, ScoreSheet], dict[str, str]]:

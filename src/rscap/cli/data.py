@@ -27,7 +27,8 @@ SourceArgument = Annotated[
     ),
 ]
 SplitsOption = Annotated[str, typer.Option("--splits", help="Split scheme, or a frozen FILE.json.")]
-JsonOption = Annotated[Path | None, typer.Option("--json", help="Write everything as JSON here.", show_default=False)]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print everything as JSON.")]
+OutOption = Annotated[Path | None, typer.Option("--out", help="Write everything as JSON here.", show_default=False)]
 HtmlOption = Annotated[Path | None, typer.Option("--html", help="Write a page here.", show_default=False)]
 ImagesOption = Annotated[bool, typer.Option("--images/--no-images", help="Decode the images, where they are at hand.")]
 
@@ -36,13 +37,15 @@ ImagesOption = Annotated[bool, typer.Option("--images/--no-images", help="Decode
 def inspect(
     src: SourceArgument,
     splits: SplitsOption = "official",
-    json: JsonOption = None,
+    json: JsonOption = False,
+    out: OutOption = None,
     html: HtmlOption = None,
     images: ImagesOption = True,
 ) -> None:
     """Show what is in a data set: captions, words, repetitions, image sizes and brightness, per source and split."""
     from dataclasses import asdict
 
+    from rscap.cli.screen import print_json
     from rscap.data.inspection import inspect as look
     from rscap.reports.dataset import inspect_page
     from rscap.store import write_json, write_text
@@ -50,10 +53,13 @@ def inspect(
     source = _open(src, splits)
     with _progress("decoding", source, shown=images) as advance:
         found = look(source, with_images=images, progress=advance)
-    _print_inspection(source, found)
-    if json is not None:
-        rows = {"rejected_rows": [*map(asdict, source.rejected)], "noted_rows": [*map(asdict, source.notes)]}
-        write_json(json, {**asdict(found), **rows})
+    rows = {"rejected_rows": [*map(asdict, source.rejected)], "noted_rows": [*map(asdict, source.notes)]}
+    if json:
+        print_json({**asdict(found), **rows})
+    else:
+        _print_inspection(source, found)
+    if out is not None:
+        write_json(out, {**asdict(found), **rows})
     if html is not None:
         write_text(html, inspect_page(source, found))
 
@@ -62,7 +68,8 @@ def inspect(
 def audit(
     src: SourceArgument,
     splits: SplitsOption = "official",
-    json: JsonOption = None,
+    json: JsonOption = False,
+    out: OutOption = None,
     html: HtmlOption = None,
     images: ImagesOption = True,
     fail_on: Annotated[
@@ -75,6 +82,7 @@ def audit(
     """Find duplicates, leaks between splits, noise and disagreement; exit code 1 where there are errors, else 0."""
     from dataclasses import asdict
 
+    from rscap.cli.screen import print_json
     from rscap.data.audit import audit as look
     from rscap.errors import DataError
     from rscap.quality import disagreements
@@ -87,9 +95,12 @@ def audit(
     source = _open(src, splits)
     with _progress("decoding", source, shown=images) as advance:
         found = look(source, with_images=images, more=disagreements(source), progress=advance)
-    _print_audit(found)
-    if json is not None:
-        write_json(json, {**asdict(found), "counts": found.counts})
+    if json:
+        print_json({**asdict(found), "counts": found.counts})
+    else:
+        _print_audit(found)
+    if out is not None:
+        write_json(out, {**asdict(found), "counts": found.counts})
     if html is not None:
         write_text(html, audit_page(source, found))
     if found.worst in failing:

@@ -27,7 +27,8 @@ def plan(
     tflops: Annotated[
         float | None, typer.Option(min=1e-3, help="TFLOP/s that a run of yours achieved, in place of assumptions.")
     ] = None,
-    json: Annotated[Path | None, typer.Option("--json", help="Write everything as JSON here.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Write everything as JSON here.")] = None,
 ) -> None:
     """Predict memory and time of a recipe, and propose settings that fit; exit code 1 where nothing does."""
     from rscap.recipe import read_recipe
@@ -42,12 +43,16 @@ def plan(
     else:
         card = find_card(gpu)
     found = plan_recipe(checked, card, achieved_tflops=tflops)
-    if json is not None:
-        from rscap.planning.request import record
-        from rscap.store import write_json
+    from rscap.cli.screen import print_json
+    from rscap.planning.request import record
+    from rscap.store import write_json
 
-        write_json(json, record(found))
-    _show(found, recipe, set_ or [])
+    if out is not None:
+        write_json(out, record(found))
+    if json:
+        print_json(record(found))
+    else:
+        _show(found, recipe, set_ or [])
     if found.proposed is None:
         raise typer.Exit(1)
 

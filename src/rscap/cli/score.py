@@ -52,13 +52,17 @@ def score(
     decode: Annotated[
         str | None, typer.Option(help="How the captions were generated, for the signature: greedy-64.")
     ] = None,
-    json_file: Annotated[
-        Path | None,
-        typer.Option("--json", help="Write the score sheet; with `all`, one per protocol (OUT.coco.json …)."),
+    json: Annotated[
+        bool, typer.Option("--json", help="Print the score sheet as JSON; with `all`, an object of sheets by protocol.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the score sheet here; with `all`, one per protocol (OUT.coco.json …).")
     ] = None,
     draws: Annotated[int, typer.Option(min=0, help="Bootstrap resamples of the images; 0 for no intervals.")] = 10_000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
-    meteor: Annotated[bool, typer.Option("--meteor/--no-meteor", help="Compute METEOR (needs rscap[meteor]).")] = True,
+    meteor: Annotated[
+        bool, typer.Option("--meteor/--no-meteor", help="Compute METEOR; it needs the extra `meteor`.")
+    ] = True,
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Leave out references without a candidate, and count them.")
     ] = False,
@@ -93,10 +97,19 @@ def score(
     }
     if save_pool:
         scoring.IdfPool.build(own, protocol="raw" if protocol == "raw" else "coco").save(save_pool)
-    if json_file:
+    if out:
         for name, sheet in sheets.items():
-            scoring.write_sheet(json_file.with_suffix(f".{name}.json") if protocol == "all" else json_file, sheet)
-    show(sheets)
+            scoring.write_sheet(out.with_suffix(f".{name}.json") if protocol == "all" else out, sheet)
+    if json:
+        texts = {name: scoring.sheet_text(sheet) for name, sheet in sheets.items()}
+        typer.echo(texts[protocol] if protocol != "all" else sheets_text(texts), nl=False)
+    else:
+        show(sheets)
+
+
+def sheets_text(texts: Mapping[str, str]) -> str:
+    """A JSON object of score sheets by protocol."""
+    return "{\n" + ",\n".join(f'"{name}": {text.rstrip()}' for name, text in texts.items()) + "\n}\n"
 
 
 def _fitting(pool: IdfPool | None, protocol: str, *, only: bool) -> IdfPool | None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -51,6 +51,13 @@ def progress(title: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(title, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def print_json(value: Any) -> None:
+    """One JSON object on standard output."""
+    from json import dumps
+
+    print(dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def default_run_folder(name: str) -> Path:

@@ -21,7 +21,7 @@ from rscap.scoring.judgement import Judgement, judge
 from rscap.scoring.load import Candidates, References, load_candidates, load_references
 from rscap.scoring.pool import IdfPool
 from rscap.scoring.protocol import PROTOCOLS
-from rscap.scoring.sheet import read_sheet, write_sheet
+from rscap.scoring.sheet import read_sheet, sheet_text, write_sheet
 from rscap.scoring.signature import score_line
 from rscap.scoring.systems import compare
 
@@ -45,5 +45,6 @@ __all__ = [
     "read_sheet",
     "score_captions",
     "score_line",
+    "sheet_text",
     "write_sheet",
 ]

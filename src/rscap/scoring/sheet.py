@@ -18,7 +18,16 @@ _FIELDS = ("signature", "n", "corpus", "intervals", "items", "unscored")
 
 
 def write_sheet(path: Path | str, sheet: ScoreSheet) -> None:
-    """Write `{"signature", "n", "corpus", "intervals", "items", "unscored", …}`; the keys of `extra` stand beside them.
+    """Write a sheet as JSON; see `sheet_text`.
+
+    Raises:
+        ScoreError: a key of `extra` bears the name of a field, or a score is not finite.
+    """
+    write_text(Path(path), sheet_text(sheet))
+
+
+def sheet_text(sheet: ScoreSheet) -> str:
+    """`{"signature", "n", "corpus", "intervals", "items", "unscored", …}`; the keys of `extra` stand beside them.
 
     Raises:
         ScoreError: a key of `extra` bears the name of a field, or a score is not finite.
@@ -35,7 +44,7 @@ def write_sheet(path: Path | str, sheet: ScoreSheet) -> None:
         *(f"{_dump(key)}: {_rows(value)}" for key, value in sheet.extra.items()),
         f'"items": {_rows({example: dict(scores) for example, scores in sheet.items.items()})}',
     ]
-    write_text(Path(path), "{\n" + ",\n".join(lines) + "\n}\n")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def _dump(value: Any) -> str:
@@ -62,7 +71,7 @@ def read_sheet(path: Path | str) -> ScoreSheet:
     try:
         content = read_json(path)
     except StoreError as error:
-        raise ScoreError(error.message, hint="`rscap score --json FILE` writes a score sheet") from error
+        raise ScoreError(error.message, hint="`rscap score --out FILE` writes a score sheet") from error
     if not isinstance(content, dict):
         raise ScoreError(f"{path} is not a score sheet: it holds a JSON {type(content).__name__}")
     missing = [name for name in _FIELDS if name not in content]
