@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from transformers import PaliGemmaConfig, PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
-from rscap.captioner.batch import Batch, Row, collate, pack
+from rscap.captioner.batch import Batch, PackedRow, collate, pack
 from rscap.captioner.decoding import decode
 from rscap.model.adapters import prepare, trainable_parameters
 from rscap.model.geometry import paligemma_config
@@ -87,7 +87,7 @@ def micro_batch(net: Any, images: int, suffixes: Sequence[int] = SUFFIXES) -> Ba
     tokens = [[*range(10, 9 + length), 1] for length in suffixes]
     side = net.config.vision_config.image_size
     rows = [
-        Row(
+        PackedRow(
             example_id=str(index),
             pixels=torch.randn(3, side, side, generator=generator),
             captions=len(tokens),

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from rscap.captioner import ModelRef
-from rscap.captioner.batch import Batch, Row, collate, pack
+from rscap.captioner.batch import Batch, PackedRow, collate, pack
 from rscap.errors import AdapterError
 from rscap.methods import METHODS
 from rscap.model.adapters import (
@@ -48,11 +48,13 @@ def batches() -> list[Batch]:
     """Two batches of two images with noise for pixels and words; rows differ in length, so there is padding."""
     generator = torch.Generator().manual_seed(3)
 
-    def row(index: int) -> Row:
+    def row(index: int) -> PackedRow:
         words = torch.randint(5, 2900, (2, 3 + 4 * (index % 2)), generator=generator).tolist()
         suffixes = [[*suffix, 1] for suffix in words]
         packed = pack([2943] * 64 + [2, 100, 101, 108], suffixes)
-        return Row(example_id=str(index), pixels=torch.randn(3, 224, 224, generator=generator), captions=2, **packed)
+        return PackedRow(
+            example_id=str(index), pixels=torch.randn(3, 224, 224, generator=generator), captions=2, **packed
+        )
 
     return [collate([row(index), row(index + 1)], pad=0) for index in (0, 2)]
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PaliGemmaForConditionalGeneration
 
-from rscap.captioner.batch import Batch, Row, collate, pack
+from rscap.captioner.batch import Batch, PackedRow, collate, pack
 from rscap.errors import AdapterError
 from rscap.model.adapters import Calibration, initial_factors, prepare
 from rscap.model.adapters.decompose import corda, olora, pissa
@@ -35,7 +35,7 @@ def batch(seed: int, *, pad: int = 0, extra: int = 0) -> Batch:
     """Two images whose sequences differ in length; `extra` more padding, `pad` its token."""
     generator = torch.Generator().manual_seed(seed)
     rows = [
-        Row(
+        PackedRow(
             example_id=str(length),
             pixels=torch.randn(3, 224, 224, generator=generator),
             captions=1,

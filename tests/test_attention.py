@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch.nn.attention.flex_attention import BlockMask
 from transformers import PaliGemmaForConditionalGeneration
 
-from rscap.captioner.batch import PADDING, Batch, Row, collate, pack
+from rscap.captioner.batch import PADDING, Batch, PackedRow, collate, pack
 from rscap.errors import ModelError
 from rscap.model import attention
 from rscap.model.attention import FLEX, Shape, Tokens, blocks, flex_differs, pairs
@@ -133,7 +133,9 @@ def batch() -> Batch:
     texts = ([[20, 21, 1], [22, 1], [*range(23, 70), 1]], [[30, 31, 32, 33, 1], [1]])
     return collate(
         [
-            Row(example_id=str(i), pixels=torch.randn(3, 224, 224, generator=generator), captions=2, **pack(prefix, of))
+            PackedRow(
+                example_id=str(i), pixels=torch.randn(3, 224, 224, generator=generator), captions=2, **pack(prefix, of)
+            )
             for i, of in enumerate(texts)
         ],
         pad=0,

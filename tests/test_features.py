@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from rscap.captioner.batch import Encoder, Row, collate
+from rscap.captioner.batch import Encoder, PackedRow, collate
 from rscap.captioner.loader import batches
 from rscap.data import open_source
 from rscap.data.images import FileImage
@@ -73,7 +73,7 @@ def cached(packed: PackedModel, encoder: Encoder, examples: Sequence[Example], f
     return cached_encoder(packed, encoder, examples, folder=folder, team=CPU, workers=0, say=lambda _: None)
 
 
-def encoded(encoder: Encoder, examples: Sequence[Example]) -> list[Row]:
+def encoded(encoder: Encoder, examples: Sequence[Example]) -> list[PackedRow]:
     return [encoder(example, prefix="caption en", captions=example.captions) for example in examples]
 
 

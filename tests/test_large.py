@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
-from rscap.captioner.batch import Batch, Row, collate, pack
+from rscap.captioner.batch import Batch, PackedRow, collate, pack
 from rscap.model.adapters import prepare
 from rscap.model.geometry import paligemma_config
 from rscap.model.load import NANO, load_base
@@ -58,7 +58,7 @@ def five_captions() -> Batch:
         [*torch.randint(1000, 200_000, (length,), generator=generator).tolist(), EOS] for length in (8, 10, 12, 14, 16)
     ]
     pixels = torch.randn(3, 224, 224, generator=generator).clamp(-1, 1)
-    return collate([Row(example_id="x", pixels=pixels, captions=5, **pack(prefix, suffixes))], pad=0)
+    return collate([PackedRow(example_id="x", pixels=pixels, captions=5, **pack(prefix, suffixes))], pad=0)
 
 
 class Float16Products(TorchDispatchMode):

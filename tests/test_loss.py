@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PaliGemmaForConditionalGeneration
 
-from rscap.captioner.batch import Batch, Row, collate, pack
+from rscap.captioner.batch import Batch, PackedRow, collate, pack
 from rscap.model.geometry import paligemma_config
 from rscap.model.loss import CHUNK_LOGITS, chunk_rows, summed_loss, token_losses
 from rscap.model.packed import PackedModel
@@ -140,7 +140,9 @@ def batch() -> Batch:
     generator = torch.Generator().manual_seed(1)
     prefix = [127] * 64 + [2, 11, 12]
     rows = [
-        Row(example_id=str(i), pixels=torch.randn(3, 224, 224, generator=generator), captions=2, **pack(prefix, two))
+        PackedRow(
+            example_id=str(i), pixels=torch.randn(3, 224, 224, generator=generator), captions=2, **pack(prefix, two)
+        )
         for i, two in enumerate(([[20, 21, 1], [22, 1]], [[30, 31, 32, 33, 1], [1]]))
     ]
     return collate(rows, pad=0)

@@ -7,7 +7,7 @@ import torch
 from torch._dynamo.backends.debugging import aot_eager
 from transformers import PaliGemmaForConditionalGeneration
 
-from rscap.captioner.batch import Batch, Row, collate, pack
+from rscap.captioner.batch import Batch, PackedRow, collate, pack
 from rscap.model.geometry import paligemma_config
 from rscap.model.packed import PackedModel
 
@@ -35,7 +35,7 @@ def packed_rows(suffixes: list[list[list[int]]]) -> Batch:
     generator = torch.Generator().manual_seed(1)
     prefix = [127] * IMAGES + [BOS, *PREFIX_WORDS]
     rows = [
-        Row(
+        PackedRow(
             example_id=str(index),
             pixels=torch.randn(3, 224, 224, generator=generator),
             captions=len(of_image),

@@ -89,7 +89,7 @@ def test_operations_are_those_that_torch_counts(nano2: Any, vision: str, checkpo
     """Within 6 % of torch's own counter over forward and backward, whatever learns and is computed again."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    from rscap.captioner.batch import Row, collate, pack
+    from rscap.captioner.batch import PackedRow, collate, pack
     from rscap.model.adapters import prepare
     from rscap.model.load import load_base
     from rscap.model.packed import PackedModel
@@ -108,7 +108,7 @@ def test_operations_are_those_that_torch_counts(nano2: Any, vision: str, checkpo
         packed.checkpoint_activations()
     packed.train()
     prefix = [base.image_token_id] * base.image_tokens + [2, 5, 6]
-    row = Row(example_id="x", pixels=torch.zeros(3, 224, 224), captions=2, **pack(prefix, [[7] * 9 + [1]] * 2))
+    row = PackedRow(example_id="x", pixels=torch.zeros(3, 224, 224), captions=2, **pack(prefix, [[7] * 9 + [1]] * 2))
     batch = collate([row], pad=0)
     with FlopCounterMode(display=False) as counter:
         packed(batch).backward()

@@ -14,7 +14,7 @@ import hashlib
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,10 +22,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rscap.errors import DataError
+from rscap.progress import Progress
 from rscap.records import Example, Prediction
-
-Progress = Callable[[int, int], None]
-"""Called with (images read, images in all)."""
 
 Gram = tuple[str, ...]
 

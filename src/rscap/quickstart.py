@@ -7,15 +7,14 @@ from contextlib import AbstractContextManager
 from importlib.resources import as_file, files
 from pathlib import Path
 
-from rscap.captioner.asking import Progress
 from rscap.errors import StoreError
 from rscap.evaluation.request import Request, evaluate, prepare
+from rscap.progress import Progress, Say
 from rscap.recipe import Recipe, read_recipe
 from rscap.records import ScoreSheet
 from rscap.reports import write_report
 from rscap.training.session import train
 
-Say = Callable[[str], None]
 Bar = Callable[[str], AbstractContextManager[Progress]]
 """Opens a progress bar with a title."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Union, overload
 
 from rscap.captioner.batch import Batch, Encoder
 from rscap.captioner.choice import Decoded
-from rscap.captioner.decoding import Fitting, Say
+from rscap.captioner.decoding import Fitting
 from rscap.captioner.loader import ahead, batches
 from rscap.data.images import opened
 from rscap.data.source import check_rejected
@@ -22,6 +21,7 @@ from rscap.errors import DataError, ImageError, ModelError
 from rscap.model.load import Base
 from rscap.model.memory import release
 from rscap.model.packed import PackedModel
+from rscap.progress import Progress, Say, to_stderr
 from rscap.recipe import GenerateSection, with_decoding
 from rscap.records import Example, ImageHandle, ImageHeader, Picture, Prediction, Rejected
 
@@ -33,14 +33,6 @@ Errors = Literal["raise", "keep"]
 
 OneImage = Union["str", "PathLike[str]", bytes, "Image", "np.ndarray[Any, Any]"]
 """A path, the bytes of a file, a PIL image, or `uint8[H, W, 3]` in RGB."""
-
-Progress = Callable[[int, int], None]
-"""Called with (done, total)."""
-
-
-def to_stderr(message: str) -> None:
-    """A line on standard error."""
-    print(message, file=sys.stderr)
 
 
 class Captioner:

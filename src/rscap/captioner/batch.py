@@ -31,7 +31,7 @@ PADDING = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class PackedRow:
     """One example, encoded: pixels and the packed sequence of its prefix and captions."""
 
     example_id: str
@@ -155,7 +155,7 @@ def attention(branch: Tensor, positions: Tensor, *, window: int | None = None) -
     return pairs(tokens, tokens, window=window)
 
 
-def collate(rows: Sequence[Row], *, pad: int, rejected: Sequence[Rejected] = ()) -> Batch:
+def collate(rows: Sequence[PackedRow], *, pad: int, rejected: Sequence[Rejected] = ()) -> Batch:
     """Pad encoded rows on the right and stack them; a batch of no images still tells what was rejected."""
 
     def padded(lists: list[list[int]], fill: int) -> Tensor:
@@ -209,7 +209,7 @@ class Encoder:
 
     def __call__(
         self, example: Example, *, prefix: str, captions: Sequence[str], change: Callable[[Image], Image] | None = None
-    ) -> Row:
+    ) -> PackedRow:
         """Encode one example with the captions to be learned; none for generation. `change` augments the image.
 
         Raises:
@@ -220,7 +220,7 @@ class Encoder:
             raise ValueError("features were computed of the image as it is; changes to it would be lost")
         suffixes = [self.prompter.suffix(caption, example_id=example.id) for caption in captions]
         seen = self.features(example.id) if self.features else None
-        return Row(
+        return PackedRow(
             example_id=example.id,
             pixels=self._pixels(example, change) if seen is None else torch.empty(0),
             features=seen,
@@ -228,7 +228,7 @@ class Encoder:
             **pack(self.prompter.prefix(prefix), suffixes),
         )
 
-    def asked(self, picture: Picture | Example, *, prefix: Sequence[int]) -> Row:
+    def asked(self, picture: Picture | Example, *, prefix: Sequence[int]) -> PackedRow:
         """Encode one picture behind the ids of a prefix, for captions to be generated.
 
         Raises:
@@ -236,7 +236,7 @@ class Encoder:
             StoreError: cached features lack the picture or are damaged.
         """
         seen = self.features(picture.id) if self.features else None
-        return Row(
+        return PackedRow(
             example_id=picture.id,
             pixels=self._pixels(picture, None) if seen is None else torch.empty(0),
             features=seen,

@@ -6,7 +6,7 @@ of one-by-one decoding. Scores are processed as transformers' `generate` process
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -20,6 +20,7 @@ from rscap.errors import OutOfMemory
 from rscap.model.decoding import prefill, step
 from rscap.model.memory import is_out_of_memory, release
 from rscap.model.packed import PackedModel
+from rscap.progress import Say
 from rscap.recipe import GenerateSection
 
 
@@ -69,9 +70,6 @@ class _Choice:
             return best(scores)
         names = [self.example_ids[row] for row in rows.tolist()]
         return drawn(self.cuts(ids, scores), [uniform("token", self.settings.seed, name, length) for name in names])
-
-
-Say = Callable[[str], None]
 
 
 @dataclass(slots=True)

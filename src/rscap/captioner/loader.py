@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from rscap.captioner.batch import Batch, Row, collate
+from rscap.captioner.batch import Batch, PackedRow, collate
 from rscap.errors import DataError
 from rscap.records import Example, Picture, Rejected
 
@@ -24,13 +24,13 @@ _AHEAD = 4
 Place = TypeVar("Place")
 
 
-class _Rows(Dataset[Row | Rejected], Generic[Place]):
+class _Rows(Dataset[PackedRow | Rejected], Generic[Place]):
     """The encoded row of each place that a sampler names."""
 
-    def __init__(self, encode: Callable[[Place], Row], name: Callable[[Place], str]) -> None:
+    def __init__(self, encode: Callable[[Place], PackedRow], name: Callable[[Place], str]) -> None:
         self.encode, self.name = encode, name
 
-    def __getitem__(self, place: Place) -> Row | Rejected:
+    def __getitem__(self, place: Place) -> PackedRow | Rejected:
         try:
             return self.encode(place)
         except DataError as error:
@@ -41,8 +41,8 @@ class _Rows(Dataset[Row | Rejected], Generic[Place]):
 class _Collate:
     pad: int
 
-    def __call__(self, items: list[Row | Rejected]) -> Batch:
-        rows = [item for item in items if isinstance(item, Row)]
+    def __call__(self, items: list[PackedRow | Rejected]) -> Batch:
+        rows = [item for item in items if isinstance(item, PackedRow)]
         return collate(rows, pad=self.pad, rejected=[item for item in items if isinstance(item, Rejected)])
 
 
@@ -50,7 +50,7 @@ Shown = TypeVar("Shown", bound=Example | Picture)
 
 
 def batches(
-    examples: Sequence[Shown], encode: Callable[[Shown], Row], *, size: int, pad: int, workers: int = 0
+    examples: Sequence[Shown], encode: Callable[[Shown], PackedRow], *, size: int, pad: int, workers: int = 0
 ) -> Iterator[Batch]:
     """Batches of `size` examples in the order given; `Batch.rejected` lists what cannot be encoded."""
     everyone = range(len(examples))
@@ -61,7 +61,7 @@ def batches(
 
 def grouped(
     groups: Iterable[Sequence[Place]],
-    encode: Callable[[Place], Row],
+    encode: Callable[[Place], PackedRow],
     *,
     name: Callable[[Place], str],
     pad: int,
@@ -107,9 +107,9 @@ class _Listed(Generic[Shown]):
     """Examples by their position in a list."""
 
     examples: Sequence[Shown]
-    encode: Callable[[Shown], Row]
+    encode: Callable[[Shown], PackedRow]
 
-    def encode_at(self, position: int) -> Row:
+    def encode_at(self, position: int) -> PackedRow:
         return self.encode(self.examples[position])
 
     def name_at(self, position: int) -> str:

@@ -8,10 +8,9 @@ from dataclasses import asdict, dataclass
 from rscap import scoring
 from rscap.baselines import constant, nearest_image
 from rscap.captioner import Captioner, caption_all
-from rscap.captioner.asking import Progress, to_stderr
 from rscap.captioner.choice import decode_name
-from rscap.captioner.decoding import Say
 from rscap.data.draw import key
+from rscap.progress import Progress, Say, to_stderr
 from rscap.records import Example, Prediction, Rejected, ScoreSheet
 from rscap.store import Journal, RunFolder, prediction_row, read_jsonl, reference_row, write_json, write_jsonl
 

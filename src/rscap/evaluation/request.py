@@ -13,13 +13,12 @@ from filelock import FileLock, Timeout
 
 from rscap import provenance
 from rscap.captioner import Captioner, ModelRef
-from rscap.captioner.asking import Progress
 from rscap.captioner.choice import decode_name
-from rscap.captioner.decoding import Say
 from rscap.captioner.loading import Dtype, device_name, weights_digests
 from rscap.data import Source, open_data
 from rscap.errors import DataError, Interrupted, RecipeError, StoreError
 from rscap.evaluation.outcome import evaluate_model, write_baselines, write_outcome
+from rscap.progress import Progress, Say
 from rscap.recipe import DataSection, GenerateSection
 from rscap.records import Example, ScoreSheet
 from rscap.stopping import stopping

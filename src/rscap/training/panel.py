@@ -12,7 +12,7 @@ import torch
 
 from rscap import scoring
 from rscap.captioner import Captioner, caption_all
-from rscap.captioner.batch import Encoder, Row
+from rscap.captioner.batch import Encoder, PackedRow
 from rscap.captioner.loader import batches
 from rscap.model.packed import PackedModel
 from rscap.recipe import Recipe, SelectionSection
@@ -136,5 +136,5 @@ def panel_loss(captioner: Captioner, panel: Sequence[Example], recipe: Recipe, t
     return float(team.sum(total)) / max(1, team.sums([tokens])[0])
 
 
-def _with_captions(example: Example, *, encoder: Encoder, prefix: str) -> Row:
+def _with_captions(example: Example, *, encoder: Encoder, prefix: str) -> PackedRow:
     return encoder(example, prefix=prefix, captions=example.captions)

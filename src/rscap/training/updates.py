@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from PIL.Image import Image
 
-from rscap.captioner.batch import Batch, Encoder, Row
+from rscap.captioner.batch import Batch, Encoder, PackedRow
 from rscap.captioner.loader import grouped
 from rscap.data import choose, order
 from rscap.data.augment import turn, vary
@@ -70,7 +70,7 @@ ALONE = Share()
 
 def encode_for_training(
     example: Example, *, recipe: Recipe, encoder: Encoder, epoch: int, weights: CaptionWeights
-) -> Row:
+) -> PackedRow:
     """Encode an example with prompt, captions and image as this epoch shows them."""
     change = _AUGMENTATIONS[recipe.data.augment]
     if change is not None:
@@ -174,7 +174,7 @@ class Reader:
     encoder: Encoder
     weights: CaptionWeights
 
-    def encode(self, place: Place) -> Row:
+    def encode(self, place: Place) -> PackedRow:
         epoch, position = place
         return encode_for_training(
             self.examples[position], recipe=self.recipe, encoder=self.encoder, epoch=epoch, weights=self.weights
