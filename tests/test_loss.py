@@ -150,17 +150,17 @@ def batch() -> Batch:
 
 @pytest.mark.parametrize("geometry", ["nano", "nano2"])
 @pytest.mark.parametrize("head_learns", [False, True])
-def test_the_captioner_learns_as_from_whole_logits(geometry: str, head_learns: bool) -> None:
-    """PackedModel loss and all its gradients equal cross-entropy over `head`; with a tied head that learns, the head's
+def test_the_packed_model_learns_as_from_whole_logits(geometry: str, head_learns: bool) -> None:
+    """The loss and all its gradients equal cross-entropy over `head`; with a tied head that learns, the head's
     gradient and the embeddings' add up in one matrix."""
-    model, packed = small(geometry), batch()
+    model, rows = small(geometry), batch()
     model.lm_head.weight.requires_grad_(head_learns)
     packed = PackedModel(model, compute_dtype=torch.float32)
-    ours = packed(packed)
+    ours = packed(rows)
     ours.backward()
     gradients = {name: None if p.grad is None else p.grad.clone() for name, p in model.named_parameters()}
     model.zero_grad()
-    theirs = F.cross_entropy(packed.head(packed.supervised(packed)), packed.targets, reduction="sum")
+    theirs = F.cross_entropy(packed.head(packed.supervised(rows)), rows.targets, reduction="sum")
     theirs.backward()
     torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=0)
     assert (gradients["model.language_model.embed_tokens.weight"] is not None) == head_learns
@@ -173,7 +173,7 @@ def test_the_captioner_learns_as_from_whole_logits(geometry: str, head_learns: b
 
 def test_token_losses_sum_to_the_loss() -> None:
     """The losses that the first step looks at token by token are those that are learned from."""
-    packed, packed = PackedModel(small("nano2"), compute_dtype=torch.float32), batch()
-    losses = packed.token_losses(packed)
-    assert losses.shape == packed.targets.shape
-    torch.testing.assert_close(losses.sum(), packed(packed).detach(), rtol=1e-6, atol=0)
+    packed, rows = PackedModel(small("nano2"), compute_dtype=torch.float32), batch()
+    losses = packed.token_losses(rows)
+    assert losses.shape == rows.targets.shape
+    torch.testing.assert_close(losses.sum(), packed(rows).detach(), rtol=1e-6, atol=0)
