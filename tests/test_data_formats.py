@@ -206,16 +206,16 @@ Change = Callable[[dict], object]
     ("value", "reason"),
     [
         ({"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [{"image_id": 2, "caption": "x"}]}, "no image 2"),
-        ({"images": [{"id": 1}, {"id": 1}], "annotations": []}, "stands twice"),
+        ({"images": [{"id": 1}, {"id": 1}], "annotations": []}, "occurs twice"),
         ({"images": [{"file_name": "a.jpg"}], "annotations": []}, "without an id"),
         ({"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [{"caption": "x"}]}, "without an image_id"),
         ({"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": []}, "no caption"),
-        ({"images": [{"filename": 7, "sentences": [{"raw": "x"}]}]}, "no image is named"),
+        ({"images": [{"filename": 7, "sentences": [{"raw": "x"}]}]}, "the image is 7, not a path"),
         ({"images": [{"filename": "a.jpg", "sentences": [{"tokens": ["x"]}]}]}, "caption 1 of 1 is missing"),
-        ({"images": [{"filename": "a.jpg", "sentences": "x"}]}, "no caption"),
-        ({"images": [{"filename": "a.jpg", "sentences": [{"raw": 7}]}]}, "is int, not text"),
+        ({"images": [{"filename": "a.jpg", "sentences": []}]}, "no caption"),
+        ({"images": [{"filename": "a.jpg", "sentences": [{"raw": 7}]}]}, "caption 1 is 7, not text"),
         ({"images": [{"filename": "a.jpg", "sentences": [{"raw": "\ud800"}]}]}, "surrogate"),
-        ({"images": [{"filename": "a.jpg", "sentences": [{"raw": "x"}], "split": ["a"]}]}, "no split name"),
+        ({"images": [{"filename": "a.jpg", "sentences": [{"raw": "x"}], "split": ["a"]}]}, "invalid split name"),
     ],
 )
 def test_bad_rows_of_annotation_files_are_listed(tmp_path: Path, value: dict, reason: str) -> None:

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rscap.annotations.parquet import MAX_ROWS
 from rscap.data import ArrowImage, MissingImage, Source, open_source
-from rscap.data.readers.parquet import MAX_ROWS
 from rscap.errors import DataError, ImageError
 
 HEADER = ["source", "split", "image", *(f"caption_{n}" for n in range(1, 6))]
@@ -118,10 +118,11 @@ def test_empty_cells_at_the_end_are_captions_that_there_are_not(tmp_path: Path) 
         ({"image": "https://host/x.jpg"}, "leaves the data folder"),
         ({"image": "sub/none.jpg"}, "cannot be read"),
         ({"image": "x" * 300 + "/a.jpg"}, "cannot be read"),
-        ({"image": "RSICD_0.jpg"}, "stands at captions.csv line 2 already"),
-        ({"split": "test set!"}, "no split name"),
-        ({"split": ""}, "no split name"),
-        ({"caption_1": "two\nlines"}, "spans lines 6 to 7"),
+        ({"image": "RSICD_0.jpg"}, "is at captions.csv line 2 already"),
+        ({"split": "test set!"}, "invalid split name"),
+        ({"split": ""}, "invalid split name"),
+        ({"caption_1": "two\nx.jpg,lines"}, "spans lines 6 to 7"),
+        ({"caption_1": "['two', 'captions']"}, "a list written as text"),
     ],
 )
 def test_an_unusable_row_is_listed_with_line_and_reason(tmp_path: Path, change: dict[str, str], reason: str) -> None:
@@ -134,14 +135,13 @@ def test_an_unusable_row_is_listed_with_line_and_reason(tmp_path: Path, change: 
 
 
 def test_ragged_rows_are_rejected(tmp_path: Path) -> None:
-    """A row with a cell too few or too many is not guessed at; a blank line is no row."""
+    """A row with a cell too many is not guessed at; one with too few has fewer captions; a blank line is no row."""
     folder = write(tmp_path, [row(n) for n in range(4)])
+    (folder / "resized" / "RSICD_9.jpg").write_bytes(jpeg())
     with (folder / "captions.csv").open("a") as stream:
-        stream.write("RSICD,train,RSICD_0.jpg,one,two,three,four\n\nRSICD,train,x.jpg,1,2,3,4,5,6\n")
-    assert rejected(folder) == {
-        "captions.csv line 6": "7 cells, the header has 8",
-        "captions.csv line 8": "9 cells, the header has 8",
-    }
+        stream.write("RSICD,train,RSICD_9.jpg,one,two,three,four\n\nRSICD,train,x.jpg,1,2,3,4,5,6\n")
+    assert rejected(folder) == {"captions.csv line 8": "9 cells, the header has 8"}
+    assert open_source(folder, max_rejected_share=0.9).examples[-1].captions == ("one", "two", "three", "four")
 
 
 def test_links_that_leave_the_folder_are_rejected(tmp_path: Path) -> None:
@@ -191,16 +191,16 @@ def test_captions_can_be_opened_without_images(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "no header"),
-        (b"image,text\na.jpg,hello\n", "no caption column"),
-        (b"source,caption_1\nx,y\n", "no column 'image'"),
-        (b"image,caption_1,caption_3\na,b,c\n", "lacks columns between its captions: caption_2"),
+        (b"", "is empty"),
+        (b"image,words\na.jpg,hello\n", "no column or key holds captions; there is: image, words"),
+        (b"source,caption_1\nx,y\n", "no column or key names the image; there is: source, caption_1"),
+        (b"image,caption_1,caption_3\na,b,c\n", "numbers are left out between the captions: caption_2"),
         (b"image,caption_1,image\na,b,c\n", "columns twice: image"),
-        (b"image,caption_1\na.jpg,caf\xe9\n", "byte 0xe9 at offset 25, line 2"),
-        ("image,caption_1\na.jpg,b\n".encode("utf-16"), "not UTF-8: byte 0xff at offset 0, line 1"),
+        (b"image,caption_1\na.jpg,caf\xe9\n", r"line 2: not UTF-8 \(byte 0xe9 at offset 25\)"),
+        ("image,caption_1\na.jpg,b\n".encode("utf-16"), "is UTF-16, not UTF-8"),
         (b'image,caption_1\na.jpg,"open\nb.jpg,c\n', "not CSV"),
         (b"image,caption_1\n", "none of its 0 rows"),
-        (b"image,caption_" + b"9" * 6 + b"\n", "lacks columns"),
+        (b"image,caption_" + b"9" * 6 + b"\n", "numbers are left out"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_one_clear_error(tmp_path: Path, content: bytes, message: str) -> None:
@@ -283,7 +283,7 @@ def test_subsets_do_not_depend_on_row_order_and_nest(tmp_path: Path) -> None:
 def test_a_missing_file_is_not_looked_for_on_the_hub(monkeypatch: pytest.MonkeyPatch, spec: str, asks: bool) -> None:
     """Names and revisions may hold a dot; what ends like a file is a file, and no network is asked for it."""
     asked: list[str] = []
-    monkeypatch.setattr("rscap.data.readers.parquet.open_hub", lambda spec: asked.append(spec) or {})
+    monkeypatch.setattr("rscap.data.parquet.open_hub", lambda spec: asked.append(spec) or {})
     with pytest.raises(DataError):
         open_source(spec)
     assert asked == ([spec] if asks else [])
@@ -298,8 +298,8 @@ def test_nothing_to_open_is_an_error_that_names_it(spec: str) -> None:
 
 def test_a_folder_or_file_of_another_kind(tmp_path: Path) -> None:
     """A folder without data and a file of another kind are errors that say what is wanted."""
-    (tmp_path / "notes.txt").write_text("hello")
-    for spec in (tmp_path, tmp_path / "notes.txt"):
+    (tmp_path / "notes.dat").write_text("hello")
+    for spec in (tmp_path, tmp_path / "notes.dat"):
         with pytest.raises(DataError, match=r"captions\.csv"):
             open_source(spec)
 
@@ -366,7 +366,7 @@ def test_bad_rows_of_a_parquet_are_rejected(tmp_path: Path, hub_cache: None) -> 
     captions = ["fine", None, "x", "y", " "]
     pyarrow.parquet.write_table(pyarrow.table({"image": cells, "caption_1": captions}), tmp_path / "t.parquet")
     source = open_source(tmp_path / "t.parquet", max_rejected_share=0.9)
-    assert [bad.row for bad in source.rejected] == [f"train row {i}" for i in (1, 2, 3, 4)]
+    assert [bad.row for bad in source.rejected] == [f"t.parquet row {i}" for i in (1, 2, 3, 4)]
 
 
 @pytest.mark.parametrize(
@@ -378,7 +378,7 @@ def test_a_parquet_of_another_schema_is_refused(tmp_path: Path, hub_cache: None,
     import pyarrow.parquet
 
     pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "t.parquet")
-    with pytest.raises(DataError, match="table 'train'"):
+    with pytest.raises(DataError, match=r"^t\.parquet"):
         open_source(tmp_path / "t.parquet")
 
 
@@ -405,7 +405,7 @@ def test_hub_failures_say_what_to_do(monkeypatch: pytest.MonkeyPatch, error: str
     def fail(*_args: object, **_options: object) -> None:
         raise type(kind, (Exception,), {})(text)
 
-    monkeypatch.setattr("rscap.data.readers.parquet._load_dataset", lambda: fail)
+    monkeypatch.setattr("rscap.data.parquet._load_dataset", lambda: fail)
     with pytest.raises(DataError, match=message):
         open_source("a/b")
 
@@ -424,7 +424,7 @@ def test_a_hub_data_set_opens_like_its_parquet(
         asked.append((name, revision))
         return datasets.load_dataset("parquet", data_files=files).cast_column("image", datasets.Image())
 
-    monkeypatch.setattr("rscap.data.readers.parquet._load_dataset", lambda: load)
+    monkeypatch.setattr("rscap.data.parquet._load_dataset", lambda: load)
     source = open_source("owner/name@v1.0")
     assert asked == [("owner/name", "v1.0")]
     assert source.name == "owner/name@v1.0"

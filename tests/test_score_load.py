@@ -44,7 +44,7 @@ def test_empty_cells_at_the_end_of_a_row_mean_fewer_captions(tmp_path: Path) -> 
     path.write_text("image,caption_1,caption_2,caption_3\n1.jpg,a,b,\n2.jpg,c,,\n", encoding="utf-8")
     assert scoring.load_references(path).captions == {"1.jpg": ("a", "b"), "2.jpg": ("c",)}
     path.write_text("image,caption_1,caption_2,caption_3\n1.jpg,a,,b\n", encoding="utf-8")
-    with pytest.raises(ScoreError, match="line 2: an empty reference caption"):
+    with pytest.raises(ScoreError, match="line 2: caption 2 of 3 is empty"):
         scoring.load_references(path)
 
 
@@ -106,17 +106,32 @@ def test_references(tmp_path: Path, name: str, content: object, split: str | Non
 
 
 def test_coco_annotations(tmp_path: Path) -> None:
-    """COCO annotations are grouped by image id, which matches the ids of COCO results."""
-    content = {
-        "images": [{"id": 7, "file_name": "7.jpg"}],
-        "annotations": [
-            {"id": 1, "image_id": 7, "caption": "a plane"},
-            {"id": 2, "image_id": 9, "caption": "a river"},
-            {"id": 3, "image_id": 7, "caption": "two planes"},
-        ],
-    }
-    references = scoring.load_references(write(tmp_path / "r.json", content))
-    assert dict(references) == {"7": ("a plane", "two planes"), "9": ("a river",)}
+    """COCO annotations have the ids of every format, file names; COCO results, which go by number, are matched."""
+    annotations = [
+        {"id": 1, "image_id": 7, "caption": "a plane"},
+        {"id": 2, "image_id": 9, "caption": "a river"},
+        {"id": 3, "image_id": 7, "caption": "two planes"},
+    ]
+    images = [{"id": 7, "file_name": "images/x/p.jpg"}, {"id": 9, "file_name": "q.jpg"}]
+    file = write(tmp_path / "r.json", {"images": images, "annotations": annotations})
+    captions = {"x/p.jpg": ("a plane", "two planes"), "q.jpg": ("a river",)}
+    assert dict(scoring.load_references(file)) == captions
+    results = write(tmp_path / "c.json", [{"image_id": 7, "caption": "one"}, {"image_id": 9, "caption": "two"}])
+    named = write(tmp_path / "n.json", {"x/p.jpg": "one", "q.jpg": "two"})
+    assert (
+        dict(scoring.load_pair(results, file)[0])
+        == dict(scoring.load_pair(named, file)[0])
+        == {
+            "x/p.jpg": "one",
+            "q.jpg": "two",
+        }
+    )
+    bare = write(tmp_path / "bare.json", {"annotations": annotations})
+    assert dict(scoring.load_references(bare)) == {"7": ("a plane", "two planes"), "9": ("a river",)}
+    assert dict(scoring.load_pair(results, bare)[0]) == {"7": "one", "9": "two"}
+    lost = write(tmp_path / "lost.json", {"images": images[:1], "annotations": annotations})
+    with pytest.raises(ScoreError, match=r"lost\.json annotation 1: there is no image 9"):
+        scoring.load_references(lost)
 
 
 def test_captions_csv(tmp_path: Path) -> None:
@@ -151,20 +166,20 @@ def test_real_files(real_data: Path) -> None:
     [
         ("a.json", "", "is empty"),
         ("a.json", "{", "line 1: not JSON"),
-        ("a.json", '{"1": "a", "1": "b"}', "1 ids occur more than once: '1'"),
+        ("a.json", '{"1": "a", "1": "b"}', "1 keys of one object occur more than once: '1'"),
         ("a.json", {"1": 5}, "'1': expected one caption, found 5"),
         ("a.json", {"1": ["a", "b"]}, "expected one caption"),
-        ("a.json", "5", "holds a JSON int"),
+        ("a.json", "5", "holds 5, not candidates"),
         (
             "a.json",
             [{"image_id": 1, "caption": "a"}, {"image_id": 1, "caption": "b"}],
             "1 ids occur more than once: '1'",
         ),
-        ("a.json", [5], "entry 1: expected a JSON object"),
+        ("a.json", [5], "entry 0: expected a JSON object, found 5"),
         ("a.jsonl", '{"id": "1", "caption": "a"}\n{"id": ', "line 2: not JSON"),
         ("a.jsonl", '{"id": "1", "caption": "a"}\n[]', "line 2: expected a JSON object"),
         ("a.jsonl", lines({"caption": "a"}), "line 1: no `id`"),
-        ("a.jsonl", lines({"id": "1", "caption": "a"}, {"id": "2"}), "line 2: expected one caption, found None"),
+        ("a.jsonl", lines({"id": "1", "caption": "a"}, {"id": "2"}), "line 2: no `caption`; there is: id"),
     ],
 )
 def test_bad_candidates(tmp_path: Path, name: str, content: object, words: str) -> None:
@@ -177,26 +192,32 @@ def test_bad_candidates(tmp_path: Path, name: str, content: object, words: str) 
 @pytest.mark.parametrize(
     ("name", "content", "split", "words"),
     [
-        ("r.csv", "image,text\n1.jpg,a\n", None, "no caption column; it has image, text"),
-        ("r.csv", "image,caption_1\n1.jpg,a\n1.jpg,b\n", None, "1 ids occur more than once: '1.jpg'"),
-        ("r.csv", "image,caption_1\n1.jpg,a\n2.jpg,\n", None, "line 3: an empty reference caption"),
-        ("r.csv", "image,caption_1\n1.jpg,a,b\n", None, "line 2: 3 fields, but the header has 2 columns"),
-        ("r.csv", 'image,caption_1\n1.jpg,"a\nb"\n\n2.jpg,\n', None, "line 5: an empty reference caption"),
-        ("r.csv", "name,caption_1\n1.jpg,a\n", None, "line 2: no `id` or `image`"),
+        ("r.csv", "image,words\n1.jpg,a\n", None, "no column or key holds captions; there is: image, words"),
+        ("r.csv", "image,caption_1,caption_2\n1.jpg,a,b\n1.jpg,c,d\n", None, "1 ids occur more than once: '1.jpg'"),
+        ("r.csv", "image,caption_1\n1.jpg,a\n2.jpg,\n", None, "line 3: caption 1 of 1 is empty"),
+        ("r.csv", "image,caption_1\n1.jpg,a,b\n", None, "line 2: 3 cells, the header has 2"),
+        ("r.csv", 'image,caption_1\n1.jpg,"a\nb"\n\n2.jpg,\n', None, "line 5: caption 1 of 1 is empty"),
+        ("r.csv", "name,caption_1\n1.jpg,a\n", None, "no column or key names the image; there is: name, caption_1"),
         ("r.csv", "image,caption_1\n", None, "holds no references"),
-        ("r.csv", 'image,caption_1\n1.jpg,"a\n', None, "line 2: unexpected end of data"),
+        ("r.csv", 'image,caption_1\n1.jpg,"a\n', None, "line 2: not CSV: unexpected end of data"),
         ("r.csv", CSV, "val", r"no split 'val'; it has test \(2\), train \(1\)"),
         ("r.json", {"1": ["a"]}, "test", "does not say which split"),
-        ("r.json", {"1": "a"}, None, "'1': expected a list of captions"),
-        ("r.json", {"1": []}, None, "'1': expected a list of captions"),
-        ("r.json", {"1": ["a", " "]}, None, "'1': an empty reference caption"),
-        ("r.json", {"images": [{"filename": "1.jpg"}]}, None, "entry 1: no list `sentences`"),
-        ("r.json", {"annotations": {}}, None, "`annotations` is not a list"),
+        ("r.json", {"1": "a"}, None, "none of the JSON layouts that are read; its keys: 1"),
+        ("r.json", {"1": []}, None, "'1': no caption"),
+        ("r.json", {"1": ["a", " "]}, None, "'1': caption 2 of 2 is empty"),
         (
-            "r.jsonl",
-            lines({"image": "a/1.jpg", "suffix": "a"}, {"image": "b/1.jpg", "suffix": "b"}),
+            "r.json",
+            {"images": [{"filename": "1.jpg"}]},
             None,
-            "same id '1.jpg'",
+            "image 0: no column or key holds captions; there is: filename",
+        ),
+        ("r.json", {"annotations": {}}, None, "its keys: annotations"),
+        ("r.jsonl", lines({"image": "1.jpg", "suffix": "a"}, {"image": "1.jpg", "suffix": 7}), None, "caption 2 is 7"),
+        (
+            "r.csv",
+            "image,split,caption\n1.jpg,train,a\n1.jpg,test,b\n",
+            None,
+            "line 3: 1.jpg is in split 'train' at r.csv line 2",
         ),
         (
             "r.jsonl",
@@ -217,12 +238,12 @@ def test_not_utf8(tmp_path: Path) -> None:
     """A Latin-1 file is refused with the line of its first odd byte; a binary or missing file is called so."""
     file = tmp_path / "captions.csv"
     file.write_bytes("image,caption_1\n1.jpg,a\n2.jpg,café\n".encode("latin-1"))
-    with pytest.raises(ScoreError, match=r"captions\.csv, line 3: not UTF-8 \(byte 0xe9\)"):
+    with pytest.raises(ScoreError, match=r"captions\.csv line 3: not UTF-8 \(byte 0xe9"):
         scoring.load_references(file)
     file.write_bytes(b"PK\x03\x04\x00\xff")
     with pytest.raises(ScoreError, match="binary file"):
         scoring.load_references(file)
     with pytest.raises(ScoreError, match=r"none\.json does not exist"):
         scoring.load_candidates(tmp_path / "none.json")
-    with pytest.raises(ScoreError, match="cannot be read"):
+    with pytest.raises(ScoreError, match="not a regular file"):
         scoring.load_candidates(tmp_path)

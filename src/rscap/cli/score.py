@@ -18,13 +18,16 @@ _CIDER = "CIDEr"
 
 def score(
     candidates: Annotated[
-        Path, typer.Option(help='JSON Lines with "id" and "caption", a JSON object {id: caption}, or COCO results.')
+        Path,
+        typer.Option(
+            help='JSON Lines or CSV with "id" and "caption", a JSON object {id: caption}, or COCO results.',
+        ),
     ],
     references: Annotated[
         Path,
         typer.Option(
-            help="A JSON object {id: list of captions}, a run's references/*.jsonl, captions.csv, COCO annotations, "
-            "Karpathy JSON or PaliGemma JSON Lines."
+            help="The data set: a file or folder in any format that rscap trains on, `sample`, or a run's "
+            "references/*.jsonl.",
         ),
     ],
     split: Annotated[str | None, typer.Option(help="Only the references of this split.")] = None,
@@ -71,7 +74,7 @@ def score(
     from rscap import scoring
     from rscap.scoring.protocol import metrics_of
 
-    given, own = scoring.load_candidates(candidates), scoring.load_references(references, split)
+    given, own = scoring.load_pair(candidates, references, split)
     idf = scoring.IdfPool.load(pool) if pool else None
     learnt = (
         [text for captions in scoring.load_references(training).values() for text in captions] if training else None

@@ -3,48 +3,31 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from rscap.data.readers import (
-    captions_csv,
-    coco,
-    image_folder,
-    json_files,
-    karpathy,
-    paligemma,
-    parquet,
-)
-from rscap.data.rows import (
-    IMAGE_CHECKS,
-    ImageCheck,
-    ImageFolder,
-    Judged,
-    Row,
-    assemble,
-    refuse_if_too_many,
-)
+from rscap.annotations import Found, find
+from rscap.data import parquet
+from rscap.data.rows import IMAGE_CHECKS, ImageCheck, Judged, assemble, refuse_if_too_many
 from rscap.data.source import Source, digest
 from rscap.data.splits import assign_splits
 from rscap.data.text import NORMALISATIONS, normalised
 from rscap.errors import DataError
 from rscap.recipe import DataSection
-from rscap.records import Example, Note, Rejected
+from rscap.records import Example
 
-_WANTED = "captions.csv, metadata.jsonl, *.parquet, or annotations in *.json or *.jsonl"
 MEASURED_ON = ("val", "test")
-_Rows = Iterable[Row | Rejected | Note]
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _Opened:
     """A data set that was recognised: its rows, not judged yet."""
 
     name: str
-    rows: _Rows
-    folder: ImageFolder | None = None
+    rows: Iterable[Found]
+    root: Path | None = None
+    """The folder that no image's path may leave; None where the images are in the rows."""
 
 
 def open_source(
@@ -121,21 +104,20 @@ def _judged(spec: str | Path, check: ImageCheck) -> tuple[str, Judged]:
 
         examples = sample_examples(seed=0)
         return "sample", Judged(examples=examples, positions=list(range(len(examples))), total=len(examples))
-    found = _find(spec)
-    origin = found.name.split("/")[-1].split("@")[0]
-    return found.name, assemble(found.rows, origin=origin, folder=found.folder, check=check)
+    opened = _open(spec)
+    origin = opened.name.split("/")[-1].split("@")[0]
+    return opened.name, assemble(opened.rows, origin=origin, root=opened.root, check=check)
 
 
-def _find(spec: str | Path) -> _Found:
+def _open(spec: str | Path) -> _Opened:
     path = Path(spec)
-    if path.is_dir():
-        return _folder(path)
-    if path.is_file():
-        return _file(path)
     if path.exists():
-        raise DataError(f"{path} is not a regular file")
+        found = find(path)
+        if found.kind == "parquet":
+            return _Opened(found.name, parquet.read(path.name, parquet.open_files(found.path)))
+        return _Opened(found.name, found.read(), found.root)
     if isinstance(spec, str) and not _file_like(spec) and parquet.HUB_ID.fullmatch(spec):
-        return _tables(spec, parquet.open_hub(spec))
+        return _Opened(spec, parquet.read(spec, parquet.open_hub(spec)))
     raise DataError(
         f"{str(spec)!r} is neither a file, a folder nor a Hub id (owner/name)", hint="`sample` opens the built-in one"
     )
@@ -144,77 +126,6 @@ def _find(spec: str | Path) -> _Found:
 def _file_like(spec: str) -> bool:
     """Does this look like the name of a file that is not there? `folder/data.csv` does, `owner/name.v2@1.0` not."""
     return re.fullmatch(r"\.[A-Za-z]+", Path(spec.partition("@")[0]).suffix) is not None
-
-
-def _file(path: Path) -> _Found:
-    read = {".csv": _csv, ".parquet": _parquet, ".json": _json, ".jsonl": _jsonl}.get(path.suffix.lower())
-    if read is None:
-        raise DataError(f"{path} is no data set that rscap knows", hint=f"it wants {_WANTED}")
-    return read(path)
-
-
-def _folder(path: Path) -> _Found:
-    """The one data set that a folder holds: its captions.csv, or else whatever kind is there alone."""
-    if (path / captions_csv.FILE).exists():
-        return _csv(path / captions_csv.FILE)
-    kinds: dict[str, Callable[[], _Found]] = {}
-    if image_folder.files(path):
-        kinds[image_folder.FILE] = lambda: _image_folder(path)
-    lines = [file for file in sorted(path.glob("*.jsonl")) if file.name != image_folder.FILE]
-    if lines:
-        kinds["JSON Lines"] = lambda: _several(path, [_jsonl(file) for file in lines])
-    annotations = sorted(path.glob("*.json"))
-    if annotations:
-        kinds["JSON"] = lambda: _several(path, [_json(file) for file in annotations])
-    if next(path.glob("**/*.parquet"), None) is not None:
-        kinds["parquet"] = lambda: _parquet(path)
-    if not kinds:
-        raise DataError(f"{path} holds no data set that rscap knows", hint=f"it wants {_WANTED}")
-    if len(kinds) > 1:
-        raise DataError(f"{path} holds several data sets: {', '.join(kinds)}", hint="name the file to open")
-    return next(iter(kinds.values()))()
-
-
-def _several(path: Path, found: Sequence[_Found]) -> _Found:
-    """Files of one folder, one a split, as one data set."""
-
-    def rows() -> Iterator[Row | Rejected | Note]:
-        for one in found:
-            yield from one.rows
-
-    return _Found(path.resolve().name, rows(), found[0].folder)
-
-
-def _csv(path: Path) -> _Found:
-    return _Found(path.resolve().parent.name, captions_csv.read(path), captions_csv.folder_of(path))
-
-
-def _image_folder(path: Path) -> _Found:
-    return _Found(path.resolve().name, image_folder.read(path), image_folder.folder_of(path))
-
-
-def _jsonl(path: Path) -> _Found:
-    if path.name == image_folder.FILE:
-        return _image_folder(path.parent)
-    return _Found(path.stem, paligemma.read(path), json_files.folder_of(path))
-
-
-def _json(path: Path) -> _Found:
-    value = json_files.load_object(path)
-    for layout in (karpathy, coco):
-        if layout.recognises(value):
-            return _Found(path.stem, layout.read(path, value), json_files.folder_of(path))
-    keys = ", ".join(list(value)[:10])
-    hint = "Karpathy: images with sentences; COCO: images and annotations"
-    raise DataError(f"{path} is no annotation file that rscap knows; its keys: {keys:.200}", hint=hint)
-
-
-def _parquet(path: Path) -> _Found:
-    return _tables(path.stem if path.is_file() else path.resolve().name, parquet.open_files(path))
-
-
-def _tables(name: str, tables: dict[str, Any]) -> _Found:
-    return _Found(name, parquet.read(tables, named_splits=len(tables) > 1))
 
 
 def source_of(

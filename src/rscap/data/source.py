@@ -7,12 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from rscap.annotations import UNSPLIT
 from rscap.data.draw import key
 from rscap.errors import DataError
 from rscap.records import Example, Note, Rejected
-
-UNSPLIT = "all"
-"""The split of every example of a source that names none."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,8 @@ from itertools import count, islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from rscap.annotations import UNSPLIT
 from rscap.data.images import MissingImage
-from rscap.data.source import UNSPLIT
 from rscap.errors import DataError
 from rscap.records import Example, ImageHandle
 from rscap.store import write_json, write_jsonl
@@ -145,9 +145,6 @@ def write_csv(examples: Sequence[Example], folder: Path) -> None:
     """`captions.csv` beside `images/`."""
     count = _caption_count(examples)
     require_file_names(examples)
-    broken = [example.id for example in examples if any("\n" in text or "\r" in text for text in example.captions)]
-    if broken:
-        raise DataError(f"{len(broken)} captions hold a line break, which captions.csv cannot: {', '.join(broken[:5])}")
     with (folder / "captions.csv").open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         extra = _extra_columns(examples)

@@ -13,14 +13,15 @@ the sheet leaves METEOR out and says so in a note.
 """
 
 from rscap.scoring.bootstrap import DRAWS
+from rscap.scoring.candidates import Candidates, load_candidates
 from rscap.scoring.captions import score_captions
 from rscap.scoring.cider import cider_rewards
 from rscap.scoring.comparison import Comparison, Difference, SystemScore
 from rscap.scoring.diagnostics import KINDS, degenerate
 from rscap.scoring.judgement import Judgement, judge
-from rscap.scoring.load import Candidates, References, load_candidates, load_references
 from rscap.scoring.pool import IdfPool
 from rscap.scoring.protocol import PROTOCOLS
+from rscap.scoring.references import References, load_pair, load_references
 from rscap.scoring.sheet import read_sheet, sheet_text, write_sheet
 from rscap.scoring.signature import score_line
 from rscap.scoring.systems import compare
@@ -41,6 +42,7 @@ __all__ = [
     "degenerate",
     "judge",
     "load_candidates",
+    "load_pair",
     "load_references",
     "read_sheet",
     "score_captions",

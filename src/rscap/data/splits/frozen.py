@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rscap.data.readers.json_files import items, load_object
+from rscap.annotations.files import load_object
 from rscap.data.source import Source
 from rscap.errors import DataError
 from rscap.records import Example, Note
@@ -67,7 +67,7 @@ def _read(path: Path) -> Mapping[str, list[str]]:
         raise DataError(
             f"{path} is no frozen split ({FORMAT})", hint="`rscap data split SRC --out FILE.json` writes one"
         )
-    named = {split: items(names) for split, names in splits.items()}
+    named = {split: names if isinstance(names, list) else [] for split, names in splits.items()}
     pairs = [[split, name] for split, names in named.items() for name in names if isinstance(name, str)]
     if _digest(pairs) != value.get("digest") or len({name for _, name in pairs}) != sum(map(len, named.values())):
         raise DataError(f"{path} does not have the ids that its digest {value.get('digest')!r:.80} was made of")

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 
+from rscap.annotations import UNSPLIT
 from rscap.data.rows import Judged
-from rscap.data.source import UNSPLIT
 from rscap.data.splits.drawn import RISC_ROWS
 from rscap.records import Example, Note
 

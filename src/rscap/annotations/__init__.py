@@ -1,0 +1,40 @@
+"""The text formats of the field, read once for data and for scoring: one id an image through every door.
+
+`find` recognises what a file or folder holds; its `read` yields rows, rejected rows and notes; `judged` turns a row
+into an `Annotation` or says why it cannot be used. docs/formats.md shows every format.
+
+| module | format |
+|---|---|
+| `tables` | captions.csv and other tables |
+| `json_files` | Karpathy, lists by class or split, lists of records, `{id: captions}`, JSON Lines |
+| `coco` | COCO annotations |
+| `conversations` | conversations and prefixes: what a record asks besides its caption |
+| `image_folder` | metadata.jsonl or metadata.csv beside images |
+| `parquet` | parquet, its text; the images are opened in `rscap.data` |
+| `fields` | which keys and columns are read in all of them |
+"""
+
+from rscap.annotations.opening import Annotations, find
+from rscap.annotations.rows import (
+    UNSPLIT,
+    Annotation,
+    AnnotationRow,
+    Found,
+    UnusableRowError,
+    example_id,
+    judged,
+    split_name,
+)
+
+__all__ = [
+    "UNSPLIT",
+    "Annotation",
+    "AnnotationRow",
+    "Annotations",
+    "Found",
+    "UnusableRowError",
+    "example_id",
+    "find",
+    "judged",
+    "split_name",
+]

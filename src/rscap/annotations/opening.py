@@ -1,0 +1,158 @@
+"""`find`: what annotations a file or a folder holds, and how they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+from rscap.annotations import image_folder, json_files, parquet, tables
+from rscap.annotations.files import json_lines, load_json
+from rscap.annotations.rows import Found
+from rscap.errors import DataError
+from rscap.records import Note, Rejected
+
+CAPTIONS_CSV = "captions.csv"
+WANTED = "captions.csv, metadata.jsonl, *.parquet, or annotations in *.json, *.jsonl or *.csv"
+
+Kind = Literal["table", "image folder", "JSON Lines", "JSON", "parquet"]
+Rows = Iterator[Found]
+
+
+@dataclass(frozen=True, slots=True)
+class Annotations:
+    """Annotations that were recognised and not read yet."""
+
+    kind: Kind
+    name: str
+    """What the data set is called: its folder, or its file."""
+    path: Path
+    """The file or folder that was opened."""
+    read: Callable[[], Rows]
+
+    @property
+    def root(self) -> Path:
+        """The folder in which the annotations are."""
+        return self.path if self.path.is_dir() else self.path.parent
+
+
+def find(path: Path) -> Annotations:
+    """The annotations in a file, or the one data set that a folder holds.
+
+    Raises:
+        DataError: nothing that can be read, or several data sets; names what is there.
+    """
+    if path.is_dir():
+        return _folder(path)
+    if path.is_file():
+        return _file(path)
+    raise DataError(f"{path} is not a regular file" if path.exists() else f"{path} does not exist")
+
+
+def _file(path: Path) -> Annotations:
+    suffix = path.suffix.lower()
+    if path.name in image_folder.FILES:
+        return _image_folder(path.parent)
+    if suffix == ".json":
+        return Annotations("JSON", path.stem, path, lambda: json_files.read(path, load_json(path)))
+    if suffix in (".jsonl", ".ndjson"):
+        return Annotations("JSON Lines", path.stem, path, lambda: json_files.json_lines(path))
+    if suffix == ".parquet":
+        return Annotations("parquet", path.stem, path, lambda: parquet.read(path))
+    if suffix in tables.SUFFIXES:
+        name = path.resolve().parent.name if path.name == CAPTIONS_CSV else path.stem
+        return Annotations("table", name, path, lambda: tables.read(path))
+    raise DataError(f"{path} is not a data set that can be read", hint=f"wanted: {WANTED}")
+
+
+def _image_folder(root: Path) -> Annotations:
+    return Annotations("image folder", root.resolve().name, root, lambda: image_folder.read(root))
+
+
+def _folder(path: Path) -> Annotations:
+    """The captions.csv of a folder, or else whatever kind is there alone."""
+    if (path / CAPTIONS_CSV).exists():
+        return _file(path / CAPTIONS_CSV)
+    name = path.resolve().name
+    kinds: dict[str, Annotations] = {}
+    if image_folder.files(path):
+        kinds[image_folder.FILES[0]] = _image_folder(path)
+    passed_over: list[Note] = []
+    for kind, patterns, recognise in _KINDS:
+        read = [_recognised(file, recognise, passed_over) for file in _files(path, patterns)]
+        chosen = [one for one in read if one is not None]
+        if chosen:
+            kinds[kind] = Annotations(kind, name, path, _one_after_the_other(chosen, passed_over))
+    if parquet.files(path):
+        kinds["parquet"] = Annotations("parquet", name, path, lambda: parquet.read(path))
+    if not kinds:
+        seen = "".join(f"\n    {note.row}: {note.text}" for note in passed_over[:5])
+        raise DataError(f"{path} holds no data set that can be read{seen}", hint=f"wanted: {WANTED}")
+    if len(kinds) > 1:
+        raise DataError(f"{path} holds several data sets: {', '.join(kinds)}", hint="name the file to open")
+    return next(iter(kinds.values()))
+
+
+def _files(path: Path, patterns: Sequence[str]) -> list[Path]:
+    """Files by suffix, in order of name; hidden ones and an image folder's metadata left out."""
+    return sorted(
+        file
+        for file in path.iterdir()
+        if file.suffix.lower() in patterns
+        and not parquet.is_hidden(Path(file.name))
+        and file.name not in image_folder.FILES
+    )
+
+
+def _one_after_the_other(readers: Sequence[Callable[[], Rows]], passed_over: Sequence[Note]) -> Callable[[], Rows]:
+    """Files of one folder, one a split, as one data set."""
+
+    def rows() -> Rows:
+        for read in readers:
+            yield from read()
+        yield from passed_over
+
+    return rows
+
+
+def _recognised(
+    file: Path, recognise: Callable[[Path], Callable[[], Rows] | str], passed_over: list[Note]
+) -> Callable[[], Rows] | None:
+    """How a file of a folder is read; None, with a note, for one that holds no annotations."""
+    found = recognise(file)
+    if isinstance(found, str):
+        if file.suffix.lower() != ".txt":  # read-me files are no surprise
+            passed_over.append(Note(file.name, f"passed over: {found}"))
+        return None
+    return found
+
+
+def _json(file: Path) -> Callable[[], Rows] | str:
+    value = load_json(file)
+    layout = json_files.layout(value)
+    if layout is None or (layout == "ids" and not json_files.names_images(value)):
+        keys = f"its keys: {', '.join(list(value)[:10]):.200}" if isinstance(value, dict) else "no image with captions"
+        return f"no annotations in it ({keys})"
+    return lambda: json_files.read(file, value)
+
+
+def _jsonl(file: Path) -> Callable[[], Rows] | str:
+    first = list(islice(json_lines(file), _LINES_TRIED))
+    if not any(isinstance(item, Rejected) or json_files.is_record(item[1]) for item in first):
+        return "no annotations in its first lines"
+    return lambda: json_files.json_lines(file)
+
+
+def _table(file: Path) -> Callable[[], Rows] | str:
+    reason = tables.why_not(file)
+    return reason if reason else lambda: tables.read(file)
+
+
+_LINES_TRIED = 20
+_KINDS: tuple[tuple[Kind, Sequence[str], Callable[[Path], Callable[[], Rows] | str]], ...] = (
+    ("JSON Lines", (".jsonl", ".ndjson"), _jsonl),
+    ("JSON", (".json",), _json),
+    ("table", tables.SUFFIXES, _table),
+)
