@@ -61,7 +61,7 @@ def own_sheet(source: Source, captions: dict[str, str], split: str) -> ScoreShee
 def scored(candidates: Path, references: str, split: str, out: Path) -> ScoreSheet:
     """The sheet that `rscap score` writes."""
     options = ["--candidates", str(candidates), "--references", references, "--split", split, "--draws", "50"]
-    result = CliRunner().invoke(app, ["score", *options, "--json", str(out)])
+    result = CliRunner().invoke(app, ["score", *options, "--out", str(out)])
     assert result.exit_code == 0, result.output
     return scoring.read_sheet(out)
 
