@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -79,58 +80,162 @@ def test_loading_reads_pixels_and_features(tmp_path: Path) -> None:
         assert loading.load_once(one, examples, workers=0) > 0
 
 
+@pytest.fixture
+def first_gpu(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The benchmark of a GPU, with as few steps as there can be."""
+    training = importlib.import_module("on_gpu.training")
+    monkeypatch.setattr(training, "WARM", 1)
+    monkeypatch.setattr(training, "TIMED", 1)
+    return benchmark("first_gpu")
+
+
+def on_cpu(out: Path, *more: str) -> list[str]:
+    """Arguments that try the benchmark of a GPU without one."""
+    return f"--device cpu --geometry nano2 --threads 1 --busy-ok --out {out}".split() + list(more)
+
+
 def test_a_gpu_benchmark_leaves_what_it_has(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, first_gpu: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Cases follow each other, one that fails says why and costs no other its figure; what was not run is there."""
-    gpu = benchmark("gpu_step")
-    plain = gpu.Case(geometry="nano2", micro_batch=1)
+    plain = first_gpu.Training(geometry="nano2", micro_batch=1)
     wanted = [
-        gpu.replace(plain, attention="flex"),
-        gpu.replace(plain, profiled=True),
-        gpu.replace(plain, cached=True, quantisation="nf4"),
+        first_gpu.replace(plain, attention="flex"),
+        plain,
+        first_gpu.replace(plain, cached=True, precision="nf4"),
+        first_gpu.replace(plain, variations=("input cast off",)),
     ]
-    monkeypatch.setattr(gpu, "cases", lambda _: iter(wanted))
-    monkeypatch.setattr(gpu, "WARM_UP", 1)
-    monkeypatch.setattr(gpu, "TIMED", 1)
+    monkeypatch.setattr(first_gpu, "cases", lambda _: iter(wanted))
     out = tmp_path / "gpu.json"
-    options = f"--device cpu --geometry nano2 --threads 1 --busy-ok --profile-rows 3 --out {out}".split()
-    gpu.main(options)
+    first_gpu.main(on_cpu(out))
     record = json.loads(out.read_text(encoding="utf-8"))
-    failed, ran, cached = record["cases"].values()
+    failed, ran, cached, uncast = record["cases"].values()
     assert "does not support backward on CPU" in failed["failed"]
-    for result in (ran, cached):
+    for result in (ran, cached, uncast):
         assert result["captions_per_s"] == pytest.approx(5 / result["step_s"])
-        assert result["tflops"] == pytest.approx(result["tflop_an_image"] / result["step_s"])
-        assert result["share_of_peak"] == pytest.approx(result["tflops"] / record["peak_tflops"])
-    assert cached["tflop_an_image"] < ran["tflop_an_image"]
-    assert "aten::" in ran["profile"]
+        assert result["tflops"] == pytest.approx(result["predicted"]["tflop_an_image"] / result["step_s"])
+        assert result["share_of_peak"] == pytest.approx(result["tflops"] / record["device"]["peak_tflops"])
+    assert cached["predicted"]["tflop_an_image"] < ran["predicted"]["tflop_an_image"]
+    assert uncast["gradients_apart"] == uncast["gradients_repeated_apart"] == 0
     assert record["not_run"] == []
     assert "nano2, nf4, micro batch 1, cached features" in capsys.readouterr().out
 
-    clock = iter(range(0, 10_000, 1000))
-    monkeypatch.setattr(gpu.time, "perf_counter", lambda: float(next(clock)))
-    monkeypatch.setattr(gpu, "attempt", lambda case, *_, **__: {"case": {"quantisation": "none"}, "failed": "x"})
-    monkeypatch.setattr(gpu, "matrix_peak", lambda *_, **__: 1.0)
-    gpu.main([*options, "--seconds", "1500"])
-    left: Any = json.loads(out.read_text(encoding="utf-8"))["not_run"]
-    assert left == [case.name for case in wanted[1:]]
+
+def test_a_gpu_benchmark_stops_in_time_and_goes_on(
+    tmp_path: Path, first_gpu: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No case begins after the seconds are spent; --resume measures what is missing or failed, --only what is named."""
+    plain = first_gpu.Training(geometry="nano2")
+    monkeypatch.setattr(
+        first_gpu, "cases", lambda _: (first_gpu.replace(plain, micro_batch=size) for size in (1, 2, 4))
+    )
+    clock, begun, out = [0.0], [], tmp_path / "gpu.json"
+    monkeypatch.setattr(first_gpu, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+
+    def attempt(case: Any, *_: Any) -> dict[str, Any]:
+        begun.append(case.micro_batch)
+        clock[0] += 1000
+        failed = {"failed": "x"} if begun == [1, 2] else {"skipped": "y", "precision": "bf16", "captions_per_s": 1.0}
+        return {"kind": case.kind, "case": {}, "whole_s": 1000.0, "share_of_peak": 0.1} | failed
+
+    monkeypatch.setattr(first_gpu, "attempt", attempt)
+    first_gpu.main(on_cpu(out, "--seconds", "1500"))
+    assert begun == [1, 2]
+    assert json.loads(out.read_text(encoding="utf-8"))["not_run"] == ["training, nano2, bf16, micro batch 4"]
+    first_gpu.main(on_cpu(out, "--resume", "--only", "batch 2"))
+    assert begun == [1, 2, 2]
+    first_gpu.main(on_cpu(out, "--resume"))
+    assert begun == [1, 2, 2, 4]
+    record = json.loads(out.read_text(encoding="utf-8"))
+    assert record["not_run"] == []
+    assert not any("failed" in one for one in record["cases"].values())
+
+    record["device"]["name"] = "Big Card"
+    out.write_text(json.dumps(record), encoding="utf-8")
+    with pytest.raises(SystemExit, match="a record of Big Card, not of cpu"):
+        first_gpu.main(on_cpu(out, "--resume"))
+
+
+def test_decoding_measures_every_form_of_an_adapter(tmp_path: Path, first_gpu: ModuleType) -> None:
+    """An adapter in 16 bits gives the logits of the same in float32 with fewer operations; merged, it costs none."""
+    decoding = importlib.import_module("on_gpu.decoding")
+    models = first_gpu.Models(torch.device("cpu"))
+    machine = first_gpu.Machine.of(torch.device("cpu"))
+    forms = decoding.Decoding(geometry="nano2", images=(2,)).measure(models, machine)["forms"]
+    assert list(forms) == [
+        f"{form}, 2 images" for form in ("no adapter", "float32 adapter", "16-bit adapter", "merged")
+    ]
+    bare, wide, narrow, merged = forms.values()
+    assert bare["dispatched"] == merged["dispatched"] < narrow["dispatched"] < wide["dispatched"]
+    assert wide["logits_apart"] == narrow["logits_apart"] == 0.0
+    assert bare["logits_apart"] is None
+    assert 0 < merged["logits_apart"] < 0.1
+
+
+def test_an_overflow_is_planted(first_gpu: ModuleType) -> None:
+    """The largest activation of every layer is seen; with one layer's matrix made larger, its output is not finite and
+    neither is the loss."""
+    activations = importlib.import_module("on_gpu.activations")
+    models = first_gpu.Models(torch.device("cpu"))
+    result = activations.Activations(geometry="nano2").measure(models, first_gpu.Machine.of(torch.device("cpu")))
+    assert {"attention", "gate x up", "mlp", "norm after attention", "norm after mlp"} <= result["layers"].keys()
+    assert all(0 < one < 65504 for found in result["layers"].values() for one in found)
+    assert [len(found) for kind, found in result["layers"].items() if kind != "stream"] == [2] * 5
+    assert result["planted"]["largest"]["mlp"] == float("inf")
+    assert not math.isfinite(result["planted"]["loss"])
+
+
+def test_an_error_is_told_with_its_class(first_gpu: ModuleType) -> None:
+    """What a drill keeps of an error: its class, its words, and whether rscap takes it for want of memory."""
+    exhaustion = importlib.import_module("on_gpu.exhaustion")
+
+    def fail(error: Exception) -> None:
+        raise error
+
+    memory = exhaustion.told(lambda: fail(torch.OutOfMemoryError("CUDA out of memory. Tried …")), torch.device("cpu"))
+    assert memory["error"] == "OutOfMemoryError"
+    assert memory["recognised"] is True
+    other = exhaustion.told(lambda: fail(RuntimeError("size mismatch\nmore")), torch.device("cpu"))
+    assert other == {"error": "RuntimeError", "bases": ["Exception"], "message": "size mismatch", "recognised": False}
+    assert exhaustion.told(lambda: None, torch.device("cpu")) == {"done": True}
+
+
+@pytest.mark.parametrize(
+    ("name", "card"),
+    [
+        ("NVIDIA H200", "H200"),
+        ("Tesla T4", "T4"),
+        ("NVIDIA GeForce RTX 3060 Laptop GPU", "RTX-3060-laptop"),
+        ("NVIDIA GeForce RTX 3060", "RTX-3060"),
+        ("cpu", None),
+    ],
+)
+def test_a_card_is_known_by_the_name_it_gives_itself(first_gpu: ModuleType, name: str, card: str | None) -> None:
+    """The plan's data sheet is taken where the driver's name holds one of its names; the longest, if several do."""
+    found = importlib.import_module("on_gpu.machine")._known(name)
+    assert (found.name if found else None) == card
 
 
 def test_the_gpu_record_is_not_overwritten_from_a_cpu(capsys: pytest.CaptureFixture[str]) -> None:
     """Trying the program without a GPU wants another file."""
     with pytest.raises(SystemExit):
-        benchmark("gpu_step").main(["--device", "cpu", "--geometry", "nano2", "--busy-ok"])
+        benchmark("first_gpu").main(["--device", "cpu", "--geometry", "nano2", "--busy-ok"])
     assert "name another file with --out" in capsys.readouterr().err
 
 
 def test_the_cases_stand_for_all_that_is_asked() -> None:
-    """At the true geometry: bf16 and NF4, several micro batches, checkpointing, cached features, PaliGemma 2 in both
-    attentions; every case names itself differently."""
-    found = list(benchmark("gpu_step").cases("paligemma-3b"))
+    """At the true geometry: every precision, several micro batches, checkpointing, cached features, what rscap does not
+    do yet, PaliGemma 2 in both attentions; and every case names itself differently."""
+    first_gpu, variations = benchmark("first_gpu"), importlib.import_module("on_gpu.variations")
+    found = list(first_gpu.cases("paligemma-3b"))
     assert len({case.name for case in found}) == len(found)
-    assert {case.quantisation for case in found} == {"none", "nf4"}
-    assert {1, 4, 8, 16, 32} <= {case.micro_batch for case in found if case.geometry == "paligemma-3b"}
-    assert {case.attention for case in found if case.geometry == "paligemma2-3b"} == {"plain", "flex"}
-    for key in ("checkpointing", "cached", "compiled", "profiled"):
-        assert {getattr(case, key) for case in found} == {True, False}
+    assert {case.kind for case in found} == {
+        "training", "decoding", "flex", "exhaustion", "lengths", "activations"
+    }  # fmt: skip
+    steps = [case for case in found if case.kind == "training"]
+    assert {case.precision for case in steps} == {"bf16", "nf4", "fp16"}
+    assert {1, 4, 8, 16, 32} <= {case.micro_batch for case in steps if case.geometry == "paligemma-3b"}
+    assert {case.attention for case in steps if case.geometry == "paligemma2-3b"} == {"plain", "flex"}
+    assert {one for case in steps for one in case.variations} == variations.VARIATIONS.keys()
+    for key in ("checkpointing", "cached"):
+        assert {getattr(case, key) for case in steps} == {True, False}
