@@ -235,6 +235,9 @@ class StepLog:
     def rewind(self, **_: Any) -> None:
         """There is nothing to forget."""
 
+    def note(self, message: str) -> None:
+        """Nobody reads messages here."""
+
 
 def run_rscap(bench: Bench, *, steps: int) -> Times:
     """Times of each of `steps` updates in rscap's loop, after one that is not counted."""

@@ -230,7 +230,7 @@ def test_a_full_disk_is_noticed_before_a_byte_is_written(tmp_path: Path, monkeyp
     cached_encoder(packed, encoder, examples, folder=tmp_path / "cache", team=CPU, workers=0, say=said.append)
     (rows,) = (tmp_path / "cache").glob("*/features.bin")
     assert rows.stat().st_size == 2 * 64 * 192 * 4
-    assert said == [f"vision features of 2 images are computed once: 0.00 GiB in {rows.parent}"]
+    assert said == [f"computing vision features of 2 images once: 0.00 GiB in {rows.parent}"]
 
 
 def test_an_unreadable_image_is_told_with_its_reason(tmp_path: Path) -> None:

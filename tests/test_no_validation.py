@@ -59,7 +59,7 @@ def test_a_run_that_was_begun_all_the_same_goes_on(two_splits: Path) -> None:
     """Earlier versions began it: it says that nothing is evaluated, for its recipe cannot be changed any more."""
     said: list[str] = []
     source = open_source(str(two_splits))
-    check_validation(recipe(two_splits, selection={"patience": 2}), source, said.append, begun=True)
+    check_validation(recipe(two_splits, selection={"patience": 2}), source, said.append, resumes=True)
     assert "no validation images" in said[0]
 
 

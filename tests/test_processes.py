@@ -127,7 +127,7 @@ def test_sharded_full_fine_tuning_with_checkpointed_activations(tmp_path: Path) 
 def test_idle_processes_and_what_cannot_be_sharded_are_refused() -> None:
     """Three processes for two micro batches: the error gives the override that keeps the update."""
     cpu = torch.device("cpu")
-    with pytest.raises(RecipeError, match="stand idle") as caught:
+    with pytest.raises(RecipeError, match="would be idle") as caught:
         check_shares(recipe(), Team(cpu, 0, 3), print)
     assert "4 images: --set train.micro_batch=1 --set train.accumulation=4" in str(caught.value.hint)
     with pytest.raises(RecipeError) as caught:

@@ -18,10 +18,12 @@ from safetensors import SafetensorError
 
 from rscap.captioner.loader import grouped
 from rscap.errors import Interrupted, OutOfMemory, RecipeError, StoreError
+from rscap.model.adapters import preparation
+from rscap.model.adapters.start import Factors
 from rscap.recipe import Recipe, dump_recipe, parse_recipe
 from rscap.store import RunFolder, read_jsonl
 from rscap.training import checkpoints, loop
-from rscap.training.checkpoints import Best, Checkpoints, Progress, read_checkpoint
+from rscap.training.checkpoints import Best, Checkpoints, TrainingState, read_checkpoint
 from rscap.training.session import train
 
 
@@ -48,8 +50,8 @@ def recipe(**changes: Any) -> Recipe:
     return parse_recipe(table)
 
 
-def run(made: Recipe, folder: Path, *, resume: bool = False) -> RunFolder:
-    return train(made, folder, say=lambda _: None, resume=resume)
+def run(made: Recipe, folder: Path, *, resume: bool = False, said: list[str] | None = None) -> RunFolder:
+    return train(made, folder, say=(said if said is not None else []).append, resume=resume)
 
 
 def ends(folder: RunFolder) -> dict[str, bytes]:
@@ -125,7 +127,7 @@ def test_a_process_killed_outright_ends_the_same(whole: RunFolder, tmp_path: Pat
     killed([*train_it, str(folder.path), "--resume"], folder, at="step-*", new=there)
     done = subprocess.run([*train_it, str(folder.path), "--resume"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "going on after step" in done.stderr
+    assert "resuming after step" in done.stderr
     assert not list(folder.checkpoints.glob(".saving-*"))
     assert ends(folder) == ends(whole)
 
@@ -198,7 +200,7 @@ def test_a_damaged_checkpoint_is_refused_by_name_and_the_one_before_used(
     said: list[str] = []
     saved = Checkpoints(folder.checkpoints, 2).newest(said.append)
     assert saved is not None
-    assert saved.progress.step == 2
+    assert saved.state.step == 2
     assert name in said[0]
     assert (folder.checkpoints / "damaged-step-000004").is_dir()
 
@@ -207,7 +209,7 @@ def test_a_damaged_checkpoint_is_refused_by_name_and_the_one_before_used(
 def test_a_digit_of_the_progress_that_changed_is_noticed(field: str, tmp_path: Path) -> None:
     """Every number of progress.json is under its digest."""
     kept = Checkpoints(tmp_path, 2)
-    kept.save(Progress(step=1), {"a": torch.zeros(2)}, {})
+    kept.save(TrainingState(step=1), {"a": torch.zeros(2)}, {})
     path = kept.at(1) / "progress.json"
     row = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({**row, field: row[field] + 1}), encoding="utf-8")
@@ -218,7 +220,7 @@ def test_a_digit_of_the_progress_that_changed_is_noticed(field: str, tmp_path: P
 def test_only_damaged_checkpoints_are_an_error(tmp_path: Path) -> None:
     """A run is never begun again in silence because its checkpoints cannot be read."""
     kept = Checkpoints(tmp_path, 2)
-    kept.save(Progress(step=1), {"a": torch.zeros(2)}, {})
+    kept.save(TrainingState(step=1), {"a": torch.zeros(2)}, {})
     (kept.at(1) / "weights.safetensors").unlink()
     with pytest.raises(StoreError, match="every checkpoint"):
         kept.newest(lambda _: None)
@@ -230,9 +232,9 @@ def test_the_last_and_the_best_are_kept(tmp_path: Path) -> None:
     """Of eight checkpoints, two kept and step 3 the best: 3, 7 and 8 remain."""
     kept = Checkpoints(tmp_path, 2)
     for step in range(1, 9):
-        kept.save(Progress(step=step, best=Best(min(step, 3), 1.0)), {"a": torch.full((2,), float(step))}, {})
+        kept.save(TrainingState(step=step, best=Best(min(step, 3), 1.0)), {"a": torch.full((2,), float(step))}, {})
     assert kept.steps() == [3, 7, 8]
-    kept.save(Progress(step=9, best=Best(9, 2.0)), {"a": torch.zeros(2)}, {})
+    kept.save(TrainingState(step=9, best=Best(9, 2.0)), {"a": torch.zeros(2)}, {})
     assert kept.steps() == [3, 8, 9]  # 8 may be gone back to, and its best is 3
     assert read_checkpoint(kept.at(3)).weights["a"].tolist() == [3.0, 3.0]
 
@@ -240,28 +242,28 @@ def test_the_last_and_the_best_are_kept(tmp_path: Path) -> None:
 def test_a_save_cut_off_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed in the middle of writing, a checkpoint does not exist; its leftovers are cleared away."""
     kept = Checkpoints(tmp_path, 2)
-    kept.save(Progress(step=1), {"a": torch.zeros(2)}, {})
+    kept.save(TrainingState(step=1), {"a": torch.zeros(2)}, {})
     leftover = tmp_path / ".saving-xyz"
     leftover.mkdir()
     (leftover / "weights.safetensors").write_bytes(b"half")
     found = kept.newest(lambda _: None)
     assert found is not None
-    assert found.progress.step == 1
+    assert found.state.step == 1
     assert not leftover.exists()
 
 
 def test_a_full_disk_names_the_checkpoint_that_is_still_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No space left: the error says so, which state is whole and how to go on; nothing half-written remains."""
     kept = Checkpoints(tmp_path / "checkpoints", 2)
-    kept.save(Progress(step=1), {"a": torch.zeros(2)}, {})
+    kept.save(TrainingState(step=1), {"a": torch.zeros(2)}, {})
 
     def full(*_: Any, **__: Any) -> None:
         raise SafetensorError("I/O error: No space left on device (os error 28)")  # what the library raises
 
     monkeypatch.setattr(checkpoints, "save_file", full)
     with pytest.raises(StoreError, match="No space left") as caught:
-        kept.save(Progress(step=2), {"a": torch.zeros(2)}, {})
-    assert "step 1 is whole" in str(caught.value.hint)
+        kept.save(TrainingState(step=2), {"a": torch.zeros(2)}, {})
+    assert "step 1 is intact" in str(caught.value.hint)
     assert "--resume" in str(caught.value.hint)
     assert sorted(path.name for path in kept.folder.iterdir()) == ["step-000001"]
 
@@ -327,22 +329,22 @@ def starving(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_out_of_memory_halves_the_micro_batch_and_keeps_the_update(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Micro batches of 4 do not fit, of 1 do: the same losses to rounding, it is said, and remembered on resume."""
     made = recipe(train={"micro_batch": 4, "accumulation": 1, "evaluate_every": None}, adapter={"dropout": 0.0})
     roomy = run(made, tmp_path / "roomy")
     starving(1, monkeypatch)
-    tight = run(made, tmp_path / "tight")
-    said = capsys.readouterr().err
-    assert "micro batches of 2 images" in said
-    assert "micro batches of 1 image," in said
+    said: list[str] = []
+    tight = run(made, tmp_path / "tight", said=said)
+    assert any("micro batches to 2 images" in line for line in said)
+    assert any("micro batches to 1 image," in line for line in said)
     losses = [[row["loss"] for row in read_jsonl(one.train_log)] for one in (roomy, tight)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
     assert [row["images"] for row in read_jsonl(tight.train_log)] == [
         row["images"] for row in read_jsonl(roomy.train_log)
     ]
-    assert read_checkpoint(tight.checkpoints / "step-000007").progress.halvings == 2
+    assert read_checkpoint(tight.checkpoints / "step-000007").state.halvings == 2
     assert tight.status()["went_on_with"] == {"micro_batch": 1, "gradient_checkpointing": False}
     cut_off(tmp_path / "cut", after=5, monkeypatch=monkeypatch, made=made)
     assert ends(run(made, tmp_path / "cut", resume=True)) == ends(tight)
@@ -381,3 +383,70 @@ def test_every_kind_of_method_resumes_bit_for_bit(method: str, tmp_path: Path, m
     whole = run(made, tmp_path / "whole")
     cut_off(tmp_path / "cut", after=4, monkeypatch=monkeypatch, made=made)
     assert ends(run(made, tmp_path / "cut", resume=True)) == ends(whole)
+
+
+def starts_elsewhere(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another machine: its decomposition has other signs, and other last digits."""
+    start_factors = preparation.start_factors
+
+    def other(*arguments: Any, **options: Any) -> dict[str, Factors]:
+        found = start_factors(*arguments, **options)
+        return {
+            name: Factors(start.a * -1.000001, None if start.b is None else start.b * -1.000001)
+            for name, start in found.items()
+        }
+
+    monkeypatch.setattr(preparation, "start_factors", other)
+
+
+@pytest.mark.parametrize("after", [1, 4], ids=["before the first checkpoint", "after it"])
+@pytest.mark.parametrize("method", ["pissa", "olora", "eva", "corda"])
+def test_a_run_resumed_on_another_machine_keeps_its_start(
+    method: str, after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine that resumes would compute other initial factors: the run ends bit for bit as if undisturbed."""
+    train = {"max_steps": 6, "evaluate_every": None, "checkpoint_every": 3}
+    made = recipe(adapter={"method": method, "rank": 4, "dropout": 0.0}, train=train)
+    whole = run(made, tmp_path / "whole")
+    cut_off(tmp_path / "cut", after=after, monkeypatch=monkeypatch, made=made)
+    starts_elsewhere(method, monkeypatch)
+    assert ends(run(made, tmp_path / "cut", resume=True)) == ends(whole)
+    assert ends(run(made, tmp_path / "elsewhere")) != ends(whole)  # this start is another one
+
+
+def test_a_run_begun_without_its_start_resumes_with_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """rscap 0.1 kept no initial factors: they are computed again, and the person is told what that means."""
+    made = recipe(
+        adapter={"method": "pissa", "rank": 4, "dropout": 0.0}, train={"max_steps": 4, "evaluate_every": None}
+    )
+    whole = run(made, tmp_path / "whole")
+    cut_off(tmp_path / "cut", after=3, monkeypatch=monkeypatch, made=made)
+    start = tmp_path / "cut" / "checkpoints" / "start.safetensors"
+    start.unlink()
+    said: list[str] = []
+    assert ends(run(made, tmp_path / "cut", resume=True, said=said)) == ends(whole)
+    assert any("no initial factors of pissa" in line for line in said)
+    assert not start.exists()  # nobody knows whether these are the ones the run began with
+
+
+def test_a_start_from_the_seed_alone_keeps_no_file(whole: RunFolder) -> None:
+    """Plain LoRA's initial factors are a function of the seed: its checkpoints are what they were."""
+    assert sorted(path.name for path in whole.checkpoints.iterdir()) == ["step-000006", "step-000007"]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped"])
+def test_a_damaged_start_is_refused(damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One byte changed or the end cut off: the run does not go on from factors it did not begin with."""
+    kept = Checkpoints(tmp_path, 2)
+    factors = {"a": torch.arange(6.0).view(2, 3), "b": torch.ones(3, dtype=torch.bfloat16)}
+    kept.write_start(factors)
+    found = kept.read_start()
+    assert {name: (value.dtype, value.tolist()) for name, value in found.items()} == {
+        name: (value.dtype, value.tolist()) for name, value in factors.items()
+    }
+    path = tmp_path / "start.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-2] ^= 0x01
+    path.write_bytes(content if damage == "flipped" else content[:-2])
+    with pytest.raises(StoreError, match=r"start\.safetensors is damaged"):
+        kept.read_start()

@@ -1,12 +1,13 @@
-"""Checkpoints: what a killed run goes on from, bit for bit.
+"""Checkpoints: a run that was killed resumes from the newest one, bit for bit.
 
+    checkpoints/start.safetensors   the initial factors of methods that compute them from weights or data, once a run
     checkpoints/step-000120/
-      weights.safetensors     every parameter that learns, by name, in the precision it learns in
-      optimiser.safetensors   AdamW's two moments and its step, `<parameter>/<state>`
-      progress.json           where the run stands, the SHA-256 of the other two, and one of itself
+      weights.safetensors           every trainable parameter, by name, in its own precision
+      optimiser.safetensors         AdamW's two moments and its step, `<parameter>/<state>`
+      progress.json                 the state of the run, the SHA-256 of the other two files, and one of itself
 
-A folder is written beside its place and takes its name in one rename; before it is believed its digests are checked.
-Order, captions, prompts, augmentation and dropout are pure functions of (seed, epoch, id), so that is all there is.
+A checkpoint is written to a temporary folder, which is then renamed. Its digests are verified before it is used. Order,
+captions, prompts, augmentation and dropout are pure functions of (seed, epoch, id), so nothing else needs to be saved.
 """
 
 from __future__ import annotations
@@ -16,20 +17,22 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, uint8
 
 from rscap.errors import StoreError
+from rscap.progress import Say
 from rscap.provenance import file_digest
-from rscap.store import read_json, write_json
+from rscap.store import atomic_path, read_json, write_json
 
 WEIGHTS, OPTIMISER, PROGRESS = "weights.safetensors", "optimiser.safetensors", "progress.json"
+START = "start.safetensors"
 _PREFIX, _DAMAGED, _SAVING = "step-", "damaged-", ".saving-"
 _OWN = "sha256"
 _VERSION = 1
@@ -46,53 +49,53 @@ class Best:
 
 
 @dataclass(slots=True)
-class Progress:
-    """Where a run stands after `step` updates."""
+class TrainingState:
+    """The state of a run after `step` updates, besides weights and optimiser; progress.json holds it."""
 
     step: int = 0
     images: int = 0
     tokens: int = 0
-    """Supervised tokens learned from."""
+    """Supervised tokens trained on."""
     seconds: float = 0.0
-    """Time spent in the loop, all sittings together."""
+    """Time spent in the loop, over all sessions."""
     halvings: int = 0
-    """How often micro batches were cut in two because memory ran out."""
+    """How often micro batches were halved because memory ran out."""
     recomputes: bool = False
-    """Whether gradient checkpointing was turned on on the way, because memory ran out."""
+    """Whether gradient checkpointing was turned on during training, because memory ran out."""
     overflows: int = 0
-    """Updates in a row that float16 could not hold, up to now."""
+    """Consecutive updates up to now whose gradients overflowed float16."""
     best: Best | None = None
     waited: int = 0
-    """Evaluations in a row without a new best."""
+    """Consecutive evaluations without a new best."""
     vetoed: int = 0
-    """Those of them that had too many degenerate captions."""
+    """Those of them with too many degenerate captions."""
     stopped: str | None = None
-    """Why training ended before its last step, if it did."""
+    """Why training ended before its last step; None if it did not."""
     scaler: dict[str, float] = field(default_factory=dict)
-    """State of the loss scaling of float16."""
+    """State of the loss scaling for float16."""
     log_bytes: int = 0
     """Length of train.jsonl."""
     rejected: list[dict[str, str]] = field(default_factory=list)
 
     @classmethod
-    def parse(cls, row: dict[str, Any]) -> Progress:
+    def parse(cls, row: dict[str, Any]) -> TrainingState:
         best = row.pop("best")
         return cls(**row, best=Best(**best) if best else None)
 
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """A checkpoint that was read back and found whole."""
+    """A checkpoint that was read and whose digests are right."""
 
     folder: Path
-    progress: Progress
+    state: TrainingState
     weights: dict[str, Tensor]
     optimiser: dict[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoints:
-    """The checkpoints of one run; the last `keep` and the best are kept."""
+    """The checkpoints of one run; the newest `keep` and the best are kept."""
 
     folder: Path
     keep: int
@@ -101,36 +104,36 @@ class Checkpoints:
         return self.folder / f"{_PREFIX}{step:06}"
 
     def steps(self) -> list[int]:
-        """The steps there are checkpoints of, in order."""
+        """The steps of all checkpoints, in order."""
         return sorted(int(path.name.removeprefix(_PREFIX)) for path in self.folder.glob(f"{_PREFIX}[0-9]*"))
 
-    def save(self, progress: Progress, weights: Tensors, optimiser: Tensors) -> None:
-        """Write a checkpoint whole or not at all, then remove those that are no longer kept.
+    def save(self, state: TrainingState, weights: Tensors, optimiser: Tensors) -> None:
+        """Write a checkpoint, whole or not at all, then remove those that are no longer kept.
 
         Raises:
-            StoreError: the disk is full or cannot be written; says which checkpoint is still good.
+            StoreError: the disk is full or not writable; names the last checkpoint that is intact.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            if not self.at(progress.step).exists():
-                self._write(progress, weights, optimiser)
+            if not self.at(state.step).exists():
+                self._write(state, weights, optimiser)
         except (OSError, SafetensorError) as error:
             last = max(self.steps(), default=None)
             reason = error.strerror if isinstance(error, OSError) and error.strerror else error
             raise StoreError(
-                f"the checkpoint of step {progress.step} could not be written: {reason}",
-                hint=(f"the one of step {last} is whole" if last is not None else "there is none before it")
-                + f"; make room, then go on with `rscap train {self.folder.parent} --resume`",
+                f"the checkpoint of step {state.step} could not be written: {reason}",
+                hint=(f"the one of step {last} is intact" if last is not None else "there is none before it")
+                + f"; free disk space, then resume with `rscap train {self.folder.parent} --resume`",
             ) from error
-        self._remove_old(progress)
+        self._remove_old(state)
 
-    def newest(self, say: Callable[[str], None]) -> Saved | None:
-        """The newest checkpoint that is whole; a damaged one is named, set aside and passed over.
+    def newest(self, say: Say) -> Saved | None:
+        """The newest intact checkpoint; `say` reports a damaged one, which is renamed and skipped.
 
         Raises:
-            StoreError: there are checkpoints and all of them are damaged.
+            StoreError: there are checkpoints, and all are damaged.
         """
-        for leftover in self.folder.glob(f"{_SAVING}*"):  # a save that was cut off
+        for leftover in self.folder.glob(f"{_SAVING}*"):  # of a process that was killed
             shutil.rmtree(leftover)
         steps = self.steps()
         for step in reversed(steps):
@@ -138,18 +141,44 @@ class Checkpoints:
                 return read_checkpoint(self.at(step))
             except StoreError as error:
                 aside = self.folder / f"{_DAMAGED}{self.at(step).name}"
-                say(f"{error.message}: set aside as {aside.name}")
+                say(f"{error.message}: renamed to {aside.name}")
                 if aside.exists():
                     shutil.rmtree(aside)
                 self.at(step).rename(aside)
         if steps or any(self.folder.glob(f"{_DAMAGED}*")):
             raise StoreError(
                 f"every checkpoint in {self.folder} is damaged",
-                hint="remove the folder to train from the beginning",
+                hint="remove this folder to train from the beginning",
             )
         return None
 
-    def _write(self, progress: Progress, weights: Tensors, optimiser: Tensors) -> None:
+    def write_start(self, factors: Tensors) -> None:
+        """Keep the initial factors of the adapters, from which every later session builds the same model."""
+        held = {name: value.detach().cpu().contiguous() for name, value in factors.items()}
+        with atomic_path(self.folder / START) as temporary:
+            save_file(held, temporary, metadata={_OWN: _tensors_digest(held)})
+
+    def has_start(self) -> bool:
+        return (self.folder / START).exists()
+
+    def read_start(self) -> dict[str, Tensor]:
+        """The initial factors of the adapters.
+
+        Raises:
+            StoreError: the file is damaged.
+        """
+        path = self.folder / START
+        try:
+            with safe_open(path, framework="pt") as stream:
+                digest = (stream.metadata() or {}).get(_OWN)
+                factors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError) as error:
+            raise _damaged_start(path, str(error)) from error
+        if digest != _tensors_digest(factors):
+            raise _damaged_start(path, "its SHA-256 does not match the one it holds")
+        return factors
+
+    def _write(self, state: TrainingState, weights: Tensors, optimiser: Tensors) -> None:
         building = Path(tempfile.mkdtemp(prefix=_SAVING, dir=self.folder))
         try:
             digests = {}
@@ -158,23 +187,25 @@ class Checkpoints:
                 (building / name).chmod(0o644)
                 _sync(building / name)
                 digests[name] = file_digest(building / name)
-            row = {"version": _VERSION, "digests": digests, **asdict(progress)}
+            row = {"version": _VERSION, "digests": digests, **asdict(state)}
             write_json(building / PROGRESS, {**row, _OWN: _row_digest(row)})
             building.chmod(0o755)
-            building.rename(self.at(progress.step))
+            building.rename(self.at(state.step))
             _sync(self.folder)
         finally:
             shutil.rmtree(building, ignore_errors=True)
 
-    def _remove_old(self, progress: Progress) -> None:
+    def _remove_old(self, state: TrainingState) -> None:
         steps = self.steps()
-        kept = {*steps[-self.keep :], progress.step}
-        kept |= {best for step in kept if (best := self._best_of(step)) is not None}  # who goes back needs theirs, too
+        kept = {*steps[-self.keep :], state.step}
+        kept |= {
+            best for step in kept if (best := self._best_of(step)) is not None
+        }  # also of earlier ones: a run may resume there
         for step in set(steps) - kept:
             shutil.rmtree(self.at(step))
 
     def _best_of(self, step: int) -> int | None:
-        """The best step that the checkpoint of `step` knows of."""
+        """The best step so far according to the checkpoint of `step`."""
         try:
             best = read_json(self.at(step) / PROGRESS)["best"]
             return int(best["step"]) if best else None
@@ -183,16 +214,16 @@ class Checkpoints:
 
 
 def read_checkpoint(folder: Path) -> Saved:
-    """Read a checkpoint and check every byte of it.
+    """Read a checkpoint and verify every byte of it.
 
     Raises:
-        StoreError: a file is missing, cut short or changed; names it.
+        StoreError: a file is missing, truncated or changed; names it.
     """
     row = read_json(folder / PROGRESS)
     if not isinstance(row, dict) or row.get("version") != _VERSION:
-        raise StoreError(f"{folder / PROGRESS} is not the progress of a checkpoint of version {_VERSION}")
+        raise StoreError(f"{folder / PROGRESS} is not of a checkpoint of version {_VERSION}")
     if row.pop(_OWN, None) != _row_digest(row):
-        raise StoreError(f"{folder / PROGRESS} is damaged: its SHA-256 is not the one it holds")
+        raise StoreError(f"{folder / PROGRESS} is damaged: its SHA-256 does not match the one it holds")
     del row["version"]
     tensors = []
     digests = row.pop("digests", {})
@@ -201,22 +232,38 @@ def read_checkpoint(folder: Path) -> Saved:
         if not path.is_file():
             raise StoreError(f"{path} does not exist")
         if file_digest(path) != digests.get(name):
-            raise StoreError(f"{path} is damaged: its SHA-256 is not the one in {PROGRESS}")
+            raise StoreError(f"{path} is damaged: its SHA-256 does not match the one in {PROGRESS}")
         tensors.append(load_file(path))
     try:
-        progress = Progress.parse(row)
+        state = TrainingState.parse(row)
     except (TypeError, KeyError) as error:
         raise StoreError(f"{folder / PROGRESS} is damaged: {error}") from error
-    return Saved(folder, progress, *tensors)
+    return Saved(folder, state, *tensors)
 
 
 def _row_digest(row: Mapping[str, Any]) -> str:
-    """SHA-256 over the progress itself, whatever the order and the spaces of its file."""
+    """SHA-256 of the values in progress.json, independent of their order and of spaces."""
     return hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest()
 
 
+def _damaged_start(path: Path, reason: str) -> StoreError:
+    return StoreError(
+        f"{path} is damaged: {reason}",
+        hint="restore the file, or start another run: the checkpoints are of no use without it",
+    )
+
+
+def _tensors_digest(tensors: Tensors) -> str:
+    """SHA-256 of names, types, shapes and values, independent of the order of the tensors."""
+    digest = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name}\0{value.dtype}\0{tuple(value.shape)}\0".encode())
+        digest.update(value.contiguous().view(-1).view(uint8).numpy().data)
+    return digest.hexdigest()
+
+
 def _sync(path: Path) -> None:
-    """Have the disk hold what was written, so that a power cut cannot undo a rename's promise."""
+    """Flush a file or folder to disk, so that a power failure after a rename cannot lose it."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,18 +1,16 @@
-"""Fill a cache with what the frozen vision tower sees, and let the encoder read from it; see `rscap.model.features`."""
+"""Fill a cache with features of the frozen vision tower, and let the encoder read them; see `rscap.model.features`."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 import rscap
 from rscap.captioner.batch import Encoder
@@ -21,25 +19,24 @@ from rscap.errors import ImageError
 from rscap.model.features import FeatureCache, Kind, image_digest, tower_digest
 from rscap.model.load import ImageSpec
 from rscap.model.packed import PackedModel
+from rscap.progress import ProgressBar, Say
 from rscap.records import Example
 from rscap.training.panel import asked
 from rscap.training.team import Team
 
-Say = Callable[[str], None]
-
 _BATCH = 32
-"""Images that go through the tower at a time: nothing is kept for a backward pass."""
+"""Images per pass through the tower; nothing is kept for a backward pass."""
 _COMMIT_S = 30.0
-"""At most so much work is lost when a build is killed."""
+"""A killed process loses at most this much work."""
 
 
 def features_folder(run: Path, given: str | None) -> Path:
-    """Where the features of a run are kept: `given`, or `.features` beside the run folder, which runs share."""
+    """The folder of the features of a run: `given`, or `.features` beside the run folder, which runs share."""
     return Path(given) if given else run.resolve().parent / ".features"
 
 
 def kind_of(packed: PackedModel, image: ImageSpec) -> Kind:
-    """What the features of this packed's vision tower have in common."""
+    """The kind of features that this model's vision tower computes."""
     tower, config = packed.paligemma.model.vision_tower, packed.paligemma.config.vision_config
     shape = json.loads(config.to_json_string(use_diff=False))
     shape.pop("_name_or_path", None)
@@ -69,17 +66,20 @@ def cached_encoder(
     team: Team,
     workers: int,
     say: Say,
+    shows_progress: bool = True,
 ) -> Encoder:
-    """The encoder, with features of `examples` in place of pixels; those that are missing are computed first.
+    """An encoder that gives features of `examples` instead of pixels; missing features are computed first.
 
     Raises:
-        StoreError: the disk has no room for them, or the cache is damaged.
+        StoreError: the disk is too full for them, or the cache is damaged.
     """
     digests, unusable = _digests(examples)
     cache = FeatureCache.open(folder, kind_of(packed, encoder.image))
     if team.leads:
         with cache.locked():
-            unusable |= _fill(cache, packed, encoder, examples, digests, workers=workers, say=say)
+            unusable |= _fill(
+                cache, packed, encoder, examples, digests, workers=workers, say=say, shows_progress=shows_progress
+            )
     unusable = team.told(unusable)
     cache.reload()
     usable = {name: digest for name, digest in digests.items() if name not in unusable}
@@ -87,7 +87,7 @@ def cached_encoder(
 
 
 def _digests(examples: Sequence[Example]) -> tuple[dict[str, str], dict[str, str]]:
-    """Digest of each example's image, and why others cannot be read."""
+    """The digest of each example's image, and for images that cannot be read the reason."""
     digests, unusable = {}, {}
     for example in examples:
         try:
@@ -106,8 +106,9 @@ def _fill(
     *,
     workers: int,
     say: Say,
+    shows_progress: bool,
 ) -> dict[str, str]:
-    """Add the rows that are missing; returns the images that could not be decoded, with the reason."""
+    """Add the missing rows; returns the ids of images that cannot be decoded, with the reason."""
     wanted: dict[str, Example] = {}
     for example in examples:
         if (digest := digests.get(example.id)) and digest not in cache.checksums:
@@ -116,12 +117,12 @@ def _fill(
     if not missing:
         return {}
     size = cache.check_space(len(missing))
-    say(f"vision features of {len(missing):,} images are computed once: {size / 2**30:.2f} GiB in {cache.folder}")
+    say(f"computing vision features of {len(missing):,} images once: {size / 2**30:.2f} GiB in {cache.folder}")
     unusable: dict[str, str] = {}
     saved = time.monotonic()
     try:
-        with asked(packed), _bar() as bar:
-            task = bar.add_task("", total=len(missing))
+        with asked(packed), ProgressBar("vision features", shown=shows_progress) as bar:
+            done = 0
             encode = partial(encoder, prefix="", captions=())
             for batch in batches(missing, encode, size=_BATCH, pad=encoder.prompter.pad, workers=workers):
                 unusable |= {item.row: item.reason for item in batch.rejected}
@@ -132,19 +133,8 @@ def _fill(
                 if time.monotonic() - saved > _COMMIT_S:
                     cache.commit()
                     saved = time.monotonic()
-                bar.advance(task, batch.images + len(batch.rejected))
+                done += batch.images + len(batch.rejected)
+                bar(done, len(missing))
     finally:
         cache.commit()
     return unusable
-
-
-def _bar() -> Progress:
-    return Progress(
-        TextColumn("vision features"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )

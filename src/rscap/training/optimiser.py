@@ -1,4 +1,4 @@
-"""AdamW over what learns, the learning rate over time, and the scaling of float16's losses."""
+"""AdamW over the trainable parameters, the learning rate schedule, and loss scaling for float16."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from rscap.errors import StoreError
 from rscap.model.adapters import parameter_groups
 from rscap.recipe import Recipe, TrainSection
-from rscap.training.checkpoints import Progress
+from rscap.training.checkpoints import TrainingState
 from rscap.training.team import like
 
 
@@ -30,16 +30,16 @@ def rate_factor(step: float, *, train: TrainSection, total_steps: int) -> float:
     return shapes[train.schedule](progress)
 
 
-def budget_used(progress: Progress, train: TrainSection) -> float:
-    """Share of the budget in tokens or minutes that is used up; 0 where there is none."""
+def budget_used(state: TrainingState, train: TrainSection) -> float:
+    """Share of the budget in tokens or minutes that has been used; 0 without a budget."""
     return max(
-        progress.tokens / train.max_tokens if train.max_tokens else 0.0,
-        progress.seconds / 60 / train.max_minutes if train.max_minutes else 0.0,
+        state.tokens / train.max_tokens if train.max_tokens else 0.0,
+        state.seconds / 60 / train.max_minutes if train.max_minutes else 0.0,
     )
 
 
 def build_optimiser(net: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW (arXiv:1711.05101) with LoRA+ groups; every group remembers its peak rate."""
+    """AdamW (arXiv:1711.05101) with LoRA+ groups; every group keeps its peak learning rate."""
     train = recipe.train
     groups = parameter_groups(
         net,
@@ -51,30 +51,27 @@ def build_optimiser(net: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
 
 
 def set_rate(optimiser: torch.optim.Optimizer, factor: float) -> None:
-    """Every group learns at `factor` times its peak rate."""
+    """Set the learning rate of every group to `factor` times its peak."""
     for group in optimiser.param_groups:
         group["lr"] = factor * group["peak"]
 
 
 def build_scaler(device: torch.device, compute_dtype: torch.dtype) -> torch.amp.GradScaler:
-    """Dynamic loss scaling (arXiv:1710.03740) for float16; for other precisions it does nothing."""
+    """Dynamic loss scaling (arXiv:1710.03740) for float16; with other precisions it does nothing."""
     return torch.amp.GradScaler(device.type, enabled=compute_dtype == torch.float16)
 
 
-# What a checkpoint takes from the model and the optimiser, and how it goes back.
-
-
 def learning(net: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that learn, by name."""
+    """The trainable parameters, by name."""
     return {name: parameter for name, parameter in net.named_parameters() if parameter.requires_grad}
 
 
 @torch.no_grad()
 def load_weights(net: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Put saved weights back.
+    """Load saved weights into the trainable parameters.
 
     Raises:
-        StoreError: names or shapes are not those of the model; lists them.
+        StoreError: names or shapes do not match the model; lists them.
     """
     parameters = learning(net)
     _check_names(set(weights), set(parameters))
@@ -85,7 +82,7 @@ def load_weights(net: nn.Module, weights: Mapping[str, Tensor]) -> None:
 
 
 def optimiser_tensors(net: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """AdamW's state as `<parameter>/<state>`; a parameter that had no update yet has none."""
+    """AdamW's state as `<parameter>/<state>`; a parameter without updates has none."""
     return {
         f"{name}/{key}": value
         for name, parameter in learning(net).items()
@@ -94,10 +91,10 @@ def optimiser_tensors(net: nn.Module, optimiser: torch.optim.Optimizer) -> dict[
 
 
 def load_optimiser(net: nn.Module, optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put AdamW's state back.
+    """Load AdamW's state.
 
     Raises:
-        StoreError: it speaks of parameters that do not learn here.
+        StoreError: it contains parameters that are not trainable here.
     """
     parameters = learning(net)
     owners = {name.rpartition("/")[0] for name in tensors}
@@ -115,5 +112,5 @@ def _check_names(there: set[str], expected: set[str]) -> None:
         missing, extra = sorted(expected - there), sorted(there - expected)
         raise StoreError(
             f"the checkpoint does not fit the model: missing {missing[:5]}, unknown {extra[:5]}",
-            hint="was the recipe or the base model changed since?",
+            hint="did the recipe or the base model change?",
         )

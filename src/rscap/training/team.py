@@ -1,7 +1,12 @@
-"""Weights, gradients and optimiser shared out over processes (FSDP, arXiv:2304.11277; torch's `fully_shard`).
+"""One update by one process or by many: which process takes which micro batch, and how their gradients are summed.
 
-Every layer but the language model's last is a unit of its own; the last, the embeddings and the rest are one more,
-gathered for as long as a step runs, because the packed reads into its last layer.
+An update is `micro_batch x accumulation` images, however many processes there are: the micro batches are dealt out in
+turn, every process divides by the tokens of the whole update, and the gradients are summed. So the number of processes
+only changes the speed, and the short last update of an epoch loses nothing.
+
+With FSDP (arXiv:2304.11277; torch's `fully_shard`) weights, gradients and optimiser state are sharded over the
+processes too. Every layer except the last of the language model is a unit of its own; that layer, the embeddings and
+the rest are one more unit, which stays gathered during a step, because `PackedModel` reads into the last layer.
 """
 
 from __future__ import annotations
@@ -25,15 +30,15 @@ from rscap.training.updates import Share
 
 
 def sharding_asked() -> bool:
-    """Whether the launcher was told to shard (`accelerate launch --use_fsdp`)."""
+    """Whether the launcher was asked to shard (`accelerate launch --use_fsdp`)."""
     return os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("true", "1")
 
 
 def check_shardable(recipe: Recipe) -> None:
-    """Refuse what a sharded run cannot do.
+    """Check that a sharded run can do what the recipe asks.
 
     Raises:
-        RecipeError: names the key.
+        RecipeError: it cannot; names the key.
     """
     refused = {
         "model.quantisation": recipe.model.quantisation != "none",
@@ -44,12 +49,12 @@ def check_shardable(recipe: Recipe) -> None:
     if found := [name for name, is_so in refused.items() if is_so]:
         raise RecipeError(
             f"with FSDP a recipe cannot have {', '.join(found)}",
-            hint="launch with --multi_gpu instead, where every GPU holds the whole base; or evaluate after the run",
+            hint="launch with --multi_gpu instead, so that every GPU holds the whole base; or evaluate after the run",
         )
 
 
 def shard(packed: PackedModel, device: torch.device) -> None:
-    """Share out a packed's weights over all processes, in place."""
+    """Shard the weights of a model over all processes, in place."""
     from torch.distributed.device_mesh import init_device_mesh
 
     mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
@@ -58,67 +63,61 @@ def shard(packed: PackedModel, device: torch.device) -> None:
     for layer in (*vision.encoder.layers, *model.language_model.layers[:-1], packed):
         unit = fully_shard(layer, mesh=mesh)
         assert isinstance(unit, FSDPModule)
-        unit.set_force_sum_reduction_for_comms(True)  # gloo knows sums alone
-        unit.set_gradient_divide_factor(1.0)  # the loss is divided by the tokens of the whole update already
+        unit.set_force_sum_reduction_for_comms(True)  # gloo can only sum
+        unit.set_gradient_divide_factor(1.0)  # the loss is already divided by the tokens of the whole update
     register_fsdp_forward_method(packed, "token_losses")
 
 
 def whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Sharded tensors, gathered; every process must call it."""
+    """Gather sharded tensors; every process must call it."""
     return {name: value.full_tensor() if isinstance(value, DTensor) else value for name, value in tensors.items()}
 
 
 def like(value: Tensor, parameter: nn.Parameter | Tensor) -> Tensor:
-    """A whole tensor shared out as `parameter` is; itself, where that is not sharded."""
+    """A whole tensor, sharded like `parameter`; the tensor itself where that is not sharded."""
     value = value.to(parameter.device)
     if not isinstance(parameter, DTensor):
         return value
     return distribute_tensor(value, parameter.device_mesh, parameter.placements)
 
 
-# One update by one process or by many: who takes which micro batch, and how their gradients become one.
-#
-# An update is `micro_batch x accumulation` images however many processes there are: the micro batches are dealt out in
-# turn, every process divides by the tokens of the whole update, and the gradients are summed. So the number of
-# processes changes the speed and nothing else; an epoch's short last update loses nothing.
-
-_KNOWN = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU, DistributedType.FSDP)
+_SUPPORTED = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU, DistributedType.FSDP)
 
 
 @dataclass(frozen=True, slots=True)
 class Team:
-    """The processes that `accelerate launch` (or torchrun) started; one, if nobody did."""
+    """The processes that `accelerate launch` (or torchrun) started; one process without a launcher."""
 
     device: torch.device
     rank: int = 0
     size: int = 1
     sharded: bool = False
-    """Weights are shared out too (FSDP), so every process must go through the same passes."""
+    """The weights are sharded (FSDP), so every process must run the same number of passes."""
 
     def __str__(self) -> str:
         processes = "1 process" if self.size == 1 else f"{self.size} processes"
-        return f"{processes}, the weights shared out," if self.sharded else processes
+        return f"{processes} with sharded weights" if self.sharded else processes
 
     @classmethod
     def of(cls, accelerator: Accelerator) -> Team:
-        """Read what the launcher set up.
+        """The processes as the launcher set them up.
 
         Raises:
-            TrainingError: a way of sharing work that the loop does not know.
+            TrainingError: a kind of distribution that the loop does not support.
         """
-        if accelerator.distributed_type not in _KNOWN:
+        if accelerator.distributed_type not in _SUPPORTED:
             raise TrainingError(
-                f"launched as {accelerator.distributed_type.value}, which the loop does not know",
+                f"launched as {accelerator.distributed_type.value}, which rscap does not support",
                 hint="launch with `accelerate launch --multi_gpu -m rscap train …`, or with --use_fsdp",
             )
         sharded = sharding_asked()
         if sharded and accelerator.num_processes == 1:
-            raise TrainingError("FSDP was asked for with one process", hint="launch with --num_processes 2 or more")
+            raise TrainingError("FSDP needs at least 2 processes", hint="launch with --num_processes 2 or more")
         return cls(accelerator.device, accelerator.process_index, accelerator.num_processes, sharded)
 
     @property
     def leads(self) -> bool:
-        """This process writes the files."""
+        """Whether this process writes the files."""
         return self.rank == 0
 
     @property
@@ -126,7 +125,7 @@ class Team:
         return Share(self.rank, self.size)
 
     def sums(self, values: Sequence[int]) -> list[int]:
-        """Whole numbers, summed over all processes."""
+        """Integers, summed over all processes."""
         if self.size == 1:
             return list(values)
         total = torch.tensor(values, dtype=torch.long, device=self.device)
@@ -140,8 +139,8 @@ class Team:
         return value
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Every process's gradients become the sum of all; a process without a micro batch adds zeros."""
-        if self.size == 1 or self.sharded:  # sharded gradients are summed as the backward pass goes
+        """Replace the gradients of every process by their sum; a process without a micro batch adds zeros."""
+        if self.size == 1 or self.sharded:  # the backward pass sums sharded gradients itself
             return
         for parameter in parameters:
             if parameter.grad is None:
@@ -157,17 +156,17 @@ class Team:
         return gather_object(items) if self.size > 1 else items
 
     def told(self, value: Any) -> Any:
-        """What the leading process says."""
+        """The value that the leading process passes."""
         return broadcast_object_list([value])[0] if self.size > 1 else value
 
     def wait(self) -> None:
-        """Go on when all have come here."""
+        """Wait until all processes have called this."""
         if self.size > 1:
             torch.distributed.barrier()
 
 
 def _buckets(gradients: Sequence[Tensor], *, size_bytes: int = 64 * 2**20) -> Iterable[list[Tensor]]:
-    """Gradients grouped by dtype into buckets of about `size_bytes`: one message for many small tensors."""
+    """Gradients in buckets of one dtype and about `size_bytes`, so that many small tensors are sent at once."""
     buckets: dict[torch.dtype, list[Tensor]] = {}
     for gradient in gradients:
         bucket = buckets.setdefault(gradient.dtype, [])

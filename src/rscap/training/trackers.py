@@ -1,6 +1,6 @@
-"""Experiment trackers by name: TensorBoard, Weights & Biases and whatever else accelerate knows.
+"""Experiment trackers by name: TensorBoard, Weights & Biases and all others that accelerate supports.
 
-A tracker is a guest: one that fails, is told of once and the run goes on without it. train.jsonl is always written.
+A tracker that fails is reported once, and the run continues without it. train.jsonl is always written.
 """
 
 from __future__ import annotations
@@ -18,24 +18,23 @@ import numpy as np
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker, get_available_trackers
 
 from rscap.errors import RecipeError
+from rscap.progress import Say, to_stderr
 from rscap.recipe import Recipe, TrackSection
 from rscap.records import Example, Prediction
 from rscap.tables import flatten
 
-Say = Callable[[str], None]
-
 
 @dataclass(slots=True)
 class Trackers:
-    """The trackers of a run; none, if the recipe names none."""
+    """The trackers of a run; none if the recipe names none."""
 
     running: list[GeneralTracker] = field(default_factory=list)
     images: int = 0
-    say: Say = print
+    say: Say = to_stderr
 
     @classmethod
     def of(cls, recipe: Recipe, folder: Path, *, say: Say) -> Trackers:
-        """Start the trackers that a recipe names; what they write lies below `folder`/trackers.
+        """Start the trackers that a recipe names; they write below `folder`/trackers.
 
         Raises:
             RecipeError: a tracker is unknown, or its package is not installed.
@@ -51,7 +50,7 @@ class Trackers:
         return cls(running, section.captions, say)
 
     def log(self, groups: Mapping[str, Mapping[str, Any]], *, step: int) -> None:
-        """Numbers of one step, as `<group>/<name>`."""
+        """Log the numbers of one step as `<group>/<name>`."""
         numbers = {
             f"{group}/{name}": value
             for group, values in groups.items()
@@ -61,14 +60,14 @@ class Trackers:
         self._each(lambda tracker: tracker.log(numbers, step=step))
 
     def captions(self, step: int, examples: Sequence[Example], predictions: Sequence[Prediction]) -> None:
-        """Some images, each with its generated caption and its first reference."""
+        """Log images with their generated captions and their references."""
         said = {prediction.example_id: prediction.caption for prediction in predictions}
         shown = [example for example in examples if example.id in said][: self.images]
         if self.running and shown:
             self._each(lambda tracker: _SHOW.get(tracker.name, _nothing)(tracker, step, shown, said))
 
     def close(self) -> None:
-        """Let every tracker write what it still holds."""
+        """Let every tracker finish writing."""
         self._each(lambda tracker: tracker.finish())
 
     def _each(self, act: Callable[[GeneralTracker], None]) -> None:
@@ -80,7 +79,7 @@ class Trackers:
 
 
 def check_trackers(section: TrackSection) -> None:
-    """Refuse trackers that cannot run, before anything is loaded.
+    """Check that the trackers can run, before anything is loaded.
 
     Raises:
         RecipeError: a tracker is unknown, or its package is not installed.
@@ -88,13 +87,13 @@ def check_trackers(section: TrackSection) -> None:
     for name in section.trackers:
         if name not in LOGGER_TYPE_TO_CLASS:
             known = ", ".join(sorted(LOGGER_TYPE_TO_CLASS))
-            raise RecipeError(f"track.trackers: {name!r} is unknown", hint=f"known: {known}")
+            raise RecipeError(f"track.trackers: unknown tracker {name!r}", hint=f"known: {known}")
         if name not in {str(found) for found in get_available_trackers()}:
             raise RecipeError(f"track.trackers: {name} is not installed", hint=f"pip install {name}")
 
 
 class _Guest:
-    """Says what a tracker failed with, and keeps it from the run."""
+    """Reports the error of a tracker, and keeps it from ending the run."""
 
     def __init__(self, name: str, say: Say) -> None:
         self.name, self.say, self.failed = name, say, False
@@ -106,7 +105,7 @@ class _Guest:
         if not isinstance(error, Exception):
             return False
         self.failed = True
-        self.say(f"the tracker {self.name} failed and is left out from here on: {type(error).__name__}: {error}")
+        self.say(f"the tracker {self.name} failed and is not used any more: {type(error).__name__}: {error}")
         return True
 
 
@@ -120,12 +119,12 @@ def _start(name: str, section: TrackSection, folder: Path, say: Say) -> GeneralT
 
         online = _wandb_key()
         if not online:
-            say(f"wandb is offline, for nobody is logged in; `wandb sync {place}/wandb/offline-run-*` sends it later")
+            say(f"not logged in, so wandb runs offline; upload later with `wandb sync {place}/wandb/offline-run-*`")
         return _made(
             LOGGER_TYPE_TO_CLASS[name](
                 run_name=section.project,
                 name=folder.resolve().name,
-                id=hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12],  # a resumed run goes on in its own
+                id=hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12],  # a resumed run continues its own
                 resume="allow",
                 dir=str(place),
                 mode=None if online else "offline",
@@ -145,14 +144,14 @@ def _made(tracker: GeneralTracker) -> GeneralTracker:
 
 
 def _wandb_key() -> bool:
-    """Whether somebody has logged in; the key itself is not looked at."""
+    """Whether the user has logged in; the key itself is not read."""
     if os.environ.get("WANDB_MODE"):
         return os.environ["WANDB_MODE"] == "online"
     if os.environ.get("WANDB_API_KEY"):
         return True
     from wandb import Settings
 
-    host = urlsplit(str(Settings().base_url)).hostname  # the package's own, or WANDB_BASE_URL
+    host = urlsplit(str(Settings().base_url)).hostname  # wandb's default, or WANDB_BASE_URL
     try:
         return host in netrc.netrc(os.environ.get("NETRC")).hosts
     except (OSError, netrc.NetrcParseError):
@@ -185,7 +184,7 @@ def _to_tensorboard(tracker: GeneralTracker, step: int, examples: Sequence[Examp
 
 
 def _nothing(*_: Any) -> None:
-    """A tracker that takes numbers alone."""
+    """For trackers that only take numbers."""
 
 
 _SHOW = {"wandb": _to_wandb, "tensorboard": _to_tensorboard}

@@ -1,6 +1,6 @@
-"""The order of things: which examples make up each update, as a pure function of the recipe.
+"""Which examples make up each update, and in which order, as a pure function of the recipe.
 
-An update is `accumulation` micro batches; an epoch's last update may be smaller, so that no example is left out.
+An update is `accumulation` micro batches; the last update of an epoch may be smaller, so that no example is left out.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from rscap.recipe import Recipe
 from rscap.records import Example
 
 CaptionWeights = Mapping[str, tuple[float, ...]]
-"""What the captions of an example weigh, by its id; examples that are not named have equal weights."""
+"""Weights of the captions of an example, by its id; captions of other examples have equal weights."""
 
 T = TypeVar("T")
 
@@ -52,7 +52,7 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Which micro batches of every update this process takes: each `of`-th, from the one numbered `rank`."""
+    """The micro batches of every update that this process takes: each `of`-th, from number `rank` on."""
 
     rank: int = 0
     of: int = 1
@@ -71,7 +71,7 @@ ALONE = Share()
 def encode_for_training(
     example: Example, *, recipe: Recipe, encoder: Encoder, epoch: int, weights: CaptionWeights
 ) -> PackedRow:
-    """Encode an example with prompt, captions and image as this epoch shows them."""
+    """Encode an example with the prompt, captions and augmentation of this epoch."""
     change = _AUGMENTATIONS[recipe.data.augment]
     if change is not None:
         change = partial(change, captions=example.captions, seed=recipe.seed, epoch=epoch, example_id=example.id)
@@ -94,7 +94,7 @@ def planned(
 ) -> Iterator[list[Sequence[Place]]]:
     """Endless updates from number `start` on, each a list of micro batches, each a list of places.
 
-    No image is loaded for it, so a resumed run is at its place at once.
+    It loads no image, so a resumed run continues at once.
     """
     train = recipe.train
     size = train.micro_batch * train.accumulation
@@ -107,10 +107,10 @@ def planned(
 
 
 def bucketed(update: Sequence[T], size: int, length: Callable[[T], int]) -> list[Sequence[T]]:
-    """The examples of an update cut into micro batches of similar length, the longest first.
+    """The examples of an update in micro batches of similar length, the longest first.
 
-    Which examples make up the update stays, and its loss is a sum, so that padding is all that changes. If the longest
-    do not fit in memory, that shows in the first update.
+    The update keeps its examples, and its loss is a sum, so only the padding changes. If the longest examples do not
+    fit in memory, the first update shows it.
     """
     return list(chunks(sorted(update, key=length, reverse=True) if len(update) > size else update, size))
 
@@ -152,13 +152,13 @@ def updates(
 
 @dataclass(slots=True)
 class TokenCounts:
-    """Counts tokens of texts, each text once."""
+    """Counts the tokens of texts; each text is tokenised once."""
 
     tokenizer: Any
     _known: dict[str, int] = field(default_factory=dict)
 
     def __call__(self, *texts: str) -> int:
-        """Tokens of all texts together."""
+        """The number of tokens of all texts together."""
         if fresh := [text for text in texts if text not in self._known]:
             encoded = self.tokenizer(fresh, add_special_tokens=False)["input_ids"]
             self._known.update(zip(fresh, map(len, encoded), strict=True))
@@ -167,7 +167,7 @@ class TokenCounts:
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Encodes the example at a place; data workers carry it."""
+    """Encodes the example at a place; data workers receive a copy."""
 
     examples: Sequence[Example]
     recipe: Recipe
