@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from importlib.resources import as_file, files
 from pathlib import Path
 
 from rscap.errors import StoreError
 from rscap.evaluation.request import Request, evaluate, prepare
-from rscap.progress import Progress, Say
+from rscap.progress import Say, reporting
 from rscap.recipe import Recipe, read_recipe
 from rscap.records import ScoreSheet
 from rscap.reports import write_report
 from rscap.training.session import train
-
-Bar = Callable[[str], AbstractContextManager[Progress]]
-"""Opens a progress bar with a title."""
 
 
 def quickstart_recipe() -> Recipe:
@@ -25,8 +20,10 @@ def quickstart_recipe() -> Recipe:
         return read_recipe(path)
 
 
-def quickstart(out: Path, *, say: Say, bar: Bar) -> tuple[dict[str, ScoreSheet], list[Path]]:
+def quickstart(out: Path, *, say: Say, progress: bool = True) -> tuple[dict[str, ScoreSheet], list[Path]]:
     """Run everything below `out`; returns the score sheets by name and the report's files.
+
+    `say` receives messages; `progress` shows progress bars.
 
     Raises:
         StoreError: there is something at `out` already.
@@ -38,18 +35,18 @@ def quickstart(out: Path, *, say: Say, bar: Bar) -> tuple[dict[str, ScoreSheet],
     zero_shot = _evaluate(
         Request(model=recipe.model.base, source=recipe.data.source, dtype=recipe.model.dtype, out=out / "zero-shot"),
         say,
-        bar,
+        progress,
     )
     say("2/4  training: five captions of each of 480 images")
-    train(recipe, out / "adapted", say=say)
+    train(recipe, out / "adapted", say=say, progress=progress)
     say("3/4  adapted: the same images again")
-    adapted = _evaluate(Request(model=str(out / "adapted")), say, bar)
+    adapted = _evaluate(Request(model=str(out / "adapted")), say, progress)
     say("4/4  report")
     written = write_report([out / "zero-shot", out / "adapted"], out / "report.html")
     return {**zero_shot, **adapted}, written
 
 
-def _evaluate(request: Request, say: Say, bar: Bar) -> dict[str, ScoreSheet]:
-    with bar("captions") as progress:
-        _, sheets = evaluate(prepare(request), progress=progress, say=say)
+def _evaluate(request: Request, say: Say, progress: bool) -> dict[str, ScoreSheet]:
+    with reporting(progress, "captions") as done:
+        _, sheets = evaluate(prepare(request), progress=done, say=say)
     return sheets

@@ -62,9 +62,9 @@ def quickstart(
     out: Annotated[Path, typer.Option(help="Where runs and report go.")] = Path("runs/quickstart"),
 ) -> None:
     """Run the main job in minutes on a CPU: built-in sample, built-in model, scores and a report."""
-    from rscap.cli.screen import print_sheets, progress, say
+    from rscap.cli.screen import print_sheets, say
     from rscap.quickstart import quickstart as run
 
-    sheets, written = run(out, say=say, bar=progress)
+    sheets, written = run(out, say=say)
     print_sheets(sheets)
     say(f"runs:   {out / 'zero-shot'}, {out / 'adapted'}\nreport: {written[0]}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +24,9 @@ from rscap.exporting.reading import Asking, Pictures, Plain, Reading, captions, 
 from rscap.exporting.weights import Dtype, generate_arguments, merged, write_adapter, write_checkpoint
 from rscap.model.adapters import quiet_peft
 from rscap.model.load import load_base
+from rscap.progress import Say
 from rscap.recipe import Recipe, read_recipe
 from rscap.store import RunFolder, write_text
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
