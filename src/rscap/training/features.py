@@ -80,7 +80,7 @@ def cached_encoder(
             unusable |= _fill(
                 cache, packed, encoder, examples, digests, workers=workers, say=say, shows_progress=shows_progress
             )
-    unusable = team.told(unusable)
+    unusable = team.broadcast(unusable)
     cache.reload()
     usable = {name: digest for name, digest in digests.items() if name not in unusable}
     return replace(encoder, features=cache.features(usable, unusable))

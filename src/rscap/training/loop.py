@@ -24,17 +24,17 @@ from rscap.training.optimiser import (
     budget_used,
     build_optimiser,
     build_scaler,
-    learning,
     load_optimiser,
     load_weights,
     optimiser_tensors,
     rate_factor,
     set_rate,
+    trainable,
 )
 from rscap.training.panel import consider, evaluate_panel
 from rscap.training.room import Gradients, micro_batch_size, pieces
 from rscap.training.targets import check_targets
-from rscap.training.team import Team, whole
+from rscap.training.team import Team, gathered
 from rscap.training.updates import CaptionWeights, Schedule, updates
 
 _ALLOCATION = "allocation:"
@@ -87,7 +87,7 @@ def fit(
             loop.update(micro_batches)
             if loop.evaluation_is_due():
                 loop.evaluate()
-            stop, save = team.told((request.name, loop.checkpoint_is_due()))
+            stop, save = team.broadcast((request.name, loop.checkpoint_is_due()))
             if save or stop:
                 loop.save()
             if stop:
@@ -111,7 +111,7 @@ class _Loop:
         self.scaler = build_scaler(team.device, packed.compute_dtype)
         self.allocation = Allocation.of(packed.net, recipe.adapter, schedule.total_steps)
         self.state = self._restored()
-        self.parameters = list(learning(packed.net).values())
+        self.parameters = list(trainable(packed.net).values())
         self.gradients = Gradients(
             packed=packed,
             parameters=self.parameters,
@@ -152,7 +152,7 @@ class _Loop:
         self.scaler.unscale_(self.optimiser)
         if self.allocation:
             self.allocation.regularise()
-        norm = float(whole({"": nn.utils.clip_grad_norm_(self.parameters, train.max_grad_norm)})[""])
+        norm = float(gathered({"": nn.utils.clip_grad_norm_(self.parameters, train.max_grad_norm)})[""])
         scale = self.scaler.get_scale()
         self._check_finite(step, loss, norm)
         self.scaler.step(self.optimiser)
@@ -162,7 +162,7 @@ class _Loop:
         self.optimiser.zero_grad(set_to_none=True)
         state.tokens += tokens
         state.images += images
-        state.seconds = team.told(time.perf_counter() - self.clock)
+        state.seconds = team.broadcast(time.perf_counter() - self.clock)
         extra = {"loss_scale": scale, "overflow": not math.isfinite(norm)} if self.scaler.is_enabled() else {}
         self.log.step(
             step=step,
@@ -217,7 +217,7 @@ class _Loop:
         state.scaler = dict(self.scaler.state_dict())
         ranks = self.allocation.state() if self.allocation else {}
         moments = optimiser_tensors(net, self.optimiser) | {_ALLOCATION + name: value for name, value in ranks.items()}
-        weights, moments = whole(learning(net)), whole(moments)
+        weights, moments = gathered(trainable(net)), gathered(moments)
         if self.team.leads:
             self.checkpoints.save(state, weights, moments)
         self.saved, self.saved_step = time.perf_counter(), state.step
@@ -226,7 +226,7 @@ class _Loop:
         """Load the newest intact checkpoint; returns a new state where there is none."""
         learner, log, team = self.learner, self.log, self.team
         found = self.checkpoints.newest(log.note) if self.checkpoints and team.leads else None
-        folder = team.told(found.folder if found else None)
+        folder = team.broadcast(found.folder if found else None)
         if folder is None:
             log.rewind(length=0, step=0)
             return TrainingState()

@@ -13,7 +13,7 @@ from rscap.errors import StoreError
 from rscap.model.adapters import parameter_groups
 from rscap.recipe import Recipe, TrainSection
 from rscap.training.checkpoints import TrainingState
-from rscap.training.team import like
+from rscap.training.team import sharded_like
 
 
 def rate_factor(step: float, *, train: TrainSection, total_steps: int) -> float:
@@ -61,7 +61,7 @@ def build_scaler(device: torch.device, compute_dtype: torch.dtype) -> torch.amp.
     return torch.amp.GradScaler(device.type, enabled=compute_dtype == torch.float16)
 
 
-def learning(net: nn.Module) -> dict[str, nn.Parameter]:
+def trainable(net: nn.Module) -> dict[str, nn.Parameter]:
     """The trainable parameters, by name."""
     return {name: parameter for name, parameter in net.named_parameters() if parameter.requires_grad}
 
@@ -73,19 +73,19 @@ def load_weights(net: nn.Module, weights: Mapping[str, Tensor]) -> None:
     Raises:
         StoreError: names or shapes do not match the model; lists them.
     """
-    parameters = learning(net)
+    parameters = trainable(net)
     _check_names(set(weights), set(parameters))
     for name, parameter in parameters.items():
         if parameter.shape != weights[name].shape:
             raise StoreError(f"{name} is {tuple(weights[name].shape)} in the checkpoint, {tuple(parameter.shape)} here")
-        parameter.copy_(like(weights[name], parameter))
+        parameter.copy_(sharded_like(weights[name], parameter))
 
 
 def optimiser_tensors(net: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
     """AdamW's state as `<parameter>/<state>`; a parameter without updates has none."""
     return {
         f"{name}/{key}": value
-        for name, parameter in learning(net).items()
+        for name, parameter in trainable(net).items()
         for key, value in optimiser.state.get(parameter, {}).items()
     }
 
@@ -96,14 +96,14 @@ def load_optimiser(net: nn.Module, optimiser: torch.optim.Optimizer, tensors: Ma
     Raises:
         StoreError: it contains parameters that are not trainable here.
     """
-    parameters = learning(net)
+    parameters = trainable(net)
     owners = {name.rpartition("/")[0] for name in tensors}
     _check_names(owners, owners & set(parameters))
     for name in sorted(owners):
         state: dict[str, Any] = {}
         for key in ("step", "exp_avg", "exp_avg_sq"):
             value = tensors[f"{name}/{key}"]
-            state[key] = value.to(parameters[name].device) if key == "step" else like(value, parameters[name])
+            state[key] = value.to(parameters[name].device) if key == "step" else sharded_like(value, parameters[name])
         optimiser.state[parameters[name]] = state
 
 

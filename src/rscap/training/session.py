@@ -89,7 +89,7 @@ def train(
         source = open_data(recipe.data, check="decode")  # a broken image fails now, not at step 9,000
     source = source.for_training()
     check_validation(recipe, source, say, resumes=resumes)
-    recomputes = team.told(recomputes_activations(recipe, run, team, say) if team.leads else None)
+    recomputes = team.broadcast(recomputes_activations(recipe, run, team, say) if team.leads else None)
     base = load_base(precision_to_load(recipe.model, recipe.adapter), device=team.device)
     say(f"{team} on {device_name(team.device)}")
     if team.leads and not resumes:
@@ -197,7 +197,7 @@ class _Session:
         them differently in the last digits. So the first session keeps them, and later ones read them.
         """
         recipe, checkpoints = self.recipe, self._checkpoints
-        kept = self.team.told(checkpoints.has_start())
+        kept = self.team.broadcast(checkpoints.has_start())
         packed = _prepared(
             recipe,
             self.base,

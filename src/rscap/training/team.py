@@ -68,12 +68,12 @@ def shard(packed: PackedModel, device: torch.device) -> None:
     register_fsdp_forward_method(packed, "token_losses")
 
 
-def whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def gathered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Gather sharded tensors; every process must call it."""
     return {name: value.full_tensor() if isinstance(value, DTensor) else value for name, value in tensors.items()}
 
 
-def like(value: Tensor, parameter: nn.Parameter | Tensor) -> Tensor:
+def sharded_like(value: Tensor, parameter: nn.Parameter | Tensor) -> Tensor:
     """A whole tensor, sharded like `parameter`; the tensor itself where that is not sharded."""
     value = value.to(parameter.device)
     if not isinstance(parameter, DTensor):
@@ -155,7 +155,7 @@ class Team:
         """The items of all processes, in the order of their ranks."""
         return gather_object(items) if self.size > 1 else items
 
-    def told(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """The value that the leading process passes."""
         return broadcast_object_list([value])[0] if self.size > 1 else value
 

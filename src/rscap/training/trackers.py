@@ -61,10 +61,10 @@ class Trackers:
 
     def captions(self, step: int, examples: Sequence[Example], predictions: Sequence[Prediction]) -> None:
         """Log images with their generated captions and their references."""
-        said = {prediction.example_id: prediction.caption for prediction in predictions}
-        shown = [example for example in examples if example.id in said][: self.images]
+        captions = {prediction.example_id: prediction.caption for prediction in predictions}
+        shown = [example for example in examples if example.id in captions][: self.images]
         if self.running and shown:
-            self._each(lambda tracker: _SHOW.get(tracker.name, _nothing)(tracker, step, shown, said))
+            self._each(lambda tracker: _SHOW.get(tracker.name, _nothing)(tracker, step, shown, captions))
 
     def close(self) -> None:
         """Let every tracker finish writing."""
@@ -168,19 +168,21 @@ def _pixels(example: Example) -> np.ndarray:
     return np.asarray(example.image.load())
 
 
-def _to_wandb(tracker: GeneralTracker, step: int, examples: Sequence[Example], said: Mapping[str, str]) -> None:
+def _to_wandb(tracker: GeneralTracker, step: int, examples: Sequence[Example], captions: Mapping[str, str]) -> None:
     import wandb
 
-    rows = [[one.id, wandb.Image(_pixels(one)), said[one.id], " | ".join(one.captions)] for one in examples]
+    rows = [[one.id, wandb.Image(_pixels(one)), captions[one.id], " | ".join(one.captions)] for one in examples]
     table = wandb.Table(columns=["id", "image", "caption", "references"], data=rows)
     tracker.tracker.log({"val/captions": table}, step=step)
 
 
-def _to_tensorboard(tracker: GeneralTracker, step: int, examples: Sequence[Example], said: Mapping[str, str]) -> None:
+def _to_tensorboard(
+    tracker: GeneralTracker, step: int, examples: Sequence[Example], captions: Mapping[str, str]
+) -> None:
     for number, one in enumerate(examples):
         tracker.writer.add_image(f"val/{number:02}", _pixels(one), step, dataformats="HWC")
         references = "\n".join(f"- {caption}" for caption in one.captions)
-        tracker.writer.add_text(f"val/{number:02}", f"**{said[one.id]}**\n\n{one.id}\n\n{references}", step)
+        tracker.writer.add_text(f"val/{number:02}", f"**{captions[one.id]}**\n\n{one.id}\n\n{references}", step)
 
 
 def _nothing(*_: Any) -> None:

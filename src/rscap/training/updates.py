@@ -102,8 +102,8 @@ def planned(
     for epoch in itertools.count(start // per_epoch):
         places = [(epoch, position) for position in order(ids, seed=recipe.seed, epoch=epoch)]
         begin = size * (start % per_epoch) if epoch == start // per_epoch else 0
-        for whole in chunks(places[begin:], size):
-            yield bucketed(whole, train.micro_batch, length)
+        for update in chunks(places[begin:], size):
+            yield bucketed(update, train.micro_batch, length)
 
 
 def bucketed(update: Sequence[T], size: int, length: Callable[[T], int]) -> list[Sequence[T]]:
