@@ -98,10 +98,11 @@ def _rich_bar(title: str, *, shown: bool) -> RichProgress:
         TextColumn(title, markup=False),
         BarColumn(bar_width=20),
         MofNCompleteColumn(),
+        TextColumn("·"),
         TimeElapsedColumn(),
-        TextColumn("left"),
+        TextColumn("·"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[details]}", markup=False),
+        TextColumn("left{task.fields[details]}", markup=False),
         console=console,
         disable=not shown or not (console.is_terminal or console.is_jupyter),
     )
