@@ -84,7 +84,7 @@ def test_a_disk_that_is_full_when_the_adapter_is_written(
     assert weights(run(tmp_path / "run", resume=True)) == weights(whole)
 
 
-@pytest.mark.parametrize("part", ["validation_panel", "_prepared", "save_adapter"])
+@pytest.mark.parametrize("part", ["calibration", "_prepared", "save_adapter"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_before_or_after_the_loop(
     number: signal.Signals, part: str, whole: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -160,7 +160,7 @@ def test_a_log_that_lost_lines_is_told(left: int | None, finished: RunFolder) ->
         finished.train_log.unlink()
     else:
         os.truncate(finished.train_log, left)
-    with pytest.raises(StoreError, match=rf"train\.jsonl has {left or 0} bytes, and had \d+") as caught:
+    with pytest.raises(StoreError, match=rf"train\.jsonl has {left or 0} bytes, but had \d+") as caught:
         run(finished.path, resume=True)
     assert "one before it" in str(caught.value.hint)
 

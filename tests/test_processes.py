@@ -17,8 +17,8 @@ from rscap.errors import RecipeError
 from rscap.recipe import Recipe, dump_recipe, parse_recipe
 from rscap.store import RunFolder, read_jsonl
 from rscap.training import loop
-from rscap.training.session import check_shares, train
-from rscap.training.team import Team
+from rscap.training.session import train
+from rscap.training.team import Team, check_shares
 
 FSDP = """
 compute_environment: LOCAL_MACHINE
@@ -129,10 +129,10 @@ def test_idle_processes_and_what_cannot_be_sharded_are_refused() -> None:
     cpu = torch.device("cpu")
     with pytest.raises(RecipeError, match="would be idle") as caught:
         check_shares(recipe(), Team(cpu, 0, 3), print)
-    assert "4 images: --set train.micro_batch=1 --set train.accumulation=4" in str(caught.value.hint)
+    assert "4 images per update: --set train.micro_batch=1 --set train.accumulation=4" in str(caught.value.hint)
     with pytest.raises(RecipeError) as caught:
         check_shares(recipe(), Team(cpu, 0, 5), print)
-    assert "4 processes at most" in str(caught.value.hint)
+    assert "at most 4 processes" in str(caught.value.hint)
     with pytest.raises(RecipeError, match=r"model\.quantisation"):
         check_shares(recipe(model={"quantisation": "nf4"}), Team(cpu, 0, 2, sharded=True), print)
 

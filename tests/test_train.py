@@ -183,7 +183,7 @@ def losses_of(value: torch.Tensor) -> Any:
 
 def test_a_visible_answer_is_taken_for_broken_targets() -> None:
     """A first loss of 0 means that the model reads what it should predict."""
-    with pytest.raises(BrokenTargets, match="visible"):
+    with pytest.raises(BrokenTargets, match="sees the answer"):
         check_targets(losses_of(torch.full((50,), 1e-7)), cast(Batch, None))
 
 

@@ -20,7 +20,7 @@ from rscap.captioner import Captioner
 from rscap.captioner.batch import Encoder
 from rscap.captioner.loading import device_name, weights_digests
 from rscap.data import Source, open_data
-from rscap.errors import ModelError, RecipeError, StoreError
+from rscap.errors import ModelError, StoreError
 from rscap.model.adapters import Calibration, initial_factors, precision_to_load, prepare, save_adapter
 from rscap.model.load import Base, load_base
 from rscap.model.packed import PackedModel
@@ -47,7 +47,7 @@ from rscap.training.folder import (
 from rscap.training.log import TrainLog
 from rscap.training.loop import Learner, fit
 from rscap.training.optimiser import load_weights
-from rscap.training.team import Team, check_shardable, shard
+from rscap.training.team import Team, check_shares, shard
 from rscap.training.trackers import Trackers, check_trackers
 from rscap.training.updates import Schedule
 
@@ -311,33 +311,6 @@ def recomputes_activations(recipe: Recipe, run: RunFolder, team: Team, say: Say)
         return True
     say(str(choice))
     return choice.on
-
-
-def check_shares(recipe: Recipe, team: Team, say: Say) -> None:
-    """Check that every process has micro batches to work on.
-
-    Raises:
-        RecipeError: an update has fewer micro batches than there are processes, or cannot be sharded.
-    """
-    train = recipe.train
-    if team.sharded:
-        check_shardable(recipe)
-    if train.accumulation < team.size:
-        raise RecipeError(
-            f"{team.size} processes share an update of {train.accumulation} micro batches, so some would be idle",
-            hint=_enough_for(team.size, images=train.micro_batch * train.accumulation),
-        )
-    if train.accumulation % team.size:
-        say(f"{train.accumulation} micro batches per update do not divide evenly among {team.size} processes")
-
-
-def _enough_for(processes: int, *, images: int) -> str:
-    """The settings with which an update of this many images gives every process a micro batch."""
-    fitting = [count for count in range(processes, images + 1) if images % count == 0]
-    if not fitting:
-        return f"an update of {images} images is for at most {images} processes"
-    settings = f"--set train.micro_batch={images // fitting[0]} --set train.accumulation={fitting[0]}"
-    return f"to keep {images} images per update: {settings}"
 
 
 def save(packed: PackedModel, base: Base, recipe: Recipe, run: RunFolder) -> None:

@@ -37,7 +37,7 @@ def check_targets(packed: PackedModel, batch: Batch) -> None:
     if mean < _SILENT:
         raise BrokenTargets(
             f"the first loss is {mean:.2g}: the model sees the answer, or no token is supervised",
-            hint="only the caption and its <eos> may be targets, and no token may attend to itself as a target",
+            hint="only the caption and its <eos> may be targets, and no position may see the token that it predicts",
         )
 
 

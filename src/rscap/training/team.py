@@ -25,6 +25,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from rscap.errors import RecipeError, TrainingError
 from rscap.model.packed import PackedModel
+from rscap.progress import Say
 from rscap.recipe import Recipe
 from rscap.training.updates import Share
 
@@ -32,25 +33,6 @@ from rscap.training.updates import Share
 def sharding_asked() -> bool:
     """Whether the launcher was asked to shard (`accelerate launch --use_fsdp`)."""
     return os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("true", "1")
-
-
-def check_shardable(recipe: Recipe) -> None:
-    """Check that a sharded run can do what the recipe asks.
-
-    Raises:
-        RecipeError: it cannot; names the key.
-    """
-    refused = {
-        "model.quantisation": recipe.model.quantisation != "none",
-        "model.dtype = 'float16'": recipe.model.dtype == "float16",
-        "train.evaluate_every": recipe.train.evaluate_every is not None,
-        "adapter.method = 'adalora'": recipe.adapter is not None and recipe.adapter.method == "adalora",
-    }
-    if found := [name for name, is_so in refused.items() if is_so]:
-        raise RecipeError(
-            f"with FSDP a recipe cannot have {', '.join(found)}",
-            hint="launch with --multi_gpu instead, so that every GPU holds the whole base; or evaluate after the run",
-        )
 
 
 def shard(packed: PackedModel, device: torch.device) -> None:
@@ -163,6 +145,52 @@ class Team:
         """Wait until all processes have called this."""
         if self.size > 1:
             torch.distributed.barrier()
+
+
+def check_shares(recipe: Recipe, team: Team, say: Say) -> None:
+    """Check that every process has micro batches to work on.
+
+    Raises:
+        RecipeError: an update has fewer micro batches than there are processes, or cannot be sharded.
+    """
+    train = recipe.train
+    if team.sharded:
+        _check_shardable(recipe)
+    if train.accumulation < team.size:
+        raise RecipeError(
+            f"{team.size} processes share an update of {train.accumulation} micro batches, so some would be idle",
+            hint=_enough_for(team.size, images=train.micro_batch * train.accumulation),
+        )
+    if train.accumulation % team.size:
+        say(f"{train.accumulation} micro batches per update do not divide evenly among {team.size} processes")
+
+
+def _enough_for(processes: int, *, images: int) -> str:
+    """The settings with which an update of this many images gives every process a micro batch."""
+    fitting = [count for count in range(processes, images + 1) if images % count == 0]
+    if not fitting:
+        return f"an update of {images} images is for at most {images} processes"
+    settings = f"--set train.micro_batch={images // fitting[0]} --set train.accumulation={fitting[0]}"
+    return f"to keep {images} images per update: {settings}"
+
+
+def _check_shardable(recipe: Recipe) -> None:
+    """Check that a sharded run can do what the recipe asks.
+
+    Raises:
+        RecipeError: it cannot; names the key.
+    """
+    refused = {
+        "model.quantisation": recipe.model.quantisation != "none",
+        "model.dtype = 'float16'": recipe.model.dtype == "float16",
+        "train.evaluate_every": recipe.train.evaluate_every is not None,
+        "adapter.method = 'adalora'": recipe.adapter is not None and recipe.adapter.method == "adalora",
+    }
+    if found := [name for name, is_so in refused.items() if is_so]:
+        raise RecipeError(
+            f"with FSDP a recipe cannot have {', '.join(found)}",
+            hint="launch with --multi_gpu instead, so that every GPU holds the whole base; or evaluate after the run",
+        )
 
 
 def _buckets(gradients: Sequence[Tensor], *, size_bytes: int = 64 * 2**20) -> Iterable[list[Tensor]]:
