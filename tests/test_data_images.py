@@ -97,6 +97,95 @@ def test_floats_without_defined_brightness_are_refused(values: list[float]) -> N
         decode(encoded(image, "TIFF"), name="scene.tif")
 
 
+def deep(brightest: int, format: str) -> bytes:
+    """Grey of 16 bits from 0 to `brightest`."""
+    return encoded(Image.fromarray(np.array([[0, brightest // 2, brightest]], dtype=np.uint16)), format)
+
+
+def deep_rgb_png(value: int) -> bytes:
+    """A PNG of one pixel, RGB with 16 bits a channel."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)
+    pixel = zlib.compress(b"\0" + struct.pack(">HHH", value, value // 2, 0))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixel) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF", "PPM"])
+@pytest.mark.parametrize("brightest", [255, 2047, 4095, 10_000, 16_000])
+def test_deep_images_of_an_unknown_scale_are_refused(format: str, brightest: int) -> None:
+    """8 to 12 bits and reflectances in files of 16 bits would come out black: refused, with the value and a command."""
+    with pytest.raises(ImageError, match=f"brightest value is {brightest} of 65535") as caught:
+        decode(deep(brightest, format), name="x")
+    assert "gdal_translate" in str(caught.value.hint)
+    with pytest.raises(ImageError, match="brightest value is about"):
+        decode(deep_rgb_png(brightest), name="x")
+
+
+@pytest.mark.parametrize("brightest", [16_500, 40_000, 65_535])
+def test_deep_images_that_fill_their_range_are_scaled(brightest: int) -> None:
+    """From a quarter of 16 bits up, grey and colour are divided by 257."""
+    for format in ("PNG", "TIFF", "PPM"):
+        assert np.asarray(decode(deep(brightest, format), name="x"))[0, 2, 0] == round(brightest / 257)
+    assert abs(int(np.asarray(decode(deep_rgb_png(brightest), name="x"))[0, 0, 0]) - brightest / 257) < 1
+
+
+def test_a_deep_image_of_zeros_is_black() -> None:
+    """A tile without data is black on every scale."""
+    assert not np.asarray(decode(deep(0, "TIFF"), name="x")).any()
+
+
+def multiband_tiff(bands: int, bits: int) -> bytes:
+    """A TIFF of one row of two pixels with `bands` samples each, photometric min-is-black, as rasters are written."""
+    data = bytes(2 * bands * bits // 8)
+    sizes = struct.pack(f"<{bands}H", *[bits] * bands)
+    entries = [(256, 3, 1, 2), (257, 3, 1, 1), (258, 3, bands, 200), (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, 1, 400)]
+    entries += [(277, 3, 1, bands), (278, 3, 1, 1), (279, 4, 1, len(data))]
+    directory = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in entries) + bytes(4)
+    start = b"II*\0" + struct.pack("<I", 8) + directory
+    return (start.ljust(200, b"\0") + sizes).ljust(400, b"\0") + data
+
+
+UNKNOWN = {
+    "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "Git LFS pointer", "git lfs pull"),
+    "avif": (b"\0\0\0\x20ftypavif" + bytes(40), "AVIF", "magick"),
+    "heic": (b"\0\0\0\x18ftypheic" + bytes(40), "HEIC", "magick"),
+    "jxl": (b"\xff\x0a" + bytes(40), "JPEG XL", "magick"),
+    "svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG", "magick"),
+    "pdf": (b"%PDF-1.7", "PDF", "magick"),
+    "npy": (b"\x93NUMPY\x01\x00", "NumPy array", "8 bits"),
+    "hdf5": (b"\x89HDF\r\n\x1a\n", "HDF5", "gdal_translate"),
+    "fits": (b"SIMPLE  =                    T", "FITS", "gdal_translate"),
+    "zip": (b"PK\x03\x04" + bytes(40), "zip archive", "unpack"),
+    "gzip": (b"\x1f\x8b\x08" + bytes(40), "gzip archive", "unpack"),
+    "mac": (b"\x00\x05\x16\x07" + bytes(40), "AppleDouble", "._"),
+    "html": (b"\n<!doctype html><html>404</html>", "HTML page", "download it again"),
+    "json": (b'{"error": "not found"}', "JSON", "download it again"),
+    "zeros": (bytes(500), "nothing but zeros", "download it again"),
+    "12 bands": (multiband_tiff(12, 16), "TIFF of 12 bands of 16 bits", "-b RED -b GREEN -b BLUE"),
+    "16-bit RGB as bands": (multiband_tiff(3, 16), "TIFF of 3 bands of 16 bits", "-ot Byte"),
+}
+
+
+@pytest.mark.parametrize("case", UNKNOWN)
+def test_a_format_that_is_not_decoded_is_called_by_its_name(
+    case: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As bytes and as a file: what it is, what to do about it, and no line of the decoder's own on the terminal."""
+    content, what, way_out = UNKNOWN[case]
+    path = tmp_path / "image.jpg"
+    path.write_bytes(content)
+    for data in (content, path):
+        with pytest.raises(ImageError) as caught:
+            decode(data, name="the-name")
+        assert caught.value.message.startswith("the-name: this is")
+        assert what in caught.value.message
+        assert way_out in str(caught.value.hint)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_palette_grey_bilevel_and_cmyk_become_rgb() -> None:
     """Every mode comes out as RGB with the brightness that its own conversion says."""
     picture = gradient()

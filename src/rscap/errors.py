@@ -33,6 +33,11 @@ class RscapError(Exception):
     def __str__(self) -> str:
         return f"{self.message}\n  hint: {self.hint}" if self.hint else self.message
 
+    @property
+    def in_one_line(self) -> str:
+        """Message and hint for a list or a table, where an error is one row of many."""
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
 
 class Refusal(RscapError):
     """Input that rscap refuses before it trains anything: the same input will be refused again."""

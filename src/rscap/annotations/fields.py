@@ -177,7 +177,7 @@ def rows_of(
         try:
             known = fields or own.of(record)
         except DataError as error:
-            yield Rejected(where, f"{error.message}; {error.hint}" if error.hint else error.message)
+            yield Rejected(where, error.in_one_line)
             continue
         row = known.row(record, where, **told)
         if len(known.captions) > 1 and len(row.captions) < len(known.captions):

@@ -34,7 +34,7 @@ class _Rows(Dataset[PackedRow | Rejected], Generic[Place]):
         try:
             return self.encode(place)
         except DataError as error:
-            return Rejected(row=self.name(place), reason=error.message)
+            return Rejected(row=self.name(place), reason=error.in_one_line)
 
 
 @dataclass(frozen=True, slots=True)

@@ -202,4 +202,4 @@ def _facts(example: Example) -> ImageFacts | Unreadable:
     try:
         return measure(example.image.load())
     except ImageError as error:
-        return Unreadable(error.message)
+        return Unreadable(error.in_one_line)

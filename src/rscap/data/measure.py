@@ -182,7 +182,7 @@ def measure_all(examples: Sequence[Example], *, progress: Callable[[], None] | N
         try:
             gallery.put(index, measure(example.image.load()))
         except ImageError as error:
-            gallery.put(index, Unreadable(error.message))
+            gallery.put(index, Unreadable(error.in_one_line))
         if progress is not None:
             progress()
     return gallery

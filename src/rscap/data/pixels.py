@@ -8,6 +8,7 @@ Every file is treated as untrusted. The size is read from the header and judged 
 from __future__ import annotations
 
 import io
+import logging
 import stat
 import warnings
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from rscap.data.undecodable import describe
 from rscap.errors import ImageError
 from rscap.records import ImageHeader
 
@@ -46,6 +48,11 @@ _PLUGINS = (  # named, since Pillow imports only some of its plugins by itself
 FORMATS: tuple[str, ...] = tuple(str(plugin.format) for plugin in _PLUGINS)
 """Formats that are tried. Others (EPS, PSD, FITS …) need outside programs or are no photographs."""
 
+_LEAST_BRIGHT = 64
+"""An image deeper than 8 bits whose brightest value comes out below this is refused: its scale is not known."""
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # or decoders print lines that name no file
+
 _ORIENTATION = 0x0112  # the EXIF tag; values 2 to 8 as in the EXIF standard, 1 is upright
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -61,9 +68,13 @@ _UPRIGHT = {
 def decode(data: bytes | Path, *, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decode one image to RGB, upright, in its own size.
 
-    EXIF orientation is applied. 16-bit grey is divided by 257, floats within 0 … 1 are multiplied by 255.
-    Transparent pixels are laid on black: in overhead images transparent means "no data". Of an animation or a
-    multi-page file the first frame is taken.
+    EXIF orientation is applied. Images of 16 bits are scaled from their full range, floats from 0 … 1. Transparent
+    pixels are laid on black: in overhead images transparent means "no data". Of an animation or a multi-page file the
+    first frame is taken.
+
+    Sensors of 10 to 14 bits and reflectances up to 10,000 fill a small part of 16 bits, and the file does not say
+    which. An image deeper than 8 bits whose brightest value is below a quarter of the range is refused, unless it is
+    grey and nothing but zeros.
 
     Args:
         data: the bytes of the file, or its path.
@@ -71,11 +82,13 @@ def decode(data: bytes | Path, *, name: str, max_pixels: int = MAX_PIXELS) -> Im
         max_pixels: a header that declares more is refused before decoding.
 
     Raises:
-        ImageError: missing, empty, not an image, truncated, too large or without a defined brightness.
+        ImageError: missing, empty, not an image, truncated, too large, or without a defined brightness; the hint says
+            how to convert it.
     """
     with _opened(data, name, max_pixels) as image:
+        deep = _is_deep(image)
         image.load()
-        return _rgb(_upright(image), name)
+        return _rgb(_upright(image), name, deep=deep)
 
 
 def upright_rgb(image: Image.Image, *, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -86,8 +99,9 @@ def upright_rgb(image: Image.Image, *, name: str, max_pixels: int = MAX_PIXELS) 
     """
     with _decoders_errors(name):
         _require_size(image, name, max_pixels)
+        deep = _is_deep(image)
         image.load()
-        return _rgb(_upright(image), name)
+        return _rgb(_upright(image), name, deep=deep)
 
 
 def probe(data: bytes | Path, *, name: str, max_pixels: int = MAX_PIXELS) -> ImageHeader:
@@ -105,14 +119,14 @@ def _opened(data: bytes | Path, name: str, max_pixels: int) -> Iterator[Image.Im
     """Yield the lazily opened image; whatever goes wrong, inside the block too, is an ImageError."""
     stream: io.BytesIO | Path = io.BytesIO(data) if isinstance(data, bytes) else data
     _require_content(data, name)
-    with _decoders_errors(name), Image.open(stream, formats=FORMATS) as image:
+    with _decoders_errors(name, data), Image.open(stream, formats=FORMATS) as image:
         _require_size(image, name, max_pixels)
         yield image
 
 
 @contextmanager
-def _decoders_errors(name: str) -> Iterator[None]:
-    """Turn whatever a decoder raises inside the block into an ImageError that names the image."""
+def _decoders_errors(name: str, data: bytes | Path | None = None) -> Iterator[None]:
+    """Turn whatever a decoder raises inside the block into an ImageError that names the image, and what `data` is."""
     with warnings.catch_warnings():
         # Only Pillow's: where threads decode at once, a filter that outlives its block must do no harm.
         warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
@@ -121,6 +135,9 @@ def _decoders_errors(name: str) -> Iterator[None]:
         except ImageError:
             raise
         except Image.UnidentifiedImageError:
+            told = None if data is None else describe(data)
+            if told:
+                raise ImageError(f"{name}: this is {told[0]}", hint=told[1]) from None
             raise ImageError(f"{name}: not an image in a known format", hint=f"known: {', '.join(FORMATS)}") from None
         except Image.DecompressionBombError as error:
             raise ImageError(f"{name}: refused before decoding: {error}") from error
@@ -161,9 +178,18 @@ def _upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _rgb(image: Image.Image, name: str) -> Image.Image:
+def _is_deep(image: Image.Image) -> bool:
+    """Does a colour image that was not loaded yet have 16 bits a channel, of which the decoder keeps the upper 8?"""
+    return any(";16" in str(part[3]) for part in getattr(image, "tile", ()))
+
+
+def _rgb(image: Image.Image, name: str, *, deep: bool) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
         image = _eight_bit(image, name)
+    elif deep:
+        brightest = max(high for _, high in image.convert("RGB").getextrema())  # type: ignore[misc]
+        if brightest < _LEAST_BRIGHT:  # 0, too: the decoder dropped the lower 8 bits
+            raise _too_dark(name, f"about {brightest * 257:g}", 65535)
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         black = Image.new("RGBA", layer.size, (0, 0, 0, 255))
@@ -184,4 +210,13 @@ def _eight_bit(image: Image.Image, name: str) -> Image.Image:
             f"{name}: values from {low:g} to {high:g} in mode {image.mode} have no defined brightness",
             hint=f"scale them to 0 … {limit:g} or to 8 bits first",
         )
+    if image.mode != "F" and 0 < high * scale < _LEAST_BRIGHT:
+        raise _too_dark(name, f"{high:g}", limit)
     return Image.fromarray(np.rint(values * scale).astype(np.uint8))
+
+
+def _too_dark(name: str, brightest: str, limit: float) -> ImageError:
+    return ImageError(
+        f"{name}: its brightest value is {brightest} of {limit:g}, so which value is white is not known",
+        hint="scale it to 8 bits first, e.g. `gdal_translate -ot Byte -scale IN.tif OUT.tif`",
+    )

@@ -62,7 +62,7 @@ def assemble(found: Iterable[Found], *, origin: str, root: Path | None, check: I
             result.rejected.append(Rejected(row.where, str(reason)))
             continue
         except ImageError as error:
-            result.rejected.append(Rejected(row.where, error.message))
+            result.rejected.append(Rejected(row.where, error.in_one_line))
             continue
         seen[example.id] = row.where
         result.examples.append(example)

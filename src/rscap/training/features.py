@@ -93,7 +93,7 @@ def _digests(examples: Sequence[Example]) -> tuple[dict[str, str], dict[str, str
         try:
             digests[example.id] = image_digest(example.image)
         except ImageError as error:
-            unusable[example.id] = error.message
+            unusable[example.id] = error.in_one_line
     return digests, unusable
 
 

@@ -159,6 +159,8 @@ class _Bands:
 # Findings about images: unreadable, odd, duplicate.
 
 _FLAT = 2.0
+_BLACK = 8.0
+"""Mean brightness below which next to nothing is visible."""
 _SMALLEST_PX = 32
 _LONGEST_RATIO = 4.0
 
@@ -192,6 +194,8 @@ def _odd(facts: ImageFacts) -> str | None:
     short, long = sorted((facts.width, facts.height))
     if facts.contrast < _FLAT:
         return f"all of one colour: contrast {facts.contrast:.1f} of 255, brightness {facts.brightness:.0f}"
+    if facts.brightness < _BLACK:
+        return f"nearly black: brightness {facts.brightness:.1f} of 255"
     if short < _SMALLEST_PX:
         return f"tiny: {facts.width} x {facts.height} pixels"
     if long > _LONGEST_RATIO * short:

@@ -20,7 +20,7 @@ KINDS: dict[str, str] = {
     "rejected-row": "Rows that could not be used",
     "missing-image": "Images that are not there",
     "unreadable-image": "Images that cannot be decoded",
-    "odd-image": "Images of one colour, tiny, or far from square",
+    "odd-image": "Images of one colour, nearly black, tiny, or far from square",
     "exact-duplicate": "Images that are equal pixel by pixel",
     "near-duplicate": "Images that show the same picture, recompressed, resized, shifted, flipped or turned",
     "same-captions": "Different images with the very same list of captions",
