@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rscap.errors import RecipeError
@@ -17,14 +17,17 @@ NAMES = st.text("abc", min_size=1, max_size=3)
 TABLES = st.recursive(
     st.dictionaries(NAMES, st.integers()), lambda inside: st.dictionaries(NAMES, st.integers() | inside), max_leaves=8
 )
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no failure
 
 
+@patient
 @given(TABLES)
 def test_a_flat_table_holds_all_of_a_nested_one(table: dict[str, Any]) -> None:
     """Putting every value of the flat table into an empty one gives the nested table again."""
     assert changed({}, flatten(table)) == table
 
 
+@patient
 @given(TABLES, TABLES)
 def test_differences_lead_from_one_table_to_the_other(before: dict[str, Any], after: dict[str, Any]) -> None:
     """Every path that differs is named with both values, and no other."""
