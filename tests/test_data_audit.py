@@ -286,7 +286,7 @@ def noisy(caption: str) -> dict[str, str]:
         ("two planes on the café .", "non-ascii", "LATIN SMALL LETTER E WITH ACUTE"),
         ("two \u200b\u200bplanes here .", "invisible", "U+200B"),
         ("two  planes here .", "spaces", "doubled"),
-        (" two planes here .", "spaces", "before"),
+        (" two planes here .", "spaces", "leading"),
         ("two planes\nare here .", "spaces", "white space"),
         ("two planes are here", "no-full-stop", "are here"),
         ("planes .", "too-short", "1 words"),
@@ -361,7 +361,7 @@ def test_captions_repeated_within_a_split_are_notes() -> None:
         example("b", MissingImage("x"), ("One two three .", "four five six .")),
     ]
     (found,) = [one for one in audit(source(rows)).findings if one.kind == "repeated-caption"]
-    assert (found.ids, found.severity, found.detail) == (("a", "b"), "note", "said of 2 train images")
+    assert (found.ids, found.severity, found.detail) == (("a", "b"), "note", "the caption of 2 train images")
 
 
 def test_errors_of_a_kind_come_first() -> None:

@@ -273,7 +273,7 @@ def test_subsets_do_not_depend_on_row_order_and_nest(tmp_path: Path) -> None:
     assert ids(one, 20, 7) == ids(other, 20, 7)
     assert ids(one, 10, 7) < ids(one, 20, 7)
     assert ids(one, 20, 7) != ids(one, 20, 8)
-    with pytest.raises(DataError, match="61 of split 'train' were asked for, which has 60"):
+    with pytest.raises(DataError, match="cannot choose 61 examples of split 'train', which has 60"):
         one.subset("train", 61, 0)
 
 

@@ -203,7 +203,7 @@ def test_a_frozen_split_must_fit_exactly(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="digest"):
         apply_frozen(judged(20).examples, path)
     path.write_text("{}")
-    with pytest.raises(DataError, match="no frozen split"):
+    with pytest.raises(DataError, match="not a frozen split"):
         apply_frozen(judged(20).examples, path)
 
 

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Any, Literal
 
-from rscap.data.audit import Finding, about
+from rscap.data.audit import AuditFinding, about
 from rscap.data.audit.captions import caption_kinds, most_end_with_a_stop
 from rscap.data.draw import key
 from rscap.data.source import Source
@@ -214,7 +214,7 @@ def _left(verdicts: Sequence[_Verdict], scores: Sequence[float], at_least: int) 
     return sorted([*left, *spare[: max(0, at_least - len(left))]])
 
 
-def disagreements(source: Source, *, below: float = 0.05, siblings_above: float = 2.0) -> list[Finding]:
+def disagreements(source: Source, *, below: float = 0.05, siblings_above: float = 2.0) -> list[AuditFinding]:
     """Captions that share next to nothing with siblings which agree among themselves; the clearest first.
 
     A caption is found when its consensus is under `below` while its siblings', without it, is on average over
@@ -244,6 +244,8 @@ def disagreements(source: Source, *, below: float = 0.05, siblings_above: float 
     return [finding for _, finding in sorted(found, key=lambda item: -item[0])]
 
 
-def _disagreement(example: Example, captions: tuple[str, ...], detail: str, score: float, agreement: float) -> Finding:
+def _disagreement(
+    example: Example, captions: tuple[str, ...], detail: str, score: float, agreement: float
+) -> AuditFinding:
     extra = {"consensus": round(score, 4), "siblings": round(agreement, 4)}
     return about([example], "disagreement", "note", detail, captions=captions, extra=extra)

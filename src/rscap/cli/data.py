@@ -30,7 +30,7 @@ SplitsOption = Annotated[str, typer.Option("--splits", help="Split scheme, or a 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print everything as JSON.")]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Write everything as JSON here.", show_default=False)]
 HtmlOption = Annotated[Path | None, typer.Option("--html", help="Write a page here.", show_default=False)]
-ImagesOption = Annotated[bool, typer.Option("--images/--no-images", help="Decode the images, where they are at hand.")]
+ImagesOption = Annotated[bool, typer.Option("--images/--no-images", help="Decode the images, where there are any.")]
 
 
 @app.command()
@@ -123,7 +123,7 @@ def convert(
     write(source, dst, to=to)
     _print_notes(source)
     missing = sum(isinstance(example.image, MissingImage) for example in source.examples)
-    without = f", {missing:,} of them without their image, which is not at hand" if missing else ""
+    without = f", {missing:,} of them without their image" if missing else ""
     count = len(source.examples)
     say(f"{count:,} examples written to {dst} as {to}, compared with {source.name}: the same{without}")
 

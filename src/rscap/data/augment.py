@@ -1,7 +1,7 @@
 """Augmentation for overhead images that reads the captions.
 
-Seen from above there is no up: a scene turned by 90° or mirrored is as good a picture, and its captions stay true,
-unless one of them says where something lies. Then the image is left as it is. Light and colour may change a little,
+Overhead images have no upright direction: a scene turned by 90° or mirrored is as good a picture, and its captions
+stay true, unless one of them names a direction. Then the image is left as it is. Light and colour may change a little,
 unless a caption names a colour.
 """
 
@@ -43,7 +43,7 @@ _TURNS: tuple[Transpose | None, ...] = (
 
 
 def tells_directions(captions: Sequence[str]) -> bool:
-    """Whether some caption says where in the picture something lies."""
+    """Does some caption name a direction or a place in the picture?"""
     return any(DIRECTIONS.search(caption) for caption in captions)
 
 
@@ -60,7 +60,7 @@ def turn(image: Image, captions: Sequence[str], *, seed: int, epoch: int, exampl
 
 
 def names_colours(captions: Sequence[str]) -> bool:
-    """Whether some caption names a colour or the light."""
+    """Does some caption name a colour or the light?"""
     return any(COLOURS.search(caption) for caption in captions)
 
 

@@ -1,4 +1,4 @@
-"""Which of an image's captions are shown in an epoch, and in which order the images come.
+"""The captions of an image that an epoch trains on, and the order of the images.
 
 Pure functions of (seed, epoch, example id): no global random state, nothing to save for a resumed run.
 """
@@ -13,7 +13,7 @@ from rscap.errors import DataError
 
 
 class _Turn(NamedTuple):
-    """What a scheme may look at: captions of positive weight, their weights, and where in the run we are."""
+    """The input of a scheme: captions of positive weight, their weights, seed, epoch and example id."""
 
     captions: Sequence[str]
     weights: Sequence[float]
@@ -86,7 +86,10 @@ def _concat(turn: _Turn) -> tuple[str, ...]:
 
 
 def _cycle(turn: _Turn) -> tuple[str, ...]:
-    """Smooth weighted round robin from a shuffled start: each epoch all earn their weight and the richest pays."""
+    """Smooth weighted round robin from a shuffled start.
+
+    Each epoch adds every caption's weight to its credit; the caption with the most credit is chosen and pays the total.
+    """
     start = sorted(range(len(turn.captions)), key=lambda index: key("cycle", turn.seed, turn.example_id, index))
     credit = dict.fromkeys(start, 0.0)
     total = sum(turn.weights)

@@ -71,7 +71,7 @@ def require_same(source: Source, copy: Source) -> None:
     for one, other in pairs:
         if one is None or other is None or one.id != other.id:
             name = min(example.id for example in (one, other) if example is not None)
-            raise DataError(f"the copy differs from {source.name}: {name} stands in one of them only")
+            raise DataError(f"the copy differs from {source.name}: {name} is in one of them only")
         for field in ("captions", "split", "source", "scene_class"):
             if getattr(one, field) != getattr(other, field):
                 values = f"{getattr(one, field)!r:.200} became {getattr(other, field)!r:.200}"

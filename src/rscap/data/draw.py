@@ -1,4 +1,4 @@
-"""Randomness without state: a draw is a pure function of what it is for.
+"""Randomness without state: a draw is a pure function of its purpose.
 
 A resumed run, another worker or another order of the rows therefore draws the same (BLAKE2b, RFC 7693, as the hash).
 """

@@ -1,4 +1,4 @@
-"""Groups of things that pairs join: a chain of pairs is one group."""
+"""Connected components: groups of nodes that pairs join, chains included."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class ArrowImage:
 
 @dataclass(frozen=True, slots=True)
 class MissingImage:
-    """The image of an annotation whose pixels are not at hand: enough to inspect captions, not to load."""
+    """The image of an annotation whose file is missing: enough to inspect captions, not to load."""
 
     name: str
 

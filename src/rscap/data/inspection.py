@@ -1,4 +1,4 @@
-"""What is in a data set: the figures of `rscap data inspect`, per source and split."""
+"""The figures of `rscap data inspect`: captions, words, sizes and brightness, per source and split."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class ImageTable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
-    """All that `rscap data inspect` tells about one source."""
+    """All that `rscap data inspect` reports about one source."""
 
     name: str
     digest: str
@@ -172,12 +172,12 @@ def _grams(captions: Sequence[str], n: int, top: int = 20) -> tuple[tuple[str, i
 
 
 def _image_table(examples: Sequence[Example], progress: Callable[[], None] | None) -> ImageTable | None:
-    at_hand = [example for example in examples if not isinstance(example.image, MissingImage)]
-    if not at_hand:
+    with_image = [example for example in examples if not isinstance(example.image, MissingImage)]
+    if not with_image:
         return None
     sizes: Counter[str] = Counter()
     brightness, contrast, unreadable = [], [], 0
-    for example in at_hand:
+    for example in with_image:
         facts = _facts(example)
         if isinstance(facts, Unreadable):
             unreadable += 1
@@ -190,7 +190,7 @@ def _image_table(examples: Sequence[Example], progress: Callable[[], None] | Non
     return ImageTable(
         measured=len(brightness),
         unreadable=unreadable,
-        missing=len(examples) - len(at_hand),
+        missing=len(examples) - len(with_image),
         sizes=tuple(sizes.most_common(10)),
         brightness=Histogram.of(brightness, start=0.0, width=8.0, bins=32),
         brightness_mean=sum(brightness) / len(brightness) if brightness else 0.0,

@@ -1,4 +1,8 @@
-"""Borders without data: the black or white strips that a shift, a rotation or a warp leaves at the edge of an image."""
+"""Measurements of every image, in one decoding: size, brightness, a digest of its pixels and a fingerprint.
+
+Borders without data, the black or white strips that a shift, a rotation or a warp leaves at the edge, are overwritten
+before colour, spread and fingerprint are measured.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +29,7 @@ _SMEARED = 2
 
 
 class Border(NamedTuple):
-    """How many lines at each side are without data."""
+    """Number of lines without data at each side."""
 
     top: int
     bottom: int
@@ -57,7 +61,7 @@ def without_border(picture: Image.Image, grey: Image.Image) -> Image.Image:
 
 
 def _depth(lines: NDArray[np.uint8]) -> int:
-    """How many of the first lines are without data."""
+    """Number of first lines without data."""
     deepest = len(lines) // _DEEPEST
     depth = 0
     while depth < deepest and _empty(lines[depth]):
@@ -68,8 +72,6 @@ def _depth(lines: NDArray[np.uint8]) -> int:
 def _empty(line: NDArray[np.uint8]) -> bool:
     return bool((line <= _BLACK).mean() >= _SHARE or (line >= _WHITE).mean() >= _SHARE)
 
-
-# What is measured on every image, in one decoding: size, brightness, a digest of its pixels and a fingerprint.
 
 Floats = NDArray[np.float32]
 

@@ -24,7 +24,7 @@ IMAGE_CHECKS: tuple[str, ...] = ("decode", "header", "exists", "none")
 
 @dataclass(slots=True)
 class Judged:
-    """What became of a source's rows: each is an example or a rejection, and never both."""
+    """A source's rows after judgement: each is an example or a rejection, never both."""
 
     examples: list[Example] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)

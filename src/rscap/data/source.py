@@ -15,7 +15,7 @@ from rscap.records import Example, Note, Rejected
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A data set as it was opened.
+    """An opened data set.
 
     `digest` is the SHA-256 over every example's id, split, source, captions and cheap image identity (file name and
     size in bytes), in order; it changes when a caption, a split or a file's size does, and does not read pixels.
@@ -32,14 +32,14 @@ class Source:
 
     @property
     def splits(self) -> dict[str, int]:
-        """How many examples each split has, in order of first appearance."""
+        """The number of examples of each split, in order of first appearance."""
         return dict(Counter(example.split for example in self.examples))
 
     def split(self, name: str, *, source: str | None = None) -> list[Example]:
         """The examples of one split, in the source's order; with `source`, only those of that origin (`RSICD` …).
 
         Raises:
-            DataError: there is no such split, or nothing of that origin in it; lists what there is.
+            DataError: no such split, or nothing of that origin in it; lists what exists.
         """
         found = [example for example in self.examples if example.split == name]
         if not found:
@@ -57,14 +57,14 @@ class Source:
     def subset(self, split: str, n: int, seed: int, *, source: str | None = None) -> list[Example]:
         """`n` examples of a split, in the source's order, chosen by a hash of (seed, id).
 
-        The choice does not depend on the order of the rows, and a smaller subset lies within a larger one.
+        The choice does not depend on the order of the rows, and a larger subset contains a smaller one.
 
         Raises:
             DataError: the split does not exist or has fewer than `n`.
         """
         pool = self.split(split, source=source)
         if not 0 < n <= len(pool):
-            raise DataError(f"{self.name}: {n} of split {split!r} were asked for, which has {len(pool)}")
+            raise DataError(f"{self.name}: cannot choose {n} examples of split {split!r}, which has {len(pool)}")
         chosen = set(sorted((example.id for example in pool), key=lambda name: (key("subset", seed, name), name))[:n])
         return [example for example in pool if example.id in chosen]
 

@@ -1,4 +1,7 @@
-"""Words of a caption, as the tables count them."""
+"""Words of a caption as the tables count them, and text normalisation.
+
+Normalisation is explicit and recorded: nothing changes a caption that a recipe did not name.
+"""
 
 from __future__ import annotations
 
@@ -30,8 +33,6 @@ def sibling_similarity(captions: Sequence[str]) -> float | None:
         return None
     return sum(len(one & other) / len(one | other) if one | other else 1.0 for one, other in pairs) / len(pairs)
 
-
-# Text normalisation, explicit and recorded: nothing is done to a caption that a recipe did not ask for by name.
 
 INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff\ufffe\uffff]")
 """Zero-width characters, soft hyphens, direction marks and byte-order marks."""

@@ -1,4 +1,8 @@
-"""One module a family of formats: each writes examples so that opening them again gives the same examples."""
+"""The writers of `rscap data convert`: opening what they wrote gives the same examples.
+
+The bytes of images are copied, never encoded again. Karpathy JSON, COCO, JSON Lines and the Hub's image folder take any
+number of captions an image; captions.csv and parquet have a column for each caption.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +20,6 @@ from rscap.errors import DataError
 from rscap.records import Example, ImageHandle
 from rscap.store import write_json, write_jsonl
 
-# The pixels of a converted data set: the source's own bytes, never encoded anew.
-
 
 def image_bytes(image: ImageHandle) -> bytes:
     """The encoded bytes of an image as the source holds them; an image that has none, as PNG."""
@@ -30,7 +32,7 @@ def image_bytes(image: ImageHandle) -> bytes:
 
 
 def write_images(examples: Iterable[Example], folder: Path) -> None:
-    """Write each image under its id; an image that is not at hand is left out, as it was in the source."""
+    """Write each image under its id; images that the source lacks are left out."""
     for example in examples:
         if isinstance(example.image, MissingImage):
             continue
@@ -48,12 +50,9 @@ def require_file_names(examples: Iterable[Example]) -> None:
     for example in examples:
         if not PurePosixPath(example.id).suffix:
             raise DataError(
-                f"{example.id!r} is no file name, so the images cannot be written as files under their ids",
+                f"{example.id!r} is not a file name, so the images cannot be written as files under their ids",
                 hint="convert to parquet, which needs no file names",
             )
-
-
-# Karpathy JSON, COCO annotations, PaliGemma JSON Lines and the Hub's image folder.
 
 
 def write_karpathy(examples: Sequence[Example], folder: Path) -> None:
@@ -94,7 +93,7 @@ def write_paligemma(examples: Sequence[Example], folder: Path) -> None:
 
 
 def write_image_folder(examples: Sequence[Example], folder: Path) -> None:
-    """`<split>/metadata.jsonl` beside the split's images; unsplit data in the folder itself."""
+    """`<split>/metadata.jsonl` beside the split's images; data without splits in the folder itself."""
     require_file_names(examples)
     for split, members in _by_split(examples).items():
         home = folder if split == UNSPLIT else folder / split
@@ -118,7 +117,7 @@ def _karpathy(example: Example, index: int, number: Iterator[int]) -> dict[str, 
 
 
 def _extra(example: Example) -> dict[str, Any]:
-    """Keys beyond the format's own; readers of the format pass over them, ours takes them."""
+    """Keys that the format does not have: other readers ignore them, ours reads them."""
     values = {"split": example.split, "source": example.source, "scene_class": example.scene_class}
     return {key: value for key, value in values.items() if value and not (key == "split" and value == UNSPLIT)}
 
@@ -134,8 +133,6 @@ def _write_images(examples: Sequence[Example], folder: Path) -> None:
     (folder / "images").mkdir(exist_ok=True)
     write_images(examples, folder / "images")
 
-
-# captions.csv and parquet: one row an image, one column a caption.
 
 _ROWS_AT_ONCE = 500
 """Rows of a parquet row group: about 10 MB of RISC's images in memory at a time."""
@@ -166,8 +163,8 @@ def write_parquet(examples: Sequence[Example], folder: Path) -> None:
     missing = [example.id for example in examples if isinstance(example.image, MissingImage)]
     if missing:
         raise DataError(
-            f"{len(missing)} images are not at hand and parquet holds the images: {', '.join(missing[:5])}",
-            hint="the other formats take captions without images",
+            f"{len(missing)} images are missing, and parquet contains the images: {', '.join(missing[:5])}",
+            hint="convert to another format, which takes captions without images",
         )
     columns = _caption_columns(_caption_count(examples))
     extra = _extra_columns(examples)
@@ -203,14 +200,14 @@ def _caption_columns(count: int) -> list[str]:
 
 
 def _extra_columns(examples: Sequence[Example]) -> list[str]:
-    """The columns beside image and captions that say something."""
+    """The columns beside image and captions that have a value."""
     split = any(example.split != UNSPLIT for example in examples)
     scene_class = any(example.scene_class for example in examples)
     return ["source", *(["split"] if split else []), *(["scene_class"] if scene_class else [])]
 
 
 def _caption_count(examples: Sequence[Example]) -> int:
-    """How many captions every image has.
+    """The number of captions that every image has.
 
     Raises:
         DataError: not all have the same number; a table has a column for each.
@@ -219,7 +216,7 @@ def _caption_count(examples: Sequence[Example]) -> int:
     odd = [example for example in examples if len(example.captions) != count]
     if odd:
         raise DataError(
-            f"a table wants the same number of captions for every image: {examples[0].id} has {count}, "
+            f"a table needs the same number of captions for every image: {examples[0].id} has {count}, "
             f"{odd[0].id} has {len(odd[0].captions)}",
             hint="convert to karpathy, coco, jsonl or imagefolder",
         )

@@ -1,4 +1,4 @@
-"""Audit: what is wrong, odd or leaking in a data set, with the evidence."""
+"""The audit of a data set: errors, oddities and leaks, each with its evidence."""
 
 from __future__ import annotations
 
@@ -13,42 +13,42 @@ from rscap.data.audit.captions import (
     same_captions,
 )
 from rscap.data.audit.duplicates import find_duplicates, groups_of_duplicates, missing_images, picture_findings
-from rscap.data.audit.findings import KINDS, SEVERITIES, Audit, Finding, about
+from rscap.data.audit.findings import KINDS, SEVERITIES, Audit, AuditFinding, about
 from rscap.data.images import MissingImage
 from rscap.data.source import Source
 from rscap.records import Example
 
-__all__ = ["KINDS", "Audit", "Finding", "about", "audit"]
+__all__ = ["KINDS", "Audit", "AuditFinding", "about", "audit"]
 
 
 def audit(
     source: Source,
     *,
     with_images: bool = True,
-    more: Iterable[Finding] = (),
+    more: Iterable[AuditFinding] = (),
     progress: Callable[[], None] | None = None,
 ) -> Audit:
-    """Look at every image and caption of a source.
+    """Check every image and caption of a source.
 
     Args:
         source: opened with `check="none"` or `"exists"`, so that broken images reach the audit as findings.
-        with_images: decode the images and look for duplicates. Of annotations alone, without a single image, the
-            captions are looked at.
+        with_images: decode the images and search for duplicates. Where there is no image at all, only the captions are
+            checked.
         more: findings made elsewhere, such as `rscap.quality.disagreements`.
         progress: called after each image.
     """
     examples = source.examples
     findings = [
-        Finding(kind="rejected-row", severity="error", ids=(bad.row,), count=1, splits=(), detail=bad.reason)
+        AuditFinding(kind="rejected-row", severity="error", ids=(bad.row,), count=1, splits=(), detail=bad.reason)
         for bad in source.rejected
     ]
     twins = groups_of_equal_captions(examples)
-    at_hand = [example for example in examples if with_images and not isinstance(example.image, MissingImage)]
-    if at_hand:
+    with_image = [example for example in examples if with_images and not isinstance(example.image, MissingImage)]
+    if with_image:
         findings += missing_images(examples)
-        duplicates = find_duplicates(at_hand, progress=progress)
-        findings += picture_findings(at_hand, duplicates)
-        twins += groups_of_duplicates(at_hand, duplicates)
+        duplicates = find_duplicates(with_image, progress=progress)
+        findings += picture_findings(with_image, duplicates)
+        twins += groups_of_duplicates(with_image, duplicates)
     for look in (same_captions, repeated_captions, one_caption, caption_noise, likely_typos):
         findings += look(examples)
     findings += more
@@ -58,14 +58,14 @@ def audit(
         digest=source.digest,
         split_scheme=source.split_scheme,
         examples=len(examples),
-        images=len(at_hand),
+        images=len(with_image),
         findings=tuple(sorted(findings, key=lambda one: (place[one.kind], place[one.severity]))),
         leaks=_leaks(source, twins),
     )
 
 
 def _leaks(source: Source, twins: Iterable[list[Example]]) -> dict[str, int]:
-    """How many examples of val and test have a twin in train, and of test in val.
+    """Numbers of val and test examples with a twin in train, and of test examples with a twin in val.
 
     Args:
         twins: groups of duplicate images and of equal caption lists; an example may be in one of each.

@@ -1,4 +1,4 @@
-"""Captions that stand where they should not: the same list on two images, the same sentence in two splits."""
+"""Findings about captions: the same list on two images, one sentence in two splits, noise in the text, likely typos."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from rscap.data.audit.findings import Finding, about, crosses, leaking
+from rscap.data.audit.findings import AuditFinding, about, crosses, leaking
 from rscap.data.text import INVISIBLE, words
 from rscap.records import Example
 
 
-def same_captions(examples: Sequence[Example]) -> Iterator[Finding]:
-    """One finding a list of captions, in whatever order, that more than one image has."""
+def same_captions(examples: Sequence[Example]) -> Iterator[AuditFinding]:
+    """One finding for each list of captions, in any order, that more than one image has."""
     for members in groups_of_equal_captions(examples):
         where = "across splits" if leaking(members) else "within a split"
         captions = tuple(sorted(members[0].captions))
@@ -33,11 +33,11 @@ def groups_of_equal_captions(examples: Sequence[Example]) -> list[list[Example]]
     return [groups[original] for original in sorted(groups)]
 
 
-def repeated_captions(examples: Sequence[Example]) -> Iterator[Finding]:
-    """One finding a caption that several images have, upper and lower case alike; the most frequent first.
+def repeated_captions(examples: Sequence[Example]) -> Iterator[AuditFinding]:
+    """One finding for each caption that several images have, case ignored; the most frequent first.
 
-    `shared-caption` where the images are on two sides of a split, else `repeated-caption`. A short true sentence may
-    well be said twice, so this is a note; what it does to scores is in the counts.
+    The kind is `shared-caption` where the images are in different splits, else `repeated-caption`. A short true
+    sentence may well describe two images, so this is a note.
     """
     first: dict[str, int] = {}
     holders: dict[str, dict[int, None]] = {}
@@ -49,28 +49,26 @@ def repeated_captions(examples: Sequence[Example]) -> Iterator[Finding]:
     for caption, places in sorted(holders.items(), key=lambda item: (-len(item[1]), item[0])):
         members = [examples[place] for place in places]
         counts = Counter(example.split for example in members)
-        told = ", ".join(f"{count} {split}" for split, count in counts.items())
+        places_told = ", ".join(f"{count} {split}" for split, count in counts.items())
         kind = "shared-caption" if crosses(counts) else "repeated-caption"
-        yield about(members, kind, "note", f"said of {told} images", captions=(caption,))
+        yield about(members, kind, "note", f"the caption of {places_told} images", captions=(caption,))
 
 
-def one_caption(examples: Sequence[Example]) -> Iterator[Finding]:
-    """One finding an image whose several captions are all the same sentence."""
+def one_caption(examples: Sequence[Example]) -> Iterator[AuditFinding]:
+    """One finding for each image whose several captions are all the same sentence."""
     for example in examples:
         if len(example.captions) > 1 and len(set(example.captions)) == 1:
             detail = f"all {len(example.captions)} captions are one sentence"
             yield about([example], "one-caption", "note", detail, captions=example.captions[:1])
 
 
-# Noise in the text: characters, spaces, full stops, repeated words, likely typos.
-
 _FEWEST_WORDS = 3
 _ENDINGS = ("s", "es", "d", "ed", "r", "er", "n", "en", "y", "ly", "e", "al", "ing")
-"""A word and the same word with one of these behind it are two forms, not a typo."""
+"""A word with one of these endings is another form of the word, not a typo."""
 
 
-def caption_noise(examples: Sequence[Example]) -> Iterator[Finding]:
-    """Findings about single captions, each caption of an image once."""
+def caption_noise(examples: Sequence[Example]) -> Iterator[AuditFinding]:
+    """Findings about characters, spaces, full stops and repeated words; each distinct caption of an image once."""
     stops = most_end_with_a_stop(examples)
     for example in examples:
         for caption in dict.fromkeys(example.captions):
@@ -89,10 +87,10 @@ def _judge(caption: str, stops: bool) -> Iterator[tuple[str, str, str]]:
             f"invisible: {', '.join(f'U+{ord(letter):04X}' for letter in sorted(set(hidden)))}",
         )
     if strange:
-        names = ", ".join(f"{letter} ({unicodedata.name(letter, f'U+{ord(letter):04X}')})" for letter in strange[:5])
+        names = ", ".join(_named(letter) for letter in strange[:5])
         yield "non-ascii", "note", names
     if caption != " ".join(caption.split()):
-        yield "spaces", "note", "white space before, behind or doubled"
+        yield "spaces", "note", "leading, trailing or doubled white space"
     if stops and not caption.rstrip().endswith("."):
         yield "no-full-stop", "note", f"ends with {caption.rstrip()[-12:]!r}"
     if len(found) < _FEWEST_WORDS:
@@ -100,6 +98,15 @@ def _judge(caption: str, stops: bool) -> Iterator[tuple[str, str, str]]:
     doubled = [one for one, other in pairwise(found) if one == other and not one.isdigit()]
     if doubled:
         yield "repeated-word", "warning", f"{doubled[0]} {doubled[0]}"
+
+
+def _named(letter: str) -> str:
+    """A character with its Unicode name; a control character is what a wrong encoding leaves."""
+    code = f"U+{ord(letter):04X}"
+    if 0x80 <= ord(letter) <= 0x9F:
+        meant = bytes([ord(letter)]).decode("windows-1252", "replace")
+        return f"{code}, a control character: {meant} read as Latin-1 instead of windows-1252"
+    return f"{letter} ({unicodedata.name(letter, code)})"
 
 
 def caption_kinds(caption: str, stops: bool) -> list[str]:
@@ -113,11 +120,11 @@ def most_end_with_a_stop(examples: Sequence[Example]) -> bool:
     return 2 * sum(caption.rstrip().endswith(".") for caption in captions) > len(captions)
 
 
-def likely_typos(examples: Sequence[Example]) -> Iterator[Finding]:
-    """One finding a rare word that is one letter away from a word at least 50 times as frequent.
+def likely_typos(examples: Sequence[Example]) -> Iterator[AuditFinding]:
+    """One finding for each rare word that is one letter away from a word at least 50 times as frequent.
 
-    No dictionary: the data set is its own. Deleted, added, changed and swapped letters behind the first count (Damerau,
-    1964); forms of one word (`plane`, `planes`) do not. Real but rare words are found, too: hence "likely".
+    No dictionary is needed. Deleted, added, changed and swapped letters after the first one count (Damerau, 1964);
+    forms of one word (`plane`, `planes`) do not. Real but rare words are found, too: hence "likely".
     """
     counts = Counter(word for example in examples for caption in example.captions for word in words(caption))
     typos = _typos(counts)

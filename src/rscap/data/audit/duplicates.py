@@ -1,4 +1,10 @@
-"""How well one picture lies on another at the best shift: correlation of edges and textures."""
+"""Duplicate images, and the findings about images.
+
+Images of equal pixels are exact duplicates. Of the others, `rscap.data.audit.search` names candidate pairs by
+fingerprint, flips and turns included. Such a pair is a near duplicate when edges and textures of the two pictures,
+aligned at the best shift of up to an eighth of the side, correlate by at least VERIFIED. Two runways painted alike stay
+below; a recompressed, resized or shifted copy is above: docs/data.md has the figures measured on RISC's images.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFilter
 
-from rscap.data.audit.findings import Finding, about, leaking
+from rscap.data.audit.findings import AuditFinding, about, leaking
 from rscap.data.audit.search import search
 from rscap.data.groups import Groups, connected
 from rscap.data.images import MissingImage
@@ -61,14 +67,8 @@ def align(one: Floats, other: Floats) -> tuple[float, tuple[float, float]]:
     return float(score[down, right]), (float(near[right]) / SIDE, float(near[down]) / SIDE)
 
 
-# Duplicate images: candidates by fingerprint, flips and turns included, then verified on the pixels.
-#
-# Equal pixels are exact duplicates. Of the rest, `search` names the pairs that deserve a look; such a pair is a near
-# duplicate when edges and textures, laid on each other at the best shift of up to an eighth of the side, correlate by
-# at least VERIFIED. Two runways that are painted alike stay below, a recompressed, resized or shifted copy lies above:
-# measured on RISC's images, see docs/data.md.
-
 VERIFIED = 0.90
+"""Least correlation of a near duplicate."""
 
 TURNS: tuple[str, ...] = (
     "as it is",
@@ -80,7 +80,7 @@ TURNS: tuple[str, ...] = (
     "turned by 90° anticlockwise",
     "transposed crosswise",
 )
-"""How the second image of a pair must be moved to lie on the first; index bits: 1 left-right, 2 top-bottom, 4 transpose
+"""Moves that bring the second image of a pair onto the first; index bits: 1 left-right, 2 top-bottom, 4 transpose
 first."""
 
 _CACHED_BANDS = 64
@@ -95,22 +95,22 @@ class Pair:
     exact: bool
     """Equal pixel by pixel."""
     turn: str
-    """One of TURNS: what lays the second on the first."""
+    """One of TURNS: the move that brings the second onto the first."""
     similarity: float
     """Correlation of edges and textures at the best shift, 0 … 1."""
     shift: tuple[float, float]
-    """Right and down, as shares of the side, that lay the second on the first after its turn."""
+    """Shift right and down, as shares of the side, that aligns the second with the first after its turn."""
 
 
 @dataclass(frozen=True, slots=True)
 class Duplicates:
-    """The duplicates among a list of examples, and what was measured on the way."""
+    """The duplicates among a list of examples, and the facts measured on their images."""
 
     pairs: list[Pair]
-    """They join every group of n duplicates, by n - 1 pairs: a pair whose images are joined already is left out."""
+    """n - 1 pairs for each group of n duplicates: a pair whose images are in one group already is left out."""
     facts: Gallery
     candidates: int
-    """How many pairs the search named."""
+    """Number of candidate pairs."""
 
 
 def find_duplicates(examples: Sequence[Example], *, progress: Callable[[], None] | None = None) -> Duplicates:
@@ -156,17 +156,16 @@ class _Bands:
         return self._kept[index]
 
 
-# Findings about images: unreadable, odd, duplicate.
-
 _FLAT = 2.0
+"""Contrast below which an image counts as one colour."""
 _BLACK = 8.0
 """Mean brightness below which next to nothing is visible."""
 _SMALLEST_PX = 32
 _LONGEST_RATIO = 4.0
 
 
-def picture_findings(examples: Sequence[Example], duplicates: Duplicates) -> Iterator[Finding]:
-    """What the measuring of the images and the search for duplicates brought to light."""
+def picture_findings(examples: Sequence[Example], duplicates: Duplicates) -> Iterator[AuditFinding]:
+    """One finding for each unreadable or odd image, and for each pair of duplicates."""
     for index, example in enumerate(examples):
         facts = duplicates.facts[index]
         if isinstance(facts, Unreadable):
@@ -177,15 +176,15 @@ def picture_findings(examples: Sequence[Example], duplicates: Duplicates) -> Ite
         yield _duplicate([examples[pair.first], examples[pair.second]], pair)
 
 
-def missing_images(examples: Sequence[Example]) -> Iterator[Finding]:
-    """One finding an image that is named and not there."""
+def missing_images(examples: Sequence[Example]) -> Iterator[AuditFinding]:
+    """One finding for each image that the annotations name and that does not exist."""
     for example in examples:
         if isinstance(example.image, MissingImage):
-            yield about([example], "missing-image", "error", f"{example.image.name} is not there")
+            yield about([example], "missing-image", "error", f"{example.image.name} does not exist")
 
 
 def groups_of_duplicates(examples: Sequence[Example], duplicates: Duplicates) -> list[list[Example]]:
-    """The examples that duplicate pairs join, chains included; those without a duplicate are left out."""
+    """Groups of examples joined by duplicate pairs, chains included; examples without a duplicate are left out."""
     pairs = [(pair.first, pair.second) for pair in duplicates.pairs]
     return [[examples[index] for index in members] for members in connected(len(examples), pairs) if len(members) > 1]
 
@@ -203,7 +202,7 @@ def _odd(facts: ImageFacts) -> str | None:
     return None
 
 
-def _duplicate(members: list[Example], pair: Pair) -> Finding:
+def _duplicate(members: list[Example], pair: Pair) -> AuditFinding:
     kind = "exact-duplicate" if pair.exact else "near-duplicate"
     severity = "error" if leaking(members) else "warning"
     right, down = (round(100 * share, 1) for share in pair.shift)

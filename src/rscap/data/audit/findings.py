@@ -10,7 +10,7 @@ from typing import Any, Literal
 from rscap.records import Example
 
 Severity = Literal["error", "warning", "note"]
-"""`error`: results on these data mislead (leaks, unreadable images). `warning`: worth mending. `note`: know it."""
+"""`error`: results on these data mislead (leaks, unreadable images). `warning`: worth fixing. `note`: worth knowing."""
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 SHOWN_IDS = 50
@@ -18,14 +18,14 @@ SHOWN_IDS = 50
 
 KINDS: dict[str, str] = {
     "rejected-row": "Rows that could not be used",
-    "missing-image": "Images that are not there",
+    "missing-image": "Images that do not exist",
     "unreadable-image": "Images that cannot be decoded",
     "odd-image": "Images of one colour, nearly black, tiny, or far from square",
     "exact-duplicate": "Images that are equal pixel by pixel",
     "near-duplicate": "Images that show the same picture, recompressed, resized, shifted, flipped or turned",
     "same-captions": "Different images with the very same list of captions",
-    "shared-caption": "Single captions that stand in more than one split",
-    "repeated-caption": "Single captions that stand on several images of one split",
+    "shared-caption": "Single captions that occur in more than one split",
+    "repeated-caption": "Single captions that several images of one split have",
     "one-caption": "Images whose captions are all one sentence",
     "non-ascii": "Captions with characters beyond ASCII",
     "invisible": "Captions with zero-width or other invisible characters",
@@ -40,7 +40,7 @@ KINDS: dict[str, str] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class AuditFinding:
     """One thing that an audit found."""
 
     kind: str
@@ -54,7 +54,7 @@ class Finding:
     captions: tuple[str, ...] = ()
     """The captions it is about, where it is about captions."""
     extra: dict[str, Any] = field(default_factory=dict)
-    """What only this kind has: similarity, turn, shift …"""
+    """Values of this kind alone: similarity, turn, shift …"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +66,8 @@ class Audit:
     split_scheme: str
     examples: int
     images: int
-    """How many images were looked at; 0 where there were none, or only the captions were wanted."""
-    findings: tuple[Finding, ...]
+    """Number of images decoded; 0 if there are none or only the captions were audited."""
+    findings: tuple[AuditFinding, ...]
     leaks: dict[str, int]
     """`test in train`: how many test examples have a duplicate image or the same captions in train; likewise val."""
 
@@ -83,9 +83,9 @@ class Audit:
         return next((level for level in SEVERITIES if any(one.severity == level for one in self.findings)), None)
 
 
-def about(examples: Sequence[Example], kind: str, severity: Severity, detail: str, **more: Any) -> Finding:
+def about(examples: Sequence[Example], kind: str, severity: Severity, detail: str, **more: Any) -> AuditFinding:
     """A finding about some examples: ids, count and splits are theirs."""
-    return Finding(
+    return AuditFinding(
         kind=kind,
         severity=severity,
         ids=tuple(example.id for example in examples[:SHOWN_IDS]),
@@ -97,7 +97,7 @@ def about(examples: Sequence[Example], kind: str, severity: Severity, detail: st
 
 
 def leaking(examples: Sequence[Example]) -> bool:
-    """Do these examples, which ought to be one, stand on two sides: train and val, train and test, or val and test?"""
+    """Are these examples, which should be in one split, in two of train, val and test?"""
     return crosses(example.split for example in examples)
 
 

@@ -1,9 +1,9 @@
-"""Which pairs of images deserve a look at their pixels: a search whose time grows with the images, not with the pairs.
+"""Candidate pairs of duplicates: a search whose time grows with the number of images, not of pairs.
 
 1. **Keys** (multi-index hashing). A fingerprint is blurred, so that a shift of some pixels changes it little; any
    KEY_ENTRIES of its STRONGEST entries, with their signs, are a key. A key is written in that one of the eight flips
    and turns in which it is smallest, so that turned copies have it, too.
-2. **Neighbours.** Images with a key in common stand in order of their mean green; each is compared with at most WINDOW
+2. **Neighbours.** Images with a key in common are ordered by their mean green; each is compared with at most WINDOW
    behind it. They are rivals when their colours differ by at most COLOUR_STEPS, their spread of greys by at most
    SPREAD_RATIO, and their blurred fingerprints, one of them flipped or turned as fits best, have a cosine of at least
    ALIKE.
@@ -47,7 +47,7 @@ _SIGN = (-1.0) ** np.arange(FREQUENCIES, dtype=np.float32)
 _BUTTERFLY: Floats = np.array([[1, 1], [1, -1]], dtype=np.float32)
 
 
-class Candidates(NamedTuple):
+class CandidatePairs(NamedTuple):
     """Pairs by position, first < second, sorted; `turns[i]` lays the second of pair i on the first."""
 
     first: Indices
@@ -55,7 +55,7 @@ class Candidates(NamedTuple):
     turns: Indices
 
 
-def search(prints: Floats, colours: Floats, spreads: Floats, among: Indices) -> Candidates:
+def search(prints: Floats, colours: Floats, spreads: Floats, among: Indices) -> CandidatePairs:
     """The candidate pairs among some of n images.
 
     Args:
@@ -74,7 +74,7 @@ def search(prints: Floats, colours: Floats, spreads: Floats, among: Indices) -> 
     for rows in _parts(len(first), _PAIRS_AT_ONCE):
         score[rows] = _aligned(prints, first[rows], second[rows], turns[rows])
     kept = (score >= ALIGNED) & _among_the_best(first, second, score)
-    return Candidates(first[kept], second[kept], turns[kept])
+    return CandidatePairs(first[kept], second[kept], turns[kept])
 
 
 def turned_print(prints: Floats, turn: int) -> Floats:

@@ -28,7 +28,7 @@ def assign_splits(judged: Judged, scheme: str) -> tuple[list[Example], list[Note
     """The examples with the splits of `scheme`, in their order, and what a reader should know about it.
 
     Raises:
-        DataError: there is no such scheme, or it does not fit these examples.
+        DataError: an unknown scheme, or one that does not fit these examples.
     """
     if scheme == "official":
         return restore_official(judged)

@@ -1,4 +1,7 @@
-"""Splits by a shuffle with seed 42, as the two prior works made them."""
+"""Splits that are drawn: prior work's shuffles with seed 42, and the grouped split by hash.
+
+In the grouped split images that are nearly the same, or have the very same captions, are in one split.
+"""
 
 from __future__ import annotations
 
@@ -47,8 +50,6 @@ def _names(total: int, scheme: str) -> list[str]:
     kept = {"seed42": test, "seed42-test-50": min(50, test), "seed42-test-500": min(500, test)}[scheme]
     return ["train"] * (total - val - test) + ["val"] * val + ["test"] * kept + [UNUSED] * (test - kept)
 
-
-# The grouped split: what is nearly the same image, or has the very same captions, is on one side.
 
 _SHARES = (("train", 0.8), ("val", 0.9), ("test", 1.0))
 

@@ -56,7 +56,7 @@ def apply_frozen(examples: Sequence[Example], path: Path) -> tuple[list[Example]
     extra = sorted({example.id for example in examples} - set(of))
     for what, ids in (("that the source lacks", missing), ("of the source that it does not list", extra)):
         if ids:
-            raise DataError(f"{path}: {len(ids)} ids {what}: {', '.join(ids[:5])}", hint="freeze the split anew")
+            raise DataError(f"{path}: {len(ids)} ids {what}: {', '.join(ids[:5])}", hint="freeze the split again")
     return [replace(example, split=of[example.id]) for example in examples], []
 
 
@@ -65,7 +65,7 @@ def _read(path: Path) -> Mapping[str, list[str]]:
     splits = value.get("splits")
     if value.get("format") != FORMAT or not isinstance(splits, dict):
         raise DataError(
-            f"{path} is no frozen split ({FORMAT})", hint="`rscap data split SRC --out FILE.json` writes one"
+            f"{path} is not a frozen split ({FORMAT})", hint="`rscap data split SRC --out FILE.json` writes one"
         )
     named = {split: names if isinstance(names, list) else [] for split, names in splits.items()}
     pairs = [[split, name] for split, names in named.items() for name in names if isinstance(name, str)]

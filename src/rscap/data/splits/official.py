@@ -1,7 +1,7 @@
 """The official split: as the source names it, or restored for RISC's copy on the Hub, which has lost it.
 
 `risc-official.txt` holds a 48-bit hash of the caption list of each of the 4,453 val and 4,454 test images (no caption
-can be read from it). A row whose hash stands there is val or test, every other row is train. Where more rows share a
+can be read from it). A row whose hash is listed is val or test, every other row is train. Where more rows share a
 caption list than val or test has, or val and test both have it, the hash cannot tell them apart: such rows are put in
 the split `ambiguous`, which neither training nor evaluation uses, and are reported one by one.
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rscap.data.audit import KINDS, Audit, Finding
+from rscap.data.audit import KINDS, Audit, AuditFinding
 from rscap.data.source import Source
 from rscap.records import Example
 from rscap.reports.dataset.frame import Section, bullets, frame, table, thumbnail
@@ -55,7 +55,7 @@ def _summary(found: Audit) -> Html:
     )
 
 
-def _kind(kind: str, findings: Sequence[Finding], by_id: dict[str, Example], count: int) -> Html:
+def _kind(kind: str, findings: Sequence[AuditFinding], by_id: dict[str, Example], count: int) -> Html:
     shown = findings[:SHOWN]
     note = f"{count:,} findings; the first {len(shown)} are shown." if count > len(shown) else None
     if kind in _PICTURES:
@@ -65,14 +65,14 @@ def _kind(kind: str, findings: Sequence[Finding], by_id: dict[str, Example], cou
     return join(element("p", note, class_="note") if note else None, body)
 
 
-def _line(finding: Finding) -> Html:
+def _line(finding: AuditFinding) -> Html:
     more = f" and {finding.count - 3:,} more" if finding.count > 3 else ""
     where = f"{', '.join(finding.ids[:3])}{more}" + (f" ({', '.join(finding.splits)})" if finding.splits else "")
     said = [element("q", caption, class_="said") for caption in finding.captions[:1]]
     return join(element("b", finding.detail), Html(" "), *said, Html(" "), element("span", where, class_="quiet"))
 
 
-def _evidence(finding: Finding, by_id: dict[str, Example]) -> Html:
+def _evidence(finding: AuditFinding, by_id: dict[str, Example]) -> Html:
     members = [by_id[name] for name in finding.ids[:_IN_A_ROW] if name in by_id]
     pictures = [
         element(
