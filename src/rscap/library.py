@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rscap.exporting.request import Exported
     from rscap.planning import Plan
     from rscap.recipe import Recipe
-    from rscap.records import Example, ScoreSheet
+    from rscap.records import Example, Prediction, Rejected, ScoreSheet
     from rscap.scoring import Comparison, IdfPool
     from rscap.store import RunFolder
 
@@ -94,10 +94,10 @@ def train(
     """Train as a recipe says.
 
     Args:
-        recipe: what `read_recipe` takes.
+        recipe: what `read_recipe` takes; or, with `resume`, a run folder, which continues by its own recipe.
         out: the run folder; `runs/<name>` by default, with a number behind it where that is taken.
         data: your own examples, in place of the recipe's `data.source`; hand in the same ones to resume.
-        resume: continue a run that was cut off; begin it where there is none.
+        resume: continue the run in `out` if it was cut off, return it if it is finished, begin it if there is none.
         progress: show messages and a progress bar.
 
     Returns:
@@ -107,21 +107,33 @@ def train(
         RscapError: whatever makes the recipe impossible to run; the folder then says `failed` and why.
         Interrupted: SIGTERM or Ctrl-C; the folder says `interrupted`, and `resume=True` continues.
     """
+    if isinstance(recipe, str | PathLike) and Path(recipe).is_dir():
+        recipe, out = _continued(Path(recipe), out, resume)
     checked = read_recipe(recipe)
+    if out is None:
+        name = Path(recipe).stem if isinstance(recipe, str | PathLike) else "run"
+        out = Path("runs") / name if resume else free_run_folder(name)
     from rscap.training.session import train as run
 
     source = None if data is None else open_data(data, splits=checked.data.splits, normalise=checked.data.normalise)
     if source is not None:  # the recipe in the run folder names what it was trained on
         checked = read_recipe(checked, f"data.source={source.name}")
-    name = Path(recipe).stem if isinstance(recipe, str | PathLike) else "run"
-    return run(
-        checked,
-        Path(out) if out is not None else free_run_folder(name),
-        say=_say(progress),
-        resume=resume,
-        source=source,
-        progress=progress,
-    )
+    return run(checked, Path(out), say=_say(progress), resume=resume, source=source, progress=progress)
+
+
+def _continued(run: Path, out: Place | None, resume: bool) -> tuple[Path, Path]:
+    """The recipe and the folder of a run that was named in place of a recipe.
+
+    Raises:
+        RecipeError: it was not asked to continue, or was to continue in another folder.
+    """
+    from rscap.errors import RecipeError
+
+    if not resume:
+        raise RecipeError(f"{run} is a folder and no recipe", hint="resume=True continues the run in it")
+    if out is not None and Path(out).resolve() != run.resolve():
+        raise RecipeError(f"{run} continues in its own folder, not in {out}", hint="leave `out` away")
+    return run / "recipe.toml", run
 
 
 def free_run_folder(name: str) -> Path:
@@ -142,6 +154,7 @@ def evaluate(
     out: Place | None = None,
     prefix: str | None = None,
     dtype: Dtype | None = None,
+    max_rejected_share: float | None = None,
     baselines: bool = True,
     progress: bool = True,
     **decode: Any,
@@ -155,7 +168,8 @@ def evaluate(
         limit: at most this many images, chosen by a hash.
         out: where the result goes; the run folder itself for its own data, a new folder below `runs` otherwise.
         prefix: the words before the caption, in place of those the model was trained with.
-        dtype: precision of a base model, bfloat16 by default.
+        dtype: precision of a base model, bfloat16 by default; a run is evaluated as it was trained.
+        max_rejected_share: the share of images that may be unreadable; by default as in the run.
         baselines: also score the constant caption and the nearest training image, in the same folder.
         progress: show messages and a progress bar.
         decode: decode settings, such as `beams=3`.
@@ -181,12 +195,14 @@ def evaluate(
         prefix=prefix,
         dtype=dtype,
         out=None if out is None else Path(out),
+        max_rejected_share=max_rejected_share,
         baselines=baselines,
         changes=tuple(f"generate.{key}={value}" for key, value in decode.items()),
     )
     task = prepare(request)
     with reporting(progress, f"captions ({split})") as bar:
         folder, sheets = run(task, progress=bar, say=_say(progress), source=given)
+    _say(progress)(f"written: {folder.scores(split)}")
     return sheets[folder.name]
 
 
@@ -211,8 +227,8 @@ def load(
 
 
 def score(
-    candidates: Mapping[str, str] | Place,
-    references: Mapping[str, Sequence[str]] | Place,
+    candidates: Mapping[str, str] | Iterable[Prediction | Rejected] | Place,
+    references: Mapping[str, Sequence[str]] | Iterable[Example] | Source | Place,
     *,
     split: str | None = None,
     protocol: str = "coco",
@@ -224,9 +240,9 @@ def score(
     """Score one caption an image against its references. Needs neither torch nor the images.
 
     Args:
-        candidates: `{id: caption}`, or a file of predictions.
-        references: `{id: captions}`, or a file or folder of references in any format of docs/data.md.
-        split: of the references, where they name one.
+        candidates: `{id: caption}`, predictions, or a file of them.
+        references: `{id: captions}`, examples, a data set, or a file of references in a format of docs/scoring.md.
+        split: of a data set or a file that names splits.
         protocol: `coco`, `raw` or `sentence`; see docs/scoring.md.
         metrics: names, or functions of your own; see docs/extending.md. All of the protocol by default.
         pool: document frequencies for CIDEr; by default those of the references.
@@ -237,9 +253,11 @@ def score(
         ScoreError: ids differ, an image has no reference, or an argument has no such value.
     """
     from rscap import scoring
+    from rscap.errors import ScoreError
 
-    found = candidates if isinstance(candidates, Mapping) else scoring.load_candidates(fspath(candidates))
-    known = references if isinstance(references, Mapping) else scoring.load_references(fspath(references), split)
+    if split is not None and isinstance(references, Mapping):
+        raise ScoreError("split chooses among the references of a file or a data set", hint="leave `split` away")
+    found, known = _candidates(candidates), _references(references, split)
     if isinstance(known, scoring.References):
         more = {"sources": known.sources, "scene_classes": known.scene_classes, **more}
     return scoring.score_captions(
@@ -251,6 +269,51 @@ def score(
         draws=scoring.DRAWS if draws is None else draws,
         **more,
     )
+
+
+def _candidates(given: Mapping[str, str] | Iterable[Prediction | Rejected] | Place) -> Mapping[str, str]:
+    from rscap.records import Prediction
+    from rscap.scoring import load_candidates
+
+    if isinstance(given, Mapping):
+        return given
+    if isinstance(given, str | PathLike):
+        return load_candidates(fspath(given))
+    predictions = [item for item in given if isinstance(item, Prediction)]  # an image without one is told by its id
+    _refuse_twice(prediction.example_id for prediction in predictions)
+    return {prediction.example_id: prediction.caption for prediction in predictions}
+
+
+def _references(
+    given: Mapping[str, Sequence[str]] | Iterable[Example] | Source | Place, split: str | None
+) -> Mapping[str, Sequence[str]]:
+    from rscap.data.source import Source
+    from rscap.scoring import References, load_references
+
+    if isinstance(given, str | PathLike):
+        return load_references(fspath(given), split)
+    if isinstance(given, Mapping):
+        return given
+    if isinstance(given, Source):
+        given = given.examples if split is None else given.split(split)
+    examples = list(given)
+    _refuse_twice(example.id for example in examples)
+    return References(
+        captions={example.id: example.captions for example in examples},
+        sources={example.id: example.source for example in examples if example.source},
+        scene_classes={example.id: example.scene_class for example in examples if example.scene_class},
+    )
+
+
+def _refuse_twice(ids: Iterable[str]) -> None:
+    """Raise ScoreError where an id occurs twice."""
+    from rscap.errors import ScoreError
+
+    seen: set[str] = set()
+    for name in ids:
+        if name in seen:
+            raise ScoreError(f"the id {name!r} occurs twice", hint="score each image once, under an id of its own")
+        seen.add(name)
 
 
 def compare(

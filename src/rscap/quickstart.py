@@ -16,7 +16,7 @@ from rscap.training.session import train
 
 def quickstart_recipe() -> Recipe:
     """The recipe that ships with the package."""
-    with as_file(files("rscap") / "quickstart.toml") as path:
+    with as_file(files("rscap") / "recipes" / "quickstart.toml") as path:
         return read_recipe(path)
 
 

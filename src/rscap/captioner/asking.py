@@ -31,8 +31,10 @@ if TYPE_CHECKING:
 
 Errors = Literal["raise", "keep"]
 
-OneImage = Union["str", "PathLike[str]", bytes, "Image", "np.ndarray[Any, Any]"]
-"""A path, the bytes of a file, a PIL image, or `uint8[H, W, 3]` in RGB."""
+OneImage = Union[
+    "str", "PathLike[str]", bytes, "Image", "np.ndarray[Any, Any]", ImageHandle, Example, Picture
+]
+"""A path, the bytes of a file, a PIL image, `uint8[H, W, 3]` in RGB, an image handle, or an example with its id."""
 
 
 class Captioner:
@@ -117,7 +119,8 @@ class Captioner:
 
         Args:
             images: one image gives a `Prediction`; a list, tuple or other iterable a list. An image is a path, a PIL
-                image, `uint8[H, W, 3]` (RGB) or the bytes of a file.
+                image, `uint8[H, W, 3]` (RGB), the bytes of a file, or an example of a data set, whose id the
+                prediction then carries.
             errors: what a broken image does: `raise`, or `keep` a `Rejected` with the reason in its place.
             prefix: the words before the caption, in place of those the model was trained with.
             decode: decode settings of this call, such as `beams=3` or `max_new_tokens=32`; see docs/decoding.md.

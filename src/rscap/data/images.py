@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +19,7 @@ from rscap.data.pixels import decode, probe, upright_rgb
 from rscap.errors import ImageError
 from rscap.records import ImageHandle, ImageHeader
 
-ImageInput = str | Path | bytes | Image.Image | NDArray[np.uint8] | ImageHandle
+ImageInput = str | PathLike[str] | bytes | Image.Image | NDArray[np.uint8] | ImageHandle
 """All that `opened` takes."""
 
 
@@ -172,7 +173,7 @@ def opened(value: ImageInput) -> ImageHandle:
         ImageError: a value of another type, or an array of another shape, type or range; the hint says how to
             convert it.
     """
-    if isinstance(value, str | Path):
+    if isinstance(value, str | PathLike):
         return FileImage(Path(value))
     if isinstance(value, bytes | bytearray | memoryview):
         content = bytes(value)
