@@ -257,9 +257,12 @@ def score(
 
     if split is not None and isinstance(references, Mapping):
         raise ScoreError("split chooses among the references of a file or a data set", hint="leave `split` away")
-    found, known = _candidates(candidates), _references(references, split)
+    found, known = _pair(candidates, references, split)
+    said: dict[str, Any] = {}
+    if isinstance(found, scoring.Candidates):
+        said |= {"prefix": found.prefix}
     if isinstance(known, scoring.References):
-        more = {"sources": known.sources, "scene_classes": known.scene_classes, **more}
+        said |= {"sources": known.sources, "scene_classes": known.scene_classes}
     return scoring.score_captions(
         found,
         known,
@@ -267,53 +270,58 @@ def score(
         metrics=metrics,
         pool=pool,
         draws=scoring.DRAWS if draws is None else draws,
-        **more,
+        **{**said, **more},
     )
 
 
-def _candidates(given: Mapping[str, str] | Iterable[Prediction | Rejected] | Place) -> Mapping[str, str]:
+def _pair(
+    candidates: Mapping[str, str] | Iterable[Prediction | Rejected] | Place,
+    references: Mapping[str, Sequence[str]] | Iterable[Example] | Source | Place,
+    split: str | None,
+) -> tuple[Mapping[str, str], Mapping[str, Sequence[str]]]:
+    from rscap.scoring import load_candidates, load_pair, load_references
+
+    files = [fspath(given) if isinstance(given, str | PathLike) else None for given in (candidates, references)]
+    if files[0] is not None and files[1] is not None:
+        return load_pair(files[0], files[1], split)
+    return (
+        _captions(candidates) if files[0] is None else load_candidates(files[0]),
+        _references(references, split) if files[1] is None else load_references(files[1], split),
+    )
+
+
+def _captions(given: Any) -> Mapping[str, str]:
+    """Captions by id of `{id: caption}` or of predictions; an image that was rejected has none, which scoring tells."""
     from rscap.records import Prediction
-    from rscap.scoring import load_candidates
+    from rscap.scoring import Candidates
+    from rscap.scoring.candidates import refuse_twice
 
     if isinstance(given, Mapping):
         return given
-    if isinstance(given, str | PathLike):
-        return load_candidates(fspath(given))
-    predictions = [item for item in given if isinstance(item, Prediction)]  # an image without one is told by its id
-    _refuse_twice(prediction.example_id for prediction in predictions)
-    return {prediction.example_id: prediction.caption for prediction in predictions}
+    predictions = [item for item in given if isinstance(item, Prediction)]
+    refuse_twice("predictions", [prediction.example_id for prediction in predictions])
+    prefixes = {prediction.prefix for prediction in predictions}
+    captions = {prediction.example_id: prediction.caption for prediction in predictions}
+    return Candidates(captions, prefixes.pop() if len(prefixes) == 1 else None)
 
 
-def _references(
-    given: Mapping[str, Sequence[str]] | Iterable[Example] | Source | Place, split: str | None
-) -> Mapping[str, Sequence[str]]:
+def _references(given: Any, split: str | None) -> Mapping[str, Sequence[str]]:
+    """Captions by id of `{id: captions}`, of examples, or of a data set."""
     from rscap.data.source import Source
-    from rscap.scoring import References, load_references
+    from rscap.scoring import References
+    from rscap.scoring.candidates import refuse_twice
 
-    if isinstance(given, str | PathLike):
-        return load_references(fspath(given), split)
     if isinstance(given, Mapping):
         return given
     if isinstance(given, Source):
         given = given.examples if split is None else given.split(split)
     examples = list(given)
-    _refuse_twice(example.id for example in examples)
+    refuse_twice("references", [example.id for example in examples])
     return References(
         captions={example.id: example.captions for example in examples},
         sources={example.id: example.source for example in examples if example.source},
         scene_classes={example.id: example.scene_class for example in examples if example.scene_class},
     )
-
-
-def _refuse_twice(ids: Iterable[str]) -> None:
-    """Raise ScoreError where an id occurs twice."""
-    from rscap.errors import ScoreError
-
-    seen: set[str] = set()
-    for name in ids:
-        if name in seen:
-            raise ScoreError(f"the id {name!r} occurs twice", hint="score each image once, under an id of its own")
-        seen.add(name)
 
 
 def compare(

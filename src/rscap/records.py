@@ -130,3 +130,8 @@ class ScoreSheet:
     items: Mapping[str, Mapping[str, float]]
     unscored: int = 0
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """The corpus scores, and not the thousands of item scores: a notebook shows this."""
+        scores = ", ".join(f"{metric} {score:.3f}" for metric, score in self.corpus.items())
+        return f"<ScoreSheet of {self.n:,} images: {scores}; {self.signature}>"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from PIL import Image
 
 import rscap
 from rscap.captioner import Captioner, loading
-from rscap.errors import DataError, ImageError, ModelError, RecipeError
+from rscap.errors import DataError, ImageError, ModelError, RecipeError, ScoreError
 from rscap.records import Example, Prediction, Rejected
 from rscap.store import RunFolder
 
@@ -254,6 +255,66 @@ def test_a_closed_captioner_says_so(images: list[Image.Image]) -> None:
         captioner.caption(images[0], max_new_tokens=1)
     with pytest.raises(ModelError, match="is closed"):
         captioner.caption(images[0])
+
+
+def test_a_run_continues_by_its_folder(run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `resume` a run folder stands for its recipe, and a recipe without `out` for the run of its name; a folder
+    without `resume` is refused with the way out."""
+    assert rscap.train(run, resume=True, progress=False) == run
+    assert rscap.train(str(run.path), resume=True, progress=False) == run
+    with pytest.raises(RecipeError, match="is a folder") as caught:
+        rscap.train(run, progress=False)
+    assert "resume=True" in str(caught.value.hint)
+    with pytest.raises(RecipeError, match="its own folder"):
+        rscap.train(run, tmp_path / "elsewhere", resume=True, progress=False)
+    (tmp_path / "runs").mkdir()
+    shutil.copytree(run.path, tmp_path / "runs" / "short")
+    shutil.copy(run.recipe_file, tmp_path / "short.toml")
+    monkeypatch.chdir(tmp_path)
+    assert rscap.train("short.toml", resume=True, progress=False).path == Path("runs/short")
+
+
+def test_predictions_are_scored_against_examples(model: Captioner) -> None:
+    """What `caption` returns and what a data set holds go into `score` as they are, with sources and prompt."""
+    source = rscap.open_data("sample")
+    examples = source.split("val")[:6]
+    predictions = model.caption(examples, max_new_tokens=8)
+    assert [item.example_id for item in predictions] == [example.id for example in examples]
+    direct = rscap.score(predictions, examples, draws=0)
+    by_hand = rscap.score(
+        {item.example_id: item.caption for item in predictions},
+        {example.id: example.captions for example in examples},
+        draws=0,
+        prefix="caption en",
+        sources={example.id: example.source for example in examples},
+        scene_classes={example.id: example.scene_class for example in examples},
+    )
+    assert direct == by_hand
+    assert rscap.score(predictions, source, split="val", draws=0, allow_missing=True).n == 6
+
+
+def test_an_image_that_was_not_captioned_or_occurs_twice_is_told_when_scores_are_made() -> None:
+    """A rejected image has no caption to score; an id that occurs twice says where."""
+    one, two = rscap.open_data("sample").split("val")[:2]
+    said = Prediction(example_id=one.id, caption="a river", prefix="", tokens=3, stopped="eos")
+    with pytest.raises(ScoreError, match=f"no candidate: '{two.id}'"):
+        rscap.score([said, Rejected(two.id, "cannot be decoded")], [one, two])
+    with pytest.raises(ScoreError, match="predictions: 1 ids occur more than once"):
+        rscap.score([said, said], [one])
+    with pytest.raises(ScoreError, match="references: 1 ids occur more than once"):
+        rscap.score([said], [one, one])
+    with pytest.raises(ScoreError, match="split chooses"):
+        rscap.score({"a": "x"}, {"a": ["x"]}, split="test")
+
+
+def test_sheets_and_comparisons_are_readable_where_they_are_printed() -> None:
+    """A sheet prints its scores and its signature, a comparison its sentences; neither prints item scores."""
+    references = {str(n): [f"{n} planes are parked"] for n in range(12)}
+    good = rscap.score({key: own[0] for key, own in references.items()}, references, draws=100)
+    bad = rscap.score(dict.fromkeys(references, "a river"), references, draws=100)
+    assert repr(good).startswith("<ScoreSheet of 12 images: BLEU-1 1.000")
+    assert good.signature in repr(good)
+    assert "good is better than bad" in str(rscap.compare({"good": good, "bad": bad}, draws=200))
 
 
 def test_comparing_takes_sheets_and_files(tmp_path: Path) -> None:

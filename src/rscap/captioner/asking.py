@@ -31,9 +31,7 @@ if TYPE_CHECKING:
 
 Errors = Literal["raise", "keep"]
 
-OneImage = Union[
-    "str", "PathLike[str]", bytes, "Image", "np.ndarray[Any, Any]", ImageHandle, Example, Picture
-]
+OneImage = Union["str", "PathLike[str]", bytes, "Image", "np.ndarray[Any, Any]", ImageHandle, Example, Picture]
 """A path, the bytes of a file, a PIL image, `uint8[H, W, 3]` in RGB, an image handle, or an example with its id."""
 
 

@@ -126,12 +126,12 @@ def _caption(record: Record, where: str) -> str:
     return value
 
 
-def refuse_twice(path: Path, ids: Iterable[str]) -> None:
-    """Stop where an id occurs more than once.
+def refuse_twice(where: Path | str, ids: Iterable[str]) -> None:
+    """Stop where an id occurs more than once; `where` is what the error names.
 
     Raises:
         ScoreError: lists the first ten.
     """
     twice = sorted(name for name, count in Counter(ids).items() if count > 1)
     if twice:
-        raise ScoreError(f"{path}: {len(twice)} ids occur more than once: {listed(twice)}")
+        raise ScoreError(f"{where}: {len(twice)} ids occur more than once: {listed(twice)}")

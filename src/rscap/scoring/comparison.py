@@ -67,6 +67,10 @@ class Comparison:
     seed_freedom: int = 0
     """Degrees of freedom of `seed_deviation`; 0 where no system has replicates."""
 
+    def __str__(self) -> str:
+        """One sentence a pair, then what else a reader should know."""
+        return "\n".join([*(one.sentence for one in self.differences), *self.notes])
+
 
 _MANY = 1_000_000
 
