@@ -17,7 +17,8 @@ from PIL import Image
 
 from rscap import scoring
 from rscap.errors import StoreError
-from rscap.records import METRICS, Prediction
+from rscap.metrics import METRICS
+from rscap.records import Prediction
 from rscap.reports import build_table, tables_markdown, write_report
 from rscap.store import (
     RunFolder,

@@ -11,7 +11,8 @@ import pytest
 
 from rscap import scoring
 from rscap.errors import ScoreError
-from rscap.records import METRICS, ScoreSheet
+from rscap.metrics import METRICS
+from rscap.records import ScoreSheet
 from rscap.scoring.bootstrap import intervals, resampled_sums
 from rscap.scoring.meteor import MeteorUnavailable
 from rscap.scoring.sheet import statistics_of

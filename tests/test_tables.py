@@ -6,7 +6,8 @@ import pytest
 from rich.console import Console
 
 from rscap.cli.screen import print_sheets
-from rscap.records import METRICS, ScoreSheet
+from rscap.metrics import METRICS
+from rscap.records import ScoreSheet
 
 SHEET = ScoreSheet(
     signature="protocol:coco",

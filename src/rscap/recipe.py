@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import tomli_w
 from pydantic import Field, model_validator
 
 from rscap.errors import RecipeError
 from rscap.methods import AdapterMethod, refusal, with_defaults
+from rscap.metrics import METRICS
 from rscap.shipped import names, shipped
 from rscap.tables import Section, check_table, overridden, read_toml
 
@@ -25,6 +26,10 @@ Tower = Literal["vision_tower", "projector", "language_model"]
 TOWERS: tuple[Tower, ...] = get_args(Tower)
 TowerState = Literal["frozen", "adapted", "trained"]
 CaptionScheme = Literal["random", "first", "longest", "concat", "cycle", "all"]
+if TYPE_CHECKING:
+    SelectionMetric = str
+else:
+    SelectionMetric = Literal[(*METRICS, "loss")]
 
 LANGUAGE_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 VISION_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
@@ -195,7 +200,7 @@ class TrainSection(Section):
 class SelectionSection(Section):
     """Which weights the run keeps: those of the best evaluation on generated validation captions."""
 
-    metric: Literal["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr", "loss"] = "CIDEr"
+    metric: SelectionMetric = "CIDEr"
     patience: Positive | None = None
     """Stop after this many evaluations in a row without a new best; never when absent."""
     min_gain: Annotated[float, Field(ge=0.0)] = 0.0

@@ -11,9 +11,6 @@ if TYPE_CHECKING:
 
 Stopped = Literal["eos", "length"]
 
-METRICS: tuple[str, ...] = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr")
-"""Metric names in the order every table prints them."""
-
 
 @dataclass(frozen=True, slots=True)
 class ImageHeader:

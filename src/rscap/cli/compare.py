@@ -20,7 +20,7 @@ def compare(
             help="Score sheets or run folders, one per system; commas join replicates (seeds) of one system.",
         ),
     ],
-    metric: Annotated[str, typer.Option(help="BLEU-1 … BLEU-4, METEOR, ROUGE-L or CIDEr.")] = "CIDEr",
+    metric: Annotated[str, typer.Option(help="A metric that all sheets have: CIDEr, METEOR, BLEU-4 …")] = "CIDEr",
     split: Annotated[str, typer.Option(help="Which score sheet of a run folder.")] = "test",
     draws: Annotated[int, typer.Option(min=100, help="Resamples of the images, and random swaps.")] = 10_000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of both.")] = 0,

@@ -72,7 +72,7 @@ def score(
 ) -> None:
     """Score captions: BLEU, METEOR, ROUGE-L and CIDEr with 95 % intervals and a signature."""
     from rscap import scoring
-    from rscap.scoring.protocol import metrics_of
+    from rscap.metrics import defined
 
     given, own = scoring.load_pair(candidates, references, split)
     idf = scoring.IdfPool.load(pool) if pool else None
@@ -93,7 +93,7 @@ def score(
             scene_classes=own.scene_classes,
             training_captions=learnt,
             prefix=prefix or given.prefix,
-            metrics=[metric for metric in metrics_of(name) if meteor or metric != "METEOR"],
+            metrics=[metric for metric in defined(name) if meteor or metric != "METEOR"],
             allow_missing=allow_missing,
         )
         for name in (scoring.PROTOCOLS if protocol == "all" else (protocol,))
@@ -125,7 +125,7 @@ def show(sheets: Mapping[str, ScoreSheet]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from rscap.records import METRICS
+    from rscap.metrics import METRICS
 
     console = Console(highlight=False, soft_wrap=True)
     table = Table("metric", *sheets, title=f"{next(iter(sheets.values())).n:,} images")
@@ -138,9 +138,12 @@ def show(sheets: Mapping[str, ScoreSheet]) -> None:
 
 
 def _cell(sheet: ScoreSheet, metric: str) -> str:
+    from rscap.metrics import known
+
     if metric not in sheet.corpus:
         return "–"
-    digits = 3 if metric == _CIDER else 4
+    line = known(metric)
+    digits = 1 + (line.digits if line else 3)
     bounds = sheet.intervals.get(metric)
     interval = f"  {bounds[0]:.{digits}f}–{bounds[1]:.{digits}f}" if bounds else ""
     return f"{sheet.corpus[metric]:.{digits}f}{interval}"

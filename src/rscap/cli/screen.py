@@ -35,25 +35,24 @@ def default_run_folder(name: str) -> Path:
 
 # Score sheets as tables on standard output.
 
-_FIRST_TO_GO = ("BLEU-2", "BLEU-3")
 _ANY_WIDTH = 1_000
 
 
 def print_sheets(sheets: Mapping[str, ScoreSheet]) -> None:
     """One row a sheet: corpus scores, 95 % interval of CIDEr; then the signatures.
 
-    No cell is ever cut. In a terminal too narrow for every metric BLEU-2 and BLEU-3 make way, and that is said; a file
-    or a pipe gets them all.
+    No cell is ever cut. A terminal too narrow for every metric leaves out BLEU-2 and BLEU-3, with a note; a file or a
+    pipe gets them all.
     """
     from rich.console import Console
 
-    from rscap.records import METRICS
+    from rscap.metrics import TABLE
 
     console = Console(highlight=False, soft_wrap=True, width=_ANY_WIDTH, height=_ANY_WIDTH)  # both, or neither holds
-    shown = [metric for metric in METRICS if any(metric in sheet.corpus for sheet in sheets.values())]
+    shown = [line.name for line in TABLE if any(line.name in sheet.corpus for sheet in sheets.values())]
     kept = shown
     if console.is_terminal and console.measure(_table(sheets, shown)).maximum > Console().width:
-        kept = [metric for metric in shown if metric not in _FIRST_TO_GO]
+        kept = [line.name for line in TABLE if line.name in shown and line.place != "wide"]
     console.print(_table(sheets, kept))
     if left_out := [metric for metric in shown if metric not in kept]:
         note = f"{' and '.join(left_out)} do not fit here; they are in scores/ and in a wider terminal"

@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from rscap.records import METRICS
+from rscap.metrics import METRICS
 from rscap.reports.table import Cell, Row, ScoreTable
 from rscap.scoring import Difference
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rscap.records import METRICS
+from rscap.metrics import METRICS
 from rscap.reports.formats import interval_text, score_text, state_note
 from rscap.reports.html import Html, element, join
 from rscap.reports.load import LoadedRun

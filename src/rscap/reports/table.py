@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Literal
 
 from rscap.errors import ScoreError
+from rscap.metrics import METRICS, headline_of
 from rscap.recipe import PromptSection
-from rscap.records import METRICS, ScoreSheet
+from rscap.records import ScoreSheet
 from rscap.reports.load import LoadedRun, Scored, load_runs
 from rscap.scoring import Comparison, Difference, compare
 
@@ -109,8 +110,8 @@ def _said(words: Sequence[str]) -> str:
 
 
 def headline_metric(rows: Sequence[Row]) -> str | None:
-    """CIDEr where all rows have it, else the next metric that all have."""
-    return next((metric for metric in reversed(METRICS) if rows and all(metric in row.cells for row in rows)), None)
+    """The first metric, by the table's order of headlines, that all rows have: CIDEr as a rule."""
+    return headline_of([metric for metric in METRICS if rows and all(metric in row.cells for row in rows)])
 
 
 def comparison_of(rows: Sequence[Row], scored: Sequence[Scored]) -> tuple[Comparison | None, str]:

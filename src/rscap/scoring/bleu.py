@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from rscap.scoring.corpus import Corpus
+from rscap.scoring.measures import Summed
 from rscap.scoring.ngrams import ORDERS, Floats
 
 COLUMNS = (*(f"matched-{k}" for k in range(1, 5)), *(f"total-{k}" for k in range(1, 5)), "reference-length")
@@ -49,3 +50,14 @@ def scores(sums: Floats) -> Floats:
     precision = np.cumprod((matched + _TINY) / (total + _SMALL), axis=-1) ** (1 / np.arange(1, ORDERS + 1))
     ratio = (total[..., 0] + _TINY) / (reference + _SMALL)
     return precision * np.exp(np.minimum(0, 1 - 1 / ratio))[..., None]
+
+
+NAMES = tuple(f"BLEU-{order}" for order in range(1, ORDERS + 1))
+
+BLEU = Summed(
+    key="BLEU",
+    names=NAMES,
+    columns=COLUMNS,
+    statistics=lambda material: statistics(material.corpus),
+    scores=lambda sums: dict(zip(NAMES, np.moveaxis(scores(sums), -1, 0), strict=True)),
+)

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 from rscap import __version__
 from rscap.errors import ScoreError
-from rscap.records import METRICS, ScoreSheet
+from rscap.metrics import METRICS, defined, known
+from rscap.records import ScoreSheet
 from rscap.scoring import diagnostics
 from rscap.scoring.bootstrap import DRAWS, intervals
 from rscap.scoring.corpus import Corpus
+from rscap.scoring.measures import Material
 from rscap.scoring.pairing import Paired, pair
 from rscap.scoring.pool import IdfPool
-from rscap.scoring.protocol import check, metrics_of, tokenizer_label
+from rscap.scoring.protocol import check, tokenizer_label
 from rscap.scoring.sheet import kept_statistics
 from rscap.scoring.signature import Conditions, data_digest
-from rscap.scoring.statistics import Statistics, measure, meteor_statistics, shuffled
+from rscap.scoring.statistics import Statistics, measured, shuffled
 
 DUPLICATES = ("keep", "distinct")
 P = ParamSpec("P")
@@ -78,7 +81,7 @@ def score_captions(
         allow_missing: score the images that have a candidate and count the others in `unscored`.
 
     Returns:
-        The sheet; see docs/scoring.md for what `extra` holds. METEOR is absent, with a note, where it cannot be had.
+        The sheet; see docs/scoring.md for what `extra` holds. METEOR is absent, with a note, where it is not installed.
 
     Raises:
         ScoreError: ids differ, an image has no reference, or an argument has no such value.
@@ -89,8 +92,8 @@ def score_captions(
     )
     corpus = Corpus.build(paired.candidates, [sorted(own) for own in paired.references])
     idf = _pool(pool, corpus, references, protocol, paired)
-    meteor, note = meteor_statistics(paired.candidates, paired.references) if "METEOR" in wanted else (None, "")
-    statistics = measure(paired, corpus, idf, wanted, meteor)
+    material = Material(corpus, paired.references, idf)
+    statistics, notes = measured(paired.ids, material, wanted, protocol)
     conditions = _conditions(paired, references, idf, protocol, reference_duplicates, decode, pool is not None)
     found = diagnostics.describe(
         statistics,
@@ -101,13 +104,14 @@ def score_captions(
         scene_classes=scene_classes or {},
         training_captions=training_captions,
     )
-    found["shuffled"] = measure(paired, shuffled(corpus, _SHUFFLE_SEED), idf, wanted).corpus_scores()
+    control = replace(material, corpus=shuffled(corpus, _SHUFFLE_SEED))
+    found["shuffled"] = measured(paired.ids, control, _fast(wanted), protocol)[0].corpus_scores()
     extra = {
         **conditions.fields(),
         "draws": draws,
         "seed": seed,
         "rscap": __version__,
-        "notes": [note] if note else [],
+        "notes": notes,
         "diagnostics": found,
         "statistics": kept_statistics(statistics),
     }
@@ -121,11 +125,16 @@ def _wanted(protocol: str, duplicates: str, metrics: Sequence[str] | None, draws
         raise ScoreError(f"unknown reference_duplicates {duplicates!r}", hint=f"one of {', '.join(DUPLICATES)}")
     if draws < 0:
         raise ScoreError(f"draws must be 0 or more, found {draws}")
-    defined = metrics_of(protocol)
-    unknown = [metric for metric in metrics or () if metric not in defined]
+    here = defined(protocol)
+    unknown = [metric for metric in metrics or () if metric not in here]
     if unknown:
-        raise ScoreError(f"protocol {protocol} does not define {unknown}", hint=f"it defines {', '.join(defined)}")
-    return defined if metrics is None else tuple(metric for metric in METRICS if metric in metrics)
+        raise ScoreError(f"protocol {protocol} does not define {unknown}", hint=f"it defines {', '.join(here)}")
+    return here if metrics is None else tuple(metric for metric in METRICS if metric in metrics)
+
+
+def _fast(metrics: Sequence[str]) -> list[str]:
+    """Without the metrics that take too long to be computed a second time for a control."""
+    return [metric for metric in metrics if not ((line := known(metric)) and line.slow)]
 
 
 def _pool(

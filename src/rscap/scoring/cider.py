@@ -17,6 +17,7 @@ import numpy as np
 
 from rscap.errors import ScoreError
 from rscap.scoring.corpus import Corpus
+from rscap.scoring.measures import Averaged, Material
 from rscap.scoring.ngrams import ORDERS, Floats
 from rscap.scoring.pairing import check_captions, check_references
 from rscap.scoring.pool import IdfPool
@@ -70,3 +71,11 @@ def cider_rewards(candidates: Sequence[str], references: Sequence[Sequence[str]]
     rest = iter(texts[len(candidates) :])
     corpus = Corpus.build(texts[: len(candidates)], [[next(rest) for _ in own] for own in references])
     return item_scores(corpus, pool)
+
+
+def _item_scores(material: Material) -> Floats:
+    assert material.pool is not None, "only the protocol `sentence` has no pool, and it does not define CIDEr"
+    return item_scores(material.corpus, material.pool)
+
+
+CIDER = Averaged(_item_scores)

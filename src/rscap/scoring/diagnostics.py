@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from rscap.scoring.bleu import BLEU
 from rscap.scoring.corpus import Corpus
 from rscap.scoring.ngrams import Ints
 from rscap.scoring.pairing import Paired
@@ -69,9 +70,9 @@ def _vocabulary(corpus: Corpus, texts: Ints) -> int:
 
 def length_ratio(statistics: Statistics) -> float | None:
     """Words of all candidates over those of their closest references; BLEU penalises a ratio below 1."""
-    if statistics.bleu is None:
+    if BLEU not in statistics.sums:
         return None
-    sums = statistics.bleu.sum(axis=0)
+    sums = statistics.sums[BLEU].sum(axis=0)
     return float(sums[4] / sums[8]) if sums[8] else None
 
 

@@ -1,4 +1,4 @@
-"""The three protocols: what is done to a string before any metric sees it, and which metrics there are.
+"""The three protocols: what happens to a string before any metric sees it; `rscap.metrics` lists their metrics.
 
 | protocol   | strings                                                            | metrics                          |
 |------------|--------------------------------------------------------------------|----------------------------------|
@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from rscap.errors import ScoreError
-from rscap.records import METRICS
 
 PROTOCOLS = ("coco", "raw", "sentence")
 
@@ -22,11 +21,6 @@ def check(protocol: str) -> None:
     """Raise ScoreError unless `protocol` is one of PROTOCOLS."""
     if protocol not in PROTOCOLS:
         raise ScoreError(f"unknown protocol {protocol!r}", hint=f"one of {', '.join(PROTOCOLS)}")
-
-
-def metrics_of(protocol: str) -> tuple[str, ...]:
-    """The metrics that `protocol` defines, in the order of tables."""
-    return ("BLEU-4", "ROUGE-L") if protocol == "sentence" else METRICS
 
 
 def tokenizer_label(protocol: str) -> str:

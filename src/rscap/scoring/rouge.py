@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rscap.scoring.corpus import Corpus
+from rscap.scoring.measures import Averaged
 from rscap.scoring.ngrams import Floats
 
 _BETA_SQUARED = 1.2**2
@@ -61,3 +62,6 @@ def f_measure(precision: float, recall: float) -> float:
     if precision == 0 or recall == 0:
         return 0.0
     return (1 + _BETA_SQUARED) * precision * recall / (recall + _BETA_SQUARED * precision)
+
+
+ROUGE_L = Averaged(lambda material: item_scores(material.corpus))

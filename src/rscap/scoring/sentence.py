@@ -17,6 +17,7 @@ import numpy as np
 
 from rscap.scoring import bleu
 from rscap.scoring.corpus import Corpus
+from rscap.scoring.measures import Averaged
 from rscap.scoring.ngrams import ORDERS, Floats
 from rscap.scoring.porter import stem
 from rscap.scoring.rouge import lcs_length, positions
@@ -48,3 +49,7 @@ def rouge_l_f1(candidates: Sequence[str], references: Sequence[str]) -> Floats:
         common = lcs_length(positions(words), len(words), other)
         scores.append(2 * common / (len(words) + len(other)) if common else 0.0)
     return np.array(scores, dtype=np.float64)
+
+
+SENTENCE_BLEU = Averaged(lambda material: sentence_bleu(material.corpus))
+ROUGE_L_F1 = Averaged(lambda material: rouge_l_f1(material.candidates, [own[0] for own in material.references]))

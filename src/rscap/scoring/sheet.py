@@ -11,6 +11,7 @@ import numpy as np
 
 from rscap.errors import ScoreError, StoreError
 from rscap.records import ScoreSheet
+from rscap.scoring.measures import summed_measures
 from rscap.scoring.statistics import Statistics
 from rscap.store import read_json, write_text
 
@@ -95,9 +96,8 @@ def read_sheet(path: Path | str) -> ScoreSheet:
 
 
 def kept_statistics(statistics: Statistics) -> dict[str, list[list[float]]]:
-    """What a sheet keeps beside the item scores, row for row as `items`: BLEU's counts and METEOR's statistics."""
-    parts = {"BLEU": statistics.bleu, "METEOR": statistics.meteor}
-    return {name: _plain(part) for name, part in parts.items() if part is not None}
+    """What a sheet keeps beside the item scores, row for row as `items`: BLEU's counts, METEOR's …"""
+    return {measure.key: _plain(rows) for measure, rows in statistics.sums.items()}
 
 
 def _plain(part: np.ndarray) -> list[list[float]]:
@@ -117,12 +117,15 @@ def statistics_of(sheet: ScoreSheet) -> Statistics:
     kept = sheet.extra.get("statistics")
     if not isinstance(kept, Mapping):
         raise ScoreError("the score sheet holds no statistics", hint="score the predictions again with `rscap score`")
+    measures = {measure.key: measure for measure in summed_measures()}
     try:
-        parts = {name: np.array(rows, dtype=np.float64).reshape(len(ids), -1) for name, rows in kept.items()}
-        summed = {f"BLEU-{k}" for k in range(1, 5)} if "BLEU" in parts else set()
-        summed |= {"METEOR"} if "METEOR" in parts else set()
+        sums = {
+            measures[key]: np.array(rows, dtype=np.float64).reshape(len(ids), len(measures[key].columns))
+            for key, rows in kept.items()
+        }
+        summed = {metric for measure in sums for metric in measure.names}
         means = [metric for metric in sheet.corpus if metric not in summed]
         columns = {metric: np.array([sheet.items[i][metric] for i in ids]) for metric in means}
     except (KeyError, TypeError, ValueError) as error:
         raise ScoreError(f"the statistics of the score sheet are damaged: {error}") from error
-    return Statistics(ids=ids, means=columns, bleu=parts.get("BLEU"), meteor=parts.get("METEOR"))
+    return Statistics(ids=ids, means=columns, sums=sums)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rscap import __version__
+from rscap.metrics import known
 from rscap.records import ScoreSheet
 
 
@@ -71,8 +72,8 @@ def data_digest(references: Mapping[str, Sequence[str]]) -> str:
 
 def score_line(sheet: ScoreSheet, metric: str = "CIDEr") -> str:
     """One score as it should be quoted: `CIDEr-D 1.51 [1.46, 1.56]  protocol:coco|tok:ptb-3.4.1/1|…`."""
-    name = "CIDEr-D" if metric == "CIDEr" else metric
-    digits = 2 if metric == "CIDEr" else 3
+    line = known(metric)
+    name, digits = (line.quoted_as or metric, line.digits) if line else (metric, 3)
     interval = sheet.intervals.get(metric)
     bounds = f" [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]" if interval else ""
     return f"{name} {sheet.corpus[metric]:.{digits}f}{bounds}  {sheet.signature}"

@@ -8,14 +8,10 @@ from functools import cached_property
 
 import numpy as np
 
-from rscap.records import METRICS
-from rscap.scoring import bleu, cider, rouge, sentence
+from rscap.metrics import METRICS
 from rscap.scoring.corpus import Corpus
+from rscap.scoring.measures import Averaged, Material, MetricUnavailable, Summed, find
 from rscap.scoring.ngrams import Floats, Ints
-from rscap.scoring.pairing import Paired
-from rscap.scoring.pool import IdfPool
-
-_BLEU = tuple(f"BLEU-{k}" for k in range(1, 5))
 
 
 @dataclass(frozen=True)
@@ -25,29 +21,25 @@ class Statistics:
     ids: tuple[str, ...]
     means: Mapping[str, Floats] = field(default_factory=dict)
     """Metrics whose corpus score is the mean of their item scores, float[n] each."""
-    bleu: Floats | None = None
-    """float[n, 9], see `bleu.COLUMNS`; BLEU of the sums is the corpus BLEU."""
-    meteor: Floats | None = None
-    """float[n, k]: METEOR's own statistics; METEOR of the sums is the corpus METEOR."""
+    sums: Mapping[Summed, Floats] = field(default_factory=dict)
+    """float[n, K] for each measure whose corpus scores follow from sums."""
 
     @cached_property
     def matrix(self) -> Floats:
         """float[n, K]: all statistics side by side; `corpus` takes sums of its rows."""
         parts = [values[:, None] for values in self.means.values()]
-        parts += [part for part in (self.bleu, self.meteor) if part is not None]
+        parts += self.sums.values()
         return np.concatenate(parts, axis=1) if parts else np.empty((len(self.ids), 0))
 
     def corpus(self, sums: Floats, weight: float) -> dict[str, Floats]:
         """Corpus scores of (weighted) sums [..., K] of rows of `matrix`, whose weights add up to `weight`."""
         scores = {metric: sums[..., place] / weight for place, metric in enumerate(self.means)}
         at = len(self.means)
-        if self.bleu is not None:
-            values = bleu.scores(sums[..., at : at + len(bleu.COLUMNS)])
-            scores |= {metric: values[..., k] for k, metric in enumerate(_BLEU)}
-            at += len(bleu.COLUMNS)
-        if self.meteor is not None:
-            scores["METEOR"] = meteor_scores(sums[..., at:])
-        return {metric: scores[metric] for metric in METRICS if metric in scores}
+        for measure, values in self.sums.items():
+            width = values.shape[1]
+            scores |= measure.scores(sums[..., at : at + width])
+            at += width
+        return {metric: scores[metric] for metric in (*METRICS, *scores) if metric in scores}
 
     def corpus_scores(self, rows: np.ndarray | None = None) -> dict[str, float]:
         """Corpus scores of all images, or of those that `rows` (places or a mask) selects."""
@@ -58,32 +50,46 @@ class Statistics:
         """float[n] per metric: every image as a corpus of one."""
         return self.corpus(self.matrix, 1)
 
+    def of_metric(self, metric: str) -> Statistics:
+        """What one metric needs, images sorted by id."""
+        order = np.array(sorted(range(len(self.ids)), key=self.ids.__getitem__))
+        ids = tuple(self.ids[place] for place in order)
+        if metric in self.means:
+            return Statistics(ids=ids, means={metric: self.means[metric][order]})
+        return Statistics(
+            ids=ids, sums={measure: rows[order] for measure, rows in self.sums.items() if metric in measure.names}
+        )
 
-def meteor_scores(sums: Floats) -> Floats:
-    """METEOR from its summed statistics [..., k]."""
-    from rscap.scoring.meteor import Meteor
 
-    return np.asarray(Meteor.corpus_score(sums), dtype=np.float64)
+def mean_statistics(several: Sequence[Statistics]) -> Statistics:
+    """The mean over replicates of the same images and metrics."""
+    first = several[0]
+    return Statistics(
+        ids=first.ids,
+        means={metric: np.mean([own.means[metric] for own in several], axis=0) for metric in first.means},
+        sums={measure: np.mean([own.sums[measure] for own in several], axis=0) for measure in first.sums},
+    )
 
 
-def measure(
-    paired: Paired, corpus: Corpus, pool: IdfPool | None, metrics: Collection[str], meteor: Floats | None = None
-) -> Statistics:
-    """Statistics of the candidates of `corpus`; without a pool, those of the `sentence` protocol."""
+def measured(
+    ids: tuple[str, ...], material: Material, metrics: Collection[str], protocol: str
+) -> tuple[Statistics, list[str]]:
+    """(statistics of the metrics of the table; a note on each metric that cannot be computed here)."""
     means: dict[str, Floats] = {}
-    if pool is None:
-        if "BLEU-4" in metrics:
-            means["BLEU-4"] = sentence.sentence_bleu(corpus)
-        if "ROUGE-L" in metrics:
-            texts = [corpus.texts[place] for place in corpus.candidate]
-            means["ROUGE-L"] = sentence.rouge_l_f1(texts, [own[0] for own in paired.references])
-        return Statistics(ids=paired.ids, means=means)
-    if "ROUGE-L" in metrics:
-        means["ROUGE-L"] = rouge.item_scores(corpus)
-    if "CIDEr" in metrics:
-        means["CIDEr"] = cider.item_scores(corpus, pool)
-    wants_bleu = any(metric.startswith("BLEU") for metric in metrics)
-    return Statistics(ids=paired.ids, means=means, bleu=bleu.statistics(corpus) if wants_bleu else None, meteor=meteor)
+    sums: dict[Summed, Floats] = {}
+    notes = []
+    for metric in METRICS:
+        if metric not in metrics:
+            continue
+        measure = find(metric, protocol)
+        try:
+            if isinstance(measure, Averaged):
+                means[metric] = measure.item_scores(material)
+            elif measure not in sums:
+                sums[measure] = measure.statistics(material)
+        except MetricUnavailable as error:
+            notes.append(f"{metric} is not scored: {error.message}" + (f" ({error.hint})" if error.hint else ""))
+    return Statistics(ids=ids, means=means, sums=sums), notes
 
 
 def shuffled(corpus: Corpus, seed: int) -> Corpus:
@@ -92,13 +98,3 @@ def shuffled(corpus: Corpus, seed: int) -> Corpus:
     candidate = np.empty_like(corpus.candidate)
     candidate[order] = corpus.candidate[np.roll(order, 1)]
     return corpus.with_candidates(candidate)
-
-
-def meteor_statistics(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> tuple[Floats | None, str]:
-    """METEOR's statistics, float[n, k], or None with the reason why it cannot be computed here."""
-    from rscap.scoring.meteor import Meteor, MeteorUnavailable
-
-    try:
-        return Meteor().statistics(candidates, references), ""
-    except MeteorUnavailable as error:
-        return None, f"METEOR is not scored: {error.message}" + (f" ({error.hint})" if error.hint else "")

@@ -16,7 +16,7 @@ from rscap.scoring.ngrams import Floats
 from rscap.scoring.paired import bootstrap_p, holm, images_needed, randomisation_p, swapped_sums
 from rscap.scoring.pairing import listed
 from rscap.scoring.sheet import statistics_of
-from rscap.scoring.statistics import Statistics
+from rscap.scoring.statistics import Statistics, mean_statistics
 
 _CONDITIONS = {
     "protocol": "protocols",
@@ -67,7 +67,7 @@ def compare(
     if draws < 100:
         raise ScoreError(f"a comparison needs at least 100 draws, found {draws}")
     _refuse_unlike(sheets, metric)
-    kept = {name: _only(statistics_of(sheet), metric) for name, sheet in sheets.items()}
+    kept = {name: statistics_of(sheet).of_metric(metric) for name, sheet in sheets.items()}
     n = len(next(iter(kept.values())).ids)
     resampled = _resampled(kept, metric, draws, seed)
     members = [
@@ -75,7 +75,7 @@ def compare(
             name=name,
             scores=np.array([kept[own].corpus_scores()[metric] for own in names]),
             resampled=np.mean([resampled[own] for own in names], axis=0),
-            statistics=_mean_statistics([kept[own] for own in names]),
+            statistics=mean_statistics([kept[own] for own in names]),
         )
         for name, names in groups.items()
     ]
@@ -246,19 +246,6 @@ def _comparable(key: str, value: object) -> str:
     return str(value).removeprefix("self:").removeprefix("file:") if key == "pool" else str(value)
 
 
-def _only(statistics: Statistics, metric: str) -> Statistics:
-    """The columns that `metric` needs, images by id."""
-    order = np.array(sorted(range(len(statistics.ids)), key=statistics.ids.__getitem__))
-    bleu, meteor = statistics.bleu, statistics.meteor
-    averaged = metric in statistics.means
-    return Statistics(
-        ids=tuple(statistics.ids[place] for place in order),
-        means={metric: statistics.means[metric][order]} if averaged else {},
-        bleu=bleu[order] if bleu is not None and metric.startswith("BLEU") and not averaged else None,
-        meteor=meteor[order] if meteor is not None and metric == "METEOR" else None,
-    )
-
-
 def _resampled(kept: Mapping[str, Statistics], metric: str, draws: int, seed: int) -> dict[str, Floats]:
     """float[draws] per sheet: its score on the same resamples of the images."""
     matrices = [statistics.matrix for statistics in kept.values()]
@@ -268,18 +255,3 @@ def _resampled(kept: Mapping[str, Statistics], metric: str, draws: int, seed: in
         name: statistics.corpus(part, len(statistics.ids))[metric]
         for (name, statistics), part in zip(kept.items(), parts, strict=True)
     }
-
-
-def _mean_statistics(replicates: Sequence[Statistics]) -> Statistics:
-    first = replicates[0]
-    return Statistics(
-        ids=first.ids,
-        means={metric: np.mean([own.means[metric] for own in replicates], axis=0) for metric in first.means},
-        bleu=_mean([own.bleu for own in replicates]),
-        meteor=_mean([own.meteor for own in replicates]),
-    )
-
-
-def _mean(parts: Sequence[Floats | None]) -> Floats | None:
-    known = [part for part in parts if part is not None]
-    return np.mean(known, axis=0) if known else None

@@ -21,6 +21,7 @@ import psutil
 import torch
 
 from rscap.errors import StoreError
+from rscap.metrics import TABLE
 from rscap.progress import ProgressBar, Say, to_stderr
 from rscap.records import Example, Prediction
 from rscap.store import write_jsonl
@@ -138,9 +139,8 @@ class TrainLog:
         facts = {"metrics": metrics, "loss": loss if math.isfinite(loss) else None, "degenerate": degenerate}
         self._append(self.path, event="evaluation", step=step, split=split, n=n, **facts)
         self.trackers.log({split: {**metrics, "loss": loss, "degenerate": degenerate}}, step=step)
-        shown = "  ".join(
-            f"{name} {value:.3f}" for name, value in metrics.items() if name in ("BLEU-4", "ROUGE-L", "CIDEr")
-        )
+        short = [line.name for line in TABLE if line.place == "always" and line.name in metrics]
+        shown = "  ".join(f"{name} {metrics[name]:.3f}" for name in short)
         bad = f"  degenerate {degenerate:.0%}" if degenerate else ""
         self.note(f"step {step}: {shown}  loss {loss:.3f}{bad}  ({split}, n = {n})")
         self._recent = [(time.perf_counter(), 0, 0)]

@@ -14,6 +14,7 @@ from rscap import scoring
 from rscap.captioner import Captioner, caption_all
 from rscap.captioner.batch import Encoder, PackedRow
 from rscap.captioner.loader import batches
+from rscap.metrics import in_training, known
 from rscap.model.packed import PackedModel
 from rscap.recipe import Recipe, SelectionSection
 from rscap.records import Example, Prediction
@@ -31,8 +32,9 @@ def consider(
     An evaluation with too many degenerate captions never is, whatever its score: a model that repeats one phrase can
     score well on a metric, and early in training it often does.
     """
-    lower_is_better = selection.metric == "loss"
-    value = loss if lower_is_better else metrics[selection.metric]
+    line = known(selection.metric)  # None: the loss
+    lower_is_better = line is None or not line.higher_is_better
+    value = loss if line is None else metrics[selection.metric]
     gain = _gain(state.best, value, lower_is_better=lower_is_better)
     degenerates = degenerate > selection.max_degenerate
     fit = math.isfinite(value) and not degenerates
@@ -57,8 +59,6 @@ def _gain(best: Best | None, value: float, *, lower_is_better: bool) -> float | 
 
 
 # Evaluation during training: captions and loss of a fixed panel of validation images.
-
-METRICS = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ def evaluate_panel(
     sheet = scoring.score_captions(
         {prediction.example_id: prediction.caption for prediction in predictions},
         {example.id: example.captions for example in panel},
-        metrics=(*METRICS, "METEOR") if recipe.selection and recipe.selection.metric == "METEOR" else METRICS,
+        metrics=in_training(recipe.selection.metric if recipe.selection else None),
         draws=0,
         allow_missing=True,
     )

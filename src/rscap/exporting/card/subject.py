@@ -10,8 +10,9 @@ from typing import Any, Literal
 from rscap.errors import StoreError
 from rscap.exporting.agreement import Agreement
 from rscap.exporting.hub import public_name
+from rscap.metrics import METRICS, known
 from rscap.recipe import Recipe
-from rscap.records import METRICS, ScoreSheet
+from rscap.records import ScoreSheet
 from rscap.scoring import read_sheet
 from rscap.store import RunFolder, read_json
 
@@ -178,8 +179,12 @@ def _split(scores: Scores) -> str:
 
 
 def _row(metric: str, sheets: Sequence[ScoreSheet]) -> str:
-    name = "CIDEr-D" if metric == "CIDEr" else metric
-    return f"| {name} | " + " | ".join(_cell(sheet, metric) for sheet in sheets) + " |"
+    line = known(metric)
+    return (
+        f"| {line.quoted_as or metric if line else metric} | "
+        + " | ".join(_cell(sheet, metric) for sheet in sheets)
+        + " |"
+    )
 
 
 def _cell(sheet: ScoreSheet, metric: str) -> str:

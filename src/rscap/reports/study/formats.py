@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rscap.records import METRICS
+from rscap.metrics import METRICS
 from rscap.reports.study.load import Beside
 from rscap.reports.study.summary import Cost, Summary, SummaryRow, minutes
 from rscap.scoring.comparison import probability

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from rscap.errors import ScoreError
-from rscap.records import METRICS
+from rscap.metrics import METRICS
 from rscap.reports.load import LoadedRun
 from rscap.reports.study.load import Study, StudyRow
 from rscap.scoring.judgement import Judgement, RowJudgement, judge, pareto_front

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rscap.errors import ScoreError
+from rscap.scoring.measures import MetricUnavailable
 
 HINT = "pip install 'rscap[meteor]'"
 FUNCTION_WORDS = "function/english.words"
@@ -21,7 +21,7 @@ EXCEPTIONS = "synonym/english.exceptions"
 MEMBERS = (FUNCTION_WORDS, PREFIXES, SYNSETS, EXCEPTIONS)
 
 
-class MeteorUnavailable(ScoreError):
+class MeteorUnavailable(MetricUnavailable):
     """METEOR cannot be computed here: its tables are not installed, or not the ones of METEOR 1.5."""
 
 
