@@ -12,12 +12,14 @@ needed. METEOR reads its tables from the installed package pycocoevalcap (`pip i
 the sheet leaves METEOR out and says so in a note.
 """
 
+from rscap.metrics import METRICS
 from rscap.scoring.bootstrap import DRAWS
 from rscap.scoring.candidates import Candidates, load_candidates
 from rscap.scoring.captions import score_captions
 from rscap.scoring.cider import cider_rewards
 from rscap.scoring.comparison import Comparison, Difference, SystemScore
 from rscap.scoring.diagnostics import KINDS, degenerate
+from rscap.scoring.foreign import ForeignMetric, load_foreign, write_items
 from rscap.scoring.judgement import Judgement, judge
 from rscap.scoring.pool import IdfPool
 from rscap.scoring.protocol import PROTOCOLS
@@ -29,10 +31,12 @@ from rscap.scoring.systems import compare
 __all__ = [
     "DRAWS",
     "KINDS",
+    "METRICS",
     "PROTOCOLS",
     "Candidates",
     "Comparison",
     "Difference",
+    "ForeignMetric",
     "IdfPool",
     "Judgement",
     "References",
@@ -42,11 +46,13 @@ __all__ = [
     "degenerate",
     "judge",
     "load_candidates",
+    "load_foreign",
     "load_pair",
     "load_references",
     "read_sheet",
     "score_captions",
     "score_line",
     "sheet_text",
+    "write_items",
     "write_sheet",
 ]

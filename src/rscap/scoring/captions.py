@@ -15,6 +15,7 @@ from rscap.records import ScoreSheet
 from rscap.scoring import diagnostics
 from rscap.scoring.bootstrap import DRAWS, intervals
 from rscap.scoring.corpus import Corpus
+from rscap.scoring.foreign import ForeignMetric, Function
 from rscap.scoring.measures import Material
 from rscap.scoring.pairing import Paired, pair
 from rscap.scoring.pool import IdfPool
@@ -60,7 +61,7 @@ def score_captions(
     scene_classes: Mapping[str, str | None] | None = None,
     training_captions: Collection[str] | None = None,
     prefix: str | None = None,
-    metrics: Sequence[str] | None = None,
+    metrics: Sequence[str | Function | ForeignMetric] | None = None,
     allow_missing: bool = False,
 ) -> ScoreSheet:
     """Score one caption per image against its references.
@@ -77,16 +78,19 @@ def score_captions(
         sources, scene_classes: `{id: name}`, to score each group apart.
         training_captions: to count captions that are learnt by heart.
         prefix: the prompt, to find outputs that repeat it.
-        metrics: which to compute, of those of the protocol; all by default, METEOR where it is installed.
+        metrics: which to compute: names of the protocol's own, all by default and METEOR where it is installed; also
+            functions of one's own and foreign metrics, as in `[*METRICS, my_metric]` (see `rscap.scoring.foreign`).
         allow_missing: score the images that have a candidate and count the others in `unscored`.
 
     Returns:
         The sheet; see docs/scoring.md for what `extra` holds. METEOR is absent, with a note, where it is not installed.
 
     Raises:
-        ScoreError: ids differ, an image has no reference, or an argument has no such value.
+        ScoreError: ids differ, an image has no reference, an argument has no such value, or a foreign metric gives no
+            number for an image.
     """
-    wanted = _wanted(protocol, reference_duplicates, metrics, draws)
+    _check(protocol, reference_duplicates, draws)
+    wanted, foreign = _wanted(protocol, metrics)
     paired = pair(
         candidates, references, protocol=protocol, duplicates=reference_duplicates, allow_missing=allow_missing
     )
@@ -94,9 +98,13 @@ def score_captions(
     idf = _pool(pool, corpus, references, protocol, paired)
     material = Material(corpus, paired.references, idf)
     statistics, notes = measured(paired.ids, material, wanted, protocol)
-    conditions = _conditions(paired, references, idf, protocol, reference_duplicates, decode, pool is not None)
+    others = {one.name: one.evaluated(paired.ids, candidates, references) for one in foreign}
+    per_image = {name: values for name, values in others.items() if not isinstance(values, float)}
+    whole = {name: values for name, values in others.items() if isinstance(values, float)}
+    everything = replace(statistics, means={**statistics.means, **per_image})
+    conditions = _conditions(paired, references, idf, protocol, reference_duplicates, decode, pool is not None, foreign)
     found = diagnostics.describe(
-        statistics,
+        everything,
         corpus,
         paired,
         prefix=prefix,
@@ -115,21 +123,39 @@ def score_captions(
         "diagnostics": found,
         "statistics": kept_statistics(statistics),
     }
+    if foreign:
+        extra["foreign"] = {one.name: one.declaration(per_image=one.name in per_image) for one in foreign}
     bounds = intervals(statistics, draws=draws, seed=seed)
-    return _sheet(statistics, wanted, bounds, str(conditions), paired.unscored, extra)
+    if per_image:  # by themselves: not a digit of the others depends on what else is scored
+        bounds |= intervals(Statistics(ids=statistics.ids, means=per_image), draws=draws, seed=seed)
+    return _sheet(everything, whole, wanted, bounds, str(conditions), paired.unscored, extra)
 
 
-def _wanted(protocol: str, duplicates: str, metrics: Sequence[str] | None, draws: int) -> tuple[str, ...]:
+def _check(protocol: str, duplicates: str, draws: int) -> None:
     check(protocol)
     if duplicates not in DUPLICATES:
         raise ScoreError(f"unknown reference_duplicates {duplicates!r}", hint=f"one of {', '.join(DUPLICATES)}")
     if draws < 0:
         raise ScoreError(f"draws must be 0 or more, found {draws}")
+
+
+def _wanted(
+    protocol: str, metrics: Sequence[str | Function | ForeignMetric] | None
+) -> tuple[tuple[str, ...], list[ForeignMetric]]:
+    """(the metrics of the table; those of one's own and from elsewhere)."""
     here = defined(protocol)
-    unknown = [metric for metric in metrics or () if metric not in here]
+    if metrics is None:
+        return here, []
+    names = [metric for metric in metrics if isinstance(metric, str)]
+    unknown = [name for name in names if name not in here]
     if unknown:
-        raise ScoreError(f"protocol {protocol} does not define {unknown}", hint=f"it defines {', '.join(here)}")
-    return here if metrics is None else tuple(metric for metric in METRICS if metric in metrics)
+        hint = f"it defines {', '.join(here)}; a metric of your own is a function or a ForeignMetric"
+        raise ScoreError(f"protocol {protocol} does not define {unknown}", hint=hint)
+    others = [metric for metric in metrics if not isinstance(metric, str)]
+    foreign = [one if isinstance(one, ForeignMetric) else ForeignMetric.of(one) for one in others]
+    if len({one.name for one in foreign}) < len(foreign):
+        raise ScoreError(f"two foreign metrics bear the same name: {', '.join(one.name for one in foreign)}")
+    return tuple(name for name in here if name in names), foreign
 
 
 def _fast(metrics: Sequence[str]) -> list[str]:
@@ -170,6 +196,7 @@ def _conditions(
     duplicates: str,
     decode: str | None,
     pool_was_given: bool,
+    foreign: Sequence[ForeignMetric],
 ) -> Conditions:
     return Conditions(
         protocol=protocol,
@@ -181,11 +208,13 @@ def _conditions(
         n=len(paired.ids),
         decode=decode,
         data=data_digest({example: references[example] for example in paired.ids}),
+        foreign=tuple(map(str, foreign)),
     )
 
 
 def _sheet(
     statistics: Statistics,
+    whole: Mapping[str, float],
     wanted: Sequence[str],
     bounds: Mapping[str, tuple[float, float]],
     signature: str,
@@ -193,14 +222,14 @@ def _sheet(
     extra: Mapping[str, Any],
 ) -> ScoreSheet:
     scores = statistics.item_scores()
-    reported = [metric for metric in scores if metric in wanted]
+    reported = [metric for metric in scores if metric in wanted or metric not in METRICS]
     columns = {metric: scores[metric].tolist() for metric in reported}
     rows = zip(*columns.values(), strict=True) if columns else ([] for _ in statistics.ids)
     corpus = statistics.corpus_scores()
     return ScoreSheet(
         signature=signature,
         n=len(statistics.ids),
-        corpus={metric: corpus[metric] for metric in reported},
+        corpus={metric: corpus[metric] for metric in reported} | dict(whole),
         intervals={metric: bounds[metric] for metric in reported if metric in bounds},
         items={i: dict(zip(reported, row, strict=True)) for i, row in zip(statistics.ids, rows, strict=True)},
         unscored=unscored,

@@ -66,6 +66,8 @@ class Comparison:
     """Standard deviation of a score between replicates, pooled over systems."""
     seed_freedom: int = 0
     """Degrees of freedom of `seed_deviation`; 0 where no system has replicates."""
+    higher_is_better: bool = True
+    """The direction of the metric."""
 
     def __str__(self) -> str:
         """One sentence a pair, then what else a reader should know."""
@@ -75,7 +77,7 @@ class Comparison:
 _MANY = 1_000_000
 
 
-def sentence(found: Difference, metric: str, n: int, comparisons: int) -> str:
+def sentence(found: Difference, metric: str, n: int, comparisons: int, *, higher_is_better: bool = True) -> str:
     """Say which of two systems is better, or that they do not differ significantly and how many images it would take.
 
     `a and b do not differ significantly at n = 50 (CIDEr +0.041 [-0.090, 0.172], p = 0.54); detecting a difference of
@@ -85,7 +87,7 @@ def sentence(found: Difference, metric: str, n: int, comparisons: int) -> str:
     corrected = f" after Holm's correction for {comparisons} comparisons" if comparisons > 1 else ""
     figures = f"{metric} {size:+z.3f} [{low:z.3f}, {high:z.3f}], {probability(found.p_holm)}{corrected}"
     if found.distinguishable:
-        better, worse = (found.first, found.second) if size > 0 else (found.second, found.first)
+        better, worse = (found.first, found.second) if (size > 0) == higher_is_better else (found.second, found.first)
         return f"{better} is better than {worse} at n = {n:,} ({figures})."
     outlook = _outlook(size, found.images_needed, n)
     return f"{found.first} and {found.second} do not differ significantly at n = {n:,} ({figures}); {outlook}."

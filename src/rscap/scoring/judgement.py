@@ -129,7 +129,7 @@ def judge(
         metric=metric,
         n=compared.n,
         reference=reference,
-        rows=tuple(sorted(judged, key=lambda row: -row.score)),
+        rows=tuple(sorted(judged, key=lambda row: row.score, reverse=compared.higher_is_better)),
         noise=noise,
         comparison=compared,
     )
@@ -183,7 +183,8 @@ def _clearly_apart(name: str, compared: Comparison) -> tuple[int, int]:
         for pair in compared.differences
         if name in (pair.first, pair.second) and pair.distinguishable
     ]
-    return sum(one > 0 for one in mine), sum(one < 0 for one in mine)
+    above, below = sum(one > 0 for one in mine), sum(one < 0 for one in mine)
+    return (above, below) if compared.higher_is_better else (below, above)
 
 
 def _verdict(against: Difference | None, compared: Comparison) -> Verdict:
@@ -193,7 +194,7 @@ def _verdict(against: Difference | None, compared: Comparison) -> Verdict:
         return "one seed"
     if not against.distinguishable:
         return "undecided"
-    return "better" if against.difference > 0 else "worse"
+    return "better" if (against.difference > 0) == compared.higher_is_better else "worse"
 
 
 def _quantiles(comparisons: int) -> float:

@@ -124,7 +124,9 @@ def statistics_of(sheet: ScoreSheet) -> Statistics:
             for key, rows in kept.items()
         }
         summed = {metric for measure in sums for metric in measure.names}
-        means = [metric for metric in sheet.corpus if metric not in summed]
+        declared = sheet.extra.get("foreign", {})
+        whole = {metric for metric, own in declared.items() if not own["per_image"]}
+        means = [metric for metric in sheet.corpus if metric not in summed and metric not in whole]
         columns = {metric: np.array([sheet.items[i][metric] for i in ids]) for metric in means}
     except (KeyError, TypeError, ValueError) as error:
         raise ScoreError(f"the statistics of the score sheet are damaged: {error}") from error

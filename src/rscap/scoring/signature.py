@@ -30,6 +30,8 @@ class Conditions:
     n: int
     decode: str | None
     data: str
+    foreign: tuple[str, ...] = ()
+    """Metrics that rscap did not compute, `name@source`."""
 
     def fields(self) -> dict[str, Any]:
         """As a score sheet holds them, apart."""
@@ -55,6 +57,7 @@ class Conditions:
                 f"n:{self.n}",
                 f"decode:{self.decode or 'unstated'}",
                 f"data:{self.data}",
+                *([f"foreign:{','.join(self.foreign)}"] if self.foreign else []),
                 f"rscap:{__version__}",
             ]
         )

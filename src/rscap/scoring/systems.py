@@ -12,6 +12,7 @@ from rscap.errors import ScoreError
 from rscap.records import ScoreSheet
 from rscap.scoring.bootstrap import DRAWS, resampled_sums
 from rscap.scoring.comparison import Comparison, Difference, SystemScore, sentence
+from rscap.scoring.foreign import is_higher_better
 from rscap.scoring.ngrams import Floats
 from rscap.scoring.paired import bootstrap_p, holm, images_needed, randomisation_p, swapped_sums
 from rscap.scoring.pairing import listed
@@ -81,18 +82,26 @@ def compare(
     ]
     noise = _SeedNoise.of(members, draws, seed)
     first_sheet = next(iter(sheets.values()))
+    higher = is_higher_better(first_sheet, metric)
     return Comparison(
         metric=metric,
         n=n,
-        conditions={key: str(first_sheet.extra[key]) for key in _CONDITIONS},
+        conditions={key: str(first_sheet.extra[key]) for key in _CONDITIONS} | _foreign(first_sheet, metric),
         systems=tuple(_system_score(system, noise) for system in members),
-        differences=_differences(members, metric, n, noise, draws, seed),
+        differences=_differences(members, metric, n, noise, draws, seed, higher),
         draws=draws,
         seed=seed,
         notes=noise.notes,
         seed_deviation=noise.deviation,
         seed_freedom=noise.freedom,
+        higher_is_better=higher,
     )
+
+
+def _foreign(sheet: ScoreSheet, metric: str) -> dict[str, str]:
+    """The source of a foreign metric, as one more condition."""
+    declared = sheet.extra.get("foreign", {})
+    return {"foreign": f"{metric}@{declared[metric]['source']}"} if metric in declared else {}
 
 
 @dataclass(frozen=True)
@@ -164,13 +173,15 @@ def _system_score(system: _System, noise: _SeedNoise) -> SystemScore:
 
 
 def _differences(
-    systems: Sequence[_System], metric: str, n: int, noise: _SeedNoise, draws: int, seed: int
+    systems: Sequence[_System], metric: str, n: int, noise: _SeedNoise, draws: int, seed: int, higher: bool
 ) -> tuple[Difference, ...]:
     pairs = combinations(systems, 2)
     found = [_difference(first, second, metric, n, noise, draws, seed) for first, second in pairs]
     corrected = holm([row.p_bootstrap if noise.freedom else row.p_randomisation for row in found])
     tested = [replace(row, p_holm=p) for row, p in zip(found, corrected, strict=True)]
-    return tuple(replace(row, sentence=sentence(row, metric, n, len(tested))) for row in tested)
+    return tuple(
+        replace(row, sentence=sentence(row, metric, n, len(tested), higher_is_better=higher)) for row in tested
+    )
 
 
 def _difference(
@@ -218,6 +229,8 @@ def _refuse_unlike(sheets: Mapping[str, ScoreSheet], metric: str) -> None:
         if metric not in other.corpus:
             known = ", ".join(other.corpus)
             raise ScoreError(f"{own} has no score for {metric}; it has {known}")
+        if other.extra.get("foreign", {}).get(metric, {}).get("per_image") is False:
+            raise ScoreError(f"{own} has one {metric} for all images; a paired comparison needs one per image")
         absent = [key for key in _CONDITIONS if key not in other.extra]
         if absent:
             hint = "score the predictions again with `rscap score`"
@@ -234,6 +247,9 @@ def _refuse_unlike(sheets: Mapping[str, ScoreSheet], metric: str) -> None:
             raise ScoreError(
                 f"{name} (n = {sheet.n}) and {own} (n = {other.n}) are of different images; {'; '.join(parts)}"
             )
+        mine, theirs = (str(one.extra.get("foreign", {}).get(metric)) for one in (sheet, other))
+        if mine != theirs:
+            raise ScoreError(f"{name} and {own} have {metric} from different sources: {mine} and {theirs}")
         for key, what in _CONDITIONS.items():
             mine, theirs = _comparable(key, sheet.extra[key]), _comparable(key, other.extra[key])
             if mine != theirs:
