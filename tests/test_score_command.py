@@ -140,3 +140,57 @@ def test_neither_java_nor_torch(folder: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "protocol:coco" in done.stdout
+
+
+SPICE = '# {"metric": "SPICE", "low": 0, "high": 1, "better": "higher", "source": "SPICE 1.0"}\nid,SPICE\n' + "".join(
+    f"{i}.jpg,0.{i}\n" for i in range(6)
+)
+
+
+def test_scores_of_another_program(folder: Path) -> None:
+    """`--foreign` puts them into table, sheet and signature; `--items` writes every score per image."""
+    (folder / "spice.csv").write_text(SPICE, encoding="utf-8")
+    printed = run(
+        folder, "score", "--candidates", "@c.json", "--references", "@r.json", "--no-meteor", "--json", "@s.json",
+        "--draws", "100", "--foreign", "@spice.csv", "--items", "@items.jsonl",
+    )  # fmt: skip
+    assert "SPICE" in printed
+    sheet = scoring.read_sheet(folder / "s.json")
+    assert sheet.items["3.jpg"]["SPICE"] == 0.3
+    assert "foreign:SPICE@SPICE_1.0" in sheet.signature
+    lines = [json.loads(line) for line in (folder / "items.jsonl").read_text().splitlines()]
+    assert lines[-1] == {"id": "5.jpg", **sheet.items["5.jpg"]}
+
+
+@pytest.mark.parametrize("target", ["@run", "@run/scores/test.json"])
+def test_scores_of_another_program_join_a_run(folder: Path, target: str) -> None:
+    """`rscap score RUN --foreign FILE` adds them to the run's own sheet, twice as once, and changes nothing else in it;
+    the same name from another source is refused."""
+    (folder / "spice.csv").write_text(SPICE, encoding="utf-8")
+    names = [name for name in scoring.METRICS if name != "METEOR"]
+    before = scoring.score_captions(CANDIDATES, REFERENCES, metrics=names, draws=100)
+    path = folder / "run" / "scores" / "test.json"
+    scoring.write_sheet(path, before)
+    for _ in range(2):
+        run(folder, "score", target, "--foreign", "@spice.csv")
+    together = scoring.score_captions(
+        CANDIDATES, REFERENCES, metrics=[*names, *scoring.load_foreign(folder / "spice.csv")], draws=100
+    )
+    after = scoring.read_sheet(path)
+    assert (after.signature, after.corpus, after.intervals, after.items) == (
+        together.signature, together.corpus, together.intervals, together.items,
+    )  # fmt: skip
+    assert after.extra == {**before.extra, "foreign": together.extra["foreign"]}
+    (folder / "spice.csv").write_text(SPICE.replace("SPICE 1.0", "SPICE 2.0"), encoding="utf-8")
+    with pytest.raises(ScoreError, match=r"has SPICE from 'SPICE 1.0', and this one is from 'SPICE 2.0'"):
+        run(folder, "score", target, "--foreign", "@spice.csv")
+
+
+def test_a_pool_takes_references_alone(folder: Path) -> None:
+    """`--save-pool` without candidates writes the pool of the references, and nothing is scored."""
+    assert run(folder, "score", "--references", "@r.json", "--save-pool", "@pool.npz") == ""
+    assert scoring.IdfPool.load(folder / "pool.npz").digest == scoring.IdfPool.build(REFERENCES).digest
+    with pytest.raises(ScoreError, match="no candidates"):
+        run(folder, "score", "--references", "@r.json")
+    with pytest.raises(ScoreError, match="no references"):
+        run(folder, "score", "--candidates", "@c.json")

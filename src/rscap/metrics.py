@@ -98,6 +98,11 @@ def defined(protocol: str) -> tuple[str, ...]:
     return METRICS if protocol != "sentence" else tuple(one.name for one in TABLE if one.sentence_by is not None)
 
 
+def in_order(names: Collection[str]) -> list[str]:
+    """These metrics in the order of tables; those that are not rscap's own behind, in the order given."""
+    return [*(name for name in METRICS if name in names), *(name for name in names if name not in METRICS)]
+
+
 def in_training(selected_by: str | None = None) -> tuple[str, ...]:
     """The metrics of an evaluation during training: the fast ones, and the one that selects the best weights."""
     return tuple(metric.name for metric in TABLE if not metric.slow or metric.name == selected_by)

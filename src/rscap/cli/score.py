@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from rscap.records import ScoreSheet
     from rscap.scoring import IdfPool
@@ -17,19 +17,23 @@ _CIDER = "CIDEr"
 
 
 def score(
+    run: Annotated[
+        Path | None,
+        typer.Argument(help="A run folder or a score sheet that exists already: adds the scores of --foreign to it."),
+    ] = None,
     candidates: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             help='JSON Lines or CSV with "id" and "caption", a JSON object {id: caption}, or COCO results.',
         ),
-    ],
+    ] = None,
     references: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             help="The data set: a file or folder in any format that rscap trains on, `sample`, or a run's "
             "references/*.jsonl.",
         ),
-    ],
+    ] = None,
     split: Annotated[str | None, typer.Option(help="Only the references of this split.")] = None,
     protocol: Annotated[
         Literal["coco", "raw", "sentence", "all"],
@@ -46,7 +50,10 @@ def score(
     ] = None,
     save_pool: Annotated[
         Path | None,
-        typer.Option(help="Write the IDF pool of these references (of `coco`, unless the protocol is raw)."),
+        typer.Option(
+            help="Write the IDF pool of these references (of `coco`, unless the protocol is raw); without --candidates "
+            "nothing is scored: --references captions.csv --split train --save-pool train.npz."
+        ),
     ] = None,
     training: Annotated[
         Path | None, typer.Option(help="Training references: counts the captions that repeat one of them.")
@@ -55,11 +62,22 @@ def score(
     decode: Annotated[
         str | None, typer.Option(help="How the captions were generated, for the signature: greedy-64.")
     ] = None,
+    foreign: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Scores per image that another program computed, CSV or JSON Lines (docs/scoring.md); may be given "
+            "several times.",
+        ),
+    ] = None,
     json: Annotated[
         bool, typer.Option("--json", help="Print the score sheet as JSON; with `all`, an object of sheets by protocol.")
     ] = False,
     out: Annotated[
         Path | None, typer.Option(help="Write the score sheet here; with `all`, one per protocol (OUT.coco.json …).")
+    ] = None,
+    items: Annotated[
+        Path | None, typer.Option(help="Write the scores of each image as CSV or, for FILE.jsonl, JSON Lines.")
     ] = None,
     draws: Annotated[int, typer.Option(min=0, help="Bootstrap resamples of the images; 0 for no intervals.")] = 10_000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
@@ -72,8 +90,22 @@ def score(
 ) -> None:
     """Score captions: BLEU, METEOR, ROUGE-L and CIDEr with 95 % intervals and a signature."""
     from rscap import scoring
+    from rscap.errors import ScoreError
     from rscap.metrics import defined
 
+    others = [metric for path in foreign or () for metric in scoring.load_foreign(path)]
+    if run is not None:
+        if candidates or references or not others:
+            raise ScoreError(f"nothing to add to {run}", hint="`rscap score RUN --foreign FILE` adds scores to it")
+        _add_to(run, split or "test", others)
+        return
+    if references is None:
+        raise ScoreError("there are no references to score against", hint="name a file with --references")
+    if candidates is None:
+        if save_pool is None:
+            raise ScoreError("there are no candidates to score", hint="name a file with --candidates")
+        _pool_of(scoring.load_references(references, split), protocol).save(save_pool)
+        return
     given, own = scoring.load_pair(candidates, references, split)
     idf = scoring.IdfPool.load(pool) if pool else None
     learnt = (
@@ -93,21 +125,40 @@ def score(
             scene_classes=own.scene_classes,
             training_captions=learnt,
             prefix=prefix or given.prefix,
-            metrics=[metric for metric in defined(name) if meteor or metric != "METEOR"],
+            metrics=[*(metric for metric in defined(name) if meteor or metric != "METEOR"), *others],
             allow_missing=allow_missing,
         )
         for name in (scoring.PROTOCOLS if protocol == "all" else (protocol,))
     }
     if save_pool:
-        scoring.IdfPool.build(own, protocol="raw" if protocol == "raw" else "coco").save(save_pool)
-    if out:
-        for name, sheet in sheets.items():
+        _pool_of(own, protocol).save(save_pool)
+    for name, sheet in sheets.items():
+        if out:
             scoring.write_sheet(out.with_suffix(f".{name}.json") if protocol == "all" else out, sheet)
+        if items:
+            scoring.write_items(items.with_suffix(f".{name}{items.suffix}") if protocol == "all" else items, sheet)
     if json:
         texts = {name: scoring.sheet_text(sheet) for name, sheet in sheets.items()}
         typer.echo(texts[protocol] if protocol != "all" else sheets_text(texts), nl=False)
     else:
         show(sheets)
+
+
+def _pool_of(references: References, protocol: str) -> IdfPool:
+    from rscap.scoring import IdfPool
+
+    return IdfPool.build(references, protocol="raw" if protocol == "raw" else "coco")
+
+
+def _add_to(run: Path, split: str, metrics: Sequence[ForeignMetric]) -> None:
+    """Write a sheet, or that of a run folder, again with foreign metrics in it, and show it."""
+    from rscap import scoring
+    from rscap.store import RunFolder
+
+    path = RunFolder(run).scores(split) if run.is_dir() else run
+    sheet = scoring.add_foreign(scoring.read_sheet(path), metrics)
+    scoring.write_sheet(path, sheet)
+    show({path.stem: sheet})
 
 
 def sheets_text(texts: Mapping[str, str]) -> str:
@@ -125,13 +176,13 @@ def show(sheets: Mapping[str, ScoreSheet]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from rscap.metrics import METRICS
+    from rscap.metrics import in_order
 
     console = Console(highlight=False, soft_wrap=True)
     table = Table("metric", *sheets, title=f"{next(iter(sheets.values())).n:,} images")
-    for metric in METRICS:
-        if any(metric in sheet.corpus for sheet in sheets.values()):
-            table.add_row(metric, *(_cell(sheet, metric) for sheet in sheets.values()))
+    there = dict.fromkeys(metric for sheet in sheets.values() for metric in sheet.corpus)
+    for metric in in_order(there):
+        table.add_row(metric, *(_cell(sheet, metric) for sheet in sheets.values()))
     console.print(table)
     for name, sheet in sheets.items():
         console.print(_lines(name, sheet), markup=False)

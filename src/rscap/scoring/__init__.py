@@ -19,7 +19,7 @@ from rscap.scoring.captions import score_captions
 from rscap.scoring.cider import cider_rewards
 from rscap.scoring.comparison import Comparison, Difference, SystemScore
 from rscap.scoring.diagnostics import KINDS, degenerate
-from rscap.scoring.foreign import ForeignMetric, load_foreign, write_items
+from rscap.scoring.foreign import ForeignMetric, add_foreign, load_foreign, write_items
 from rscap.scoring.judgement import Judgement, judge
 from rscap.scoring.pool import IdfPool
 from rscap.scoring.protocol import PROTOCOLS
@@ -41,6 +41,7 @@ __all__ = [
     "Judgement",
     "References",
     "SystemScore",
+    "add_foreign",
     "cider_rewards",
     "compare",
     "degenerate",

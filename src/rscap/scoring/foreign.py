@@ -17,18 +17,20 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rscap.errors import ScoreError
+from rscap.annotations.files import read_text
+from rscap.errors import DataError, ScoreError
 from rscap.metrics import METRICS, TABLE, known
 from rscap.records import ScoreSheet
-from rscap.annotations.files import read_text
+from rscap.scoring.bootstrap import intervals
 from rscap.scoring.ngrams import Floats
 from rscap.scoring.pairing import listed
+from rscap.scoring.statistics import Statistics
 from rscap.store import write_text
 
 Function = Callable[
@@ -88,7 +90,7 @@ class ForeignMetric:
 
     def __str__(self) -> str:
         """As the signature names it."""
-        return f"{self.name}@{self.source}".replace(" ", "_")
+        return in_signature(self.name, self.source)
 
     def declaration(self, *, per_image: bool) -> dict[str, Any]:
         """What a score sheet keeps of it."""
@@ -166,6 +168,52 @@ def is_higher_better(sheet: ScoreSheet, metric: str) -> bool:
     return bool(declared.get("higher_is_better", True))
 
 
+def add_foreign(sheet: ScoreSheet, metrics: Sequence[ForeignMetric]) -> ScoreSheet:
+    """A score sheet with foreign metrics beside its own: item scores, corpus means, intervals, signature.
+
+    Intervals come from the sheet's own number of draws and seed. A metric that the sheet already has from the same
+    source is replaced.
+
+    Raises:
+        ScoreError: a metric is a function (it would need the captions, see `score_captions`), lacks an image, or is in
+            the sheet from another source.
+    """
+    ids = tuple(sheet.items)
+    declared = dict(sheet.extra.get("foreign", {}))
+    columns: dict[str, Floats] = {}
+    for metric in metrics:
+        if not isinstance(metric.scores, Mapping):
+            raise ScoreError(f"{metric.name} is a function and needs the captions", hint="pass it to score_captions")
+        if metric.name in declared and declared[metric.name]["source"] != metric.source:
+            theirs = declared[metric.name]["source"]
+            raise ScoreError(f"the sheet has {metric.name} from {theirs!r}, and this one is from {metric.source!r}")
+        columns[metric.name] = np.asarray(metric.evaluated(ids, {}, {}))
+        declared[metric.name] = metric.declaration(per_image=True)
+    statistics = Statistics(ids=ids, means=columns)
+    bounds = intervals(statistics, draws=int(sheet.extra.get("draws", 0)), seed=int(sheet.extra.get("seed", 0)))
+    rows = zip(*(values.tolist() for values in columns.values()), strict=True)
+    return replace(
+        sheet,
+        signature=_signed(sheet.signature, declared),
+        corpus={**sheet.corpus, **statistics.corpus_scores()},
+        intervals={**sheet.intervals, **bounds},
+        items={i: {**sheet.items[i], **dict(zip(columns, row, strict=True))} for i, row in zip(ids, rows, strict=True)},
+        extra={**sheet.extra, "foreign": declared},
+    )
+
+
+def _signed(signature: str, declared: Mapping[str, Mapping[str, Any]]) -> str:
+    """The signature with these foreign metrics, where `Conditions` puts them: before the version."""
+    parts = [part for part in signature.split("|") if not part.startswith("foreign:")]
+    named = ",".join(in_signature(name, own["source"]) for name, own in declared.items())
+    return "|".join([*parts[:-1], f"foreign:{named}", parts[-1]])
+
+
+def in_signature(name: str, source: str) -> str:
+    """`name@source`, as a signature names a foreign metric."""
+    return f"{name}@{source}".replace(" ", "_")
+
+
 def load_foreign(path: Path | str) -> list[ForeignMetric]:
     """The metrics of a CSV or JSON Lines file (see above). A name of rscap's own gets ` (foreign)` behind it.
 
@@ -174,7 +222,10 @@ def load_foreign(path: Path | str) -> list[ForeignMetric]:
             or a cell that is no number; names the line.
     """
     path = Path(path)
-    lines = read_text(path).split("\n")
+    try:
+        lines = read_text(path).split("\n")
+    except DataError as error:
+        raise ScoreError(error.message, hint=error.hint) from error
     is_csv = path.suffix.lower() not in {".jsonl", ".ndjson"}
     declared, first = _declarations(path, lines, is_csv=is_csv)
     rows = _csv_rows(path, lines, first) if is_csv else _json_rows(path, lines, first)

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from rscap.metrics import METRICS
+from rscap.metrics import METRICS, in_order
 from rscap.scoring.corpus import Corpus
 from rscap.scoring.measures import Averaged, Material, MetricUnavailable, Summed, find
 from rscap.scoring.ngrams import Floats, Ints
@@ -39,7 +39,7 @@ class Statistics:
             width = values.shape[1]
             scores |= measure.scores(sums[..., at : at + width])
             at += width
-        return {metric: scores[metric] for metric in (*METRICS, *scores) if metric in scores}
+        return {metric: scores[metric] for metric in in_order(scores)}
 
     def corpus_scores(self, rows: np.ndarray | None = None) -> dict[str, float]:
         """Corpus scores of all images, or of those that `rows` (places or a mask) selects."""
