@@ -65,7 +65,7 @@ def test_the_index_holds_what_the_tables_hold(source: Source) -> None:
     words = [
         lexicon.phrase_word[lexicon.number(word)] for word in ["close", "next", "to", "near", "the", "café", "beside"]
     ]
-    places, spans = phrases.find(words)
+    ((places, spans),) = phrases.find([words])
     assert [(start, length) for start, length, _ in spans] == [(0, 1), (1, 2), (6, 1)]
     near, longer, beside = (
         next(node for node in places if places[node] == 1 << start and phrases._lengths[node] == length)

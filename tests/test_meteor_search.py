@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+from bisect import bisect_left
 
 import pytest
 
 from rscap.scoring.meteor import Meteor, MeteorUnavailable
 from rscap.scoring.meteor.counts import count
 from rscap.scoring.meteor.formula import segment
+from rscap.scoring.meteor.index import LONGEST_PHRASE, ROOT
 from rscap.scoring.meteor.matching import Match, matches, reach
 from rscap.scoring.meteor.search import BEAM, CHUNK, align, upper_bound
 
@@ -75,8 +77,8 @@ def test_search_is_the_plain_beam_and_bounds_hold(meteor: Meteor) -> None:
     crowded = 0
     for _ in range(400):
         vocabulary = rng.sample(WORDS, rng.randint(1, 9))
-        candidate, reference = (
-            meteor._reader.read(" ".join(rng.choices(vocabulary, k=rng.randint(0, 13)))) for _ in range(2)
+        candidate, reference = meteor._texts.read(
+            [" ".join(rng.choices(vocabulary, k=rng.randint(0, 13))) for _ in range(2)]
         )
         rows = matches(candidate, reference, reach(candidate, meteor._lexicon), meteor._phrases)
         expected, most = plain_search(rows)
@@ -99,13 +101,61 @@ def test_the_best_reference_is_the_first_of_the_best(meteor: Meteor) -> None:
         assert tuple(meteor.statistics([candidate], [references])[0].tolist()) == best
 
 
+def plain_phrases(meteor: Meteor, words: list[int]) -> tuple[dict[int, int], list[tuple[int, int, int]]]:
+    """What `Phrases.find` finds in one text, by going down the trie from each word in turn."""
+    index = meteor._phrases._index
+    places: dict[int, int] = {}
+    spans = []
+    for start in range(len(words)):
+        node = ROOT
+        for length, word in enumerate(words[start : start + LONGEST_PHRASE], start=1):
+            key = node * len(index.phrase_words) + word
+            at = bisect_left(index.phrase_keys, key)
+            if word < 0 or at == len(index.phrase_keys) or index.phrase_keys[at] != key:
+                break
+            node = at + 1
+            places[node] = places.get(node, 0) | 1 << start
+            if index.paraphrase_bounds[node] < index.paraphrase_bounds[node + 1]:
+                spans.append((start, length, node))
+    return places, spans
+
+
+MANY_WORDS = [*WORDS, "in front of", "as well as", "the european parliament", "it's", ".", ",", "café", "日本", "\x00"]
+
+
+@pytest.mark.parametrize("segments", [40, pytest.param(1500, marks=pytest.mark.slow)])
+def test_crowded_texts(meteor: Meteor, segments: int) -> None:
+    """Texts of up to 90 words that repeat a few: phrases, alignment and bound are those of the plain walk down the trie
+    and of the plain beam, and a text that is read among many others has the counts that it has alone."""
+    rng = random.Random(segments)
+    pairs = []
+    for _ in range(segments):
+        vocabulary, most = rng.sample(MANY_WORDS, rng.randint(1, 12)), rng.choice([5, 20, 40, 90])
+        candidate, reference = (" ".join(rng.choices(vocabulary, k=rng.randint(0, most))) for _ in range(2))
+        pairs.append((candidate, reference))
+    together = meteor.statistics([one for one, _ in pairs], [[other] for _, other in pairs])
+    for (candidate, reference), counts in zip(pairs, together, strict=True):
+        one, other = meteor._texts.read([candidate, reference])
+        for text in (one, other):
+            words = [meteor._lexicon.phrase_word[word] for word in text.words]
+            assert (text.phrase_places, list(text.spans)) == plain_phrases(meteor, words)
+        rows = matches(one, other, reach(one, meteor._lexicon), meteor._phrases)
+        expected, _ = plain_search(rows)
+        if one is not other:
+            assert count(one, other, expected) == tuple(counts)
+            assert segment([int(number) for number in counts]) <= upper_bound(one, other, rows) + 1e-12
+    for place in range(0, segments, max(1, segments // 20)):
+        alone = Meteor().statistics([pairs[place][0]], [[pairs[place][1]]])
+        assert tuple(alone[0]) == tuple(together[place])
+
+
 CROWDED = "been the the the that the european parliament is being"
 """Paraphrases of several words push the plain alignment of this text with itself out of the beam."""
 
 
 def test_a_text_with_itself_is_not_searched(meteor: Meteor) -> None:
     """Identical words are aligned one to one, as Java does, even where the search would lose that alignment."""
-    text = meteor._reader.read(CROWDED)
+    (text,) = meteor._texts.read([CROWDED])
     searched = align(matches(text, text, reach(text, meteor._lexicon), meteor._phrases))
     assert any(match.start != match.candidate_start for match in searched) or len(searched) < len(text.words)
     assert meteor.item_scores([CROWDED], [["the parliament", CROWDED.title()]])[0] == 1

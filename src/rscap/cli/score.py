@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from rscap.records import ScoreSheet
-    from rscap.scoring import IdfPool
+    from rscap.scoring import ForeignMetric, IdfPool, References
 
 _CIDER = "CIDEr"
 
@@ -84,6 +84,10 @@ def score(
     meteor: Annotated[
         bool, typer.Option("--meteor/--no-meteor", help="Compute METEOR; it needs the extra `meteor`.")
     ] = True,
+    processes: Annotated[
+        int | None,
+        typer.Option(min=1, max=2, help="Processes for METEOR; by default 2 where a core is idle. No number changes."),
+    ] = None,
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Leave out references without a candidate, and count them.")
     ] = False,
@@ -127,6 +131,7 @@ def score(
             prefix=prefix or given.prefix,
             metrics=[*(metric for metric in defined(name) if meteor or metric != "METEOR"), *others],
             allow_missing=allow_missing,
+            processes=processes or _idle_processes(),
         )
         for name in (scoring.PROTOCOLS if protocol == "all" else (protocol,))
     }
@@ -148,6 +153,15 @@ def _pool_of(references: References, protocol: str) -> IdfPool:
     from rscap.scoring import IdfPool
 
     return IdfPool.build(references, protocol="raw" if protocol == "raw" else "coco")
+
+
+def _idle_processes() -> int:
+    """2 where this process may use several cores and one of the machine's is idle."""
+    import os
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    return 2 if cores > 1 and load < (os.cpu_count() or 1) - 0.5 else 1
 
 
 def _add_to(run: Path, split: str, metrics: Sequence[ForeignMetric]) -> None:

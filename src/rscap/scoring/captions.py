@@ -63,6 +63,7 @@ def score_captions(
     prefix: str | None = None,
     metrics: Sequence[str | Function | ForeignMetric] | None = None,
     allow_missing: bool = False,
+    processes: int = 1,
 ) -> ScoreSheet:
     """Score one caption per image against its references.
 
@@ -81,6 +82,7 @@ def score_captions(
         metrics: which to compute: names of the protocol's own, all by default and METEOR where it is installed; also
             functions of one's own and foreign metrics, as in `[*METRICS, my_metric]` (see `rscap.scoring.foreign`).
         allow_missing: score the images that have a candidate and count the others in `unscored`.
+        processes: 2 lets METEOR of a thousand images and more use a second process; no number depends on it.
 
     Returns:
         The sheet; see docs/scoring.md for what `extra` holds. METEOR is absent, with a note, where it is not installed.
@@ -96,7 +98,7 @@ def score_captions(
     )
     corpus = Corpus.build(paired.candidates, [sorted(own) for own in paired.references])
     idf = _pool(pool, corpus, references, protocol, paired)
-    material = Material(corpus, paired.references, idf)
+    material = Material(corpus, paired.references, idf, processes)
     statistics, notes = measured(paired.ids, material, wanted, protocol)
     others = {one.name: one.evaluated(paired.ids, candidates, references) for one in foreign}
     per_image = {name: values for name, values in others.items() if not isinstance(values, float)}

@@ -34,6 +34,8 @@ class Material:
     """As prepared by the protocol, in the order given; `corpus` has them sorted."""
     pool: IdfPool | None
     """Document frequencies; None under the protocol `sentence`."""
+    processes: int = 1
+    """How many a slow measure may use."""
 
     @property
     def candidates(self) -> list[str]:

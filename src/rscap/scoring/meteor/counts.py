@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rscap.scoring.meteor.matching import Match
-from rscap.scoring.meteor.normalise import Text, spread
+from rscap.scoring.meteor.texts import Text, spread
 
 
 def count(candidate: Text, reference: Text, alignment: Sequence[Match]) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -29,6 +30,25 @@ DETACHMENT = (
 """WordNet's endings of inflected forms (morphy): nouns, verbs, adjectives."""
 
 
+class Table:
+    """A sorted table of words that remembers where those it was asked for stand."""
+
+    def __init__(self, words: Words) -> None:
+        self._words = words
+        self._places: dict[str, int] = {}
+
+    def learn(self, words: Iterable[str]) -> None:
+        """Search for all these words at once."""
+        fresh = [word for word in words if word not in self._places]
+        self._places.update(zip(fresh, places(self._words, fresh), strict=True))
+
+    def place(self, word: str) -> int:
+        """Where the table holds a word, -1 where it does not."""
+        if word not in self._places:
+            self.learn([word])
+        return self._places[word]
+
+
 class Lexicon:
     """Gives every distinct word a number, and keeps for it all other words seen so far that it may match.
 
@@ -44,6 +64,18 @@ class Lexicon:
         self.phrase_word: list[int] = []
         self._stems: defaultdict[str, list[int]] = defaultdict(list)
         self._synsets: defaultdict[int, list[int]] = defaultdict(list)
+        self._phrase_words = Table(index.phrase_words)
+        self._synset_words = Table(index.synset_words)
+        self._exception_words = Table(index.exception_words)
+
+    def learn(self, words: Iterable[str]) -> None:
+        """Number all these words; the tables are searched once for all of them."""
+        fresh = [word for word in words if word not in self.ids]
+        self._phrase_words.learn(fresh)
+        self._exception_words.learn(fresh)
+        self._synset_words.learn(dict.fromkeys([*fresh, *(base for word in fresh for base in _regular_bases(word))]))
+        for word in fresh:
+            self.number(word)
 
     def number(self, word: str) -> int:
         """The number of a word."""
@@ -53,7 +85,7 @@ class Lexicon:
     def _add(self, word: str) -> int:
         number = self.ids[word] = len(self.related)
         self.is_function.append(word in self._function_words)
-        self.phrase_word.append(place(self._index.phrase_words, word))
+        self.phrase_word.append(self._phrase_words.place(word))
         matchers: dict[int, tuple[int, ...]] = {number: (EXACT,)}
         root = stem(word)
         for other in self._stems[root]:
@@ -74,33 +106,37 @@ class Lexicon:
     def synsets(self, word: str) -> set[int]:
         """The synsets of a word and of its base forms: the irregular ones, or else the first regular one in WordNet."""
         index = self._index
-        own = place(index.synset_words, word)
+        own = self._synset_words.place(word)
         synsets = set(_row(index.synset_bounds, index.synset_ids, own)) if own >= 0 else set()
-        irregular = place(index.exception_words, word)
+        irregular = self._exception_words.place(word)
         if irregular >= 0:
             for base in _row(index.exception_bounds, index.exception_bases, irregular):
                 synsets.update(_row(index.synset_bounds, index.synset_ids, base))
-        elif len(word) > 2 and (base := self._regular_base(word)) >= 0:
-            synsets.update(_row(index.synset_bounds, index.synset_ids, base))
+        else:
+            regular = next((at for base in _regular_bases(word) if (at := self._synset_words.place(base)) >= 0), -1)
+            if regular >= 0:
+                synsets.update(_row(index.synset_bounds, index.synset_ids, regular))
         return synsets
 
-    def _regular_base(self, word: str) -> int:
-        """The place of the first base form that WordNet knows, -1 where there is none."""
-        for ending, replacement in DETACHMENT:
-            if word.endswith(ending) and not (ending == "s" and word.endswith("ss")):
-                base = place(self._index.synset_words, word.removesuffix(ending) + replacement)
-                if base >= 0:
-                    return base
-        return -1
+
+def _regular_bases(word: str) -> list[str]:
+    """The forms that a word may be inflected from, in the order in which WordNet tries them."""
+    if len(word) <= 2:
+        return []
+    return [
+        word.removesuffix(ending) + replacement
+        for ending, replacement in DETACHMENT
+        if word.endswith(ending) and not (ending == "s" and word.endswith("ss"))
+    ]
 
 
-def place(words: Words, word: str) -> int:
-    """Where a sorted table holds a word, -1 where it does not."""
-    encoded = word.encode("utf-8", "surrogatepass")
-    if len(encoded) > words.itemsize:  # numpy would compare the shortened word
-        return -1
-    at = int(np.searchsorted(words, encoded))
-    return at if at < len(words) and words[at] == encoded else -1
+def places(table: Words, words: Sequence[str]) -> list[int]:
+    """Where a sorted table holds each word, -1 where it does not."""
+    encoded = [word.encode("utf-8", "surrogatepass") for word in words]
+    # NumPy would shorten a longer word and drop NUL characters at the end; no table holds either.
+    wanted = np.array([b"" if len(one) > table.itemsize or b"\0" in one else one for one in encoded], dtype=table.dtype)
+    at = np.minimum(np.searchsorted(table, wanted), len(table) - 1)
+    return np.where((table[at] == wanted) & (wanted != b""), at, -1).tolist()
 
 
 def _row(bounds: Ints, values: Ints, row: int) -> list[int]:

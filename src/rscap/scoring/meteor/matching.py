@@ -6,8 +6,8 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from rscap.scoring.meteor.lexicon import PARAPHRASE, Lexicon
-from rscap.scoring.meteor.normalise import Text, bits, spread
 from rscap.scoring.meteor.phrases import Phrases
+from rscap.scoring.meteor.texts import Text, bits, spread
 
 SEARCH_SHARES = (1.0, 0.6, 0.8, 0.5)
 """What share of its words a match counts for during the search, by matcher. METEOR rounds the words of either side

@@ -6,55 +6,75 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from rscap.scoring.meteor.index import ROOT, Index
-from rscap.scoring.meteor.normalise import Text, bits
+from rscap.scoring.meteor.index import LONGEST_PHRASE, ROOT, Index, Ints
+from rscap.scoring.meteor.texts import Span, Text, bits
 
 
 class Phrases:
-    """The trie of phrases, with what was looked up kept in memory."""
+    """The trie of phrases; what was looked up of a node stays in memory."""
 
     def __init__(self, index: Index) -> None:
         self._index = index
-        self._base = len(index.phrase_words)
-        self._children: dict[int, int] = {}
         self._lengths: dict[int, int] = {}
         self._ranks: dict[int, dict[int, int]] = {}
 
-    def find(self, words: Sequence[int]) -> tuple[dict[int, int], list[tuple[int, int, int]]]:
-        """(where each node of the trie stands in a text, as a mask; start, length, node of phrases with paraphrases).
+    def find(self, texts: Sequence[Sequence[int]]) -> list[tuple[dict[int, int], list[Span]]]:
+        """For each text (where each node of the trie stands, as a mask; the phrases that have paraphrases).
 
-        `words` are places in `Index.phrase_words`, or -1.
+        The words of a text are places in `Index.phrase_words`, or -1. All starts of all texts go down the trie
+        together, one word at a time: seven searches in all.
         """
-        places: dict[int, int] = {}
-        spans = []
-        children, base, ranks = self._children, self._base, self._ranks
-        for start in range(len(words)):
-            node = ROOT
-            for length, word in enumerate(words[start:], start=1):
-                if word < 0:
-                    break
-                key = node * base + word
-                node = children.get(key, 0) or self._child(key, length)
-                if node < 0:
-                    break
-                places[node] = places.get(node, 0) | 1 << start
-                if ranks[node]:
-                    spans.append((start, length, node))
-        return places, spans
+        sizes = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
+        first = np.cumsum(sizes + 1) - sizes - 1  # a -1 behind each text ends its phrases
+        words = np.full(int(sizes.sum()) + len(texts), -1, dtype=np.int64)
+        for at, text in zip(first.tolist(), texts, strict=True):
+            words[at : at + len(text)] = text
+        begins: Ints = np.arange(len(words))
+        nodes: Ints = np.full(len(words), ROOT, dtype=np.int64)
+        found: list[Ints] = []
+        for length in range(1, LONGEST_PHRASE + 1):
+            at = begins + length - 1
+            known = at < len(words)
+            begins, nodes, at = begins[known], nodes[known], at[known]
+            nodes = self._children(nodes, words[at])
+            begins, nodes = begins[nodes >= 0], nodes[nodes >= 0]
+            found.append(np.stack([begins, np.full_like(begins, length), nodes]))
+            self._look_up(np.unique(nodes), length)
+        return self._by_text(np.concatenate(found, axis=1), first, len(texts))
 
-    def _child(self, key: int, length: int) -> int:
-        """The node that an edge leads to, -1 where there is no such edge; its paraphrases are looked up with it."""
-        index = self._index
-        at = int(np.searchsorted(index.phrase_keys, key))
-        if at == len(index.phrase_keys) or index.phrase_keys[at] != key:
-            self._children[key] = -1
-            return -1
-        node = self._children[key] = at + 1
-        self._lengths[node] = length
-        first, last = index.paraphrase_bounds[node : node + 2].tolist()
-        targets = index.paraphrase_targets[first:last].tolist()
-        self._ranks[node] = {target: rank for rank, target in enumerate(targets)}
-        return node
+    def _children(self, nodes: Ints, words: Ints) -> Ints:
+        """int[m]: where the edge from each node with a word leads; -1 where there is no such edge or word."""
+        keys = self._index.phrase_keys
+        wanted, inverse = np.unique(nodes * len(self._index.phrase_words) + words, return_inverse=True)
+        at = np.asarray(np.searchsorted(keys, wanted))
+        inside = np.minimum(at, len(keys) - 1)
+        there = keys[inside] == wanted
+        return np.where((words >= 0) & there[inverse], at[inverse] + 1, -1)
+
+    def _look_up(self, nodes: Ints, length: int) -> None:
+        """Remember the length of each node and the ranks of its paraphrases."""
+        bounds, targets = self._index.paraphrase_bounds, self._index.paraphrase_targets
+        for node, first, last in zip(nodes.tolist(), bounds[nodes].tolist(), bounds[nodes + 1].tolist(), strict=True):
+            if node not in self._ranks:
+                self._lengths[node] = length
+                self._ranks[node] = (
+                    {target: rank for rank, target in enumerate(targets[first:last].tolist())} if first < last else {}
+                )
+
+    def _by_text(self, found: Ints, first: Ints, count: int) -> list[tuple[dict[int, int], list[Span]]]:
+        """The phrases found, as (place among all words, length, node), sorted into their texts."""
+        order = np.lexsort((found[1], found[0]))
+        begins, lengths, nodes = found[:, order]
+        owner = np.searchsorted(first, begins, side="right") - 1
+        result: list[tuple[dict[int, int], list[Span]]] = [({}, []) for _ in range(count)]
+        ranks = self._ranks
+        columns = (owner, begins - first[owner], lengths, nodes)
+        for text, start, length, node in zip(*(column.tolist() for column in columns), strict=True):
+            places, spans = result[text]
+            places[node] = places.get(node, 0) | 1 << start
+            if ranks[node]:
+                spans.append((start, length, node))
+        return result
 
     def pairs(self, text: Text, other: Text) -> Iterator[tuple[int, int, int, int]]:
         """(start, length) of the phrases of `text`, each with (start, length) of its paraphrases in `other`.

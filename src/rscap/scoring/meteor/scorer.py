@@ -14,11 +14,11 @@ from rscap.scoring.meteor.formula import COLUMNS, Floats, meteor, segment
 from rscap.scoring.meteor.index import Index, load
 from rscap.scoring.meteor.lexicon import EXACT, Lexicon
 from rscap.scoring.meteor.matching import match, matches, reach
-from rscap.scoring.meteor.normalise import Prefixes, Text, normaliser
+from rscap.scoring.meteor.normalise import Prefixes, normaliser
 from rscap.scoring.meteor.phrases import Phrases
-from rscap.scoring.meteor.reader import Reader
 from rscap.scoring.meteor.search import align, upper_bound
 from rscap.scoring.meteor.source import Source
+from rscap.scoring.meteor.texts import Text, Texts
 
 ROUNDING = 1e-9
 """Scores and bounds this close may be equal."""
@@ -38,7 +38,7 @@ class Meteor:
         index = _tables()
         self._lexicon = Lexicon(index)
         self._phrases = Phrases(index)
-        self._reader = Reader(normaliser(Prefixes.parse(index.prefix_lines)), self._lexicon, self._phrases)
+        self._texts = Texts(normaliser(Prefixes.parse(index.prefix_lines)), self._lexicon, self._phrases)
 
     def statistics(self, candidates: Sequence[str], references: Sequence[Sequence[str]]) -> Floats:
         """The counts (`COLUMNS`) of every candidate with its best reference, the first of equals: float64[n, 23].
@@ -49,11 +49,10 @@ class Meteor:
             ScoreError: the numbers of candidates and of reference lists differ, or a candidate has no reference.
         """
         _check(candidates, references)
-        read = self._reader.read
-        rows = [
-            self._best(read(candidate), [read(reference) for reference in own])
-            for candidate, own in zip(candidates, references, strict=True)
-        ]
+        texts = iter(
+            self._texts.read([text for one, own in zip(candidates, references, strict=True) for text in (one, *own)])
+        )
+        rows = [self._best(next(texts), [next(texts) for _ in own]) for own in references]
         return np.array(rows, dtype=np.float64).reshape(len(rows), len(COLUMNS))
 
     def item_scores(self, candidates: Sequence[str], references: Sequence[Sequence[str]]) -> Floats:

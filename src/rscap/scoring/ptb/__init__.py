@@ -70,8 +70,16 @@ def tokenize_all(captions: Iterable[str]) -> list[list[str]]:
         ScoreError: as `tokenize`.
     """
     lines = list(captions)
-    tokens = [_plain(line) for line in lines]
-    return [lex(lines[i], _following(lines, i)) if found is None else found for i, found in enumerate(tokens)]
+    plain = {line: _plain(line) for line in dict.fromkeys(lines)}
+    lexed: dict[tuple[str, str], list[str]] = {}
+    tokens = []
+    for place, line in enumerate(lines):
+        known = plain[line]
+        if known is None:
+            key = line, _following(lines, place)
+            known = lexed[key] = lexed[key] if key in lexed else lex(*key)
+        tokens.append(known.copy())
+    return tokens
 
 
 def _plain(caption: str) -> list[str] | None:

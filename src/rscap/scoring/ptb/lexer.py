@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from functools import cache, lru_cache
 
 from rscap.errors import ScoreError
-from rscap.scoring.ptb.characters import QUOTE, SOFT_HYPHEN, SPACE
-from rscap.scoring.ptb.rules import ALL_RULES, NOT, SUFFIX, Rule
+from rscap.scoring.ptb.characters import QUOTE, RARE, SHORTER, SOFT_HYPHEN, SPACE
+from rscap.scoring.ptb.rules import ALL_RULES, NOT, SUFFIX
 
 DROPPED = frozenset(
     ("''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-", ".", "?", "!", ",", ":", "-", "--", "...", ";")
@@ -46,7 +46,6 @@ _ASTRAL = re.compile("[\U00010000-\U0010ffff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 _NEEDS = tuple(dict.fromkeys(rule.needs for rule in ALL_RULES if rule.needs))
-_NEED_PATTERNS = tuple(re.compile(need) for need in _NEEDS)
 
 
 def lex(caption: str, following: str = "\n") -> list[str]:
@@ -71,7 +70,8 @@ def lex(caption: str, following: str = "\n") -> list[str]:
 
 
 def _tokens(text: str, following: str) -> Iterator[str]:
-    patterns = _useful_patterns(tuple(pattern.search(text) is not None for pattern in _NEED_PATTERNS))
+    rare = RARE.search(text + following) is not None
+    patterns = _useful_patterns(tuple(_compiled(need, rare).search(text) is not None for need in _NEEDS), rare)
     at, end, text = 0, len(text), text + following
     while at < end:
         longest = stop = at
@@ -89,14 +89,18 @@ def _tokens(text: str, following: str) -> Iterator[str]:
 
 
 @lru_cache(maxsize=4096)
-def _useful_patterns(found: tuple[bool, ...]) -> tuple[tuple[re.Pattern[str], bool], ...]:
+def _useful_patterns(found: tuple[bool, ...], rare: bool) -> tuple[tuple[re.Pattern[str], bool], ...]:
     usable = {"", *(need for need, present in zip(_NEEDS, found, strict=True) if present)}
-    return tuple((_compiled(rule), rule.verbatim) for rule in ALL_RULES if rule.needs in usable)
+    return tuple((_compiled(rule.pattern, rare), rule.verbatim) for rule in ALL_RULES if rule.needs in usable)
 
 
 @cache
-def _compiled(rule: Rule) -> re.Pattern[str]:
-    pattern = re.compile(rule.pattern)
+def _compiled(expression: str, rare: bool) -> re.Pattern[str]:
+    """A regular expression, with short character classes for texts that hold no `rare` character."""
+    if not rare:
+        for whole, short in SHORTER.items():
+            expression = expression.replace(whole, short)
+    pattern = re.compile(expression)
     assert pattern.groups <= 1, "group 1 is the token of a rule that looks ahead; other groups must not capture"
     return pattern
 
