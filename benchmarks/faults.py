@@ -138,7 +138,7 @@ def moment_of(run: RunFolder) -> str:
     """Where a killed run was, as its folder tells."""
     if not run.status_file.exists():
         return "start"
-    if run.status()["state"] == "finished":
+    if run.status().state == "finished":
         return "end"
     if list(run.checkpoints.glob(".saving-*")):
         return "writing a checkpoint"

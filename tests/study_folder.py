@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from rscap import scoring
 from rscap.data import open_source
 from rscap.records import Example, Prediction
-from rscap.store import RunFolder, prediction_row, reference_row, write_json, write_jsonl
+from rscap.store import (
+    Provenance,
+    RowRecord,
+    RunFolder,
+    RunRecord,
+    SpeedStep,
+    Status,
+    StudyFolder,
+    StudyRecord,
+    Thumbnail,
+    TowerParameters,
+    TrainStep,
+    ZeroShotRecord,
+    write_parameters,
+    write_predictions,
+    write_references,
+    write_rows,
+    write_sheet,
+)
 
 ROWS = {"reference": 0.3, "better": 0.0, "same": 0.3}
 """Share of the words that a row loses."""
@@ -45,9 +61,9 @@ def write_scores(folder: RunFolder, split: str, examples: Sequence[Example], pre
         decode="greedy-64",
         draws=200,
     )
-    write_jsonl(folder.predictions(split), map(prediction_row, predictions))
-    write_jsonl(folder.references(split), map(reference_row, examples))
-    scoring.write_sheet(folder.scores(split), sheet)
+    write_predictions(folder.predictions(split), predictions)
+    write_references(folder.references(split), examples)
+    write_sheet(folder.scores(split), sheet)
 
 
 def write_run(
@@ -62,47 +78,57 @@ def write_run(
     run = RunFolder(folder)
     started, ended = "2026-01-01T10:00:00+00:00", f"2026-01-01T10:{minutes:02}:00+00:00"
     error = {"error": "AdapterError: EVA wants activations"} if state == "failed" else {}
-    write_json(run.status_file, {"state": state, "started": started, "ended": ended, **error})
-    write_json(run.parameters_file, {"language_model": {"total": 100, "trainable": minutes}})
-    write_json(run.provenance_file, {"rscap": "0"})
-    step = {"event": "step", "step": 1, "loss": 2.0, "learning_rate": 1e-3, "epoch": 0.1}
-    speed = {"step": 1, "images_per_s": 2.0, "captions_per_s": 10.0 * minutes, "memory_bytes": 2**30}
-    write_jsonl(run.train_log, [step])
-    write_jsonl(run.speed_log, [speed])
+    Status(state=state, started=started, ended=ended, **error).write(run.status_file)
+    write_parameters(run.parameters_file, {"language_model": TowerParameters(total=100, trainable=minutes)})
+    Provenance(rscap="0").write(run.provenance_file)
+    step = TrainStep(event="step", step=1, loss=2.0, learning_rate=1e-3, epoch=0.1)
+    speed = SpeedStep(step=1, images_per_s=2.0, captions_per_s=10.0 * minutes, memory_bytes=2**30)
+    write_rows(run.train_log, [step])
+    write_rows(run.speed_log, [speed])
     if state == "finished":
         write_scores(run, "test", examples, predictions)
 
 
 def write_study(
-    folder: Path, *, images: int = 40, seeds: int = 3, rows: Mapping[str, float] = ROWS, failed: str | None = "broken"
+    folder: Path,
+    *,
+    images: int = 40,
+    seeds: int = 3,
+    rows: Mapping[str, float] = ROWS,
+    failed: str | None = "broken",
+    thumbnails: bool = True,
 ) -> Path:
-    """A study of the sample's test split: rows that lose more or fewer words, one that failed, one that is missing."""
+    """A study of the sample's test split: rows that lose more or fewer words, one that failed, one that is missing.
+
+    With `thumbnails` it keeps small pictures of its images (all the same few bytes here).
+    """
     examples = open_source("sample").subset("test", images, 0)
-    plan_rows: list[dict[str, Any]] = []
+    plan_rows: list[RowRecord] = []
     for number, (name, share) in enumerate(rows.items()):
         runs = []
         for seed in range(seeds):
             place = f"runs/{name}/seed-{seed}"
             write_run(folder / place, examples, predict(examples, share, 100 * number + seed), minutes=1 + number)
-            runs.append({"seed": seed, "folder": place})
-        plan_rows.append({"name": name, "differences": {"adapter.rank": number}, "runs": runs, "excluded": None})
+            runs.append(RunRecord(seed=seed, folder=place))
+        plan_rows.append(RowRecord(name=name, differences={"adapter.rank": number}, runs=tuple(runs)))
     if failed:
         place = f"runs/{failed}/seed-0"
         write_run(folder / place, examples, [], minutes=1, state="failed")
-        plan_rows.append({"name": failed, "differences": {}, "runs": [{"seed": 0, "folder": place}], "excluded": None})
-        missing = [{"seed": 0, "folder": "runs/missing/seed-0"}]
-        plan_rows.append({"name": "missing", "differences": {}, "runs": missing, "excluded": None})
-        plan_rows.append({"name": "left-out", "differences": {}, "runs": [], "excluded": "no 4-bit form"})
+        plan_rows.append(RowRecord(name=failed, differences={}, runs=(RunRecord(seed=0, folder=place),)))
+        missing = RunRecord(seed=0, folder="runs/missing/seed-0")
+        plan_rows.append(RowRecord(name="missing", differences={}, runs=(missing,)))
+        plan_rows.append(RowRecord(name="left-out", differences={}, runs=(), excluded="no 4-bit form"))
     write_scores(RunFolder(folder / "zero-shot"), "test", examples, predict(examples, 0.8, 7))
     write_scores(RunFolder(folder / "baselines" / "constant"), "test", examples, predict(examples, 0.7, 8))
-    plan = {
-        "name": "spoilt words",
-        "reference": next(iter(rows)),
-        "split": "test",
-        "evaluation": {"source": "sample", "splits": "official", "split": "test", "limit": images, "prefix": None},
-        "rows": plan_rows,
-        "zero_shot": [{"folder": "zero-shot", "rows": list(rows), "asked": {}}],
-        "baselines": ["baselines/constant"],
-    }
-    (folder / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
+    if thumbnails:
+        StudyFolder(folder).write_thumbnails(Thumbnail(id=one.id, jpeg="/9j/AAAA") for one in examples)
+    StudyRecord(
+        name="spoilt words",
+        reference=next(iter(rows)),
+        split="test",
+        evaluation={"source": "sample", "splits": "official", "split": "test", "limit": images, "prefix": None},
+        rows=tuple(plan_rows),
+        zero_shot=(ZeroShotRecord(folder="zero-shot", rows=tuple(rows)),),
+        baselines=("baselines/constant",),
+    ).write(StudyFolder(folder).plan_file)
     return folder

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import tomli_w
 
-from rscap.ablation.plan import describe, make_plan, write_plan
+from rscap.ablation.plan import make_plan, record, write_plan
 from rscap.ablation.rows import expand
 from rscap.ablation.study import Study, read_study
 from rscap.errors import RecipeError
 from rscap.recipe import AdapterSection
-from rscap.store import read_json
+from rscap.store import StudyFolder
 from rscap.tables import flatten
 
 STUDIES = sorted((Path(__file__).parents[1] / "studies").glob("*.toml"))
@@ -243,7 +243,7 @@ def test_excluded_rows_are_listed_and_not_checked(tmp_path: Path) -> None:
             exclude=[{"rows": ["nf4"], "reason": "4-bit weights cannot be trained"}],
         )
     )
-    assert [(row["name"], len(row["runs"]), row["excluded"]) for row in describe(made)["rows"]] == [
+    assert [(row.name, len(row.runs), row.excluded) for row in record(made).rows] == [
         ("none", 2, None),
         ("nf4", 0, "4-bit weights cannot be trained"),
     ]
@@ -265,11 +265,11 @@ def test_a_base_asked_in_two_ways_is_measured_twice(tmp_path: Path) -> None:
 def test_a_study_folder_holds_all_that_is_needed_to_go_on(tmp_path: Path) -> None:
     """study.toml and base.toml in the study folder make the same plan, overrides and profile included."""
     made = study(tmp_path, "budget.steps=5", "model.dtype=bfloat16", profiles={"x": {"seeds": [3]}})
-    folder = tmp_path / "runs" / "tiny"
+    folder = StudyFolder(tmp_path / "runs" / "tiny")
     write_plan(make_plan(made), made, folder)
     (tmp_path / "base.toml").unlink()
-    again = make_plan(read_study(folder / "study.toml"))
-    assert describe(again) == read_json(folder / "plan.json")
+    again = make_plan(read_study(folder.study_file))
+    assert record(again) == folder.plan()
     assert {(run.recipe.train.max_steps, run.recipe.model.dtype) for run in again.runs} == {(5, "bfloat16")}
 
 

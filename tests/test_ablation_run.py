@@ -22,13 +22,22 @@ from PIL import Image
 from rscap.ablation.engines import LocalEngine
 from rscap.ablation.jobs import Job
 from rscap.ablation.plan import make_plan
-from rscap.ablation.runner import RowStatus, StudyFolder, carry_out, estimate
-from rscap.ablation.state import Attempt, read_attempts
+from rscap.ablation.runner import RowStatus, StudyStatus, carry_out, estimate
 from rscap.ablation.study import Study, read_study
 from rscap.cli.ablate import print_table
 from rscap.errors import DataError, RecipeError, RscapError, StoreError
 from rscap.recipe import dump_recipe
-from rscap.store import RunFolder, read_json, read_jsonl, write_json, write_jsonl, write_text
+from rscap.records import ScoreSheet
+from rscap.store import (
+    Attempt,
+    RunFolder,
+    StudyFolder,
+    read_json,
+    read_jsonl,
+    write_jsonl,
+    write_sheet,
+    write_text,
+)
 
 
 @pytest.fixture(scope="session")
@@ -72,9 +81,9 @@ def write_study(folder: Path, data: Path, **changes: Any) -> Path:
     return path
 
 
-def opened(path: Path, *overrides: str) -> tuple[Study, StudyFolder]:
+def opened(path: Path, *overrides: str) -> tuple[Study, StudyStatus]:
     made = read_study(path, overrides)
-    return made, StudyFolder(make_plan(made), path.parent / "out")
+    return made, StudyStatus(make_plan(made), StudyFolder(path.parent / "out"))
 
 
 def files(folder: Path) -> dict[str, tuple[int, bytes]]:
@@ -106,9 +115,9 @@ class Pretend:
     def run(self, jobs: Sequence[Job]) -> Generator[Attempt, None, None]:
         for job in jobs:
             self.done.append(job.folder)
-            run = RunFolder(job.place)
+            run = job.run
             if not run.status_file.exists():
-                RunFolder.create(job.place)
+                RunFolder.create(run.path)
             write_text(run.recipe_file, dump_recipe(job.recipe))
             if job.folder in self.broken:
                 run.close("failed", error="AdapterError: DoRA was asked for and not applied")
@@ -117,14 +126,15 @@ class Pretend:
                 yield Attempt(folder=job.folder, progress="failed", reason="killed by SIGKILL", seconds=1.0)
             else:
                 write_jsonl(run.references("test"), [{"id": "T_9", "captions": ["a plane ."]}])
-                write_json(run.scores("test"), {"corpus": {}})
+                sheet = ScoreSheet(signature="", n=1, corpus={}, intervals={}, items={})
+                write_sheet(run.scores("test"), sheet)
                 run.close("finished")
                 yield Attempt(folder=job.folder, progress="finished", seconds=10.0)
 
 
 def pretend(path: Path, engine: Pretend, *overrides: str, only: Sequence[str] = ()) -> dict[str, RowStatus]:
     made, place = opened(path, *overrides)
-    carry_out(made, place.plan, place.path, engine, place.missing(threads=1, only=only), say=lambda _: None)
+    carry_out(made, place.plan, place.folder, engine, place.missing(threads=1, only=only), say=lambda _: None)
     return by_name(place.table())
 
 
@@ -191,7 +201,7 @@ def test_a_run_measured_on_other_images_is_not_counted(tmp_path: Path, tiny_data
     path = write_study(tmp_path, tiny_data)
     pretend(path, Pretend())
     _, place = opened(path)
-    other = RunFolder(place.path / "runs" / "rank-4" / "seed-0").references("test")
+    other = RunFolder(place.folder.path / "runs" / "rank-4" / "seed-0").references("test")
     write_jsonl(other, [{"id": "T_9", "captions": ["another caption ."]}])
     line = by_name(place.table())["rank-4"]
     assert (line.progress, line.finished) == ("failed", 0)
@@ -247,7 +257,7 @@ def test_runs_are_trained_measured_and_kept(
     )
     made, place = opened(path)
     engine = LocalEngine(at_once=2)
-    carry_out(made, place.plan, place.path, engine, place.missing(threads=1), say=lambda _: None)
+    carry_out(made, place.plan, place.folder, engine, place.missing(threads=1), say=lambda _: None)
     lines = by_name(place.table())
     assert {name: line.progress for name, line in lines.items()} == {
         **dict.fromkeys(("broken", "leaky"), "refused"),
@@ -255,23 +265,23 @@ def test_runs_are_trained_measured_and_kept(
     }
     assert "w_proj" in lines["broken"].reason
     assert "are training images" in lines["leaky"].reason
-    expected = {row["id"] for row in read_jsonl(RunFolder(place.path / "zero-shot").references("test"))}
+    expected = {row["id"] for row in read_jsonl(RunFolder(place.folder.path / "zero-shot").references("test"))}
     assert len(expected) == 3
     for folder in ("runs/r2/seed-0", "runs/r4/seed-0", "zero-shot", "baselines/constant", "baselines/nearest"):
-        rows = read_jsonl(RunFolder(place.path / folder).predictions("test"))
+        rows = read_jsonl(RunFolder(place.folder.path / folder).predictions("test"))
         assert {row["id"] for row in rows} == expected
-        assert set(read_json(RunFolder(place.path / folder).scores("test"))["items"]) == expected
+        assert set(read_json(RunFolder(place.folder.path / folder).scores("test"))["items"]) == expected
     print_table(place)
     shown = capsys.readouterr().out
     for name in ("zero-shot", "baselines/constant", "baselines/nearest"):
-        score = read_json(RunFolder(place.path / name).scores("test"))["corpus"]["CIDEr"]
+        score = read_json(RunFolder(place.folder.path / name).scores("test"))["corpus"]["CIDEr"]
         assert re.search(rf"{name} +finished +1/1 +{score:.3f}", shown), shown
-    kept = {name: files(place.path / name) for name in ("runs/r2", "runs/r4", "zero-shot", "baselines")}
+    kept = {name: files(place.folder.path / name) for name in ("runs/r2", "runs/r4", "zero-shot", "baselines")}
     again = place.missing(threads=1)
     assert [job.folder for job in again] == ["runs/broken/seed-0", "runs/leaky/seed-0"]
-    carry_out(made, place.plan, place.path, engine, again, say=lambda _: None)
+    carry_out(made, place.plan, place.folder, engine, again, say=lambda _: None)
     assert by_name(place.table())["broken"].progress == "refused"
-    assert {name: files(place.path / name) for name in kept} == kept
+    assert {name: files(place.folder.path / name) for name in kept} == kept
 
 
 def test_a_study_that_is_stopped_lets_its_runs_save(tmp_path: Path, tiny_data: Path) -> None:
@@ -279,16 +289,16 @@ def test_a_study_that_is_stopped_lets_its_runs_save(tmp_path: Path, tiny_data: P
     rows = [{"name": "broken", "set": {"adapter.language_targets": ["w_proj"]}}, {"name": "long"}]
     path = write_study(tmp_path, tiny_data, axes=None, rows=rows, budget={"steps": 5000})
     made, place = opened(path)
-    run = RunFolder(place.path / "runs/long/seed-0")
+    run = RunFolder(place.folder.path / "runs/long/seed-0")
 
     def interrupt(message: str) -> None:
         wait_for(lambda: run.train_log.exists() and len(read_jsonl(run.train_log)) > 2, what="no step was made")
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        carry_out(made, place.plan, place.path, LocalEngine(at_once=2), place.missing(threads=1), say=interrupt)
-    assert run.status()["state"] == "interrupted"
-    assert by_name(place.table())["long"].progress == "partial"
+        carry_out(made, place.plan, place.folder, LocalEngine(at_once=2), place.missing(threads=1), say=interrupt)
+    assert run.status().state == "interrupted"
+    assert by_name(place.table())["long"].progress == "interrupted"
     steps = len(read_jsonl(run.train_log))
     assert 2 < steps < 5000
     assert list((run.path / "checkpoints").glob(f"step-{steps:06}"))
@@ -325,15 +335,15 @@ def test_killed_studies_go_on_and_end_as_if_they_had_not_been(tmp_path: Path, ti
         study.communicate()
     _, alive = psutil.wait_procs(family, timeout=300)
     assert alive == []
-    assert [attempt.progress for attempt in read_attempts(path.parent / "out")] == ["failed"]
+    assert [attempt.progress for attempt in StudyFolder(path.parent / "out").attempts()] == ["failed"]
     again = ablate(path, "--jobs", "1", "--threads", "1")
     _, said = again.communicate()
     assert again.returncode == 0, said.decode()
     calm = write_study(tmp_path / "calm", tiny_data, budget={"steps": 6}, set={"train.checkpoint_every": 2})
     made, place = opened(calm)
-    carry_out(made, place.plan, place.path, LocalEngine(at_once=1), place.missing(threads=1), say=lambda _: None)
-    assert len(adapters(place.path)) == 2
-    assert adapters(path.parent / "out") == adapters(place.path)
+    carry_out(made, place.plan, place.folder, LocalEngine(at_once=1), place.missing(threads=1), say=lambda _: None)
+    assert len(adapters(place.folder.path)) == 2
+    assert adapters(path.parent / "out") == adapters(place.folder.path)
 
 
 def is_run(process: psutil.Process) -> bool:
@@ -365,11 +375,11 @@ def test_ray_gives_the_same_adapters(tmp_path: Path, tiny_data: Path) -> None:
             ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
         engine = LocalEngine(at_once=2) if name == "local" else ray_engine(at_once=2, threads=1)[0]
         try:
-            carry_out(made, place.plan, place.path, engine, place.missing(threads=1), say=lambda _: None)
+            carry_out(made, place.plan, place.folder, engine, place.missing(threads=1), say=lambda _: None)
         finally:
             if name == "ray":
                 ray.shutdown()
         assert {line.progress for line in place.table()} == {"finished"}
-        found[name] = adapters(place.path)
+        found[name] = adapters(place.folder.path)
     assert len(found["local"]) == 2
     assert found["local"] == found["ray"]

@@ -12,7 +12,7 @@ import torch
 from rscap.errors import RecipeError
 from rscap.planning import Card, choose_checkpointing, plan_recipe
 from rscap.recipe import Recipe, parse_recipe
-from rscap.store import RunFolder, read_jsonl
+from rscap.store import AfterMemoryRanOut, RunFolder, read_jsonl
 from rscap.training import loop
 from rscap.training import session as running
 from rscap.training.checkpoints import read_checkpoint
@@ -143,8 +143,8 @@ def test_out_of_memory_turns_checkpointing_on_before_batches_are_cut(
     assert any("out of memory; turned gradient checkpointing on" in line for line in said)
     state = read_checkpoint(folder.checkpoints / "step-000003").state
     assert (state.recomputes, state.halvings) == (True, 0)
-    assert folder.status()["went_on_with"] == {"micro_batch": 4, "gradient_checkpointing": True}
-    assert "went_on_with" not in roomy.status()
+    assert folder.status().went_on_with == AfterMemoryRanOut(micro_batch=4, gradient_checkpointing=True)
+    assert roomy.status().went_on_with is None
     assert losses(folder) == pytest.approx(losses(roomy), rel=1e-5)
 
     cut_off(tmp_path / "cut", monkeypatch, after=2)

@@ -80,7 +80,7 @@ def test_a_disk_that_is_full_when_the_adapter_is_written(
         with pytest.raises(StoreError, match="No space left") as caught:
             run(tmp_path / "run")
     assert f"rscap train {tmp_path / 'run'} --resume" in str(caught.value.hint)
-    assert RunFolder(tmp_path / "run").status()["state"] == "failed"
+    assert RunFolder(tmp_path / "run").status().state == "failed"
     assert weights(run(tmp_path / "run", resume=True)) == weights(whole)
 
 
@@ -101,7 +101,7 @@ def test_a_signal_before_or_after_the_loop(
         with pytest.raises(Interrupted, match=number.name) as caught:
             run(tmp_path / "run")
     assert "--resume" in str(caught.value.hint)
-    assert RunFolder(tmp_path / "run").status()["state"] == "interrupted"
+    assert RunFolder(tmp_path / "run").status().state == "interrupted"
     assert not list((tmp_path / "run").glob(".saving-*"))
     assert weights(run(tmp_path / "run", resume=True)) == weights(whole)
 

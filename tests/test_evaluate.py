@@ -47,7 +47,7 @@ def test_a_base_model_is_evaluated_without_training(tmp_path: Path) -> None:
     run, sheets = carry_out(model="nano", source="sample", limit=5, dtype="float32", out=tmp_path / "zero")
     assert set(sheets) == {"zero", "constant", "nearest"}
     assert all(sheet.n == 5 for sheet in sheets.values())
-    assert run.status()["state"] == "finished"
+    assert run.status().state == "finished"
     predictions = read_jsonl(run.predictions("test"))
     assert [row["id"] for row in predictions] == [row["id"] for row in read_jsonl(run.references("test"))]
     assert all(row["prefix"] == "caption en" and row["stopped"] in ("eos", "length") for row in predictions)

@@ -92,8 +92,8 @@ def test_the_same_command_goes_on(
     kept = after // BATCH * BATCH
     assert [line for line in said if "resuming" in line] == ([f"resuming after {kept} of 14 captions"] if kept else [])
     assert same(again, whole)
-    assert again.status()["state"] == "finished"
-    assert "error" not in again.status()
+    assert again.status().state == "finished"
+    assert again.status().error is None
     assert not again.captions_so_far("test").exists()
     with pytest.raises(StoreError, match="not an empty folder"):
         carry_out(trained, tmp_path / "test")
@@ -107,7 +107,7 @@ def test_asked_to_stop_it_says_how_to_go_on(
     with pytest.raises(Interrupted, match=number.name) as caught:
         cut_off(trained, tmp_path / "test", monkeypatch, after=9, how=lambda: os.kill(os.getpid(), number))
     assert "same command" in str(caught.value.hint)
-    assert RunFolder(tmp_path / "test").status()["state"] == "interrupted"
+    assert RunFolder(tmp_path / "test").status().state == "interrupted"
     assert same(carry_out(trained, tmp_path / "test"), whole)
 
 
@@ -129,7 +129,7 @@ def test_in_a_runs_own_folder_too(trained: Path, tmp_path: Path, monkeypatch: py
         patch.setattr(Journal, "add", adding)
         with pytest.raises(KeyError):
             own([])
-    assert run.status()["state"] == "finished"
+    assert run.status().state == "finished"
     said: list[str] = []
     own(said)
     assert said[0] == "resuming after 8 of 192 captions"

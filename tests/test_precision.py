@@ -159,7 +159,7 @@ def test_quantised_bases_train_and_caption(quantisation: str, dtype: str, tmp_pa
     found = list(captioner.predictions(examples))
     assert len(found) == 2
     assert all(isinstance(one, Prediction) and one.tokens > 0 for one in found)
-    assert RunFolder(folder.path).status()["state"] == "finished"
+    assert RunFolder(folder.path).status().state == "finished"
 
 
 def test_a_precision_that_was_not_applied_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,7 +73,7 @@ def test_an_outsider_is_dropped_by_consensus() -> None:
     assert chosen.source.examples[0].captions == AGREE
     assert [(one.example_id, one.caption) for one in chosen.removed if one.example_id == "0"] == [("0", OUTSIDER)]
     assert chosen.removed[0].reason.startswith("consensus: 0.0")
-    assert chosen.summary()["by_reason"]["consensus"] == len(chosen.removed)
+    assert chosen.summary().by_reason["consensus"] == len(chosen.removed)
 
 
 def test_repeated_captions_are_weighed_or_dropped() -> None:
@@ -83,7 +83,7 @@ def test_repeated_captions_are_weighed_or_dropped() -> None:
     assert weighed.weights == {"0": (0.25, 0.25, 1.0, 0.25, 0.25)}
     dropped = select(made(captions), QualityRules(repeated="drop"))
     assert dropped.source.examples[0].captions == ("a b c .", "x y z .")
-    assert dropped.summary()["captions_removed"] == 3
+    assert dropped.summary().captions_removed == 3
 
 
 def test_length_and_noise() -> None:
@@ -100,7 +100,7 @@ def test_length_and_noise() -> None:
     ]
     weighed = select(made(captions), QualityRules(noise=("spaces", "invisible"), noisy="weigh", floor=0.2))
     assert weighed.weights["0"] == (1.0, 1.0, 1.0, 0.2, 0.2)
-    assert weighed.summary()["captions_weighted"] == 2
+    assert weighed.summary().captions_weighted == 2
 
 
 def test_weights_follow_consensus_down_to_the_floor() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tomli_w
 from PIL import Image
 
 from rscap import scoring
@@ -22,10 +23,10 @@ from rscap.records import Prediction
 from rscap.reports import build_table, tables_markdown, write_report
 from rscap.store import (
     RunFolder,
-    prediction_row,
     read_jsonl,
     write_json,
     write_jsonl,
+    write_predictions,
     write_text,
 )
 
@@ -47,7 +48,7 @@ def write_scored(
         Prediction(example_id=name, caption=caption, prefix="caption en", tokens=6, stopped="eos")
         for name, caption in captions.items()
     ]
-    write_jsonl(folder.predictions("test"), map(prediction_row, rows))
+    write_predictions(folder.predictions("test"), rows)
     sheet = scoring.score_captions(
         captions,
         {name: REFERENCES[name] for name in captions},
@@ -73,6 +74,12 @@ def write_panel(run: RunFolder, names: list[str]) -> None:
         pixels = np.random.default_rng(number).integers(0, 256, (16, 16, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"{number:03d}.jpg")
     write_json(folder / "panel.json", [{"id": name, "file": f"{n:03d}.jpg"} for n, name in enumerate(names)])
+
+
+def recipe_text(**prompt: object) -> str:
+    """A recipe that trains nano, with a section [prompt] where one is given."""
+    table: dict[str, object] = {"data": {"source": "sample"}, "model": {"base": "nano"}, "adapter": {"rank": 2}}
+    return tomli_w.dumps({**table, "train": {"learning_rate": 1e-3}, **({"prompt": prompt} if prompt else {})})
 
 
 def make_run(path: Path, captions: Mapping[str, str], *, protocol: str = "coco", baselines: bool = True) -> RunFolder:
@@ -102,8 +109,8 @@ def add_training(run: RunFolder) -> None:
     reasons = {"consensus": 4, "length": 1}
     removed = {"captions_removed": 5, "by_reason": reasons, "images_dropped": 0, "captions_weighted": 7}
     write_json(run.path / "quality.json", {**removed, "mean_weight": 0.25})
-    write_text(run.recipe_file, '[base]\nname = "nano"\n')
-    write_jsonl(run.rejected_file, [{"row": 3, "reason": "empty caption"}, {"row": 9, "reason": "empty caption"}])
+    write_text(run.recipe_file, recipe_text())
+    write_jsonl(run.rejected_file, [{"row": f"line {line}", "reason": "empty caption"} for line in (3, 9)])
 
 
 @dataclass
@@ -267,7 +274,7 @@ def test_page_is_self_contained_and_complete(two_runs: list[Path], tmp_path: Pat
         "empty caption (2)",
         "abc123",
         "with uncommitted changes",
-        'name = "nano"',
+        'base = "nano"',
     ):
         assert said in page.text, said
 
@@ -282,7 +289,7 @@ def test_captions_and_names_cannot_inject_markup(tmp_path: Path) -> None:
     ]
     write_jsonl(run.references("test"), rows)
     write_json(run.panel("test") / "panel.json", [{"id": attack, "file": "000.jpg"}, {"id": IDS[0], "file": "001.jpg"}])
-    write_jsonl(run.rejected_file, [{"row": 1, "reason": attack}])
+    write_jsonl(run.rejected_file, [{"row": "line 1", "reason": attack}])
     write_text(run.recipe_file, attack)
     write_json(run.provenance_file, {attack: attack, "base": {"name": attack}, "command": attack, "commit": attack})
     write_json(run.parameters_file, {attack: {"total": 1, "trainable": 1}})
@@ -353,7 +360,7 @@ def test_a_broken_piece_is_a_note(two_runs: list[Path], tmp_path: Path, piece: s
         page = Page.of(write_report(two_runs[1:], tmp_path / "report.html")[0])
         assert "Image captioning report" in page.text
         if content == b"{" and piece.endswith(".json"):
-            assert f"{piece} cannot be read" in page.text
+            assert f"{piece} is damaged" in page.text or f"{piece} is not" in page.text
 
 
 @pytest.mark.parametrize(
@@ -409,25 +416,25 @@ def warned(runs: list[Path], out: Path) -> dict[str, bool]:
 
 
 @pytest.mark.parametrize(
-    ("recipe", "asked", "warns"),
+    ("prompt", "asked", "warns"),
     [
-        ('[prompt]\nprefix = "caption en"\n', "caption en", False),
-        ('[prompt]\nprefix = "caption en"\n', "describe this image", True),
-        ('[model]\nbase = "nano"\n', "caption en", False),  # the default prompt
-        ('[model]\nbase = "nano"\n', "describe this image", True),
-        ('[prompt]\nprefix = "caption en"\ntraining_prefixes = ["caption en", "say"]\n', "say", False),
-        ('[prompt]\nprefix = "caption en"\ntraining_prefixes = ["say", "tell"]\n', "caption en", True),
+        ({"prefix": "caption en"}, "caption en", False),
+        ({"prefix": "caption en"}, "describe this image", True),
+        ({}, "caption en", False),  # the default prompt
+        ({}, "describe this image", True),
+        ({"prefix": "caption en", "training_prefixes": ["caption en", "say"]}, "say", False),
+        ({"prefix": "caption en", "training_prefixes": ["say", "tell"]}, "caption en", True),
         (None, "describe this image", False),  # never trained: no prompt to differ from
     ],
 )
 def test_another_prompt_than_in_training_is_a_warning(
-    tmp_path: Path, recipe: str | None, asked: str, warns: bool
+    tmp_path: Path, prompt: dict[str, object] | None, asked: str, warns: bool
 ) -> None:
     """Page, table, CSV, JSON and Markdown say it when predictions were asked with words that training never used."""
     run = make_run(tmp_path / "run", GOOD)
     ask_otherwise(run, asked)
-    if recipe is not None:
-        write_text(run.recipe_file, recipe)
+    if prompt is not None:
+        write_text(run.recipe_file, recipe_text(**prompt))
     assert warned([run.path], tmp_path / "report.html") == dict.fromkeys(
         ("page", "flag", "csv", "json", "markdown"), warns
     )
@@ -437,7 +444,7 @@ def test_another_prompt_than_in_training_is_a_warning(
 def test_the_prompt_of_an_evaluation_elsewhere_is_held_against_its_run(tmp_path: Path, told: dict) -> None:
     """evaluation.json names the training prompts, or, from earlier versions, the run whose recipe tells them."""
     trained = make_run(tmp_path / "runs" / "trained", GOOD)
-    write_text(trained.recipe_file, '[prompt]\nprefix = "caption en"\n')
+    write_text(trained.recipe_file, recipe_text(prefix="caption en"))
     apart = make_run(tmp_path / "runs" / "trained-val", GOOD)
     for words, warns in (("caption en", False), ("describe", True)):
         ask_otherwise(apart, words)

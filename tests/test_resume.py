@@ -21,9 +21,9 @@ from rscap.errors import Interrupted, OutOfMemory, RecipeError, StoreError
 from rscap.model.adapters import preparation
 from rscap.model.adapters.start import Factors
 from rscap.recipe import Recipe, dump_recipe, parse_recipe
-from rscap.store import RunFolder, read_jsonl
+from rscap.store import AfterMemoryRanOut, Best, RunFolder, TrainingState, read_jsonl
 from rscap.training import checkpoints, loop
-from rscap.training.checkpoints import Best, Checkpoints, TrainingState, read_checkpoint
+from rscap.training.checkpoints import Checkpoints, read_checkpoint
 from rscap.training.session import train
 
 
@@ -100,7 +100,7 @@ def test_a_run_cut_off_anywhere_ends_the_same(
     cut_off(tmp_path / "run", after=after, monkeypatch=monkeypatch)
     resumed = run(recipe(), tmp_path / "run", resume=True)
     assert ends(resumed) == ends(whole)
-    assert resumed.status()["state"] == "finished"
+    assert resumed.status().state == "finished"
     assert [row["step"] for row in read_jsonl(resumed.speed_log)] == list(range(1, 8))
 
 
@@ -122,7 +122,7 @@ def test_a_process_killed_outright_ends_the_same(whole: RunFolder, tmp_path: Pat
     folder = RunFolder(tmp_path / "run")
     train_it = [sys.executable, "-m", "rscap", "train"]
     killed([*train_it, str(tmp_path / "recipe.toml"), "--out", str(folder.path)], folder, at=".saving-*", new=set())
-    assert folder.status()["state"] == "started"
+    assert folder.status().state == "started"
     there = set(folder.checkpoints.glob("step-*"))
     killed([*train_it, str(folder.path), "--resume"], folder, at="step-*", new=there)
     done = subprocess.run([*train_it, str(folder.path), "--resume"], capture_output=True, text=True, check=False)
@@ -170,7 +170,7 @@ def test_a_signal_saves_and_says_how_to_go_on(
     signal.signal(signal.SIGHUP, before)
     assert "--resume" in str(caught.value.hint)
     folder = RunFolder(tmp_path / "run")
-    assert folder.status()["state"] == "interrupted"
+    assert folder.status().state == "interrupted"
     assert Checkpoints(folder.checkpoints, 1).steps()[-1] == 3
     assert ends(run(recipe(), folder.path, resume=True)) == ends(whole)
 
@@ -310,10 +310,10 @@ def test_a_kill_in_the_first_write_does_not_take_the_name(tmp_path: Path) -> Non
 def test_an_interrupted_run_that_finished_says_nothing_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The status of a finished run holds no error of an earlier sitting, and the seconds of all of them."""
     cut_off(tmp_path / "run", after=3, monkeypatch=monkeypatch)
-    assert "error" in RunFolder(tmp_path / "run").status()
+    assert RunFolder(tmp_path / "run").status().error
     status = run(recipe(), tmp_path / "run", resume=True).status()
-    assert "error" not in status
-    assert status["loop_seconds"] > 0
+    assert status.error is None
+    assert status.loop_seconds > 0
 
 
 def starving(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -345,7 +345,7 @@ def test_out_of_memory_halves_the_micro_batch_and_keeps_the_update(
         row["images"] for row in read_jsonl(roomy.train_log)
     ]
     assert read_checkpoint(tight.checkpoints / "step-000007").state.halvings == 2
-    assert tight.status()["went_on_with"] == {"micro_batch": 1, "gradient_checkpointing": False}
+    assert tight.status().went_on_with == AfterMemoryRanOut(micro_batch=1, gradient_checkpointing=False)
     cut_off(tmp_path / "cut", after=5, monkeypatch=monkeypatch, made=made)
     assert ends(run(made, tmp_path / "cut", resume=True)) == ends(tight)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rscap import scoring
-from rscap.errors import ScoreError
+from rscap.errors import ScoreError, StoreError
 from rscap.metrics import METRICS
 from rscap.records import ScoreSheet
 from rscap.scoring.bootstrap import intervals, resampled_sums
@@ -183,24 +183,24 @@ def test_captions_that_are_no_strings() -> None:
 def test_damaged_sheets(tmp_path: Path) -> None:
     """A file that is missing, no JSON, or lacks a field is named; a figure that is not finite is refused."""
     file = tmp_path / "s.json"
-    with pytest.raises(ScoreError, match=r"s\.json does not exist"):
+    with pytest.raises(StoreError, match=r"s\.json does not exist"):
         scoring.read_sheet(file)
     file.write_text("[1", encoding="utf-8")
-    with pytest.raises(ScoreError, match="not readable"):
+    with pytest.raises(StoreError, match=r"s\.json is damaged: not JSON"):
         scoring.read_sheet(file)
     file.write_text('{"n": 3}', encoding="utf-8")
-    with pytest.raises(ScoreError, match="signature, corpus, intervals, items, unscored missing"):
+    with pytest.raises(StoreError, match="'signature', 'corpus', 'intervals', 'items', 'unscored' are missing"):
         scoring.read_sheet(file)
     scoring.write_sheet(file, sheet())
     content = json.loads(file.read_text(encoding="utf-8"))
     for key in ("items", "intervals", "corpus"):
         file.write_text(json.dumps({**content, key: [5]}), encoding="utf-8")
-        with pytest.raises(ScoreError, match="is not a score sheet"):
+        with pytest.raises(StoreError, match=f"'{key}' should be"):
             scoring.read_sheet(file)
     file.write_text(json.dumps({**content, "statistics": {"BLEU": [[1, 2], [3]]}}), encoding="utf-8")
     with pytest.raises(ScoreError, match="statistics of the score sheet are damaged"):
         statistics_of(scoring.read_sheet(file))
-    with pytest.raises(ScoreError, match="not a finite number"):
+    with pytest.raises(StoreError, match="not a finite number"):
         scoring.write_sheet(tmp_path / "t.json", replace(sheet(), corpus={"CIDEr": float("nan")}))
     assert not (tmp_path / "t.json").exists()
 

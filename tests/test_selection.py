@@ -14,9 +14,8 @@ from safetensors.torch import load_file
 from rscap.errors import RecipeError
 from rscap.recipe import Recipe, SelectionSection, TrackSection, parse_recipe
 from rscap.records import Prediction
-from rscap.store import RunFolder, read_jsonl
+from rscap.store import Best, RunFolder, TrainingState, read_jsonl
 from rscap.training import loop, trackers
-from rscap.training.checkpoints import Best, TrainingState
 from rscap.training.panel import PanelResult, consider
 from rscap.training.session import train
 
@@ -115,8 +114,8 @@ def test_a_run_ends_early_with_its_best_weights(tmp_path: Path, monkeypatch: pyt
     scripted(monkeypatch, [0.1, 0.8, 0.2, 0.3, 0.4, 0.9])
     folder = train(recipe(selection={"patience": 3}), tmp_path / "run", say=lambda _: None)
     status = folder.status()
-    assert (status["steps"], status["selected"]["step"]) == (5, 2)
-    assert "3 evaluations" in status["stopped_early"]
+    assert (status.steps, status.selected.step) == (5, 2)
+    assert "3 evaluations" in status.stopped_early
     best = load_file(folder.checkpoints / "step-000002" / "weights.safetensors")
     saved = load_file(folder.adapter / "adapter_model.safetensors")
     last = load_file(folder.checkpoints / "step-000005" / "weights.safetensors")
@@ -144,7 +143,7 @@ def test_early_stopping_survives_a_resume(tmp_path: Path, monkeypatch: pytest.Mo
             train(made, tmp_path / "run", say=lambda _: None)
     scripted(monkeypatch, values[3:])
     status = train(made, tmp_path / "run", say=lambda _: None, resume=True).status()
-    assert (status["steps"], status["selected"]["step"]) == (5, 2)
+    assert (status.steps, status.selected.step) == (5, 2)
 
 
 def test_selection_needs_evaluations() -> None:

@@ -13,8 +13,11 @@ from typing import Any
 
 import pytest
 
+from rscap.data import open_source
 from rscap.errors import StoreError
 from rscap.reports.study import load_study, study_markdown, summarise, write_study_report
+from rscap.reports.study.browser import browser_data
+from rscap.store import RunFolder, StudyFolder, write_jsonl, write_panel
 
 
 def _folder_maker() -> Any:
@@ -151,11 +154,45 @@ def test_a_plan_that_leads_outside_is_refused(tmp_path: Path) -> None:
         load_study(folder)
 
 
-def test_without_the_data_the_panel_s_pictures_remain(tmp_path: Path) -> None:
-    """A data set out of reach is said; the report is made all the same."""
+def test_the_page_needs_no_data(tmp_path: Path) -> None:
+    """With the data set gone every image has its picture, for the study keeps them itself."""
     folder = make.write_study(tmp_path, images=5, seeds=1, failed=None)
+    take_data_away(folder)
+    found = browser_data(summarise(load_study(folder)))
+    assert found["note"] == ""
+    assert [image["picture"] for image in found["images"]] == ["data:image/jpeg;base64,/9j/AAAA"] * 5
+
+
+@pytest.mark.parametrize("thumbnails", ["", "{"])
+def test_a_study_without_pictures_shows_the_panel_and_says_so(tmp_path: Path, thumbnails: str) -> None:
+    """A study of rscap 0.1 keeps no pictures, and their file may be damaged: those of the runs' panels are shown."""
+    folder = make.write_study(tmp_path, images=5, seeds=1, failed=None, thumbnails=False)
+    take_data_away(folder)
+    if thumbnails:
+        StudyFolder(folder).thumbnails_file.write_text(thumbnails + "\n", encoding="utf-8")
+    first = open_source("sample").subset("test", 5, 0)[:1]
+    write_panel(RunFolder(folder / "runs" / "same" / "seed-0").panel("test"), first)
+    found = browser_data(summarise(load_study(folder)))
+    assert "panels are shown" in found["note"]
+    assert [bool(image["picture"]) for image in found["images"]] == [True, False, False, False, False]
+
+
+def test_a_job_that_was_refused_before_it_made_a_folder_is_told(tmp_path: Path) -> None:
+    """Its attempt is all that is left of it; 0.1 called a job that was asked to stop `partial`."""
+    folder = make.write_study(tmp_path, images=5, seeds=1)
+    attempts = {"runs/missing/seed-0": ("refused", "DataError: test images"), "runs/broken/seed-0": ("partial", "")}
+    rows = [
+        {"folder": place, "progress": progress, "reason": reason, "seconds": 1.0}
+        for place, (progress, reason) in attempts.items()
+    ]
+    write_jsonl(StudyFolder(folder).attempts_file, rows)
+    rows_by_name = {row.name: row for row in load_study(folder).rows}
+    assert (rows_by_name["missing"].status, rows_by_name["missing"].reason) == ("refused", "DataError: test images")
+    assert [attempt.progress for attempt in StudyFolder(folder).attempts()] == ["refused", "interrupted"]
+
+
+def take_data_away(folder: Path) -> None:
+    """Have the plan name a data set that is not there."""
     plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
-    plan["evaluation"]["source"] = str(tmp_path / "gone")
+    plan["evaluation"]["source"] = str(folder / "gone")
     (folder / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
-    write_study_report(folder, folder / "report.html")
-    assert "cannot be read" in (folder / "report.html").read_text(encoding="utf-8")

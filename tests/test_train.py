@@ -54,7 +54,7 @@ def test_a_run_folder_says_everything(tmp_path: Path) -> None:
     """Recipe, provenance, parameters per tower, a line a step, a PEFT adapter, and the status written last."""
     made = recipe(train={"evaluate_every": 2, "evaluate_images": 3})
     folder = run(made, tmp_path / "run")
-    assert folder.status()["state"] == "finished"
+    assert folder.status().state == "finished"
     provenance = json.loads(folder.provenance_file.read_text(encoding="utf-8"))
     assert {"rscap", "commit", "packages", "device", "data", "base"} <= set(provenance)
     assert len(provenance["data"]["digest"]) == 64
@@ -170,8 +170,8 @@ def test_a_random_base_is_taken_for_broken_targets(nano2: Path, tmp_path: Path) 
     with pytest.raises(BrokenTargets, match=r"ln\(vocabulary\) = 8\.\d+"):
         run(recipe(model={"base": str(nano2)}), tmp_path / "run")
     status = RunFolder(tmp_path / "run").status()
-    assert status["state"] == "failed"
-    assert "BrokenTargets" in status["error"]
+    assert (status.state, status.refused) == ("failed", True)
+    assert "BrokenTargets" in status.error
     assert not (tmp_path / "run" / "adapter").exists()
 
 
@@ -200,7 +200,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
     """A learning rate of 1e18 blows the weights up; the run stops at the step where it shows and says so."""
     with pytest.raises(TrainingDiverged, match=r"step \d+: loss"):
         run(recipe(train={"learning_rate": 1e18, "max_steps": 9, "warmup_share": 0.0}), tmp_path / "run")
-    assert RunFolder(tmp_path / "run").status()["state"] == "failed"
+    assert RunFolder(tmp_path / "run").status().state == "failed"
     assert all(math.isfinite(row["loss"]) for row in steps(RunFolder(tmp_path / "run")))
 
 

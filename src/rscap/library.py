@@ -128,12 +128,13 @@ def _continued(run: Path, out: Place | None, resume: bool) -> tuple[Path, Path]:
         RecipeError: it was not asked to continue, or was to continue in another folder.
     """
     from rscap.errors import RecipeError
+    from rscap.store import RunFolder
 
     if not resume:
         raise RecipeError(f"{run} is a folder and no recipe", hint="resume=True continues the run in it")
     if out is not None and Path(out).resolve() != run.resolve():
         raise RecipeError(f"{run} continues in its own folder, not in {out}", hint="leave `out` away")
-    return run / "recipe.toml", run
+    return RunFolder(run).recipe_file, run
 
 
 def free_run_folder(name: str) -> Path:

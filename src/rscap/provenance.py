@@ -27,7 +27,7 @@ PACKAGES = (
 
 
 def collect(**details: Any) -> dict[str, Any]:
-    """What provenance.json holds: this program, its platform, and `details` (device, data, base, …)."""
+    """Where a result comes from: this program, its platform, and `details` (device, data, base, …)."""
     return {
         "rscap": rscap.__version__,
         **_commit(),

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
-from typing import Any, Literal
+from typing import Literal
 
 from rscap.data.audit import AuditFinding, about
 from rscap.data.audit.captions import caption_kinds, most_end_with_a_stop
@@ -22,7 +22,7 @@ from rscap.data.text import tokens
 from rscap.errors import DataError
 from rscap.records import Example
 from rscap.scoring import IdfPool, cider_rewards
-from rscap.store import RunFolder, write_json, write_jsonl
+from rscap.store import Quality, Removed, RunFolder, Weighted, write_rows
 
 _IMAGES_AT_ONCE = 500
 _POOL_IMAGES = 5_000
@@ -66,24 +66,6 @@ class QualityRules:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class Removed:
-    """A caption that was dropped, and why."""
-
-    example_id: str
-    caption: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Weighted:
-    """A caption that stays and weighs less than 1."""
-
-    example_id: str
-    caption: str
-    weight: float
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
     """A source after its rules: what is left, what each caption weighs, what was removed."""
@@ -99,24 +81,28 @@ class Selection:
         for example in self.source.examples:
             if own := self.weights.get(example.id):
                 pairs = zip(example.captions, own, strict=True)
-                yield from (Weighted(example.id, caption, weight) for caption, weight in pairs if weight < 1)
+                yield from (
+                    Weighted(example_id=example.id, caption=caption, weight=weight)
+                    for caption, weight in pairs
+                    if weight < 1
+                )
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Quality:
         """What a report says: captions and images removed, by reason, and the mean weight of the weighted."""
         lighter = [one.weight for one in self.weighted()]
-        return {
-            "captions_removed": len(self.removed),
-            "by_reason": dict(Counter(one.reason.split(":")[0] for one in self.removed)),
-            "images_dropped": len(self.dropped_images),
-            "captions_weighted": len(lighter),
-            "mean_weight": round(sum(lighter) / len(lighter), 4) if lighter else None,
-        }
+        return Quality(
+            captions_removed=len(self.removed),
+            by_reason=dict(Counter(one.reason.split(":")[0] for one in self.removed)),
+            images_dropped=len(self.dropped_images),
+            captions_weighted=len(lighter),
+            mean_weight=round(sum(lighter) / len(lighter), 4) if lighter else None,
+        )
 
     def write(self, run: RunFolder) -> None:
-        """Leave in a run folder what the rules did: removed.jsonl, weighted.jsonl and their summary, quality.json."""
-        write_jsonl(run.path / "removed.jsonl", map(asdict, self.removed))
-        write_jsonl(run.path / "weighted.jsonl", map(asdict, self.weighted()))
-        write_json(run.path / "quality.json", self.summary())
+        """Leave in a run folder what the rules did, caption by caption and in sum."""
+        write_rows(run.removed_file, self.removed)
+        write_rows(run.weighted_file, self.weighted())
+        self.summary().write(run.quality_file)
 
 
 def consensus(examples: Sequence[Example], pool: IdfPool | None = None) -> list[tuple[float, ...]]:
@@ -163,7 +149,10 @@ def select(source: Source, rules: QualityRules, *, split: str = "train") -> Sele
         verdicts = [_judge(example, index, own[index], rules, stops) for index in range(len(example.captions))]
         left = _left(verdicts, own, rules.keep_at_least)
         dropped = [index for index in range(len(verdicts)) if index not in left]
-        removed += [Removed(example.id, example.captions[i], verdicts[i].reason or "") for i in dropped]
+        removed += [
+            Removed(example_id=example.id, caption=example.captions[i], reason=verdicts[i].reason or "")
+            for i in dropped
+        ]
         if left:
             kept[example.id] = replace(example, captions=tuple(example.captions[i] for i in left))
             own_weights = tuple(verdicts[i].weight for i in left)

@@ -11,6 +11,7 @@ from rscap.progress import Say, reporting
 from rscap.recipe import Recipe, read_recipe
 from rscap.records import ScoreSheet
 from rscap.reports import write_report
+from rscap.store import RunFolder
 from rscap.training.session import train
 
 
@@ -42,7 +43,7 @@ def quickstart(out: Path, *, say: Say, progress: bool = True) -> tuple[dict[str,
     say("3/4  adapted: the same images again")
     adapted = _evaluate(Request(model=str(out / "adapted")), say, progress)
     say("4/4  report")
-    written = write_report([out / "zero-shot", out / "adapted"], out / "report.html")
+    written = write_report([out / "zero-shot", out / "adapted"], RunFolder(out).report_file)
     return {**zero_shot, **adapted}, written
 
 

@@ -210,7 +210,7 @@ class SelectionSection(Section):
 
 
 class TrackSection(Section):
-    """Experiment trackers, in addition to train.jsonl."""
+    """Experiment trackers, in addition to the log in the run folder."""
 
     trackers: tuple[str, ...] = ()
     """`tensorboard`, `wandb` or any other that accelerate supports."""

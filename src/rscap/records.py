@@ -98,7 +98,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """One generated caption: a line of `predictions/<split>.jsonl`."""
+    """One generated caption: a line of a file of predictions."""
 
     example_id: str
     caption: str
@@ -113,7 +113,7 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreSheet:
-    """All that is known about how well a set of predictions did: `scores/<split>.json`.
+    """All that is known about how well a set of predictions did: a score sheet, as a file too.
 
     `items[id][metric]` is the item score; `corpus[metric]` the corpus score; `intervals[metric]` its 95 % bootstrap
     interval over images; a metric that could not be computed is absent from `corpus`, and `unscored` counts the

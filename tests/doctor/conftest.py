@@ -23,12 +23,12 @@ from rscap.records import Example, Prediction
 from rscap.scoring import degenerate, score_captions, write_sheet
 from rscap.store import (
     RunFolder,
-    prediction_row,
     read_json,
     read_jsonl,
-    reference_row,
     write_json,
     write_jsonl,
+    write_predictions,
+    write_references,
     write_text,
 )
 from rscap.training.session import train
@@ -70,8 +70,8 @@ def good_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Prediction(example_id=e.id, caption=e.captions[0], prefix=recipe.prompt.prefix, tokens=12, stopped="eos")
         for e in test
     ]
-    write_jsonl(run.predictions("test"), map(prediction_row, predictions))
-    write_jsonl(run.references("test"), map(reference_row, test))
+    write_predictions(run.predictions("test"), predictions)
+    write_references(run.references("test"), test)
     sheet = score_predictions(predictions, test, train=learned, prefix=recipe.prompt.prefix, decode="greedy-32")
     write_sheet(run.scores("test"), sheet)
     sentences = constant(learned, test)

@@ -3,6 +3,7 @@
 study.py    the study file              jobs.py      one part of a study as a job; what an engine is
 rows.py     axes and rows to recipes    work.py      carry out one job: train, evaluate, score baselines
 plan.py     which run is in which       engines.py   jobs in processes of this machine, or on a Ray cluster
-            folder; plan.json           runner.py    the missing jobs of a study; its status table
-state.py    how far each folder is
+            folder                      runner.py    the missing jobs of a study; its status table
+state.py    whether folders hold
+            what the plan says
 """

@@ -20,8 +20,8 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, Literal
 
 from rscap.ablation.jobs import Engine, Job
-from rscap.ablation.state import Attempt
 from rscap.errors import RscapError
+from rscap.store import Attempt
 
 EngineName = Literal["local", "ray"]
 MOST_ON_CPU = 4
@@ -124,7 +124,7 @@ def _result(ended: _Running) -> Attempt:
     how = f"killed by {signal.Signals(-code).name}" if code and code < 0 else f"ended with exit code {code}"
     return Attempt(
         folder=ended.job.folder,
-        progress="partial" if code == -signal.SIGTERM else "failed",
+        progress="interrupted" if code == -signal.SIGTERM else "failed",
         reason=f"its process was {how}; see {ended.job.log}",
         seconds=round(time.perf_counter() - ended.begun, 3),
     )

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from rscap.ablation.state import Attempt
 from rscap.ablation.study import EvaluationSection
 from rscap.recipe import DataSection, Recipe
+from rscap.store import Attempt, RunFolder, StudyFolder
 
 JobKind = Literal["run", "zero-shot", "baselines"]
 
@@ -34,13 +34,13 @@ class Job:
     """The folder that relative paths in recipes start from."""
 
     @property
-    def place(self) -> Path:
-        return self.study / self.folder
+    def run(self) -> RunFolder:
+        return StudyFolder(self.study).run(self.folder)
 
     @property
     def log(self) -> Path:
         """The file that holds all output of the job's process."""
-        return self.study / "logs" / f"{self.folder.replace('/', '-')}.log"
+        return StudyFolder(self.study).log(self.folder)
 
 
 class Engine(Protocol):

@@ -13,13 +13,19 @@ from rscap.ablation.rows import StudyRow, expand, read_base, recipe_of
 from rscap.ablation.study import EvaluationSection, Study
 from rscap.errors import RecipeError, StoreError
 from rscap.recipe import DataSection, Recipe
-from rscap.store import read_json, write_json, write_text
+from rscap.store import (
+    BASE,
+    BASELINE_LABELS,
+    RowRecord,
+    RunRecord,
+    StudyFolder,
+    StudyRecord,
+    ZeroShotRecord,
+    baseline_folder_of,
+    run_folder_of,
+    zero_shot_folder_of,
+)
 from rscap.tables import check_table, differences, flatten
-
-BASELINES = ("constant", "nearest")
-BASE_FILE = "base.toml"
-PLAN_FILE = "plan.json"
-STUDY_FILE = "study.toml"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +103,7 @@ def make_plan(study: Study) -> StudyPlan:
         data=data.model_copy(update={"source": evaluation.source, "splits": evaluation.splits}),
         rows=rows,
         zero_shot=_zero_shot(rows, evaluation) if study.zero_shot else (),
-        baselines=tuple(f"baselines/{name}" for name in BASELINES) if study.baselines else (),
+        baselines=tuple(map(baseline_folder_of, BASELINE_LABELS)) if study.baselines else (),
     )
 
 
@@ -121,7 +127,7 @@ def _runs(study: Study, base: Mapping[str, Any], row: StudyRow) -> tuple[Planned
         PlannedRun(
             row=row.name,
             seed=seed,
-            folder=f"runs/{row.name}/seed-{seed}",
+            folder=run_folder_of(row.name, seed),
             recipe=recipe_of(base, row, seed=seed, budget=study.budget),
         )
         for seed in study.seeds
@@ -167,7 +173,7 @@ def _zero_shot(rows: Sequence[PlannedRow], evaluation: EvaluationSection) -> tup
             groups.append((recipe, [row.name]))
     return tuple(
         ZeroShot(
-            folder="zero-shot" if len(groups) == 1 else f"zero-shot/{members[0]}",
+            folder=zero_shot_folder_of(members[0] if len(groups) > 1 else None),
             recipe=recipe,
             rows=tuple(members),
         )
@@ -183,57 +189,54 @@ def asked(recipe: Recipe, evaluation: EvaluationSection) -> dict[str, Any]:
     return flatten({**sections, "prefix": prefix})
 
 
-def check_continues(plan: StudyPlan, folder: Path) -> None:
+def check_continues(plan: StudyPlan, folder: StudyFolder) -> None:
     """Refuse to resume in a study folder whose scores were made on other images or with other prompts.
 
     Raises:
         StoreError: names what differs.
     """
-    if not (folder / PLAN_FILE).exists():
+    if not folder.exists:
         return
-    old, new = read_json(folder / PLAN_FILE), describe(plan)
-    pairs = {"evaluation": (old["evaluation"], new["evaluation"])}
-    asked_before = {one["folder"]: one["asked"] for one in old["zero_shot"]}
-    for one in new["zero_shot"]:
-        pairs[one["folder"]] = (asked_before.get(one["folder"], one["asked"]), one["asked"])
+    old, new = folder.plan(), record(plan)
+    pairs = {"evaluation": (old.evaluation, new.evaluation)}
+    asked_before = {one.folder: one.asked for one in old.zero_shot}
+    for one in new.zero_shot:
+        pairs[one.folder] = (asked_before.get(one.folder, one.asked), one.asked)
     for name, (was, now) in pairs.items():
         if differing := differences(was, now):
             key = min(differing)
             before, after = differing[key]
             raise StoreError(
-                f"{folder} holds this study with another {name}: {key} was {before!r}, now {after!r}",
+                f"{folder.path} holds this study with another {name}: {key} was {before!r}, now {after!r}",
                 hint="give --out another folder",
             )
 
 
-def write_plan(plan: StudyPlan, study: Study, folder: Path) -> None:
-    """Write study.toml and base.toml, from which the study can be resumed, and plan.json (see docs/ablation.md)."""
-    base = Path(study.base).read_text(encoding="utf-8")
-    resolved = study.model_copy(update={"base": BASE_FILE}).model_dump(mode="json", exclude_none=True)
-    write_text(folder / BASE_FILE, base)
-    write_text(folder / STUDY_FILE, tomli_w.dumps(resolved))
-    write_json(folder / PLAN_FILE, describe(plan))
+def write_plan(plan: StudyPlan, study: Study, folder: StudyFolder) -> None:
+    """Write the plan, and what the study can be resumed from (see docs/ablation.md)."""
+    resolved = study.model_copy(update={"base": BASE}).model_dump(mode="json", exclude_none=True)
+    folder.write(record(plan), study=tomli_w.dumps(resolved), base=Path(study.base).read_text(encoding="utf-8"))
 
 
-def describe(plan: StudyPlan) -> dict[str, Any]:
-    """The plan as plan.json holds it."""
-    return {
-        "name": plan.name,
-        "reference": plan.reference,
-        "split": plan.evaluation.split,
-        "evaluation": plan.evaluation.model_dump(mode="json"),
-        "rows": [
-            {
-                "name": row.name,
-                "differences": dict(row.differences),
-                "runs": [{"seed": run.seed, "folder": run.folder} for run in row.runs],
-                "excluded": row.excluded,
-            }
+def record(plan: StudyPlan) -> StudyRecord:
+    """The plan as the study folder keeps it."""
+    return StudyRecord(
+        name=plan.name,
+        reference=plan.reference,
+        split=plan.evaluation.split,
+        evaluation=plan.evaluation.model_dump(mode="json"),
+        rows=tuple(
+            RowRecord(
+                name=row.name,
+                differences=dict(row.differences),
+                runs=tuple(RunRecord(seed=run.seed, folder=run.folder) for run in row.runs),
+                excluded=row.excluded,
+            )
             for row in plan.rows
-        ],
-        "zero_shot": [
-            {"folder": one.folder, "rows": list(one.rows), "asked": asked(one.recipe, plan.evaluation)}
+        ),
+        zero_shot=tuple(
+            ZeroShotRecord(folder=one.folder, rows=one.rows, asked=asked(one.recipe, plan.evaluation))
             for one in plan.zero_shot
-        ],
-        "baselines": list(plan.baselines),
-    }
+        ),
+        baselines=plan.baselines,
+    )

@@ -11,22 +11,15 @@ from pathlib import Path
 
 from rscap.ablation.jobs import Engine, Job, JobKind
 from rscap.ablation.plan import StudyPlan, check_continues, write_plan
-from rscap.ablation.state import (
-    Attempt,
-    Progress,
-    State,
-    add_attempt,
-    evaluation_state,
-    read_attempts,
-    run_state,
-    same_images,
-)
+from rscap.ablation.state import run_state, same_images
 from rscap.ablation.study import Study
 from rscap.data import open_data
 from rscap.errors import DataError, RecipeError
 from rscap.progress import Say
 from rscap.recipe import Recipe
-from rscap.store import RunFolder
+from rscap.records import Example
+from rscap.reports.study.browser import thumbnails
+from rscap.store import BASELINES, WORST_FIRST, Attempt, FolderState, State, StudyFolder, explained
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +27,7 @@ class RowStatus:
     """One line of the table."""
 
     name: str
-    progress: Progress
+    progress: State
     """That of its worst run: if one seed failed, the row failed."""
     finished: int
     total: int
@@ -51,31 +44,31 @@ class Part:
     folder: str
     recipe: Recipe
     rows: tuple[str, ...]
-    state: State
+    found: FolderState
 
 
 @dataclass(frozen=True, slots=True)
-class StudyFolder:
-    """A plan and the folder of its results."""
+class StudyStatus:
+    """A plan, and how far the folder of its results is."""
 
     plan: StudyPlan
-    path: Path
+    folder: StudyFolder
 
     def parts(self) -> list[Part]:
         """All parts in the order in which they run: baselines, zero-shot, then all rows for each seed in turn."""
         plan, split = self.plan, self.plan.evaluation.split
         parts = []
         if plan.baselines:
-            there = all(RunFolder(self.path / name).scores(split).is_file() for name in plan.baselines)
-            state = State(progress="finished" if there else "missing")
-            parts.append(Part("baselines", "baselines", plan.runs[0].recipe, (), state))
+            there = all(self.folder.run(name).scores(split).is_file() for name in plan.baselines)
+            found = FolderState("finished" if there else "missing")
+            parts.append(Part("baselines", BASELINES, plan.runs[0].recipe, (), found))
         for one in plan.zero_shot:
-            state = evaluation_state(self.path / one.folder, split)
-            parts.append(Part("zero-shot", one.folder, one.recipe, one.rows, state))
+            found = self.folder.run(one.folder).state(split)
+            parts.append(Part("zero-shot", one.folder, one.recipe, one.rows, found))
         seeds = list(dict.fromkeys(run.seed for run in plan.runs))
         for run in sorted(plan.runs, key=lambda run: seeds.index(run.seed)):
-            state = run_state(self.path / run.folder, run.recipe, split)
-            parts.append(Part("run", run.folder, run.recipe, (run.row,), state))
+            found = run_state(self.folder.run(run.folder), run.recipe, split)
+            parts.append(Part("run", run.folder, run.recipe, (run.row,), found))
         return parts
 
     def missing(self, *, threads: int, only: Collection[str] = ()) -> list[Job]:
@@ -91,7 +84,7 @@ class StudyFolder:
         return [
             Job(
                 kind=part.kind,
-                study=self.path.resolve(),
+                study=self.folder.path.resolve(),
                 folder=part.folder,
                 recipe=part.recipe,
                 evaluation=self.plan.evaluation,
@@ -100,45 +93,49 @@ class StudyFolder:
                 workdir=Path.cwd(),
             )
             for part in self.parts()
-            if part.state.progress != "finished" and (not only or not part.rows or set(only) & set(part.rows))
+            if part.found.state != "finished" and (not only or not part.rows or set(only) & set(part.rows))
         ]
 
     def table(self) -> list[RowStatus]:
         """One line for each row that is not excluded, in the order of the plan, then zero-shot and baselines."""
-        last = {attempt.folder: attempt for attempt in read_attempts(self.path)}
-        states = {part.folder: _explained(part.state, last.get(part.folder)) for part in self.parts()}
-        scored = [name for name, state in states.items() if state.progress == "finished" and name != "baselines"]
-        odd = same_images({name: self.path / name for name in scored}, self.plan.evaluation.split)
-        states |= {name: State(progress="failed", reason=reason) for name, reason in odd.items()}
+        last = {attempt.folder: attempt for attempt in self.folder.attempts()}
+        states = {part.folder: explained(part.found, last.get(part.folder)) for part in self.parts()}
+        scored = [name for name, found in states.items() if found.state == "finished" and name != BASELINES]
+        odd = same_images({name: self.folder.run(name) for name in scored}, self.plan.evaluation.split)
+        states |= {name: FolderState("failed", reason) for name, reason in odd.items()}
         lines = [_line(row.name, [run.folder for run in row.runs], states) for row in self.plan.rows if row.runs]
         lines += [_line(one.folder, [one.folder], states) for one in self.plan.zero_shot]
-        return lines + ([_line("baselines", ["baselines"], states)] if self.plan.baselines else [])
+        return lines + ([_line(BASELINES, [BASELINES], states)] if self.plan.baselines else [])
 
 
-def carry_out(study: Study, plan: StudyPlan, folder: Path, engine: Engine, jobs: Sequence[Job], *, say: Say) -> None:
-    """Carry out `jobs`; report each one that ends, and append it to attempts.jsonl.
+def carry_out(
+    study: Study, plan: StudyPlan, folder: StudyFolder, engine: Engine, jobs: Sequence[Job], *, say: Say
+) -> None:
+    """Carry out `jobs`; report each one that ends, and keep its outcome in the study folder.
 
     Raises:
         DataError: the evaluation images are missing.
         StoreError: the folder holds the study with another evaluation.
     """
     check_continues(plan, folder)
-    check_data(plan)
+    images = evaluation_images(plan)
     write_plan(plan, study, folder)
+    if not folder.thumbnails_file.exists():
+        folder.write_thumbnails(thumbnails(images))
     ended: set[str] = set()
     with closing(engine.run(jobs)) as attempts:  # on any error, stop all jobs
         for number, attempt in enumerate(attempts, start=1):
-            add_attempt(folder, attempt)
+            folder.add_attempt(attempt)
             ended.add(attempt.folder)
-            left = estimate([job for job in jobs if job.folder not in ended], read_attempts(folder), engine.at_once)
+            left = estimate([job for job in jobs if job.folder not in ended], folder.attempts(), engine.at_once)
             ahead = f" · about {duration(left)} left" if left else ""
             reason = f": {attempt.reason}" if attempt.reason else ""
             took = duration(attempt.seconds)
             say(f"{number}/{len(jobs)}  {attempt.folder}  {attempt.progress} in {took}{reason}{ahead}")
 
 
-def check_data(plan: StudyPlan) -> None:
-    """Open the evaluation images before the first run. A data set of the Hub is downloaded here, once.
+def evaluation_images(plan: StudyPlan) -> list[Example]:
+    """The images that all rows are scored on, before the first run. A data set of the Hub is downloaded here, once.
 
     Raises:
         DataError: they are missing or too few; the hint says how to choose other data.
@@ -146,7 +143,8 @@ def check_data(plan: StudyPlan) -> None:
     evaluation = plan.evaluation
     try:
         source = open_data(plan.data, check="exists")
-        source.subset(evaluation.split, evaluation.limit, 0) if evaluation.limit else source.split(evaluation.split)
+        limit, split = evaluation.limit, evaluation.split
+        return source.subset(split, limit, 0) if limit else source.split(split)
     except DataError as error:
         raise DataError(
             f"the evaluation images: {error.message}",
@@ -185,22 +183,12 @@ def _kind(folder: str) -> str:
     return f"any {folder.split('/')[0]}"
 
 
-def _explained(state: State, last: Attempt | None) -> State:
-    """The state of a part; if it is not finished, with the reason that the last attempt gave."""
-    if state.progress in ("finished", "failed", "refused") or last is None or last.progress == "finished":
-        return state
-    return State(progress=last.progress, reason=last.reason)
-
-
-_WORST: tuple[Progress, ...] = ("refused", "failed", "partial", "trained", "missing", "finished")
-
-
-def _line(name: str, folders: Sequence[str], states: dict[str, State]) -> RowStatus:
-    worst = min(folders, key=lambda folder: _WORST.index(states[folder].progress))
-    finished = tuple(folder for folder in folders if states[folder].progress == "finished")
+def _line(name: str, folders: Sequence[str], states: dict[str, FolderState]) -> RowStatus:
+    worst = min(folders, key=lambda folder: WORST_FIRST.index(states[folder].state))
+    finished = tuple(folder for folder in folders if states[folder].state == "finished")
     return RowStatus(
         name=name,
-        progress=states[worst].progress,
+        progress=states[worst].state,
         finished=len(finished),
         total=len(folders),
         reason=states[worst].reason,

@@ -11,14 +11,14 @@ import torch
 from filelock import FileLock
 
 from rscap.ablation.jobs import Job
-from rscap.ablation.state import Attempt, Progress, State, evaluation_state, run_state
+from rscap.ablation.state import run_state
 from rscap.captioner import ModelRef
 from rscap.data import open_data
 from rscap.errors import DataError, Interrupted, Refusal, RscapError
 from rscap.evaluation.outcome import write_baselines
 from rscap.evaluation.request import Request, Task, evaluate
 from rscap.progress import Say, no_progress, to_stderr
-from rscap.store import RunFolder
+from rscap.store import Attempt, FolderState, RunFolder, State
 from rscap.training.session import train
 
 LOCK_SECONDS = 120
@@ -49,13 +49,13 @@ def carry_out(job: Job, *, say: Say) -> Attempt:
     )
 
 
-def _attempt(job: Job, say: Say) -> tuple[Progress, str]:
+def _attempt(job: Job, say: Say) -> tuple[State, str]:
     work = {"run": _run, "zero-shot": _zero_shot, "baselines": _baselines}[job.kind]
     try:
         with FileLock(job.log.with_suffix(".lock"), timeout=LOCK_SECONDS):
             work(job, say)
     except Interrupted as error:
-        return "partial", error.message
+        return "interrupted", error.message
     except RscapError as error:
         return "refused" if isinstance(error, Refusal) else "failed", f"{type(error).__name__}: {error.message}"
     except Exception as error:  # an error in one run is a row of the table, not the end of the study
@@ -65,22 +65,22 @@ def _attempt(job: Job, say: Say) -> tuple[Progress, str]:
 
 
 def _run(job: Job, say: Say) -> None:
-    state = run_state(job.place, job.recipe, job.evaluation.split)
-    if state.progress == "finished":
+    found = run_state(job.run, job.recipe, job.evaluation.split)
+    if found.state == "finished":
         return
-    if state.progress != "trained":
+    if found.state != "trained":
         _check_unseen(job)
-        _make_room(job, state, say)
-        train(job.recipe, job.place, say=say, resume=True)
-    model = ModelRef.of(str(job.place), prefix=job.evaluation.prefix)
+        _make_room(job, found, say)
+        train(job.recipe, job.run.path, say=say, resume=True)
+    model = ModelRef.of(str(job.run.path), prefix=job.evaluation.prefix)
     evaluate(_evaluation(job, model), progress=no_progress, say=say)
 
 
 def _zero_shot(job: Job, say: Say) -> None:
-    state = evaluation_state(job.place, job.evaluation.split)
-    if state.progress == "finished":
+    found = job.run.state(job.evaluation.split)
+    if found.state == "finished":
         return
-    _make_room(job, state, say)
+    _make_room(job, found, say)
     recipe = job.recipe
     prefix = recipe.prompt.prefix if job.evaluation.prefix is None else job.evaluation.prefix
     model = ModelRef.of_base(recipe.model, name=job.folder, prefix=prefix, generate=recipe.generate)
@@ -99,15 +99,16 @@ def _evaluation(job: Job, model: ModelRef) -> Task:
     request = Request(
         model=job.recipe.model.base, split=job.evaluation.split, limit=job.evaluation.limit, baselines=False
     )
-    return Task(request=request, model=model, data=job.data, out=job.place)
+    return Task(request=request, model=model, data=job.data, out=job.run.path)
 
 
-def _make_room(job: Job, state: State, say: Say) -> None:
+def _make_room(job: Job, found: FolderState, say: Say) -> None:
     """Remove a run that failed, since its state may be the cause; keep one that was interrupted, to resume it."""
-    resumable = state.progress == "partial" and RunFolder(job.place).status_file.is_file()
-    if job.place.exists() and not resumable:
-        say(f"{job.place} is {state.progress} ({state.reason}): removed, to start again")
-        shutil.rmtree(job.place)
+    run = job.run
+    resumable = run.exists and found.state in ("started", "interrupted")
+    if run.path.exists() and not resumable:
+        say(f"{run.path} is {found.state} ({found.reason}): removed, to start again")
+        shutil.rmtree(run.path)
 
 
 def _check_unseen(job: Job) -> None:

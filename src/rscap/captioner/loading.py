@@ -26,7 +26,7 @@ from rscap.recipe import (
     change_generate,
     read_recipe,
 )
-from rscap.store import RunFolder
+from rscap.store import ADAPTER, MODEL, STATUS, RunFolder
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 BASE_DTYPE: Dtype = "bfloat16"
@@ -74,7 +74,7 @@ class ModelRef:
             RecipeError: the run's recipe cannot be read, or the changes cannot be made.
         """
         folder = Path(model)
-        if not (folder / "status.json").is_file():
+        if not RunFolder(folder).exists:
             _refuse_misspelt(folder)
             section = ModelSection(base=model, dtype=dtype or BASE_DTYPE)
             return cls.of_base(section, name=folder.name, prefix=prefix, generate=GenerateSection()).decoding(changes)
@@ -148,13 +148,13 @@ def weights_digests(run: RunFolder) -> dict[str, str]:
 
 
 def check_weights(run: RunFolder) -> None:
-    """Refuse weights that are not what training wrote, as status.json remembers it; earlier versions did not.
+    """Refuse weights that are not what training wrote, as its status file remembers it; earlier versions did not.
 
     Raises:
         StoreError: names the first file that was changed or is missing.
     """
     now = weights_digests(run)
-    for name, digest in run.status().get("weights", {}).items():
+    for name, digest in run.status().weights.items():
         if now.get(name) != digest:
             what = "is missing" if name not in now else "is not what training wrote: its SHA-256 is another"
             raise StoreError(
@@ -173,7 +173,7 @@ def _load_run(run: RunFolder, recipe: Recipe, *, device: str) -> tuple[Base, Pac
         return _trained_whole(run.model, recipe, device)
     if not run.adapter.is_dir():
         raise AdapterError(
-            f"{run.path} holds neither adapter/ nor model/", hint="did the training finish? see status.json"
+            f"{run.path} holds neither {ADAPTER}/ nor {MODEL}/", hint=f"did the training finish? See {STATUS}"
         )
     base = load_base(precision_to_load(recipe.model, recipe.adapter), device=device)
     net = load_adapter(base.model, run.adapter, recipe).to(device).eval()
@@ -196,7 +196,7 @@ def _refuse_misspelt(folder: Path) -> None:
     Raises:
         StoreError: there is nothing at `folder`, and there are runs beside it.
     """
-    beside = [path.parent.name for path in folder.parent.glob("*/status.json")] if folder.parent != Path() else []
+    beside = [run.name for run in RunFolder.inside(folder.parent)] if folder.parent != Path() else []
     if beside and not folder.exists():
         near = get_close_matches(folder.name, beside, n=3, cutoff=0.0)
         raise StoreError(f"there is no run {folder}", hint=f"{folder.parent} holds {', '.join(near)}")

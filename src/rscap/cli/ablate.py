@@ -10,7 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from rscap.ablation.plan import PlannedRow
-    from rscap.ablation.runner import RowStatus, StudyFolder
+    from rscap.ablation.runner import RowStatus, StudyStatus
 
 
 def ablate(
@@ -47,47 +47,51 @@ def ablate(
     Killed and started again it goes on; a run that failed or was cut off is never counted. The exit code is 0 when
     every row is finished, 1 when one is not.
     """
-    from rscap.ablation.plan import STUDY_FILE, make_plan
-    from rscap.ablation.runner import StudyFolder
+    from rscap.ablation.plan import make_plan
+    from rscap.ablation.runner import StudyStatus
     from rscap.ablation.study import read_study
+    from rscap.store import StudyFolder
 
-    file, folder = (study / STUDY_FILE, study) if study.is_dir() else (study, None)
+    file, folder = (StudyFolder(study).study_file, study) if study.is_dir() else (study, None)
     checked = read_study(file, set_ or [])
     plan = make_plan(checked)  # before anything heavy is imported: a typo should not cost seconds
-    place = StudyFolder(plan, out or folder or Path("runs") / plan.name)
+    place = StudyStatus(plan, StudyFolder(out or folder or Path("runs") / plan.name))
     _print_plan(place)
 
     from rscap.ablation.engines import build_engine
     from rscap.ablation.runner import carry_out, duration, estimate
-    from rscap.ablation.state import read_attempts
     from rscap.cli.screen import say
 
     built, width = build_engine(engine, at_once=jobs, threads=threads)
     todo = place.missing(threads=width, only=only or ())
-    seconds = estimate(todo, read_attempts(place.path), built.at_once)
+    seconds = estimate(todo, place.folder.attempts(), built.at_once)
     time = f"about {duration(seconds)}" if seconds is not None else "time unknown until a run has finished"
-    say(f"{place.path}: {len(todo)} to do, {built.at_once} at once with {width} threads each; {time}")
+    say(f"{place.folder.path}: {len(todo)} to do, {built.at_once} at once with {width} threads each; {time}")
     if plan_only:
         return
-    say(f"what each run says: {place.path}/logs")
+    say(f"what each run says: {place.folder.logs}")
     try:
-        carry_out(checked, plan, place.path, built, todo, say=say)
+        carry_out(checked, plan, place.folder, built, todo, say=say)
     except KeyboardInterrupt:
         print_table(place)
-        say(f"stopped; goes on with: rscap ablate {place.path}")
+        say(f"stopped; goes on with: rscap ablate {place.folder.path}")
         raise typer.Exit(130) from None
     lines = print_table(place)
     _print_verdicts(place)
     finished = all(line.progress == "finished" for line in lines)
-    say(f"next: rscap report {place.path}" if finished else f"not finished; goes on with: rscap ablate {place.path}")
+    say(
+        f"next: rscap report {place.folder.path}"
+        if finished
+        else f"not finished; goes on with: rscap ablate {place.folder.path}"
+    )
     raise typer.Exit(0 if finished else 1)
 
 
-def _print_plan(place: StudyFolder) -> None:
+def _print_plan(place: StudyStatus) -> None:
     plan = place.plan
     evaluation = plan.evaluation
     table = _table("row", "differs from the base in", "runs", "finished")
-    finished = {part.folder for part in place.parts() if part.state.progress == "finished"}
+    finished = {part.folder for part in place.parts() if part.found.state == "finished"}
     for row in plan.rows:
         done = sum(run.folder in finished for run in row.runs)
         table.add_row(row.name, _differences(row), str(len(row.runs)), "excluded" if row.excluded else str(done))
@@ -102,13 +106,15 @@ def _differences(row: PlannedRow) -> str:
     return "; ".join(parts)
 
 
-def print_table(place: StudyFolder) -> list[RowStatus]:
+def print_table(place: StudyStatus) -> list[RowStatus]:
     """How far every row is, with its score; the baselines in lines of their own."""
+    from rscap.store import BASELINES
+
     lines = place.table()
     table = _table("row", "status", "finished", "CIDEr, mean of seeds", "reason")
     for line in lines:
         scored = (
-            {name: (name,) for name in place.plan.baselines} if line.name == "baselines" else {line.name: line.folders}
+            {name: (name,) for name in place.plan.baselines} if line.name == BASELINES else {line.name: line.folders}
         )
         for name, folders in scored.items():
             table.add_row(name, line.progress, f"{line.finished}/{line.total}", _cider(place, folders), line.reason)
@@ -119,23 +125,22 @@ def print_table(place: StudyFolder) -> list[RowStatus]:
     return lines
 
 
-def _print_verdicts(place: StudyFolder) -> None:
+def _print_verdicts(place: StudyStatus) -> None:
     """Which differences can be told apart, in the words of the study's report."""
     from rscap.reports.study import load_study, summarise
     from rscap.reports.study.formats import noise_sentence
 
-    summary = summarise(load_study(place.path))
+    summary = summarise(load_study(place.folder.path))
     _print(noise_sentence(summary))
     for row in summary.judgement.rows if summary.judgement else ():
         _print(f"{row.name}: {row.sentence}")
 
 
-def _cider(place: StudyFolder, folders: Sequence[str]) -> str:
+def _cider(place: StudyStatus, folders: Sequence[str]) -> str:
     """The mean over the score sheets that are there."""
-    from rscap.scoring import read_sheet
-    from rscap.store import RunFolder
+    from rscap.store import read_sheet
 
-    sheets = [RunFolder(place.path / folder).scores(place.plan.evaluation.split) for folder in folders]
+    sheets = [place.folder.run(folder).scores(place.plan.evaluation.split) for folder in folders]
     scores = [
         score for sheet in sheets if sheet.is_file() if (score := read_sheet(sheet).corpus.get("CIDEr")) is not None
     ]

@@ -69,12 +69,14 @@ def read_systems(systems: list[str], split: str) -> tuple[dict[str, ScoreSheet],
 def _sheet_file(path: Path, split: str) -> Path:
     """A sheet, or the sheet of a run folder."""
     from rscap.errors import ScoreError
+    from rscap.store import RunFolder
 
     if not path.is_dir():
         return path
-    file = path / "scores" / f"{split}.json"
+    run = RunFolder(path)
+    file = run.scores(split)
     if not file.is_file():
-        known = ", ".join(sorted(own.stem for own in (path / "scores").glob("*.json"))) or "none"
+        known = ", ".join(run.splits()) or "none"
         raise ScoreError(
             f"{path} has no scores for split {split!r}; it has {known}", hint="`rscap evaluate` makes them"
         )

@@ -15,7 +15,7 @@ def report(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="The page to write; by default report.html in the run folder, or in the folder of all the runs.",
+            help="The page to write, named .html; by default in the run folder, or in the folder of all the runs.",
             show_default=False,
         ),
     ] = None,
@@ -28,12 +28,13 @@ def report(
     """Compare runs and their baselines, or judge a study, in one HTML page, its table in other formats beside it."""
     from rscap.reports import build_table, tables_markdown, write_report
     from rscap.reports.study import is_study, load_study, study_markdown, summarise, write_study_report
+    from rscap.store import StudyFolder
 
     if len(runs) == 1 and is_study(runs[0]):
         if markdown:
             typer.echo(study_markdown(summarise(load_study(runs[0]), metric=metric)), nl=False)
             return
-        for path in write_study_report(runs[0], out or runs[0] / "report.html", metric=metric):
+        for path in write_study_report(runs[0], out or StudyFolder(runs[0]).report_file, metric=metric):
             typer.echo(path)
         return
     if markdown:
@@ -44,6 +45,8 @@ def report(
 
 
 def _beside(runs: list[Path]) -> Path:
+    from rscap.store import RunFolder
+
     parents = {run.resolve().parent for run in runs}
     folder = runs[0] if len(runs) == 1 else parents.pop() if len(parents) == 1 else Path()
-    return folder / "report.html"
+    return RunFolder(folder).report_file

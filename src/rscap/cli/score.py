@@ -30,8 +30,8 @@ def score(
     references: Annotated[
         Path | None,
         typer.Option(
-            help="The data set: a file or folder in any format that rscap trains on, `sample`, or a run's "
-            "references/*.jsonl.",
+            help="The data set: a file or folder in any format that rscap trains on, `sample`, or the "
+            "references that a run keeps.",
         ),
     ] = None,
     split: Annotated[str | None, typer.Option(help="Only the references of this split.")] = None,

@@ -55,7 +55,7 @@ def print_sheets(sheets: Mapping[str, ScoreSheet]) -> None:
         kept = [line.name for line in TABLE if line.name in shown and line.place != "wide"]
     console.print(_table(sheets, kept))
     if left_out := [metric for metric in shown if metric not in kept]:
-        note = f"{' and '.join(left_out)} do not fit here; they are in scores/ and in a wider terminal"
+        note = f"{' and '.join(left_out)} do not fit here; they are in the score sheets and in a wider terminal"
         console.print(note, markup=False, style="dim")
     for name, sheet in sheets.items():
         console.print(f"{name}: {sheet.signature}", markup=False, style="dim")

@@ -29,6 +29,7 @@ def train(
     from rscap.errors import RecipeError
     from rscap.recipe import read_recipe
     from rscap.shipped import shipped
+    from rscap.store import RunFolder
 
     recipe = shipped(recipe, "recipes")
     if recipe.is_dir():
@@ -41,7 +42,7 @@ def train(
                 f"{recipe} goes on by its own recipe in its own folder; --set and --out cannot be given",
                 hint="another recipe, or more steps, is another run",
             )
-        recipe, out = recipe / "recipe.toml", recipe
+        recipe, out = RunFolder(recipe).recipe_file, recipe
     elif resume and not recipe.exists() and recipe.suffix != ".toml":
         raise RecipeError(f"there is no run folder {recipe}", hint="`rscap train RECIPE --out FOLDER` makes one")
     elif out is None:

@@ -59,8 +59,8 @@ def diagnose(subject: Path, *, overrides: Sequence[str] = (), live: bool = True)
             hint=f"a folder, a file in TOML, or one that ships with rscap: {', '.join(names('recipes'))}",
         )
     reader = Reader(subject)
-    if (subject / "status.json").is_file():
-        return _of_run(RunFolder(subject), reader, live=live)
+    if (run := RunFolder(subject)).exists:
+        return _of_run(run, reader, live=live)
     return _conclude("foreign run", read_foreign(subject, reader), reader, _OF_A_FOREIGN_RUN)
 
 

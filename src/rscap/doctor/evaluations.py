@@ -10,8 +10,17 @@ from rscap.doctor.evidence import Caption, Evaluation
 from rscap.doctor.reading import Reader, json_lines, mapping, number, whole
 from rscap.errors import StoreError
 from rscap.records import ScoreSheet
-from rscap.scoring import load_candidates, load_references, read_sheet, score_captions
-from rscap.store import RunFolder
+from rscap.scoring import load_candidates, load_references, score_captions
+from rscap.store import (
+    PREDICTIONS,
+    REFERENCES,
+    SCORES,
+    PredictionRow,
+    RunFolder,
+    read_numbered_rows,
+    read_references,
+    read_sheet,
+)
 
 _ENDINGS = (".jsonl", ".json", ".csv")
 _DRAWS = 1000
@@ -20,17 +29,14 @@ _METRICS = ("CIDEr",)
 
 def of_run(run: RunFolder, reader: Reader) -> tuple[Evaluation, ...]:
     """The evaluations of a run folder, one a split, with the baselines scored beside it."""
-    return tuple(
-        found
-        for file in sorted((run.path / "predictions").glob("*.jsonl"))
-        if (found := _of_split(run, file.stem, reader)) is not None
-    )
+    return tuple(found for split in run.captioned() if (found := _of_split(run, split, reader)) is not None)
 
 
 def _of_split(run: RunFolder, split: str, reader: Reader) -> Evaluation | None:
-    captions = reader.read(run.predictions(split), _rows)
+    captions = reader.read(run.predictions(split), _captions)
     if not captions:
         return None
+    references = reader.read(run.references(split), read_references) or {}
     sheet = reader.read(run.scores(split), read_sheet)
     baselines = {
         own.name: own_sheet for own in run.baselines() if (own_sheet := reader.read(own.scores(split), read_sheet))
@@ -39,7 +45,7 @@ def _of_split(run: RunFolder, split: str, reader: Reader) -> Evaluation | None:
     return Evaluation(
         where=reader.name(run.predictions(split)),
         captions=captions,
-        references=_references(run.references(split), reader),
+        references={name: one.captions for name, one in references.items()},
         sheet=sheet,
         shuffled=_shuffled(sheet),
         scored=frozenset(sheet.items) if sheet else None,
@@ -48,6 +54,14 @@ def _of_split(run: RunFolder, split: str, reader: Reader) -> Evaluation | None:
         others={f"the baseline {name}": frozenset(own.items) for name, own in baselines.items()},
         constant=constant.corpus.get("CIDEr") if constant else None,
     )
+
+
+def _captions(path: Path) -> dict[str, Caption]:
+    """Predictions of rscap with their lines."""
+    return {
+        row.id: Caption(text=row.caption, line=line, prefix=row.prefix or None, cut=row.stopped == "length")
+        for line, row in read_numbered_rows(path, PredictionRow)
+    }
 
 
 def _references(path: Path | None, reader: Reader) -> Mapping[str, tuple[str, ...]]:
@@ -81,23 +95,23 @@ def _any(path: Path) -> dict[str, Caption]:
 def of_folder(folder: Path, reader: Reader, *, reported: int | None) -> tuple[Evaluation, ...]:
     """The evaluations of a foreign run: every file of predictions, with references and scores of the same name.
 
-    They lie as `predictions.jsonl`, `references.json`, `scores.json`, or by system as `predictions/lora.jsonl`,
-    `scores/lora.json` beside one `references.json`.
+    They are named as in a run folder, with any ending: predictions, references and scores as one file each, or as
+    folders with a file a system, such as `lora.jsonl`.
     """
     systems = dict(_systems(folder, reader))
     return tuple(_foreign(folder, reader, file, captions, systems, reported) for file, captions in systems.items())
 
 
 def _systems(folder: Path, reader: Reader) -> Iterator[tuple[Path, dict[str, Caption]]]:
-    places = [folder / f"predictions{ending}" for ending in _ENDINGS]
-    places += sorted(path for path in (folder / "predictions").glob("*") if path.suffix in _ENDINGS)
+    places = [folder / f"{PREDICTIONS}{ending}" for ending in _ENDINGS]
+    places += sorted(path for path in (folder / PREDICTIONS).glob("*") if path.suffix in _ENDINGS)
     for path in places:
         if captions := reader.read(path, _any):
             yield path, captions
 
 
 def _beside(folder: Path, kind: str, stem: str) -> Path | None:
-    """`references.json` or `references/<stem>.json`, whatever the ending."""
+    """The file of a kind, or the one that bears the name of a system in its folder, whatever the ending."""
     places = [path for name in (f"{kind}/{stem}", kind) for ending in _ENDINGS if (path := folder / f"{name}{ending}")]
     return next((path for path in places if path.is_file()), None)
 
@@ -110,8 +124,8 @@ def _foreign(
     systems: Mapping[Path, Mapping[str, Caption]],
     reported: int | None,
 ) -> Evaluation:
-    references = _references(_beside(folder, "references", file.stem), reader)
-    scores_file = _beside(folder, "scores", file.stem)
+    references = _references(_beside(folder, REFERENCES, file.stem), reader)
+    scores_file = _beside(folder, SCORES, file.stem)
     scores = (reader.read(scores_file, mapping) if scores_file else None) or {}
     sheet = _sheet(captions, references)
     return Evaluation(

@@ -22,7 +22,7 @@ class Asked:
     """What was asked for; None or empty where nobody said."""
 
     where: str = ""
-    """The file that says so: `recipe.toml`, `doctor.toml`."""
+    """The file that says so: a recipe, or `doctor.toml`."""
     lines: Mapping[str, int] = field(default_factory=dict)
     """Line of a key such as `train.learning_rate`."""
     trains: bool = True
@@ -51,7 +51,7 @@ class Asked:
     """Whether the weights of the best evaluation are kept, and not the last."""
 
     def at(self, key: str) -> str:
-        """Where a key stands: `recipe.toml line 12`."""
+        """Where a key stands: `<file> line 12`."""
         return f"{self.where} line {self.lines[key]}" if key in self.lines else self.where
 
 

@@ -1,10 +1,10 @@
-"""Losses from the logs that people have: rscap's train.jsonl, the Trainer's trainer_state.json, JSON Lines, CSV."""
+"""A run that rscap did not make: losses from the Trainer, JSON Lines or CSV, and whatever else its folder holds."""
 
 from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,13 @@ from rscap.doctor.adapters import CONFIG, read_adapter
 from rscap.doctor.asked import STATEMENT, Statement, asked_by_statement, read_statement
 from rscap.doctor.batch_file import TokenIds, known_tokens, read_batch, sight_of, targets_of
 from rscap.doctor.evaluations import of_folder
-from rscap.doctor.evidence import Asked, DataFacts, Evidence, LogEntry, RunState, TrainingLog, Validated
+from rscap.doctor.evidence import Asked, DataFacts, Evidence, LogEntry, RunState, TrainingLog
 from rscap.doctor.measured import Measured, read_measured
 from rscap.doctor.reading import Reader, json_lines, mapping, number, whole
 from rscap.errors import StoreError
+from rscap.store import ADAPTER, PREDICTIONS, TRAIN_LOG
 
-NAMES = ("train.jsonl", "log.jsonl", "log.csv")
+NAMES = (TRAIN_LOG, "log.jsonl", "log.csv")
 """Logs of a folder that has no trainer_state.json, in the order in which they are looked for."""
 
 _LOSS = ("loss", "train_loss")
@@ -30,7 +31,7 @@ _NORM = ("grad_norm",)
 
 
 def read_log(path: Path, where: str) -> TrainingLog:
-    """The updates of a log file, by its ending, and rscap's own evaluations; rows without a loss are passed over.
+    """The updates of a log file, by its ending; rows without a loss are passed over.
 
     Raises:
         StoreError: the file is broken.
@@ -42,18 +43,7 @@ def read_log(path: Path, where: str) -> TrainingLog:
     if path.suffix == ".json":
         history = mapping(path).get("log_history", [])
         return _entries(where, ((None, row) for row in history))
-    rows = list(json_lines(path))
-    log = _entries(where, ((line, row) for line, row in rows if row.get("event", "step") == "step"))
-    return replace(log, validation=tuple(_validated(rows)))
-
-
-def _validated(rows: Iterable[tuple[int | None, Mapping[str, Any]]]) -> Iterator[Validated]:
-    for line, row in rows:
-        step, loss = whole(row.get("step")), number(row.get("loss"))
-        if row.get("event") == "evaluation" and step is not None and loss is not None:
-            metrics = row.get("metrics")
-            score = number(metrics.get("CIDEr")) if isinstance(metrics, dict) else None
-            yield Validated(step=step, loss=loss, score=score, line=line)
+    return _entries(where, ((line, row) for line, row in json_lines(path) if row.get("event", "step") == "step"))
 
 
 def _entries(where: str, rows: Iterable[tuple[int | None, Mapping[str, Any]]]) -> TrainingLog:
@@ -81,7 +71,7 @@ def _first(row: Mapping[str, Any], names: tuple[str, ...]) -> float | None:
 
 # A run that rscap did not make: whatever of it lies in one folder.
 #
-# adapter_config.json, adapter_model.safetensors     PEFT's files, here, in adapter/ or in the newest checkpoint-N/
+# adapter_config.json, adapter_model.safetensors     PEFT's files, here, below, or in the newest checkpoint-N/
 # trainer_state.json | log.jsonl | log.csv           losses: the Trainer's, or step, loss, learning_rate, grad_norm
 # predictions.jsonl  references.json  scores.json    captions, references, and on how many images they were scored
 # batch.safetensors | batch.json                     one training batch
@@ -89,7 +79,7 @@ def _first(row: Mapping[str, Any], names: tuple[str, ...]) -> float | None:
 # doctor.toml                                        what the files do not say
 
 _TRAINER_LIMIT = 1.0  # max_grad_norm of the Trainer where nobody says another
-_KNOWN = (CONFIG, "trainer_state.json", *NAMES, *batch_file.NAMES, measured_file.FILE, STATEMENT, "predictions")
+_KNOWN = (CONFIG, "trainer_state.json", *NAMES, *batch_file.NAMES, measured_file.FILE, STATEMENT, PREDICTIONS)
 
 
 def is_foreign(folder: Path) -> bool:
@@ -153,8 +143,8 @@ def _beside_checkpoint(folder: Path, name: str) -> Path | None:
 
 
 def _adapter_folder(folder: Path) -> Path | None:
-    if (folder / "adapter" / CONFIG).is_file():
-        return folder / "adapter"
+    if (folder / ADAPTER / CONFIG).is_file():
+        return folder / ADAPTER
     config = _beside_checkpoint(folder, CONFIG)
     return config.parent if config else None
 

@@ -4,66 +4,94 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
 from rscap.doctor.adapters import CONFIG, read_adapter
 from rscap.doctor.asked import asked_by_recipe
 from rscap.doctor.batch_file import known_tokens
 from rscap.doctor.evaluations import of_run
-from rscap.doctor.evidence import Asked, DataFacts, Evidence, Learning, RunState
-from rscap.doctor.foreign import read_log
-from rscap.doctor.reading import Reader, json_lines, mapping
-from rscap.recipe import Recipe, read_recipe
-from rscap.store import RunFolder
+from rscap.doctor.evidence import Asked, DataFacts, Evidence, Learning, LogEntry, RunState, TrainingLog, Validated
+from rscap.doctor.reading import Reader
+from rscap.recipe import TOWERS, Recipe, read_recipe
+from rscap.store import (
+    EVALUATION,
+    EvaluationSettings,
+    RunFolder,
+    Status,
+    TrainEvaluation,
+    TrainStep,
+    read_parameters,
+    read_references,
+    read_rejected,
+    read_train_log,
+)
+
+Log = list[tuple[int, TrainStep | TrainEvaluation]]
 
 
 def read_run(run: RunFolder, reader: Reader) -> tuple[Evidence, Recipe | None]:
     """Everything that a run folder says; and its recipe, if it trained anything."""
-    status = reader.read(run.status_file, mapping) or {}
+    status = reader.read(run.status_file, Status.read)
     recipe = reader.read(run.recipe_file, read_recipe)
-    log = reader.read(run.train_log, lambda path: read_log(path, reader.name(path)))
-    asked = asked_by_recipe(recipe, run.recipe_file) if recipe else _asked_of_evaluation(run, reader)
-    trains = run.recipe_file.exists()
+    rows = reader.read(run.train_log, read_train_log)
+    steps = [row.step for _, row in rows or [] if isinstance(row, TrainStep)]
     return Evidence(
         path=run.path,
-        asked=asked,
+        asked=asked_by_recipe(recipe, run.recipe_file) if recipe else _asked_of_evaluation(run, reader),
         vocabulary=known_tokens(recipe.model.base, reader).get("vocabulary") if recipe else None,
         state=RunState(
             where=reader.name(run.status_file),
-            state=str(status.get("state", "without a state")),
-            message=str(status.get("error", "")),
-            steps=log.entries[-1].step if log and log.entries else None,
-            result=run.adapter.is_dir() or run.model.is_dir() if trains else None,
+            state=status.state if status else "without a state",
+            message=(status.error if status else None) or "",
+            steps=steps[-1] if steps else None,
+            result=run.learned().is_dir() if run.recipe_file.exists() else None,
         ),
-        log=log,
+        log=None if rows is None else _log(rows, reader.name(run.train_log)),
         learning=reader.read(run.parameters_file, lambda path: _learning(path, reader)),
         adapter=reader.read(run.adapter, lambda path: read_adapter(path, reader.name(path / CONFIG)))
         if run.adapter.is_dir()
         else None,
-        data=_data(run, recipe, reader) if recipe else None,
+        data=_data(run, recipe, rows or [], reader) if recipe else None,
         evaluations=of_run(run, reader) or None,
     ), recipe
 
 
+def _log(rows: Log, where: str) -> TrainingLog:
+    """Updates and evaluations; those that tell no loss are passed over."""
+    return TrainingLog(
+        where=where,
+        entries=tuple(
+            LogEntry(step=row.step, loss=row.loss, grad_norm=row.grad_norm, learning_rate=row.learning_rate, line=line)
+            for line, row in rows
+            if isinstance(row, TrainStep) and row.loss is not None
+        ),
+        validation=tuple(
+            Validated(step=row.step, loss=row.loss, score=row.metrics.get("CIDEr"), line=line)
+            for line, row in rows
+            if isinstance(row, TrainEvaluation) and row.loss is not None
+        ),
+    )
+
+
 def _asked_of_evaluation(run: RunFolder, reader: Reader) -> Asked:
     """Of an evaluation in a folder of its own: the prompts of the run it evaluates, where that is still there."""
-    plan = reader.read(run.path / "evaluation.json", mapping) or {}
-    trained = Path(str(plan.get("model", ""))) / "recipe.toml"
-    if plan.get("model") and trained.is_file() and (recipe := reader.read(trained, read_recipe)):
+    settings = reader.read(run.evaluation_file, EvaluationSettings.read)
+    trained = RunFolder(Path(settings.model)) if settings and settings.model else None
+    if trained and trained.recipe_file.is_file() and (recipe := reader.read(trained.recipe_file, read_recipe)):
         words = recipe.prompt.training_prefixes or (recipe.prompt.prefix,)
-        return Asked(where=str(trained), training_prompts=words)
-    return Asked(where="evaluation.json", trains=False)
+        return Asked(where=str(trained.recipe_file), training_prompts=words)
+    return Asked(where=EVALUATION, trains=False)
 
 
 def _learning(path: Path, reader: Reader) -> Learning:
-    counts: dict[Any, Any] = mapping(path)
-    return Learning(where=reader.name(path), trainable={tower: int(own["trainable"]) for tower, own in counts.items()})
+    counts = read_parameters(path)
+    known = {tower: counts[tower].trainable for tower in TOWERS if tower in counts}
+    return Learning(where=reader.name(path), trainable=known)
 
 
-def _data(run: RunFolder, recipe: Recipe, reader: Reader) -> DataFacts:
+def _data(run: RunFolder, recipe: Recipe, rows: Log, reader: Reader) -> DataFacts:
     """Training images as the recipe limits them or the log counts them, captions as the references have them."""
-    rejected = reader.read(run.rejected_file, json_lines) or []
-    epoch = _images_of_an_epoch(run, reader)
+    rejected = reader.read(run.rejected_file, read_rejected) or []
+    epoch = _images_of_an_epoch([row for _, row in rows if isinstance(row, TrainStep)])
     limit = recipe.data.train_limit
     return DataFacts(
         where=f"{run.recipe_file.name} [data]",
@@ -74,18 +102,18 @@ def _data(run: RunFolder, recipe: Recipe, reader: Reader) -> DataFacts:
     )
 
 
-def _images_of_an_epoch(run: RunFolder, reader: Reader) -> int | None:
+def _images_of_an_epoch(steps: list[TrainStep]) -> int | None:
     """The images of the first epoch's updates; None where it was not completed or the log does not count them."""
-    rows = [row for _, row in reader.read(run.train_log, json_lines) or [] if row.get("event") == "step"]
-    first = [row for row in rows if row.get("epoch", math.inf) <= 1.0]
-    complete = bool(first) and first[-1]["epoch"] == 1.0 and all("images" in row for row in first)
-    return sum(row["images"] for row in first) if complete else None
+    first = [step for step in steps if (math.inf if step.epoch is None else step.epoch) <= 1.0]
+    counts = [step.images for step in first if step.images is not None]
+    complete = bool(first) and first[-1].epoch == 1.0 and len(counts) == len(first)
+    return sum(counts) if complete else None
 
 
 def _captions_per_image(run: RunFolder, reader: Reader) -> float | None:
-    files = sorted((run.path / "references").glob("*.jsonl"))
-    rows = [row for _, row in (reader.read(files[0], json_lines) or [])] if files else []
-    counts = [len(set(row.get("captions", ()))) for row in rows]
+    splits = run.referenced()
+    found = reader.read(run.references(splits[0]), read_references) if splits else None
+    counts = [len(set(one.captions)) for one in (found or {}).values()]
     return sum(counts) / len(counts) if counts else None
 
 

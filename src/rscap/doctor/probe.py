@@ -98,7 +98,7 @@ def probe_run(evidence: Evidence, recipe: Recipe, run: RunFolder) -> Evidence:
     batch = _first_batch(recipe, training_examples(source, recipe), weights, base)
     evidence = _look(evidence, packed, batch)
     del base, packed
-    if not (run.adapter.is_dir() or run.model.is_dir()):
+    if not run.learned().is_dir():
         return evidence
     try:
         learned = ModelRef.of_run(run, recipe).load().packed
@@ -109,7 +109,7 @@ def probe_run(evidence: Evidence, recipe: Recipe, run: RunFolder) -> Evidence:
 
 
 def _weights_of(run: RunFolder) -> str:
-    return "adapter/" if run.adapter.is_dir() else "model/"
+    return f"{run.learned().name}/"
 
 
 def _data(recipe: Recipe) -> tuple[Source, CaptionWeights]:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from rscap.doctor.findings import Finding, found
 from rscap.errors import RscapError, StoreError
-from rscap.store import read_json
+from rscap.store import numbered_lines, read_json
 
 T = TypeVar("T")
 
@@ -61,15 +61,10 @@ def json_lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
         StoreError: another line is broken.
     """
     rows = []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    for number, line in numbered_lines(path, growing=True):
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
-            if number == len(lines):
-                break
             raise StoreError(f"{path}, line {number}: not JSON ({error.msg})") from error
         if not isinstance(row, dict):
             raise StoreError(f"{path}, line {number}: expected a JSON object, found {type(row).__name__}")

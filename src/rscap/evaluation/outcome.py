@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from rscap import scoring
 from rscap.baselines import constant, nearest_image
@@ -12,7 +12,16 @@ from rscap.captioner.choice import decode_name
 from rscap.data.draw import key
 from rscap.progress import Progress, Say, to_stderr
 from rscap.records import Example, Prediction, Rejected, ScoreSheet
-from rscap.store import Journal, RunFolder, prediction_row, read_jsonl, reference_row, write_json, write_jsonl
+from rscap.store import (
+    Journal,
+    RunFolder,
+    read_rejected,
+    write_panel,
+    write_predictions,
+    write_references,
+    write_rejected,
+    write_sheet,
+)
 
 PANEL_SIZE = 12
 
@@ -82,19 +91,19 @@ def score_predictions(
 
 def write_outcome(run: RunFolder, split: str, outcome: Outcome, test: Sequence[Example]) -> None:
     """Predictions, references, a panel of images, and last the scores."""
-    write_jsonl(run.predictions(split), map(prediction_row, outcome.predictions))
-    write_jsonl(run.references(split), map(reference_row, test))
+    write_predictions(run.predictions(split), outcome.predictions)
+    write_references(run.references(split), test)
     _add_rejected(run, outcome.rejected)
     _write_panel(run, split, test, {item.row for item in outcome.rejected})
-    scoring.write_sheet(run.scores(split), outcome.sheet)
+    write_sheet(run.scores(split), outcome.sheet)
 
 
 def _add_rejected(run: RunFolder, rejected: Sequence[Rejected]) -> None:
     """Add images that could not be decoded to those that the run folder lists already."""
-    known = read_jsonl(run.rejected_file) if run.rejected_file.exists() else []
-    fresh = [asdict(item) for item in rejected if asdict(item) not in known]
+    known = read_rejected(run.rejected_file) if run.rejected_file.exists() else []
+    fresh = [item for item in rejected if item not in known]
     if fresh:
-        write_jsonl(run.rejected_file, [*known, *fresh])
+        write_rejected(run.rejected_file, [*known, *fresh])
 
 
 def write_baselines(
@@ -108,8 +117,8 @@ def write_baselines(
     ):
         sheet = score_predictions(predictions, test, train=train, prefix="", decode=f"baseline-{name}")
         folder = run.baseline(name)
-        write_jsonl(folder.predictions(split), map(prediction_row, predictions))
-        scoring.write_sheet(folder.scores(split), sheet)
+        write_predictions(folder.predictions(split), predictions)
+        write_sheet(folder.scores(split), sheet)
         sheets[name] = sheet
     return sheets
 
@@ -118,10 +127,4 @@ def _write_panel(run: RunFolder, split: str, test: Sequence[Example], unreadable
     """Twelve images drawn by a hash of their ids, so that every run over a split shows the same, of all kinds."""
     usable = [example for example in test if example.id not in unreadable]
     chosen = sorted(usable, key=lambda example: key("panel", example.id))[:PANEL_SIZE]
-    folder = run.panel(split)
-    folder.mkdir(parents=True, exist_ok=True)
-    for number, example in enumerate(chosen):
-        example.image.load().save(folder / f"{number:03}.jpg", quality=90)
-    write_json(
-        folder / "panel.json", [{"id": example.id, "file": f"{number:03}.jpg"} for number, example in enumerate(chosen)]
-    )
+    write_panel(run.panel(split), chosen)

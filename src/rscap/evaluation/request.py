@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from rscap.progress import Progress, Say
 from rscap.recipe import DataSection, GenerateSection
 from rscap.records import Example, ScoreSheet
 from rscap.stopping import stopping
-from rscap.store import Journal, RunFolder, State, now, read_json, write_json, write_jsonl
+from rscap.store import Ending, EvaluationSettings, Journal, Provenance, RunFolder, write_rejected
 
 
 def is_cut_off(place: Path) -> bool:
@@ -30,28 +29,28 @@ def is_cut_off(place: Path) -> bool:
     run = RunFolder(place)
     if not run.evaluation_file.is_file() or run.recipe_file.exists():
         return False
-    return not run.status_file.exists() or run.status().get("state") != "finished"
+    return not run.exists or run.status().state != "finished"
 
 
-def begin(place: Path, described: Mapping[str, Any]) -> RunFolder:
-    """A new folder, or that of the same evaluation; evaluation.json, which tells what it is, is written first.
+def begin(place: Path, settings: EvaluationSettings) -> RunFolder:
+    """A new folder, or that of the same evaluation; its settings, which tell what it is, are written first.
 
     Raises:
         StoreError: the place is taken, also by another evaluation; names what differs.
     """
-    run, since = RunFolder(place), now()
+    run, since = RunFolder(place), None
     if not is_cut_off(place):
         RunFolder.check_free(place)
-        write_json(run.evaluation_file, described)
-    before = read_json(run.evaluation_file)
-    if other := [name for name, value in described.items() if before.get(name) != value]:
+        settings.write(run.evaluation_file)
+    before = EvaluationSettings.read(run.evaluation_file)
+    if other := [name for name in type(settings).model_fields if getattr(before, name) != getattr(settings, name)]:
         raise StoreError(
             f"{place} holds another evaluation, which did not finish; they differ in {', '.join(other)}",
             hint="give another --out, or remove the folder",
         )
-    if run.status_file.exists():
-        since = run.status().get("started", since)
-    write_json(run.status_file, {"state": "started", "started": since})
+    if run.exists:
+        since = run.status().started
+    run.start(since)
     return run
 
 
@@ -136,7 +135,7 @@ def evaluate(
     test = source.subset(request.split, request.limit, request.seed) if request.limit else source.split(request.split)
     captioner = task.model.load()  # before the folder is made: a missing token should not take the name
     work = _Work(task, source, test, captioner, progress, say, captioner.base.describe())
-    target = RunFolder(place) if task.in_place else begin(place, work.described())
+    target = RunFolder(place) if task.in_place else begin(place, work.settings())
     try:
         with FileLock(place / f".lock-{request.split}", timeout=0), stopping():
             journal = work.journal(target)
@@ -149,7 +148,7 @@ def evaluate(
     except BaseException as error:
         if not task.in_place:
             with suppress(OSError):  # a full disk is told by the error itself
-                state: State = "interrupted" if isinstance(error, Interrupted) else "failed"
+                state: Ending = "interrupted" if isinstance(error, Interrupted) else "failed"
                 target.close(state, error=f"{type(error).__name__}: {error}")
         if isinstance(error, Interrupted):
             error.hint = "the same command goes on where it was"
@@ -198,18 +197,18 @@ class _Work:
             return {}
         return write_baselines(target, split, test=self.test, train=train, progress=self.progress)
 
-    def described(self) -> dict[str, Any]:
-        """What evaluation.json says."""
+    def settings(self) -> EvaluationSettings:
+        """What the folder of an evaluation says it is of."""
         request, model = self.task.request, self.task.model
-        return {
-            "model": request.model,
-            "data": self.task.data.model_dump(mode="json", exclude_none=True),
-            "split": request.split,
-            "limit": request.limit,
-            "prefix": model.prefix,
-            "training_prefixes": list(model.training_prefixes),
-            "generate": model.generate.model_dump(mode="json"),
-        }
+        return EvaluationSettings(
+            model=request.model,
+            data=self.task.data.model_dump(mode="json", exclude_none=True),
+            split=request.split,
+            limit=request.limit,
+            prefix=model.prefix,
+            training_prefixes=model.training_prefixes,
+            generate=model.generate.model_dump(mode="json"),
+        )
 
     def journal(self, target: RunFolder) -> Journal:
         """Captions so far, and whatever decides what a caption is, the machine and its packages included."""
@@ -219,7 +218,7 @@ class _Work:
         asked = {
             **{name: where[name] for name in ("rscap", "commit", "packages", "device", "device_name", "threads")},
             "base": self.described_base,
-            "learned": (run.status().get("weights") or weights_digests(run)) if run else None,
+            "learned": (run.status().weights or weights_digests(run)) if run else None,
             "data": self.source.digest,
             "prefix": model.prefix,
             "generate": model.generate.model_dump(mode="json"),
@@ -227,7 +226,7 @@ class _Work:
         return Journal(target.captions_so_far(split), asked)
 
     def _where(self) -> dict[str, Any]:
-        """What provenance.json says."""
+        """With what the captions are made."""
         source, device = self.source, self.captioner.packed.device
         return provenance.collect(
             device=str(device),
@@ -238,8 +237,8 @@ class _Work:
         )
 
     def _describe(self, target: RunFolder) -> None:
-        write_json(target.provenance_file, self._where())
-        write_jsonl(target.rejected_file, map(asdict, self.source.rejected))
+        Provenance(**self._where()).write(target.provenance_file)
+        write_rejected(target.rejected_file, self.source.rejected)
 
 
 def _place(request: Request, model: ModelRef) -> Path:

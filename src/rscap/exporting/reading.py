@@ -7,7 +7,7 @@ compared under the run's own caption (teacher forcing), so that one other token 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from rscap.data import FileImage, open_data, open_source
 from rscap.errors import DataError, ExportError, StoreError
 from rscap.recipe import GenerateSection, Recipe
 from rscap.records import Example, Prediction
-from rscap.store import RunFolder, read_json
+from rscap.store import RunFolder, read_panel
 
 KEPT = 100
 """Logits kept a token, the largest: of 257,152 entries of a vocabulary most are never near to being chosen."""
@@ -190,20 +190,16 @@ def _validation(recipe: Recipe, n: int) -> Pictures | None:
 
 def _panel(run: RunFolder, n: int) -> Pictures | None:
     """Of the panels that evaluations left, the first that can be read."""
-    for file in sorted((run.path / "panel").glob("*/panel.json")):
-        try:
-            rows = read_json(file)
-            handles = [(str(row["id"]), file.parent / str(row["file"])) for row in rows][:n]
-        except (StoreError, KeyError, TypeError):
-            continue
-        if handles and all(path.is_file() for _, path in handles):
-            examples = [
-                Example(id=name, captions=(), image=FileImage(path), split=file.parent.name, source="")
-                for name, path in handles
-            ]
-            return Pictures(
-                examples=examples, origin=f"{len(examples)} {file.parent.name} images that the run folder keeps"
-            )
+    for split in run.pictured():
+        with suppress(StoreError):
+            kept = read_panel(run.panel(split))[:n]
+            if kept and all(one.path.is_file() for one in kept):
+                examples = [
+                    Example(id=one.example_id, captions=(), image=FileImage(one.path), split=split, source="")
+                    for one in kept
+                ]
+                origin = f"{len(examples)} {split} images that the run folder keeps"
+                return Pictures(examples=examples, origin=origin)
     return None
 
 

@@ -115,7 +115,7 @@ def export(request: Request, *, say: Say, hub: Hub | None = None) -> Exported:
 
 def _plan(request: Request) -> _Plan:
     run = RunFolder.open(request.run)
-    if (state := run.status().get("state")) != "finished":
+    if (state := run.status().state) != "finished":
         raise StoreError(f"{run.path} is {state!r}, not finished", hint="only a finished run is exported")
     if not run.recipe_file.is_file():
         raise StoreError(f"{run.path} trained no model", hint="name a run that `rscap train` made")

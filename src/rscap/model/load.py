@@ -80,7 +80,7 @@ class Base:
         return self.model.config.text_config.num_image_tokens
 
     def describe(self) -> dict[str, Any]:
-        """What provenance.json says of the base model: name, revision, digest of its files where they are local."""
+        """What a run keeps of its base model: name, revision, digest of its files where they are local."""
         source = locate(self.name)
         digest = provenance.folder_digest(source) if isinstance(source, Path) else None
         return {

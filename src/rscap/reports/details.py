@@ -10,6 +10,7 @@ from typing import Any
 from rscap.reports.html import Html, element, join
 from rscap.reports.load import LoadedRun, Scored
 from rscap.reports.table import ScoreTable
+from rscap.store import PROVENANCE, REJECTED, Quality
 
 
 def data(runs: Sequence[LoadedRun]) -> Html:
@@ -18,14 +19,14 @@ def data(runs: Sequence[LoadedRun]) -> Html:
 
 
 def _data(run: LoadedRun) -> Html:
-    part = run.provenance.get("data")
-    facts = [(str(key).replace("_", " "), _say(value)) for key, value in part.items()] if isinstance(part, dict) else []
-    facts += [("rejected rows", f"{len(run.rejected):,}"), *_quality(run.quality)]
+    known = run.provenance.data.content() if run.provenance else {}
+    facts = [(key.replace("_", " "), _say(value)) for key, value in known.items()]
+    facts += [("rejected rows", f"{len(run.rejected):,}"), *(_quality(run.quality) if run.quality else [])]
     lines = [line for name, value in facts for line in (element("dt", name), element("dd", value))]
-    reasons = Counter(str(row.get("reason", "no reason given")) for row in run.rejected)
+    reasons = Counter(row.reason for row in run.rejected)
     listed = [element("li", f"{reason} ({count:,})") for reason, count in reasons.most_common(12)]
     if len(reasons) > 12:
-        listed.append(element("li", f"and {len(reasons) - 12:,} other reasons: see rejected.jsonl"))
+        listed.append(element("li", f"and {len(reasons) - 12:,} other reasons: see {REJECTED}"))
     notes = [element("p", note, class_="note") for note in run.notes]
     return element(
         "div",
@@ -37,17 +38,14 @@ def _data(run: LoadedRun) -> Html:
     )
 
 
-def _quality(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _quality(found: Quality) -> list[tuple[str, str]]:
     """What the quality rules did to the captions that were learned."""
-    if not found:
-        return []
-    reasons = found.get("by_reason")
-    told = ", ".join(f"{reason} {count}" for reason, count in reasons.items()) if isinstance(reasons, dict) else ""
-    mean = found.get("mean_weight")
+    reasons = ", ".join(f"{reason} {count}" for reason, count in found.by_reason.items())
+    mean = f" (mean weight {found.mean_weight})" if found.mean_weight else ""
     return [
-        ("captions removed", f"{found.get('captions_removed', '—')}{f' ({told})' if told else ''}"),
-        ("captions weighed down", f"{found.get('captions_weighted', '—')}{f' (mean weight {mean})' if mean else ''}"),
-        ("images dropped", str(found.get("images_dropped", "—"))),
+        ("captions removed", f"{found.captions_removed}{f' ({reasons})' if reasons else ''}"),
+        ("captions weighed down", f"{found.captions_weighted}{mean}"),
+        ("images dropped", str(found.images_dropped)),
     ]
 
 
@@ -58,23 +56,21 @@ def provenance(runs: Sequence[LoadedRun]) -> Html:
 
 def _provenance(run: LoadedRun) -> Html:
     if not run.provenance:
-        return element(
-            "div", element("h3", run.label), element("p", "no provenance.json", class_="note"), class_="block"
-        )
+        return element("div", element("h3", run.label), element("p", f"no {PROVENANCE}", class_="note"), class_="block")
+    known = run.provenance.content()
     facts = [
-        (key, _fact(key, value, run.provenance))
-        for key, value in run.provenance.items()
+        (key, _fact(key, value, known))
+        for key, value in known.items()
         if key not in ("packages", "data", "dirty", "command") and value is not None
     ]
     lines = [line for name, value in facts for line in (element("dt", name), element("dd", value))]
-    packages = run.provenance.get("packages")
-    listed = ", ".join(f"{name} {version}" for name, version in packages.items()) if isinstance(packages, dict) else ""
-    command = run.provenance.get("command")
+    listed = ", ".join(f"{name} {version}" for name, version in run.provenance.packages.items())
+    command = run.provenance.command
     return element(
         "div",
         element("h3", run.label),
         element("dl", *lines),
-        element("p", element("code", str(command)), class_="command") if command else None,
+        element("p", element("code", command), class_="command") if command else None,
         element("details", element("summary", "packages"), element("p", listed, class_="quiet")) if listed else None,
         class_="block",
     )
@@ -96,9 +92,9 @@ def _say(value: Any) -> str:
 def recipes(runs: Sequence[LoadedRun]) -> Html | None:
     """The recipe of each run as it was written to the run folder."""
     found = [
-        element("details", element("summary", run.label), element("pre", element("code", run.recipe)))
+        element("details", element("summary", run.label), element("pre", element("code", run.recipe_text)))
         for run in runs
-        if run.recipe
+        if run.recipe_text
     ]
     return join(*found) if found else None
 

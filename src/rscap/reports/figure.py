@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import base64
+import io
 import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rscap.reports.html import Html, element, join
-from rscap.reports.load import LoadedRun, PanelImage, Reference
+from rscap.reports.load import LoadedRun
+from rscap.store import PanelImage, Reference
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 _WORD = re.compile(r"\w+(?:['’-]\w+)*")
 _TYPES = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG": "image/png", b"RIFF": "image/webp"}
@@ -60,6 +66,19 @@ def data_address(path: Path) -> str | None:
         return None
     kind = next((name for start, name in _TYPES.items() if content.startswith(start)), None)
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}" if kind else None
+
+
+def jpeg_address(content: bytes) -> str:
+    """A JPEG as a `data:` address."""
+    return f"data:image/jpeg;base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def thumbnail(image: Image, side: int, *, quality: int) -> bytes:
+    """A JPEG of an RGB image, shrunk until its longer side has `side` pixels."""
+    small, stream = image.copy(), io.BytesIO()
+    small.thumbnail((side, side))
+    small.save(stream, "JPEG", quality=quality)
+    return stream.getvalue()
 
 
 def _said(run: LoadedRun, number: int, example_id: str, reference: Reference | None) -> Html | None:

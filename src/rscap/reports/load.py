@@ -1,62 +1,41 @@
-"""Read a run folder for a report: what is there becomes records, what is missing or broken becomes a note."""
+"""Read a run folder for a report: what is there becomes records, what is missing or damaged becomes a note."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from rscap.errors import RscapError, StoreError
-from rscap.records import Prediction, ScoreSheet
-from rscap.scoring import read_sheet
-from rscap.store import RunFolder, read_json, read_jsonl
+from rscap.recipe import Recipe, read_recipe
+from rscap.records import Prediction, Rejected, ScoreSheet
+from rscap.store import (
+    PROVENANCE,
+    EvaluationSettings,
+    PanelImage,
+    Provenance,
+    Quality,
+    Reference,
+    RunFolder,
+    SpeedStep,
+    Status,
+    TowerParameters,
+    TrainEvaluation,
+    TrainStep,
+    read_panel,
+    read_parameters,
+    read_predictions,
+    read_references,
+    read_rejected,
+    read_sheet,
+    read_speed_log,
+    read_train_log,
+)
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reference:
-    """The references of one example, as `references/<split>.jsonl` keeps them."""
-
-    captions: tuple[str, ...]
-    source: str
-    scene_class: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PanelImage:
-    """One example that the figure shows."""
-
-    example_id: str
-    path: Path
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """One training step of `train.jsonl` and `speed.jsonl`; NaN where the logs do not say."""
-
-    step: int
-    loss: float
-    learning_rate: float
-    captions_per_s: float
-    images_per_s: float
-    memory_bytes: float
-    epoch: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluation:
-    """One evaluation during training; the loss is NaN where the log does not say."""
-
-    step: int
-    split: str
-    n: int
-    metrics: Mapping[str, float]
-    loss: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,29 +53,32 @@ class LoadedRun:
 
     label: str
     folder: RunFolder
-    status: Mapping[str, Any]
+    status: Status | None
+    """None where it cannot be read."""
     scored: Scored
     baselines: tuple[Scored, ...]
     references: Mapping[str, Reference]
     panel: tuple[PanelImage, ...]
-    steps: tuple[Step, ...]
-    evaluations: tuple[Evaluation, ...]
-    parameters: Mapping[str, Mapping[str, int]]
-    rejected: tuple[Mapping[str, Any], ...]
-    quality: Mapping[str, Any]
-    """What the quality rules did to the training captions; empty for a run without rules."""
-    provenance: Mapping[str, Any]
-    recipe: str | None
-    evaluation: Mapping[str, Any]
-    """What evaluation.json says, in the folder of an evaluation that stands apart from its run."""
-    trained_recipe: str | None
+    steps: tuple[TrainStep, ...]
+    """With speed and memory."""
+    evaluations: tuple[TrainEvaluation, ...]
+    parameters: Mapping[str, TowerParameters]
+    """By tower."""
+    rejected: tuple[Rejected, ...]
+    quality: Quality | None
+    """What the quality rules did to the training captions; None for a run without rules."""
+    provenance: Provenance | None
+    recipe_text: str | None
+    settings: EvaluationSettings | None
+    """Of an evaluation that stands apart from its run."""
+    trained: Recipe | None
     """The recipe that the model was trained with: this run's own, or that of the run which the evaluation names."""
     notes: tuple[str, ...]
 
     @property
     def state(self) -> str:
-        """`finished`, `failed`, `interrupted`, `started`; anything else in status.json is shown as it stands."""
-        return str(self.status.get("state", "unknown"))
+        """`finished`, `failed`, `interrupted`, `started`; `unreadable` where the status file is."""
+        return self.status.state if self.status else "unreadable"
 
     @property
     def finished(self) -> bool:
@@ -131,9 +113,8 @@ def _open(path: Path) -> RunFolder:
     try:
         return RunFolder.open(path)
     except StoreError:
-        inside = sorted(child.parent for child in path.glob("*/status.json")) if path.is_dir() else []
-        if inside:
-            names = " ".join(str(child) for child in inside)
+        if inside := RunFolder.inside(path):
+            names = " ".join(str(run.path) for run in inside)
             raise StoreError(f"{path} is not a run folder but holds some", hint=f"rscap report {names}") from None
         raise
 
@@ -148,7 +129,7 @@ def _labels(places: Sequence[Path]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Reader:
-    """Reads the files of one run; what is missing or broken is noted and replaced by an empty value."""
+    """Reads the files of one run; what is missing or damaged is noted and replaced by an empty value."""
 
     folder: RunFolder
     notes: list[str]
@@ -160,176 +141,73 @@ class _Reader:
             return empty
         try:
             return read(path)
-        except (RscapError, KeyError, TypeError, ValueError, AttributeError, OSError) as error:
-            name = path.relative_to(self.folder.path) if path.is_relative_to(self.folder.path) else path
-            self.notes.append(f"{name} cannot be read: {_say(error)}")
+        except RscapError as error:
+            within = path.is_relative_to(self.folder.path)
+            name = path.relative_to(self.folder.path).as_posix() if within else str(path)
+            self.notes.append(error.message.replace(str(path), name))
             return empty
 
     def scored(self, place: RunFolder, name: str, split: str) -> Scored:
         whose = "" if place is self.folder else f" of the baseline {name}"
         return Scored(
             name=name,
-            sheet=self.read(place.scores(split), _sheet, None, f"no scores for the {split} split{whose}"),
-            predictions=self.read(place.predictions(split), _predictions, {}),
+            sheet=self.read(place.scores(split), read_sheet, None, f"no scores for the {split} split{whose}"),
+            predictions=self.read(place.predictions(split), read_predictions, {}),
         )
+
+    def trained(self, settings: EvaluationSettings | None) -> Recipe | None:
+        """The recipe of this run, or of the run that an evaluation names; None where it names a base model."""
+        if self.folder.recipe_file.exists():
+            return self.read(self.folder.recipe_file, read_recipe, None)
+        run = _run_of(self.folder, (settings and settings.model) or "")
+        return self.read(run.recipe_file, read_recipe, None) if run else None
 
 
 def _load(folder: RunFolder, label: str, split: str) -> LoadedRun:
     notes: list[str] = []
     reader = _Reader(folder, notes)
-    nothing: dict[str, Any] = {}
-    no_speed: dict[int, dict[str, Any]] = {}
-    speed = reader.read(folder.speed_log, _speed_log, no_speed)
-    no_log: tuple[tuple[Step, ...], tuple[Evaluation, ...]] = ((), ())
-    steps, evaluations = reader.read(folder.train_log, lambda path: _train_log(path, speed), no_log)
-    recipe = reader.read(folder.recipe_file, _text, None)
-    evaluation = reader.read(folder.path / "evaluation.json", _mapping, nothing)
+    no_speed: dict[int, SpeedStep] = {}
+    speed = reader.read(folder.speed_log, read_speed_log, no_speed)
+    no_log: list[tuple[int, TrainStep | TrainEvaluation]] = []
+    log = [row for _, row in reader.read(folder.train_log, read_train_log, no_log)]
+    settings = reader.read(folder.evaluation_file, EvaluationSettings.read, None)
     return LoadedRun(
         label=label,
         folder=folder,
-        status=reader.read(folder.status_file, _mapping, {"state": "unreadable"}),
+        status=reader.read(folder.status_file, Status.read, None),
         scored=reader.scored(folder, label, split),
         baselines=tuple(reader.scored(place, place.path.name, split) for place in folder.baselines()),
-        references=reader.read(folder.references(split), _references, {}),
-        panel=reader.read(folder.panel(split) / "panel.json", _panel, ()),
-        steps=steps,
-        evaluations=evaluations,
-        parameters=reader.read(folder.parameters_file, _parameters, {}),
-        rejected=reader.read(folder.rejected_file, lambda path: tuple(read_jsonl(path)), ()),
-        quality=reader.read(folder.path / "quality.json", _mapping, nothing),
-        provenance=reader.read(folder.provenance_file, _mapping, nothing, "no provenance.json"),
-        recipe=recipe,
-        evaluation=evaluation,
-        trained_recipe=recipe if recipe is not None else _recipe_of_model(reader, str(evaluation.get("model", ""))),
+        references=reader.read(folder.references(split), read_references, {}),
+        panel=reader.read(folder.panel(split), read_panel, ()),
+        steps=tuple(row.with_speed(speed.get(row.step)) for row in log if isinstance(row, TrainStep)),
+        evaluations=tuple(row for row in log if isinstance(row, TrainEvaluation)),
+        parameters=reader.read(folder.parameters_file, read_parameters, {}),
+        rejected=tuple(reader.read(folder.rejected_file, read_rejected, [])),
+        quality=reader.read(folder.quality_file, Quality.read, None),
+        provenance=reader.read(folder.provenance_file, Provenance.read, None, f"no {PROVENANCE}"),
+        recipe_text=reader.read(folder.recipe_file, _text, None),
+        settings=settings,
+        trained=reader.trained(settings),
         notes=tuple(notes),
     )
 
 
-def _recipe_of_model(reader: _Reader, model: str) -> str | None:
-    """The recipe of the run that an evaluation names; None where it names a base model, or the run is gone.
+def _run_of(folder: RunFolder, model: str) -> RunFolder | None:
+    """The run that an evaluation names; None where it names a base model, or the run is gone.
 
     A run is named by its path from where `rscap evaluate` was called: that is here, or a folder above the evaluation. A
     name without a folder is looked for here alone, since `nano` is a base model and may be a run's name elsewhere.
     """
-    above = reader.folder.path.resolve().parents if "/" in model else ()
+    above = folder.path.resolve().parents if "/" in model else ()
     for place in (parent / model for parent in (Path(), *above) if model):
-        if (place / "status.json").is_file() and (place / "recipe.toml").is_file():
-            return reader.read(place / "recipe.toml", _text, None)
+        run = RunFolder(place)
+        if run.exists and run.recipe_file.is_file():
+            return run
     return None
 
 
-def _mapping(path: Path) -> dict[str, Any]:
-    value = read_json(path)
-    if not isinstance(value, dict):
-        raise ValueError(f"expected a JSON object, found {type(value).__name__}")
-    return value
-
-
-def _say(error: Exception) -> str:
-    if isinstance(error, RscapError):
-        return error.message
-    return f"key {error} is missing" if isinstance(error, KeyError) else str(error) or type(error).__name__
-
-
-def _sheet(path: Path) -> ScoreSheet:
-    """A score sheet whose scores are finite numbers; a metric whose corpus score is not one counts as unscored."""
-    sheet = read_sheet(path)
-    corpus = {name: float(value) for name, value in sheet.corpus.items()}
-    return replace(
-        sheet,
-        signature=str(sheet.signature),
-        n=int(sheet.n),
-        unscored=int(sheet.unscored),
-        corpus={name: value for name, value in corpus.items() if math.isfinite(value)},
-        intervals={name: (float(low), float(high)) for name, (low, high) in sheet.intervals.items()},
-        items={name: {metric: float(value) for metric, value in own.items()} for name, own in sheet.items.items()},
-    )
-
-
-def _predictions(path: Path) -> dict[str, Prediction]:
-    return {
-        row["id"]: Prediction(
-            example_id=row["id"],
-            caption=str(row["caption"]),
-            prefix=str(row.get("prefix", "")),
-            tokens=int(row.get("tokens", 0)),
-            stopped=row.get("stopped", "eos"),
-        )
-        for row in read_jsonl(path)
-    }
-
-
-def _references(path: Path) -> dict[str, Reference]:
-    return {
-        row["id"]: Reference(
-            captions=tuple(str(caption) for caption in row["captions"]),
-            source=str(row.get("source", "")),
-            scene_class=row.get("scene_class"),
-        )
-        for row in read_jsonl(path)
-    }
-
-
-def _panel(path: Path) -> tuple[PanelImage, ...]:
-    images = []
-    for row in read_json(path):
-        file = path.parent / row["file"]
-        if file.resolve().parent != path.parent.resolve():
-            raise ValueError(f"{row['file']!r} leads out of the panel folder")
-        images.append(PanelImage(example_id=str(row["id"]), path=file))
-    return tuple(images)
-
-
 def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8")
-
-
-def _whole_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a log; what follows the last line break was cut off while it was written."""
-    return [json.loads(line) for line in _text(path).split("\n")[:-1] if line.strip()]
-
-
-def _train_log(path: Path, speed: Mapping[int, Mapping[str, Any]]) -> tuple[tuple[Step, ...], tuple[Evaluation, ...]]:
-    rows = _whole_rows(path)
-    steps = tuple(_step({**row, **speed.get(int(row["step"]), {})}) for row in rows if row.get("event") == "step")
-    evaluations = tuple(
-        Evaluation(
-            step=int(row["step"]),
-            split=str(row.get("split", "val")),
-            n=int(row.get("n", 0)),
-            metrics={name: float(value) for name, value in row["metrics"].items() if value is not None},
-            loss=_number(row, "loss"),
-        )
-        for row in rows
-        if row.get("event") == "evaluation"
-    )
-    return steps, evaluations
-
-
-def _speed_log(path: Path) -> dict[int, dict[str, Any]]:
-    """What the clock and the memory said, by step; runs of earlier versions have it in train.jsonl itself."""
-    return {int(row["step"]): row for row in _whole_rows(path)}
-
-
-def _step(row: Mapping[str, Any]) -> Step:
-    return Step(
-        step=int(row["step"]),
-        loss=_number(row, "loss"),
-        learning_rate=_number(row, "learning_rate"),
-        captions_per_s=_number(row, "captions_per_s"),
-        images_per_s=_number(row, "images_per_s"),
-        memory_bytes=_number(row, "memory_bytes"),
-        epoch=_number(row, "epoch"),
-    )
-
-
-def _number(row: Mapping[str, Any], key: str) -> float:
-    value = row.get(key)
-    return math.nan if value is None else float(value)
-
-
-def _parameters(path: Path) -> dict[str, dict[str, int]]:
-    return {
-        tower: {"total": int(counts["total"]), "trainable": int(counts["trainable"])}
-        for tower, counts in read_json(path).items()
-    }
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise StoreError(f"{path} is not UTF-8: {error}") from error

@@ -13,6 +13,7 @@ from rscap.reports.figure import figure
 from rscap.reports.html import Html, element, join
 from rscap.reports.load import LoadedRun
 from rscap.reports.table import ScoreTable, warnings_of
+from rscap.store import STATUS
 
 Section = tuple[str, str, Html]  # address, heading, content
 
@@ -61,9 +62,10 @@ def _title(runs: Sequence[LoadedRun]) -> str:
 
 def _heading(runs: Sequence[LoadedRun], tables: Sequence[ScoreTable], split: str) -> list[Html]:
     facts = [_count(max((run.scored.sheet.n for run in runs if run.scored.sheet), default=0), f"{split} image")]
-    facts += _named("base model", [_part(run, "base") for run in runs])
-    facts += _named("data", [_part(run, "data") for run in runs])
-    ended = max((str(run.status["ended"]) for run in runs if run.status.get("ended")), default="")
+    known = [run.provenance for run in runs if run.provenance]
+    facts += _named("base model", [one.base.name for one in known])
+    facts += _named("data", [one.data.name for one in known])
+    ended = max((run.status.ended for run in runs if run.status and run.status.ended), default="")
     facts += [_date(ended)] if ended else []
     states = [
         element("p", element("b", run.label), f" {_state_text(run)}", class_="warning")
@@ -85,22 +87,17 @@ def _heading(runs: Sequence[LoadedRun], tables: Sequence[ScoreTable], split: str
 
 
 def _state_text(run: LoadedRun) -> str:
-    reason = run.status.get("error") or run.status.get("reason") or run.status.get("message")
+    if run.status is None:
+        return f"has no readable {STATUS}: whether it finished is not known."
     if run.state == "failed":
-        return f"failed{f': {reason}' if reason else ''}. Its numbers are those of an unfinished run."
+        reason = f": {run.status.error}" if run.status.error else ""
+        return f"failed{reason}. Its numbers are those of an unfinished run."
     if run.state == "interrupted":
         return "was interrupted and can be resumed. Its numbers are provisional."
-    if run.state == "started":
-        return "has not finished: it is still running or was cut off. Its numbers are provisional."
-    return f"is in the state “{run.state}”; its numbers are not those of a finished run."
+    return "has not finished: it is still running or was cut off. Its numbers are provisional."
 
 
-def _part(run: LoadedRun, key: str) -> str:
-    part = run.provenance.get(key)
-    return str(part.get("name", "")) if isinstance(part, dict) else ""
-
-
-def _named(word: str, names: Sequence[str]) -> list[str]:
+def _named(word: str, names: Sequence[str | None]) -> list[str]:
     distinct = sorted({name for name in names if name})
     return [f"{word} {', '.join(distinct)}"] if distinct else []
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +9,10 @@ from typing import Literal
 
 from rscap.errors import ScoreError
 from rscap.metrics import METRICS, headline_of
-from rscap.recipe import PromptSection
 from rscap.records import ScoreSheet
 from rscap.reports.load import LoadedRun, Scored, load_runs
 from rscap.scoring import Comparison, Difference, compare
+from rscap.store import BASELINE_LABELS
 
 Kind = Literal["run", "baseline"]
 
@@ -63,16 +62,19 @@ class Prompts:
 
 
 def prompts_of(run: LoadedRun) -> Prompts:
-    """Training's prompts from the run's recipe or from evaluation.json, evaluation's from the predictions.
+    """Training's prompts from the run's recipe or the evaluation's settings, evaluation's from the predictions.
 
-    A base model that was not trained has no prompt of training. Without predictions evaluation.json tells the other.
+    A base model that was not trained has no prompt of training. Without predictions the settings tell the other.
     """
     asked = tuple(dict.fromkeys(prediction.prefix for prediction in run.scored.predictions.values()))
-    if not asked and isinstance(run.evaluation.get("prefix"), str):
-        asked = (run.evaluation["prefix"],)
-    told = run.evaluation.get("training_prefixes")
-    trained = tuple(map(str, told)) if isinstance(told, list) else _of_recipe(run.trained_recipe)
-    return Prompts(trained=trained, asked=asked)
+    told = None
+    if run.settings:
+        told = run.settings.training_prefixes
+        if not asked and run.settings.prefix is not None:
+            asked = (run.settings.prefix,)
+    if told is None:
+        told = (run.trained.prompt.training_prefixes or (run.trained.prompt.prefix,)) if run.trained else ()
+    return Prompts(trained=told, asked=asked)
 
 
 def warnings_of(run: LoadedRun) -> tuple[str, ...]:
@@ -84,22 +86,6 @@ def warnings_of(run: LoadedRun) -> tuple[str, ...]:
         f"was asked with the prompt {_said(prompts.strange)} but trained with {_said(prompts.trained)}: "
         "its scores are those of words it has not learned",
     )
-
-
-def _of_recipe(recipe: str | None) -> tuple[str, ...]:
-    """The prefixes of a recipe's text, those of the defaults included; empty where it cannot be read."""
-    if recipe is None:
-        return ()
-    try:
-        section = tomllib.loads(recipe).get("prompt", {})
-    except tomllib.TOMLDecodeError:
-        return ()
-    if not isinstance(section, dict):
-        return ()
-    several = section.get("training_prefixes")
-    if isinstance(several, list) and several:
-        return tuple(map(str, several))
-    return (str(section.get("prefix", PromptSection().prefix)),)
 
 
 def _said(words: Sequence[str]) -> str:
@@ -150,7 +136,6 @@ def headline(rows: Sequence[Row], comparison: Comparison | None) -> Difference |
 # Scores of different images, references or protocols never stand in one table: a CIDEr without its pool and its n is
 # not a number that can be compared.
 
-_BASELINE_LABELS = {"constant": "constant caption", "nearest": "nearest training image"}
 _NOT_PROTOCOL = frozenset({"decode", "rscap"})
 """Parts of a signature that may differ between two rows of one table."""
 
@@ -237,10 +222,6 @@ def _comparable(run: LoadedRun, sheet: ScoreSheet) -> tuple[object, ...]:
     return frozenset(sheet.items), sheet.n, run.references_digest, tuple(parts)
 
 
-def _baseline_label(name: str) -> str:
-    return _BASELINE_LABELS.get(name, name)
-
-
 def _same(one: Scored, other: Scored) -> bool:
     """Whether a baseline came out alike beside two runs."""
     return (
@@ -253,7 +234,7 @@ def _same(one: Scored, other: Scored) -> bool:
 
 
 def _row(run: LoadedRun, scored: Scored, sheet: ScoreSheet, kind: Kind, taken: Sequence[str]) -> Row:
-    label = run.label if kind == "run" else _baseline_label(scored.name)
+    label = run.label if kind == "run" else BASELINE_LABELS.get(scored.name, scored.name)
     if label in taken:  # another outcome of a baseline of the same name: other training images
         label = f"{label} ({run.label})"
     return Row(

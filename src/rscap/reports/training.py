@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
 
 from rscap.reports.html import Html, element, join
-from rscap.reports.load import Evaluation, LoadedRun, Step
+from rscap.reports.load import LoadedRun
 from rscap.reports.plots import Series, line_chart, smoothed
+from rscap.store import PARAMETERS, TrainEvaluation, TrainStep
 
 
 def training_section(runs: Sequence[LoadedRun]) -> Html | None:
@@ -20,7 +20,7 @@ def training_section(runs: Sequence[LoadedRun]) -> Html | None:
     said = _evaluation_note(trained)
     charts = [
         _chart("Loss", _loss(trained), "thin: each step, thick: exponential mean"),
-        _chart("CIDEr during training", _evaluated(trained, lambda one: one.metrics.get("CIDEr", math.nan)), said),
+        _chart("CIDEr during training", _evaluated(trained, lambda one: one.metrics.get("CIDEr")), said),
         _chart("Loss during training, other images", _evaluated(trained, lambda one: one.loss), said),
         _chart("Learning rate", _steps(trained, lambda step: step.learning_rate), ""),
         _chart("Captions per second", _steps(trained, lambda step: step.captions_per_s), "", from_zero=True),
@@ -44,24 +44,28 @@ def _chart(title: str, series: Sequence[Series], note: str, *, from_zero: bool =
 def _loss(trained: Sequence[tuple[int, LoadedRun]]) -> list[Series]:
     lines = []
     for colour, run in trained:
-        points = tuple((float(step.step), step.loss) for step in run.steps)
+        points = tuple((float(step.step), _known(step.loss)) for step in run.steps)
         lines.append(Series(label=run.label, points=points, colour=colour, faint=True))
         lines.append(Series(label=run.label, points=smoothed(points), colour=colour))
     return lines
 
 
-def _steps(trained: Sequence[tuple[int, LoadedRun]], value: Callable[[Step], float]) -> list[Series]:
+def _steps(trained: Sequence[tuple[int, LoadedRun]], value: Callable[[TrainStep], float | None]) -> list[Series]:
     return [
-        Series(label=run.label, points=tuple((float(step.step), value(step)) for step in run.steps), colour=colour)
+        Series(
+            label=run.label, points=tuple((float(step.step), _known(value(step))) for step in run.steps), colour=colour
+        )
         for colour, run in trained
     ]
 
 
-def _evaluated(trained: Sequence[tuple[int, LoadedRun]], value: Callable[[Evaluation], float]) -> list[Series]:
+def _evaluated(
+    trained: Sequence[tuple[int, LoadedRun]], value: Callable[[TrainEvaluation], float | None]
+) -> list[Series]:
     return [
         Series(
             label=run.label,
-            points=tuple((float(one.step), value(one)) for one in run.evaluations),
+            points=tuple((float(one.step), _known(value(one))) for one in run.evaluations),
             colour=colour,
             marked=True,
         )
@@ -92,8 +96,8 @@ def _facts(run: LoadedRun) -> Html:
 
 def _parameters(run: LoadedRun) -> Html | None:
     if not run.parameters:
-        return element("p", "no parameters.json", class_="note")
-    rows = [(tower.replace("_", " "), counts["trainable"], counts["total"]) for tower, counts in run.parameters.items()]
+        return element("p", f"no {PARAMETERS}", class_="note")
+    rows = [(tower.replace("_", " "), counts.trainable, counts.total) for tower, counts in run.parameters.items()]
     rows.append(("all", sum(row[1] for row in rows), sum(row[2] for row in rows)))
     body = [
         element(
@@ -110,31 +114,32 @@ def _parameters(run: LoadedRun) -> Html | None:
 
 
 def duration(run: LoadedRun) -> str:
-    """Time from start to end as status.json has it, `1 h 02 min 10 s`; empty where it has not."""
-    try:
-        started, ended = (datetime.fromisoformat(str(run.status[key])) for key in ("started", "ended"))
-        seconds = round((ended - started).total_seconds())
-    except (KeyError, ValueError, TypeError):
+    """Time from start to end, `1 h 02 min 10 s`; empty where the run does not say."""
+    if run.status is None or run.status.seconds is None:
         return ""
-    minutes, rest = divmod(seconds, 60)
+    minutes, rest = divmod(round(run.status.seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 def _best(run: LoadedRun) -> str:
-    scored = [(one.metrics["CIDEr"], one.step) for one in run.evaluations if "CIDEr" in one.metrics]
+    scored = [(score, one.step) for one in run.evaluations if (score := one.metrics.get("CIDEr")) is not None]
     return "{:.3f} at step {:,}".format(*max(scored)) if scored else ""
 
 
-def _memory(steps: Sequence[Step]) -> str:
-    known = [step.memory_bytes for step in steps if math.isfinite(step.memory_bytes)]
+def _memory(steps: Sequence[TrainStep]) -> str:
+    known = [step.memory_bytes for step in steps if step.memory_bytes is not None]
     return f"{max(known) / 2**30:.2f} GiB" if known else ""
 
 
-def _median(values: Iterable[float]) -> float:
-    known = [value for value in values if math.isfinite(value)]
-    return statistics.median(known) if known else math.nan
+def _median(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    return statistics.median(known) if known else None
 
 
-def _plain(value: float, form: str) -> str:
-    return form.format(value) if math.isfinite(value) else ""
+def _plain(value: float | None, form: str) -> str:
+    return form.format(value) if value is not None and math.isfinite(value) else ""
+
+
+def _known(value: float | None) -> float:
+    return math.nan if value is None else value

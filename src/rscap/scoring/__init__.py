@@ -24,9 +24,9 @@ from rscap.scoring.judgement import Judgement, judge
 from rscap.scoring.pool import IdfPool
 from rscap.scoring.protocol import PROTOCOLS
 from rscap.scoring.references import References, load_pair, load_references
-from rscap.scoring.sheet import read_sheet, sheet_text, write_sheet
 from rscap.scoring.signature import score_line
 from rscap.scoring.systems import compare
+from rscap.store import read_sheet, sheet_text, write_sheet
 
 __all__ = [
     "DRAWS",

@@ -11,6 +11,7 @@ from rscap.annotations import UNSPLIT, Annotation, AnnotationRow, UnusableRowErr
 from rscap.errors import DataError, ScoreError
 from rscap.records import Note, Rejected
 from rscap.scoring.candidates import Candidates, load_candidates, refuse_twice
+from rscap.store import REFERENCES
 
 SAMPLE = "sample"
 """The name under which every command opens the built-in data set."""
@@ -113,7 +114,7 @@ def _unusable(path: Path, where: str, reason: str) -> ScoreError:
     place = f"{path} " if path.is_dir() else f"{path.parent}/" if path.parent != Path() else ""
     return ScoreError(
         f"{place}{where}: {reason}",
-        hint="correct or remove the row; a run's own references/<split>.jsonl has usable rows alone",
+        hint=f"correct or remove the row; a run's own {REFERENCES}/<split>.jsonl has usable rows alone",
     )
 
 
@@ -130,7 +131,7 @@ def _of_split(path: Path, rows: Sequence[AnnotationRow], split: str) -> list[Ann
     if set(counts) <= {UNSPLIT}:
         raise ScoreError(
             f"{path} does not say which split an image belongs to",
-            hint=f"leave --split out; or score against the run's references/{wanted}.jsonl",
+            hint=f"leave --split out; or score against the run's {REFERENCES}/{wanted}.jsonl",
         )
     known = ", ".join(f"{name} ({count})" for name, count in sorted(counts.items()))
     raise ScoreError(f"{path} has no split {split!r}; it has {known}")

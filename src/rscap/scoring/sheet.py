@@ -1,98 +1,15 @@
-"""Score sheets as files: one JSON object that any program reads, one line per image."""
+"""The statistics that a score sheet keeps, so that it can be resampled without the captions."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from rscap.errors import ScoreError, StoreError
+from rscap.errors import ScoreError
 from rscap.records import ScoreSheet
 from rscap.scoring.measures import summed_measures
 from rscap.scoring.statistics import Statistics
-from rscap.store import read_json, write_text
-
-_FIELDS = ("signature", "n", "corpus", "intervals", "items", "unscored")
-
-
-def write_sheet(path: Path | str, sheet: ScoreSheet) -> None:
-    """Write a sheet as JSON; see `sheet_text`.
-
-    Raises:
-        ScoreError: a key of `extra` bears the name of a field, or a score is not finite.
-    """
-    write_text(Path(path), sheet_text(sheet))
-
-
-def sheet_text(sheet: ScoreSheet) -> str:
-    """`{"signature", "n", "corpus", "intervals", "items", "unscored", …}`; the keys of `extra` stand beside them.
-
-    Raises:
-        ScoreError: a key of `extra` bears the name of a field, or a score is not finite.
-    """
-    taken = [key for key in sheet.extra if key in _FIELDS]
-    if taken:
-        raise ScoreError(f"extra holds {taken}, which are fields of the sheet")
-    lines = [
-        f'"signature": {_dump(sheet.signature)}',
-        f'"n": {sheet.n}',
-        f'"corpus": {_dump(dict(sheet.corpus))}',
-        f'"intervals": {_dump({metric: list(bounds) for metric, bounds in sheet.intervals.items()})}',
-        f'"unscored": {sheet.unscored}',
-        *(f"{_dump(key)}: {_rows(value)}" for key, value in sheet.extra.items()),
-        f'"items": {_rows({example: dict(scores) for example, scores in sheet.items.items()})}',
-    ]
-    return "{\n" + ",\n".join(lines) + "\n}\n"
-
-
-def _dump(value: Any) -> str:
-    try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False)
-    except ValueError as error:
-        raise ScoreError(f"a score sheet holds a value that is not a finite number: {str(value)[:200]}") from error
-
-
-def _rows(value: Any) -> str:
-    """A mapping with one line per key, so that sheets can be read and compared line by line."""
-    if not isinstance(value, Mapping) or not value:
-        return _dump(value)
-    return "{\n" + ",\n".join(f"{_dump(key)}: {_dump(row)}" for key, row in value.items()) + "\n}"
-
-
-def read_sheet(path: Path | str) -> ScoreSheet:
-    """Read a score sheet; keys that are no fields of it go to `extra`.
-
-    Raises:
-        ScoreError: the file is missing, is not JSON, or lacks a field; names it.
-    """
-    path = Path(path)
-    try:
-        content = read_json(path)
-    except StoreError as error:
-        raise ScoreError(error.message, hint="`rscap score --out FILE` writes a score sheet") from error
-    if not isinstance(content, dict):
-        raise ScoreError(f"{path} is not a score sheet: it holds a JSON {type(content).__name__}")
-    missing = [name for name in _FIELDS if name not in content]
-    if missing:
-        raise ScoreError(f"{path} is not a score sheet: {', '.join(missing)} missing")
-    try:
-        intervals = {metric: (float(low), float(high)) for metric, (low, high) in content["intervals"].items()}
-        corpus = {metric: float(value) for metric, value in content["corpus"].items()}
-        items = {example: {m: float(x) for m, x in scores.items()} for example, scores in content["items"].items()}
-    except (AttributeError, TypeError, ValueError) as error:
-        raise ScoreError(f"{path} is not a score sheet: {error}") from error
-    return ScoreSheet(
-        signature=str(content["signature"]),
-        n=content["n"],
-        corpus=corpus,
-        intervals=intervals,
-        items=items,
-        unscored=content["unscored"],
-        extra={key: value for key, value in content.items() if key not in _FIELDS},
-    )
 
 
 def kept_statistics(statistics: Statistics) -> dict[str, list[list[float]]]:

@@ -9,8 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rscap.records import Example, Prediction, Rejected
-from rscap.store.files import write_text
+from pydantic import ConfigDict
+
+from rscap.errors import StoreError
+from rscap.records import Example, Prediction, Rejected, Stopped
+from rscap.store.files import Record, write_text
 
 Item = Prediction | Rejected
 
@@ -56,24 +59,25 @@ class Journal:
             return []
         lines = self.path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]  # the last may be cut off
         done: list[Prediction] = []
-        with suppress(json.JSONDecodeError, TypeError, _Unusable):  # what follows such a line is done again
+        with suppress(StoreError, json.JSONDecodeError):  # what follows such a line is done again
             if not lines or json.loads(lines[0]) != self._heading():
                 return []
             for line in lines[1:]:
-                done.append(_prediction(json.loads(line)))
+                done.append(Prediction(**_Line.parse(line, where=str(self.path)).content()))
         return done
 
 
-class _Unusable(Exception):
-    """A line that is no prediction."""
+class _Line(Record):
+    """A caption that is done. Unlike in other records, an unknown key makes it one that must be done again."""
 
+    model_config = ConfigDict(extra="forbid")
 
-def _prediction(row: Mapping[str, Any]) -> Prediction:
-    found = Prediction(**row)
-    words = (found.example_id, found.caption, found.prefix, found.stopped)
-    if not all(isinstance(word, str) for word in words) or not isinstance(found.tokens, int):
-        raise _Unusable
-    return found
+    example_id: str
+    caption: str
+    prefix: str
+    tokens: int
+    stopped: Stopped
+    near_ties: int
 
 
 def _line(row: Mapping[str, Any]) -> str:

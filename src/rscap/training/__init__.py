@@ -6,5 +6,5 @@ examples.py     what is trained on               updates.py     which examples m
 panel.py        evaluation during training       targets.py     are the first losses plausible?
 optimiser.py    AdamW, schedule, loss scaling    checkpoints.py resume bit for bit
 team.py         several processes, sharding      features.py    features of a frozen vision tower
-log.py          train.jsonl, speed.jsonl         trackers.py    TensorBoard, Weights & Biases, …
+log.py          the run's own log               trackers.py    TensorBoard, Weights & Biases, …
 """

@@ -1,26 +1,17 @@
 """Checkpoints: a run that was killed resumes from the newest one, bit for bit.
 
-    checkpoints/start.safetensors   the initial factors of methods that compute them from weights or data, once a run
-    checkpoints/step-000120/
-      weights.safetensors           every trainable parameter, by name, in its own precision
-      optimiser.safetensors         AdamW's two moments and its step, `<parameter>/<state>`
-      progress.json                 the state of the run, the SHA-256 of the other two files, and one of itself
-
-A checkpoint is written to a temporary folder, which is then renamed. Its digests are verified before it is used. Order,
-captions, prompts, augmentation and dropout are pure functions of (seed, epoch, id), so nothing else needs to be saved.
+A checkpoint is written to a temporary folder, which is then renamed. Its digests are verified before it is used.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
@@ -29,58 +20,22 @@ from torch import Tensor, uint8
 from rscap.errors import StoreError
 from rscap.progress import Say
 from rscap.provenance import file_digest
-from rscap.store import atomic_path, read_json, write_json
+from rscap.store import (
+    CHECKPOINT_OPTIMISER,
+    CHECKPOINT_PROGRESS,
+    CHECKPOINT_START,
+    CHECKPOINT_WEIGHTS,
+    TrainingState,
+    atomic_path,
+    best_step,
+    read_progress,
+    write_progress,
+)
 
-WEIGHTS, OPTIMISER, PROGRESS = "weights.safetensors", "optimiser.safetensors", "progress.json"
-START = "start.safetensors"
 _PREFIX, _DAMAGED, _SAVING = "step-", "damaged-", ".saving-"
 _OWN = "sha256"
-_VERSION = 1
 
 Tensors = Mapping[str, Tensor]
-
-
-@dataclass(slots=True)
-class Best:
-    """The best evaluation so far."""
-
-    step: int
-    value: float
-
-
-@dataclass(slots=True)
-class TrainingState:
-    """The state of a run after `step` updates, besides weights and optimiser; progress.json holds it."""
-
-    step: int = 0
-    images: int = 0
-    tokens: int = 0
-    """Supervised tokens trained on."""
-    seconds: float = 0.0
-    """Time spent in the loop, over all sessions."""
-    halvings: int = 0
-    """How often micro batches were halved because memory ran out."""
-    recomputes: bool = False
-    """Whether gradient checkpointing was turned on during training, because memory ran out."""
-    overflows: int = 0
-    """Consecutive updates up to now whose gradients overflowed float16."""
-    best: Best | None = None
-    waited: int = 0
-    """Consecutive evaluations without a new best."""
-    vetoed: int = 0
-    """Those of them with too many degenerate captions."""
-    stopped: str | None = None
-    """Why training ended before its last step; None if it did not."""
-    scaler: dict[str, float] = field(default_factory=dict)
-    """State of the loss scaling for float16."""
-    log_bytes: int = 0
-    """Length of train.jsonl."""
-    rejected: list[dict[str, str]] = field(default_factory=list)
-
-    @classmethod
-    def parse(cls, row: dict[str, Any]) -> TrainingState:
-        best = row.pop("best")
-        return cls(**row, best=Best(**best) if best else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,11 +110,11 @@ class Checkpoints:
     def write_start(self, factors: Tensors) -> None:
         """Keep the initial factors of the adapters, from which every later session builds the same model."""
         held = {name: value.detach().cpu().contiguous() for name, value in factors.items()}
-        with atomic_path(self.folder / START) as temporary:
+        with atomic_path(self.folder / CHECKPOINT_START) as temporary:
             save_file(held, temporary, metadata={_OWN: _tensors_digest(held)})
 
     def has_start(self) -> bool:
-        return (self.folder / START).exists()
+        return (self.folder / CHECKPOINT_START).exists()
 
     def read_start(self) -> dict[str, Tensor]:
         """The initial factors of the adapters.
@@ -167,7 +122,7 @@ class Checkpoints:
         Raises:
             StoreError: the file is damaged.
         """
-        path = self.folder / START
+        path = self.folder / CHECKPOINT_START
         try:
             with safe_open(path, framework="pt") as stream:
                 digest = (stream.metadata() or {}).get(_OWN)
@@ -182,13 +137,12 @@ class Checkpoints:
         building = Path(tempfile.mkdtemp(prefix=_SAVING, dir=self.folder))
         try:
             digests = {}
-            for name, tensors in ((WEIGHTS, weights), (OPTIMISER, optimiser)):
+            for name, tensors in ((CHECKPOINT_WEIGHTS, weights), (CHECKPOINT_OPTIMISER, optimiser)):
                 save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, building / name)
                 (building / name).chmod(0o644)
                 _sync(building / name)
                 digests[name] = file_digest(building / name)
-            row = {"version": _VERSION, "digests": digests, **asdict(state)}
-            write_json(building / PROGRESS, {**row, _OWN: _row_digest(row)})
+            write_progress(building, state, digests)
             building.chmod(0o755)
             building.rename(self.at(state.step))
             _sync(self.folder)
@@ -199,18 +153,10 @@ class Checkpoints:
         steps = self.steps()
         kept = {*steps[-self.keep :], state.step}
         kept |= {
-            best for step in kept if (best := self._best_of(step)) is not None
+            best for step in kept if (best := best_step(self.at(step))) is not None
         }  # also of earlier ones: a run may resume there
         for step in set(steps) - kept:
             shutil.rmtree(self.at(step))
-
-    def _best_of(self, step: int) -> int | None:
-        """The best step so far according to the checkpoint of `step`."""
-        try:
-            best = read_json(self.at(step) / PROGRESS)["best"]
-            return int(best["step"]) if best else None
-        except (StoreError, KeyError, TypeError, ValueError):
-            return None
 
 
 def read_checkpoint(folder: Path) -> Saved:
@@ -219,31 +165,16 @@ def read_checkpoint(folder: Path) -> Saved:
     Raises:
         StoreError: a file is missing, truncated or changed; names it.
     """
-    row = read_json(folder / PROGRESS)
-    if not isinstance(row, dict) or row.get("version") != _VERSION:
-        raise StoreError(f"{folder / PROGRESS} is not of a checkpoint of version {_VERSION}")
-    if row.pop(_OWN, None) != _row_digest(row):
-        raise StoreError(f"{folder / PROGRESS} is damaged: its SHA-256 does not match the one it holds")
-    del row["version"]
+    state, digests = read_progress(folder)
     tensors = []
-    digests = row.pop("digests", {})
-    for name in (WEIGHTS, OPTIMISER):
+    for name in (CHECKPOINT_WEIGHTS, CHECKPOINT_OPTIMISER):
         path = folder / name
         if not path.is_file():
             raise StoreError(f"{path} does not exist")
         if file_digest(path) != digests.get(name):
-            raise StoreError(f"{path} is damaged: its SHA-256 does not match the one in {PROGRESS}")
+            raise StoreError(f"{path} is damaged: its SHA-256 does not match the one in {CHECKPOINT_PROGRESS}")
         tensors.append(load_file(path))
-    try:
-        state = TrainingState.parse(row)
-    except (TypeError, KeyError) as error:
-        raise StoreError(f"{folder / PROGRESS} is damaged: {error}") from error
     return Saved(folder, state, *tensors)
-
-
-def _row_digest(row: Mapping[str, Any]) -> str:
-    """SHA-256 of the values in progress.json, independent of their order and of spaces."""
-    return hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest()
 
 
 def _damaged_start(path: Path, reason: str) -> StoreError:

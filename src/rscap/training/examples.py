@@ -54,8 +54,8 @@ def _selected(source: Source, recipe: Recipe, run: RunFolder, say: Say, team: Te
         selection.write(run)
     summary = selection.summary()
     say(
-        f"quality rules: removed {summary['captions_removed']:,} captions, lowered the weight of "
-        f"{summary['captions_weighted']:,} captions, dropped {summary['images_dropped']:,} images"
+        f"quality rules: removed {summary.captions_removed:,} captions, lowered the weight of "
+        f"{summary.captions_weighted:,} captions, dropped {summary.images_dropped:,} images"
     )
     return selection.source, selection.weights
 

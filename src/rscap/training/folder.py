@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from rscap.errors import Interrupted, RecipeError, StoreError
 from rscap.progress import Say
 from rscap.recipe import Recipe, read_recipe
 from rscap.stopping import stopping
-from rscap.store import RunFolder, no_room, read_json, way_out, write_json
+from rscap.store import Provenance, RunFolder, no_room, way_out
 from rscap.tables import differences
 
 SAVING = ".saving-"
@@ -22,7 +22,7 @@ SAVING = ".saving-"
 
 
 def trained_folder(run: RunFolder, recipe: Recipe) -> Path:
-    """Where the weights of a finished run are: adapter/, or model/ after full fine-tuning."""
+    """Where the weights of a finished run are: the adapter, or the model after full fine-tuning."""
     return run.adapter if recipe.adapter else run.model
 
 
@@ -32,7 +32,7 @@ def check_new(out: Path) -> None:
     Raises:
         StoreError: there is something else; if it is an unfinished run, the hint says how to resume it.
     """
-    if (out / "status.json").is_file() and (state := RunFolder(out).status().get("state")) != "finished":
+    if (run := RunFolder(out)).exists and (state := run.status().state) != "finished":
         raise StoreError(
             f"{out} holds a run that is {state}",
             hint=f"resume it with `rscap train {out} --resume`, or choose another --out",
@@ -60,15 +60,15 @@ def check_same_recipe(run: RunFolder, recipe: Recipe) -> None:
 
 def is_finished(run: RunFolder, recipe: Recipe) -> bool:
     """Whether the run has ended and its weights are there."""
-    return run.status()["state"] == "finished" and trained_folder(run, recipe).is_dir()
+    return run.status().state == "finished" and trained_folder(run, recipe).is_dir()
 
 
 @contextmanager
 def recorded(run: RunFolder) -> Iterator[dict[str, Any]]:
-    """Hold a run folder for this process alone, and record in status.json how the block ends.
+    """Hold a run folder for this process alone, and record in its status how the block ends.
 
-    Yields a table; what the block puts in it is added to status.json of a finished run. Within the block a signal that
-    asks to stop raises `Interrupted`.
+    Yields a table; what the block puts in it, keys of `Status`, is added to the status of a finished run. Within the
+    block a signal that asks to stop raises `Interrupted`.
 
     Raises:
         StoreError: another process trains in the folder, or the disk is full; the hint says how to resume.
@@ -78,7 +78,7 @@ def recorded(run: RunFolder) -> Iterator[dict[str, Any]]:
         with FileLock(run.path / ".lock", timeout=0):
             for leftover in run.path.glob(f"{SAVING}*"):  # of a process that was killed
                 shutil.rmtree(leftover)
-            write_json(run.status_file, {"state": "started", "started": run.status()["started"]})
+            run.start(run.status().started)
             details: dict[str, Any] = {}
             try:
                 with stopping():
@@ -100,41 +100,40 @@ def recorded(run: RunFolder) -> Iterator[dict[str, Any]]:
         raise StoreError(f"another process is training in {run.path}", hint="wait until it ends, or stop it") from None
 
 
-def record_provenance(run: RunFolder, now: Mapping[str, Any], say: Say) -> None:
-    """Write provenance.json; a resumed run adds a session to it.
+def record_provenance(run: RunFolder, now: Provenance, say: Say) -> None:
+    """Write where the result comes from; a resumed run adds a session to it.
 
     Raises:
         StoreError: the data or the base model differ from those that the run began with.
     """
     if not run.provenance_file.exists():
-        write_json(run.provenance_file, now)
+        now.write(run.provenance_file)
         return
     first = first_provenance(run)
-    for part, key in (("data", "digest"), ("base", "digest"), ("base", "revision")):
-        if first[part].get(key) != now[part].get(key):
+    for part, key, before, after in (
+        ("data", "digest", first.data.digest, now.data.digest),
+        ("base", "digest", first.base.digest, now.base.digest),
+        ("base", "revision", first.base.revision, now.base.revision),
+    ):
+        if before != after:
             raise StoreError(
-                f"the {part} changed since {run.path} began: {key} {first[part].get(key)} before, "
-                f"{now[part].get(key)} now",
+                f"the {part} changed since {run.path} began: {key} {before} before, {after} now",
                 hint="restore the old one, or start another run",
             )
-    same = {
-        name: now[name] == first.get(name) for name in ("commit", "packages", "device_name", "processes", "threads")
-    }
-    if not all(same.values()):
-        changed = ", ".join(name for name, is_same in same.items() if not is_same)
-        say(f"changed since the run began: {changed}; the result may differ in the last bits")
-    sessions = [*first.get("resumed", []), {name: now[name] for name in ("commit", "dirty", *same, "command")}]
-    write_json(run.provenance_file, {**first, "resumed": sessions})
+    names = ("commit", "packages", "device_name", "processes", "threads")
+    if changed := [name for name in names if getattr(now, name) != getattr(first, name)]:
+        say(f"changed since the run began: {', '.join(changed)}; the result may differ in the last bits")
+    first.resumed_by(now).write(run.provenance_file)
 
 
-def first_provenance(run: RunFolder) -> dict[str, Any]:
-    """provenance.json of a run that resumes.
+def first_provenance(run: RunFolder) -> Provenance:
+    """Where a run that resumes comes from.
 
     Raises:
         StoreError: it does not name the data and the base model that the run began with.
     """
-    first = read_json(run.provenance_file)
-    if not isinstance(first, dict) or not all(isinstance(first.get(part), dict) for part in ("data", "base")):
+    first = Provenance.read(run.provenance_file)
+    if not {"data", "base"} <= first.model_fields_set:
         raise StoreError(
             f"{run.provenance_file} is damaged: it does not name the data and the base model that the run began with",
             hint="restore the file, or start another run",

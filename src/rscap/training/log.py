@@ -1,12 +1,11 @@
-"""Log every update in train.jsonl and speed.jsonl, on the screen and with the trackers.
+"""Log every update in the run folder, on the screen and with the trackers.
 
-train.jsonl holds what depends on the recipe alone, so a resumed run writes the same bytes as an uninterrupted one.
-Times and memory are in speed.jsonl.
+The training log holds what depends on the recipe alone, so a resumed run writes the same bytes as an uninterrupted one.
+Times and memory are in the speed log.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import time
@@ -24,7 +23,7 @@ from rscap.errors import StoreError
 from rscap.metrics import TABLE
 from rscap.progress import ProgressBar, Say, to_stderr
 from rscap.records import Example, Prediction
-from rscap.store import write_jsonl
+from rscap.store import SPEED_LOG, Record, SpeedStep, TrainEvaluation, TrainStep, append_row, forget_speed_after
 from rscap.training.trackers import Trackers
 
 _RECENT_STEPS = 20
@@ -71,7 +70,7 @@ class TrainLog:
 
     @property
     def length(self) -> int:
-        """Bytes of train.jsonl, all of them flushed to disk."""
+        """Bytes of the training log, all of them flushed to disk."""
         if self.path is None or not self.path.exists():
             return 0
         with self.path.open("ab") as stream:
@@ -99,12 +98,12 @@ class TrainLog:
             with self.path.open("r+b") as stream:
                 stream.truncate(length)
         if self.speed_path.exists():
-            write_jsonl(self.speed_path, _rows_up_to(self.speed_path, step))
+            forget_speed_after(self.speed_path, step)
 
     @property
     def speed_path(self) -> Path:
         assert self.path is not None
-        return self.path.with_name("speed.jsonl")
+        return self.path.with_name(SPEED_LOG)
 
     def note(self, message: str) -> None:
         """Pass a message on, if this process leads."""
@@ -119,16 +118,17 @@ class TrainLog:
         seconds = max(now - self._recent[0][0], 1e-9)
         images_per_s = sum(entry[1] for entry in self._recent[1:]) / seconds
         captions_per_s = sum(entry[2] for entry in self._recent[1:]) / seconds
-        facts = {"step": step, "loss": loss, **values, "images": images, "captions": captions}
-        speed = {
-            "images_per_s": round(images_per_s, 3),
-            "captions_per_s": round(captions_per_s, 3),
-            "memory_bytes": memory,
-            "seconds": round(now - self.started, 3),
-        }
-        self._append(self.path, event="step", **facts)
-        self._append(self.path and self.speed_path, step=step, **speed)
-        self.trackers.log({"train": {**facts, **speed}}, step=step)
+        facts = TrainStep(event="step", step=step, loss=loss, **values, images=images, captions=captions)
+        speed = SpeedStep(
+            step=step,
+            images_per_s=round(images_per_s, 3),
+            captions_per_s=round(captions_per_s, 3),
+            memory_bytes=memory,
+            seconds=round(now - self.started, 3),
+        )
+        self._append(self.path, facts)
+        self._append(self.path and self.speed_path, speed)
+        self.trackers.log({"train": {**facts.content(), **speed.content()}}, step=step)
         details = f"loss {loss:.3f} · {captions_per_s:.1f} captions/s · {memory / 2**30:.2f} GiB"
         self._bar(step, self.total_steps, details)
 
@@ -136,8 +136,13 @@ class TrainLog:
         self, *, step: int, split: str, n: int, metrics: dict[str, float], loss: float, degenerate: float
     ) -> None:
         """Log the scores of captions generated between two updates; the rates do not include the time they took."""
-        facts = {"metrics": metrics, "loss": loss if math.isfinite(loss) else None, "degenerate": degenerate}
-        self._append(self.path, event="evaluation", step=step, split=split, n=n, **facts)
+        known = loss if math.isfinite(loss) else None
+        self._append(
+            self.path,
+            TrainEvaluation(
+                event="evaluation", step=step, split=split, n=n, metrics=metrics, loss=known, degenerate=degenerate
+            ),
+        )
         self.trackers.log({split: {**metrics, "loss": loss, "degenerate": degenerate}}, step=step)
         short = [line.name for line in TABLE if line.place == "always" and line.name in metrics]
         shown = "  ".join(f"{name} {metrics[name]:.3f}" for name in short)
@@ -149,25 +154,13 @@ class TrainLog:
         """Send images with their generated captions to the trackers."""
         self.trackers.captions(step, examples, predictions)
 
-    def _append(self, path: Path | None, **row: Any) -> None:
+    def _append(self, path: Path | None, row: Record) -> None:
         if path is None:
             return
         try:
-            with path.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(row, allow_nan=False) + "\n")
+            append_row(path, row)
         except OSError as error:
             raise StoreError(
                 f"{path} could not be written: {error.strerror or error}",
                 hint=f"free disk space, then resume from the last checkpoint with `rscap train {path.parent} --resume`",
             ) from error
-
-
-def _rows_up_to(path: Path, step: int) -> list[dict[str, Any]]:
-    """Rows up to a step. They only hold times, so a line that cannot be read, such as a truncated one, is skipped."""
-    rows = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        with suppress(json.JSONDecodeError, KeyError, TypeError):
-            row = json.loads(line)
-            if row["step"] <= step:
-                rows.append(row)
-    return rows

@@ -18,7 +18,8 @@ from rscap.model.packed import PackedModel
 from rscap.recipe import Recipe
 from rscap.records import Example, Rejected
 from rscap.stopping import StopRequest
-from rscap.training.checkpoints import Checkpoints, TrainingState, read_checkpoint
+from rscap.store import TrainingState
+from rscap.training.checkpoints import Checkpoints, read_checkpoint
 from rscap.training.log import TrainLog, memory_bytes
 from rscap.training.optimiser import (
     budget_used,

@@ -18,7 +18,7 @@ from rscap.metrics import in_training, known
 from rscap.model.packed import PackedModel
 from rscap.recipe import Recipe, SelectionSection
 from rscap.records import Example, Prediction
-from rscap.training.checkpoints import Best, TrainingState
+from rscap.store import Best, TrainingState
 from rscap.training.team import Team
 
 _ROUNDING = 1e-6  # BLEU of next to no matches is some 1e-10, and its changes mean nothing

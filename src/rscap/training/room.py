@@ -20,6 +20,7 @@ from rscap.model.memory import is_out_of_memory, release
 from rscap.model.packed import PackedModel
 from rscap.progress import Say
 from rscap.recipe import Recipe
+from rscap.store import REJECTED
 from rscap.training.checkpoints import TrainingState
 from rscap.training.team import Team
 
@@ -99,7 +100,7 @@ class Gradients:
         if team.sharded:
             self.spare = mine[-1][2] if mine else self.spare
             if any(team.gather([self.spare is None])):
-                raise TrainingError(f"step {step}: a process has no usable image to take part with; see rejected.jsonl")
+                raise TrainingError(f"step {step}: a process has no usable image to take part with; see {REJECTED}")
             assert self.spare is not None
             missing = max(team.gather([len(mine)])) - len(mine)
             mine += [(team.rank, 0, self.spare, 0.0)] * missing

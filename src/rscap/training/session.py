@@ -30,8 +30,17 @@ from rscap.planning.cards import memory_at_hand
 from rscap.progress import Say, no_messages
 from rscap.recipe import Recipe, dump_recipe
 from rscap.records import Example
-from rscap.store import RunFolder, replace_folder, write_json, write_jsonl, write_text
-from rscap.training.checkpoints import Checkpoints, TrainingState, read_checkpoint
+from rscap.store import (
+    Provenance,
+    RunFolder,
+    TowerParameters,
+    TrainingState,
+    replace_folder,
+    write_parameters,
+    write_rejected,
+    write_text,
+)
+from rscap.training.checkpoints import Checkpoints, read_checkpoint
 from rscap.training.examples import TrainingData, calibration, check_validation
 from rscap.training.features import cached_encoder, features_folder
 from rscap.training.folder import (
@@ -69,8 +78,8 @@ def train(
         progress: show a progress bar.
 
     Raises:
-        RscapError: the recipe cannot be run, or training failed; status.json then says `failed` and why.
-        Interrupted: SIGTERM or Ctrl-C; status.json says `interrupted`, and the state is saved.
+        RscapError: the recipe cannot be run, or training failed; the status then says `failed` and why.
+        Interrupted: SIGTERM or Ctrl-C; the status says `interrupted`, and the state is saved.
     """
     team = Team.of(Accelerator(cpu=not torch.cuda.is_available() and not torch.backends.mps.is_available()))
     say = say if team.leads else no_messages
@@ -128,7 +137,7 @@ class _Session:
     shows_progress: bool
 
     def train(self) -> dict[str, Any]:
-        """Train from the state of the folder on and write the result; returns details for status.json."""
+        """Train from the state of the folder on and write the result; returns what is added to the status."""
         recipe, run, team = self.recipe, self.run, self.team
         if team.leads:
             write_text(run.recipe_file, dump_recipe(recipe))
@@ -147,9 +156,9 @@ class _Session:
     def _checkpoints(self) -> Checkpoints:
         return Checkpoints(self.run.checkpoints, self.recipe.train.keep_checkpoints)
 
-    def _provenance(self) -> dict[str, Any]:
+    def _provenance(self) -> Provenance:
         source = self.source
-        return provenance.collect(
+        found = provenance.collect(
             device=str(self.team.device),
             device_name=device_name(self.team.device),
             processes=self.team.size,
@@ -158,6 +167,7 @@ class _Session:
             data={"name": source.name, "digest": source.digest, "split_scheme": source.split_scheme},
             base=self.base.describe(),
         )
+        return Provenance(**found)
 
     def _learner(self, data: TrainingData) -> Learner:
         """The model with its adapters, ready to train on `data`."""
@@ -247,7 +257,7 @@ class _Session:
         finally:
             if team.leads:
                 with suppress(OSError) if sys.exc_info()[0] else nullcontext():  # not to hide the error of the loop
-                    write_jsonl(run.rejected_file, map(asdict, [*data.source.rejected, *learner.rejected]))
+                    write_rejected(run.rejected_file, [*data.source.rejected, *learner.rejected])
 
     def _whole(self, packed: PackedModel, state: TrainingState) -> PackedModel:
         """The trained model on one device, built again, since no process of a sharded run holds all of it."""
@@ -257,7 +267,7 @@ class _Session:
         return whole
 
     def _ending(self, state: TrainingState) -> dict[str, Any]:
-        """How the loop ended, for status.json."""
+        """How the loop ended, for the status."""
         details: dict[str, Any] = {"steps": state.step, "loop_seconds": round(state.seconds, 1)}
         if state.recomputes or state.halvings:
             details["went_on_with"] = {  # after memory ran out
@@ -270,7 +280,7 @@ class _Session:
         return details
 
     def _select(self, packed: PackedModel, state: TrainingState) -> dict[str, Any]:
-        """Load the weights that the recipe selects; returns which, for status.json."""
+        """Load the weights that the recipe selects; returns which, for the status."""
         selection, best = self.recipe.selection, state.best
         if selection is None:
             return {}
@@ -299,7 +309,7 @@ def recomputes_activations(recipe: Recipe, run: RunFolder, team: Team, say: Say)
     asked = recipe.train.gradient_checkpointing
     if asked != "auto":
         return asked
-    if run.provenance_file.exists() and (before := first_provenance(run).get("gradient_checkpointing")) is not None:
+    if run.provenance_file.exists() and (before := first_provenance(run).gradient_checkpointing) is not None:
         return before
     if team.sharded:
         say("gradient checkpointing on, as always in a sharded run")
@@ -314,7 +324,7 @@ def recomputes_activations(recipe: Recipe, run: RunFolder, team: Team, say: Say)
 
 
 def save(packed: PackedModel, base: Base, recipe: Recipe, run: RunFolder) -> None:
-    """Write adapter/ in PEFT's layout, or model/ after full fine-tuning, whole or not at all."""
+    """Write the adapter in PEFT's layout, or the model after full fine-tuning, whole or not at all."""
     target = trained_folder(run, recipe)
     with tempfile.TemporaryDirectory(dir=run.path, prefix=SAVING) as folder:
         finished = Path(folder) / target.name
@@ -349,7 +359,7 @@ def _prepared(
 
 def _report_parameters(packed: PackedModel, run: RunFolder, say: Say) -> None:
     counts = count_parameters(packed.net)
-    write_json(run.parameters_file, {tower: asdict(count) for tower, count in counts.items()})
+    write_parameters(run.parameters_file, {tower: TowerParameters(**asdict(count)) for tower, count in counts.items()})
     for tower, count in counts.items():
         held = ", ".join(sorted(count.held, key=lambda way: -count.held[way]))
         say(f"{tower:15} {count.trainable:>13,} of {count.total:>13,} parameters trainable, held in {held}")

@@ -1,6 +1,6 @@
 """Experiment trackers by name: TensorBoard, Weights & Biases and all others that accelerate supports.
 
-A tracker that fails is reported once, and the run continues without it. train.jsonl is always written.
+A tracker that fails is reported once, and the run continues without it. The run's own log is always written.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from rscap.errors import RecipeError
 from rscap.progress import Say, to_stderr
 from rscap.recipe import Recipe, TrackSection
 from rscap.records import Example, Prediction
+from rscap.store import RunFolder
 from rscap.tables import flatten
 
 
@@ -110,7 +111,7 @@ class _Guest:
 
 
 def _start(name: str, section: TrackSection, folder: Path, say: Say) -> GeneralTracker:
-    place = folder / "trackers"
+    place = RunFolder(folder).trackers
     place.mkdir(exist_ok=True)
     if name == "tensorboard":
         return _made(LOGGER_TYPE_TO_CLASS[name](run_name=name, logging_dir=place))

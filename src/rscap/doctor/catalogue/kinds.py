@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from rscap.store import ADAPTER, MODEL, PROVENANCE, REJECTED, STATUS
+
 Severity = Literal["error", "warning"]
 
 
@@ -61,7 +63,7 @@ DATA: dict[str, Kind] = {
         "many rows of the data could not be used",
         "More than 1 % of the rows.",
         "What is left may be another data set than the one that is named.",
-        "Mend the rows that rejected.jsonl lists; `rscap data audit` shows more.",
+        f"Fix the rows that {REJECTED} lists; `rscap data audit` shows more.",
     ),
 }
 
@@ -154,14 +156,14 @@ RUN: dict[str, Kind] = {
     "not-finished": Kind(
         "error",
         "the run did not finish",
-        "status.json says another state than `finished`; or global_step is below max_steps in trainer_state.json.",
+        f"{STATUS} says another state than `finished`; or global_step is below max_steps in trainer_state.json.",
         "What it holds is not the result of its recipe.",
         "Resume it (`rscap train RUN --resume`), or run it again.",
     ),
     "result-missing": Kind(
         "error",
         "the trained weights are missing",
-        "A finished run has neither adapter/ nor model/.",
+        f"A finished run has neither {ADAPTER}/ nor {MODEL}/.",
         "Nothing can be evaluated or repeated.",
         "Look for them where the run was made; or train again.",
     ),
@@ -170,7 +172,7 @@ RUN: dict[str, Kind] = {
         "a file cannot be read",
         "A file is torn, is of another format, or has unknown keys.",
         "What it says cannot be checked, and other programs will stumble over it.",
-        "Copy it again from where it was made, or open it with the version of rscap that provenance.json names.",
+        f"Copy it again from where it was made, or open it with the version of rscap that {PROVENANCE} names.",
     ),
     "cannot-start": Kind(
         "error",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rscap.doctor.catalogue.kinds import Kind
+from rscap.store import TRAIN_LOG
 
 LABELS: dict[str, Kind] = {
     "image-targets": Kind(
@@ -207,7 +208,7 @@ WEIGHTS: dict[str, Kind] = {
         "On the first training batch their loss is not 2 % below the base's.",
         "On images and captions that were trained on, the loss is not below that of the base model: what is in the "
         "folder is not what training made, or training made nothing.",
-        "Look at the loss in train.jsonl. If it fell, the wrong weights were saved, or the base is another; if it did "
+        f"Look at the loss in {TRAIN_LOG}. If it fell, the wrong weights were saved, or the base is another; if it did "
         "not, look at the other findings.",
     ),
     "method-not-as-asked": Kind(

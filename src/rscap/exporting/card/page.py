@@ -196,9 +196,9 @@ def _summary(subject: CardSubject) -> str:
         "adapter": f"{subject.method} adapter for {base}, in PEFT's format; the base model is not included",
     }[subject.form]
     learned = ", ".join(
-        f"{tower.replace('_', ' ')} {counts['trainable']:,} of {counts['total']:,}"
+        f"{tower.replace('_', ' ')} {counts.trainable:,} of {counts.total:,}"
         for tower, counts in subject.parameters.items()
-        if counts["trainable"]
+        if counts.trainable
     )
     return f"Captions for images seen from above: the {what}.\nParameters that learned: {learned}."
 
@@ -217,18 +217,18 @@ def _training(subject: CardSubject) -> str:
     data = subject.data
     where = f"[{subject.hub_data}](https://huggingface.co/datasets/{subject.hub_data})" if subject.hub_data else None
     recipe = tomli_w.dumps(public(subject.recipe.model_dump(mode="json", exclude_none=True)))
-    drawn = " (drawn by rscap itself: no photographs)" if data.get("name") == "sample" else ""
+    drawn = " (drawn by rscap itself: no photographs)" if data.name == "sample" else ""
     return (
-        f"## What it was trained on\n\nData: {where or data.get('name', 'unknown')}{drawn}, split scheme "
-        f"`{data.get('split_scheme', 'unknown')}`; the test split was not given to training. Digest over ids, "
-        f"captions, splits and image sizes of what training could see:\n`sha256:{data.get('digest', 'unknown')}`\n\n"
+        f"## What it was trained on\n\nData: {where or data.name or 'unknown'}{drawn}, split scheme "
+        f"`{data.split_scheme or 'unknown'}`; the test split was not given to training. Digest over ids, "
+        f"captions, splits and image sizes of what training could see:\n`sha256:{data.digest or 'unknown'}`\n\n"
         f"The recipe, defaults included (paths are cut to their last part):\n\n```toml\n{recipe}```\n"
     )
 
 
 def _limits(subject: CardSubject) -> str:
     resized = "Images are resized to a square of the base model's resolution: small things in large scenes vanish."
-    measured = ", ".join(f"{scores.split} of {subject.data.get('name', 'its data')}" for scores in subject.scores)
+    measured = ", ".join(f"{scores.split} of {subject.data.name or 'its data'}" for scores in subject.scores)
     known = f"on {measured} alone" if measured else "on nothing"
     return (
         "## Intended use and limits\n\n"
@@ -245,12 +245,8 @@ def _limits(subject: CardSubject) -> str:
 
 def _provenance(subject: CardSubject) -> str:
     known = subject.provenance
-    commit = (
-        f", commit `{known['commit']}`{' with local changes' if known.get('dirty') else ''}"
-        if known.get("commit")
-        else ""
-    )
-    packages = ", ".join(f"{name} {version}" for name, version in known.get("packages", {}).items())
-    digest = subject.provenance.get("base", {}).get("digest")
+    commit = f", commit `{known.commit}`{' with local changes' if known.dirty else ''}" if known.commit else ""
+    packages = ", ".join(f"{name} {version}" for name, version in known.packages.items())
+    digest = known.base.digest
     files = f"\n\nDigest of the base model's files: `sha256:{digest}`" if digest else ""
-    return f"## Provenance\n\nTrained with rscap {known.get('rscap', 'unknown')}{commit}; {packages}.{files}\n"
+    return f"## Provenance\n\nTrained with rscap {known.rscap or 'unknown'}{commit}; {packages}.{files}\n"

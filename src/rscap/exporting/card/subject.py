@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from rscap.errors import StoreError
 from rscap.exporting.agreement import Agreement
@@ -13,14 +13,21 @@ from rscap.exporting.hub import public_name
 from rscap.metrics import METRICS, known
 from rscap.recipe import Recipe
 from rscap.records import ScoreSheet
-from rscap.scoring import read_sheet
-from rscap.store import RunFolder, read_json
+from rscap.store import (
+    BASELINE_LABELS,
+    DataOrigin,
+    Provenance,
+    RunFolder,
+    TowerParameters,
+    read_json,
+    read_parameters,
+    read_sheet,
+)
 
 Form = Literal["merged", "whole", "adapter"]
 """Merged weights; weights that were trained whole; an adapter beside its base."""
 
 _LANGUAGE = re.compile(r"(?:caption|describe|answer) ([a-z]{2})")
-_BASELINES = {"constant": "constant caption", "nearest": "nearest training image"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +50,8 @@ class CardSubject:
     method: str | None
     """What PEFT calls the adapter; None where towers were trained whole."""
     recipe: Recipe
-    provenance: Mapping[str, Any]
-    parameters: Mapping[str, Mapping[str, int]]
+    provenance: Provenance
+    parameters: Mapping[str, TowerParameters]
     scores: tuple[Scores, ...]
     agreement: Agreement
 
@@ -55,20 +62,17 @@ class CardSubject:
         Raises:
             StoreError: a file of it is missing or damaged; names it.
         """
-        try:
-            return cls(
-                name=run.name,
-                form=form,
-                dtype=dtype,
-                method=_method(run),
-                recipe=recipe,
-                provenance=read_json(run.provenance_file),
-                parameters=read_json(run.parameters_file),
-                scores=tuple(_scores(run, split) for split in run.splits()),
-                agreement=agreement,
-            )
-        except (KeyError, TypeError, AttributeError) as error:
-            raise StoreError(f"{run.path} holds a file that is not as rscap writes it: {error!r}") from error
+        return cls(
+            name=run.name,
+            form=form,
+            dtype=dtype,
+            method=_method(run),
+            recipe=recipe,
+            provenance=Provenance.read(run.provenance_file),
+            parameters=read_parameters(run.parameters_file),
+            scores=tuple(_scores(run, split) for split in run.splits()),
+            agreement=agreement,
+        )
 
     @property
     def base(self) -> str:
@@ -78,24 +82,24 @@ class CardSubject:
     @property
     def hub_base(self) -> str | None:
         """The base model's name on the Hub; None for a local folder and for the built-in one."""
-        known = self.provenance.get("base", {})
-        return self.recipe.model.base if known.get("digest") is None and "/" in self.recipe.model.base else None
+        local = self.provenance.base.digest is not None
+        return self.recipe.model.base if not local and "/" in self.recipe.model.base else None
 
     @property
     def revision(self) -> str | None:
-        return self.provenance.get("base", {}).get("revision")
+        return self.provenance.base.revision
 
     @property
     def hub_data(self) -> str | None:
         """The data set's name on the Hub; None for files and for the built-in sample."""
         source = self.recipe.data.source.split("@")[0]
-        local = source.startswith((".", "/", "~")) or self.data.get("name") != self.recipe.data.source
+        local = source.startswith((".", "/", "~")) or self.data.name != self.recipe.data.source
         return source if source.count("/") == 1 and not local else None
 
     @property
-    def data(self) -> Mapping[str, Any]:
+    def data(self) -> DataOrigin:
         """Name, digest and split scheme of the data, as the run recorded them."""
-        return self.provenance.get("data", {})
+        return self.provenance.data
 
     @property
     def language(self) -> str | None:
@@ -113,6 +117,8 @@ def _method(run: RunFolder) -> str | None:
     if not file.is_file():
         return None
     configuration = read_json(file)
+    if not isinstance(configuration, dict) or "peft_type" not in configuration:
+        raise StoreError(f"{file} is not the configuration of an adapter: it names no peft_type")
     kind = str(configuration["peft_type"])
     names = ["LoRA" if kind == "LORA" else kind]
     names += ["rank-stabilised"] if configuration.get("use_rslora") else []
@@ -122,7 +128,7 @@ def _method(run: RunFolder) -> str | None:
 
 def _scores(run: RunFolder, split: str) -> Scores:
     beside = {
-        _BASELINES.get(folder.path.name, folder.path.name): read_sheet(folder.scores(split))
+        BASELINE_LABELS.get(folder.name, folder.name): read_sheet(folder.scores(split))
         for folder in run.baselines()
         if folder.scores(split).is_file()
     }

@@ -10,7 +10,7 @@ from rscap.reports.study.load import is_study, load_study
 from rscap.reports.study.page import study_page
 from rscap.reports.study.paper import write_paper
 from rscap.reports.study.summary import Summary, summarise
-from rscap.store import write_json, write_text
+from rscap.store import REPORT, write_json, write_text
 
 __all__ = ["Summary", "is_study", "load_study", "study_markdown", "summarise", "write_study_report"]
 
@@ -23,7 +23,7 @@ def write_study_report(study: Path, out: Path, *, metric: str = "CIDEr") -> list
         ScoreError: an unknown metric.
     """
     if out.suffix.lower() not in (".html", ".htm"):
-        raise StoreError(f"a report is an HTML page, and {out.name!r} is not named like one", hint="--out report.html")
+        raise StoreError(f"a report is an HTML page, and {out.name!r} is not named like one", hint=f"--out {REPORT}")
     summary = summarise(load_study(study), metric=metric)
     write_json(out.with_suffix(".json"), study_json(summary))
     write_text(out.with_suffix(".csv"), study_csv(summary))

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import base64
-import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
-from rscap.data import open_source
-from rscap.errors import RscapError
+from rscap.errors import ImageError, StoreError
+from rscap.records import Example
+from rscap.reports.figure import jpeg_address, thumbnail
 from rscap.reports.load import LoadedRun
-from rscap.reports.study.load import Study
+from rscap.reports.study.load import LoadedStudy
 from rscap.reports.study.summary import Summary
 from rscap.scoring import degenerate
+from rscap.store import Thumbnail
 
 THUMBNAIL_PX = 112
+THUMBNAIL_QUALITY = 68
 
 
 def browser_data(summary: Summary) -> dict[str, Any]:
@@ -24,8 +27,8 @@ def browser_data(summary: Summary) -> dict[str, Any]:
     """
     runs = _runs(summary)
     references = next((run.references for _, run in runs if run.references), {})
-    pictures, note = thumbnails(summary.study, list(references))
-    others = summary.study.beside
+    shown, note = pictures(summary.study)
+    others = summary.study.untrained
     return {
         "metric": summary.metric,
         "reference": summary.study.reference,
@@ -37,7 +40,7 @@ def browser_data(summary: Summary) -> dict[str, Any]:
                 "source": own.source,
                 "class": own.scene_class or "",
                 "references": list(own.captions),
-                "picture": pictures.get(example_id, ""),
+                "picture": shown.get(example_id, ""),
                 "captions": [_caption(run, example_id) for _, run in runs]
                 + [one.captions.get(example_id) for one in others],
                 "scores": [_score(run, example_id, summary.metric) for _, run in runs]
@@ -51,7 +54,7 @@ def browser_data(summary: Summary) -> dict[str, Any]:
 
 def _runs(summary: Summary) -> list[tuple[str, LoadedRun]]:
     """Finished runs, the rows from the best to the worst."""
-    several = any(len(one.row.runs) > 1 for one in summary.rows)
+    several = any(len(one.row.replicates) > 1 for one in summary.rows)
     return [
         (f"{one.row.name} · seed {each.seed}" if several else one.row.name, each.run)
         for one in summary.rows
@@ -81,39 +84,40 @@ def _flags(run: LoadedRun, example_id: str) -> list[str]:
     return [*degenerate(found.caption, found.prefix), *(["cut short"] if found.stopped == "length" else [])]
 
 
-def thumbnails(study: Study, ids: list[str]) -> tuple[dict[str, str], str]:
-    """Small pictures of the evaluation images as data URLs, by id, and what to say where there are none.
+def thumbnails(examples: Iterable[Example]) -> Iterator[Thumbnail]:
+    """What a study keeps of its evaluation images for its page; an image that cannot be decoded is left out."""
+    for example in examples:
+        with suppress(ImageError):
+            small = thumbnail(example.image.load(), THUMBNAIL_PX, quality=THUMBNAIL_QUALITY)
+            yield Thumbnail(id=example.id, jpeg=base64.b64encode(small).decode("ascii"))
 
-    They come from the data set that the plan names, or where that is out of reach from the panels of the runs.
+
+def pictures(study: LoadedStudy) -> tuple[dict[str, str], str]:
+    """Small pictures of the evaluation images as data URLs, by id, and what to say where they are not all there.
+
+    They are those that the study keeps; a study of rscap 0.1 keeps none, but its runs keep a panel of images.
     """
-    wanted = set(ids)
     try:
-        source = open_source(
-            str(study.evaluation["source"]), split_scheme=str(study.evaluation["splits"]), check="none"
-        )
-        found = {one.id: one.image for one in source.split(study.split) if one.id in wanted}
-        return {name: _small(image.load()) for name, image in found.items()}, ""
-    except (RscapError, KeyError, OSError) as error:
-        message = error.message if isinstance(error, RscapError) else str(error)
-        return _panel(study), f"Pictures are those of the panel alone, since the data set cannot be read: {message}"
+        kept = study.folder.thumbnails()
+    except StoreError as error:
+        return _panels(study), f"Only the images of the runs' panels are shown: {error.message}."
+    if kept:
+        return {name: f"data:image/jpeg;base64,{jpeg}" for name, jpeg in kept.items()}, ""
+    return _panels(study), (
+        "This study keeps no pictures of its images, so only those of the runs' panels are shown. "
+        f"`rscap ablate {study.folder.path}` adds the others where the data are at hand."
+    )
 
 
-def _panel(study: Study) -> dict[str, str]:
+def _panels(study: LoadedStudy) -> dict[str, str]:
     from PIL import Image
 
-    pictures: dict[str, str] = {}
-    for row in study.rows:
-        for run in row.finished:
-            for one in run.run.panel if run.run else ():
-                if one.example_id not in pictures and one.path.is_file():
-                    with Image.open(one.path) as image:
-                        pictures[one.example_id] = _small(image.convert("RGB"))
-    return pictures
-
-
-def _small(image: Any) -> str:
-    image = image.copy()
-    image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=68)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    found: dict[str, str] = {}
+    panels = [replicate.run.panel for row in study.rows for replicate in row.finished if replicate.run]
+    for one in (one for panel in panels for one in panel):
+        if one.example_id not in found and one.path.is_file():
+            with Image.open(one.path) as image:
+                found[one.example_id] = jpeg_address(
+                    thumbnail(image.convert("RGB"), THUMBNAIL_PX, quality=THUMBNAIL_QUALITY)
+                )
+    return found

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rscap.metrics import METRICS
-from rscap.reports.study.load import Beside
+from rscap.reports.study.load import Untrained
 from rscap.reports.study.summary import Cost, Summary, SummaryRow, minutes
 from rscap.scoring.comparison import probability
 
@@ -49,13 +49,15 @@ COSTS: dict[str, Callable[[Cost], str]] = {
 
 def lines(summary: Summary) -> list[Line]:
     """All lines: rows from best to worst, then what was not trained."""
-    return [_judged_row(one, summary) for one in summary.rows] + [_beside(one, summary) for one in summary.study.beside]
+    return [_judged_row(one, summary) for one in summary.rows] + [
+        _untrained(one, summary) for one in summary.study.untrained
+    ]
 
 
 def shown_metrics(summary: Summary) -> Sequence[str]:
     """Metrics that any line has, in the usual order."""
     there = {metric for one in summary.rows for metric in one.means}
-    there |= {metric for one in summary.study.beside for metric in one.sheet.corpus}
+    there |= {metric for one in summary.study.untrained for metric in one.sheet.corpus}
     return [metric for metric in METRICS if metric in there]
 
 
@@ -85,7 +87,7 @@ def _judged_row(one: SummaryRow, summary: Summary) -> Line:
         kind="row",
         status=one.row.status,
         reason=one.row.reason,
-        seeds=f"{len(one.row.finished)}/{len(one.row.runs)}",
+        seeds=f"{len(one.row.finished)}/{len(one.row.replicates)}",
         scores={metric: _score(value, one.deviations.get(metric)) for metric, value in one.means.items()},
         interval=f"[{judged.interval[0]:.3f}, {judged.interval[1]:.3f}]" if judged else "",
         against=(
@@ -101,7 +103,7 @@ def _judged_row(one: SummaryRow, summary: Summary) -> Line:
     )
 
 
-def _beside(one: Beside, summary: Summary) -> Line:
+def _untrained(one: Untrained, summary: Summary) -> Line:
     bounds = one.sheet.intervals.get(summary.metric)
     return Line(
         name=one.name,
@@ -177,7 +179,7 @@ def study_json(summary: Summary) -> dict[str, Any]:
                 "intervals": {metric: list(bounds) for metric, bounds in one.sheet.intervals.items()},
                 "signature": one.sheet.signature,
             }
-            for one in study.beside
+            for one in study.untrained
         ],
         "missing": list(study.missing),
     }
@@ -202,7 +204,7 @@ def _row(one: SummaryRow) -> dict[str, Any]:
                 "scores": dict(run.run.scored.sheet.corpus) if run.run and run.run.scored.sheet else {},
                 "signature": run.run.scored.sheet.signature if run.run and run.run.scored.sheet else "",
             }
-            for run in one.row.runs
+            for run in one.row.replicates
         ],
     }
 
@@ -220,7 +222,7 @@ def study_csv(summary: Summary) -> str:
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["row", "seed", "state", "reason", "n", *METRICS, "minutes", "signature"])
     for one in summary.rows:
-        for run in one.row.runs:
+        for run in one.row.replicates:
             sheet = run.run.scored.sheet if run.run else None
             scores = [sheet.corpus.get(metric, "") if sheet else "" for metric in METRICS]
             facts = [sheet.n, *scores] if sheet else ["", *scores]
@@ -229,7 +231,7 @@ def study_csv(summary: Summary) -> str:
             writer.writerow(
                 [one.row.name, run.seed, run.state, run.reason, *facts, taken, sheet.signature if sheet else ""]
             )
-    for other in summary.study.beside:
+    for other in summary.study.untrained:
         scores = [other.sheet.corpus.get(metric, "") for metric in METRICS]
         writer.writerow([other.name, "", other.kind, "", other.sheet.n, *scores, "", other.sheet.signature])
     return stream.getvalue()

@@ -1,94 +1,106 @@
-"""Read a study folder for a report: plan.json says what was planned, the run folders what came of it.
+"""Read a study folder for a report: the plan says what was meant to be, the run folders say what came of it.
 
-A run counts when its status.json says `finished` and it has scores of the evaluation split; every other run stands in
-the report with its state and never in a mean.
+A run counts when it finished and has scores of the evaluation split; every other run is listed with its state and never
+part of a mean.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
 
-from rscap.errors import ScoreError, StoreError
+from rscap.errors import StoreError
 from rscap.records import ScoreSheet
 from rscap.reports.load import LoadedRun, load_runs
-from rscap.scoring import read_sheet
-from rscap.store import RunFolder, read_json, read_jsonl
-
-PLAN_FILE = "plan.json"
-_REFUSALS = ("RecipeError", "DataError", "ImageError", "ModelError", "AdapterError", "BrokenTargets", "ScoreError")
+from rscap.store import (
+    WORST_FIRST,
+    Attempt,
+    FolderState,
+    RowRecord,
+    RunRecord,
+    State,
+    StudyFolder,
+    StudyRecord,
+    explained,
+    read_predictions,
+    read_sheet,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StudyRun:
+class Replicate:
     """One row with one seed."""
 
     seed: int
     folder: Path
-    state: str
-    """`finished`, `failed`, `refused`, `interrupted`, `started` or `missing`."""
+    state: State
     reason: str
     run: LoadedRun | None
     """What the folder holds, for finished runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StudyRow:
+class LoadedRow:
     """One row: what sets it apart, and its runs."""
 
     name: str
     differences: Mapping[str, Any]
-    runs: tuple[StudyRun, ...]
+    replicates: tuple[Replicate, ...]
     excluded: str | None
 
     @property
-    def finished(self) -> list[StudyRun]:
-        return [one for one in self.runs if one.run is not None]
+    def finished(self) -> list[Replicate]:
+        return [one for one in self.replicates if one.run is not None]
 
     @property
-    def status(self) -> str:
-        """`finished` where all runs are, else the worst state, with how many finished."""
+    def status(self) -> State | Literal["excluded"]:
+        """`finished` where all runs are, else the worst state of them."""
         if self.excluded is not None:
             return "excluded"
-        others = [one.state for one in self.runs if one.run is None]
-        if not others:
-            return "finished"
-        order = ("failed", "refused", "interrupted", "started", "missing")
-        return min(others, key=lambda state: order.index(state) if state in order else -1)
+        return min((one.state for one in self.replicates), key=WORST_FIRST.index, default="finished")
 
     @property
     def reason(self) -> str:
         """Why it is not finished; empty where it is."""
-        return self.excluded or next((one.reason for one in self.runs if one.reason), "")
+        return self.excluded or next((one.reason for one in self.replicates if one.reason), "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Beside:
-    """A packed that was not trained: a base model as it is, or a baseline without a model."""
+class Untrained:
+    """A system that was not trained: a base model as it is, or a baseline that needs no model."""
 
     name: str
-    kind: str
-    """`zero-shot` or `baseline`."""
+    kind: Literal["zero-shot", "baseline"]
     sheet: ScoreSheet
     captions: Mapping[str, str]
     """By example id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Study:
+class LoadedStudy:
     """All that a study folder says."""
 
-    name: str
-    path: Path
-    reference: str
-    split: str
-    evaluation: Mapping[str, Any]
-    rows: tuple[StudyRow, ...]
-    beside: tuple[Beside, ...]
+    folder: StudyFolder
+    plan: StudyRecord
+    rows: tuple[LoadedRow, ...]
+    untrained: tuple[Untrained, ...]
     missing: tuple[str, ...]
     """Zero-shot evaluations and baselines that were planned and are not there, each with the reason."""
+
+    @property
+    def name(self) -> str:
+        return self.plan.name
+
+    @property
+    def reference(self) -> str:
+        """The row that the others are compared with."""
+        return self.plan.reference
+
+    @property
+    def split(self) -> str:
+        return self.plan.split
 
     def sheets(self) -> dict[tuple[str, int], ScoreSheet]:
         """The score sheets of all finished runs."""
@@ -102,81 +114,58 @@ class Study:
 
 def is_study(path: Path) -> bool:
     """Whether a folder is a study's."""
-    return (path / PLAN_FILE).is_file()
+    return StudyFolder(path).exists
 
 
-def load_study(path: Path) -> Study:
+def load_study(path: Path) -> LoadedStudy:
     """Read a study folder.
 
     Raises:
-        StoreError: no plan.json, or one that is not a plan; names the key.
+        StoreError: there is no study, or its plan is damaged; names the key.
     """
-    if not is_study(path):
-        raise StoreError(f"{path} is no study: it has no {PLAN_FILE}", hint="`rscap ablate STUDY.toml` makes one")
-    plan = read_json(path / PLAN_FILE)
-    try:
-        split = str(plan["split"])
-        rows = tuple(_row(path, row, split) for row in plan["rows"])
-        places = [(str(one["folder"]), "zero-shot") for one in plan["zero_shot"]]
-        places += [(str(folder), "baseline") for folder in plan["baselines"]]
-        beside = [_beside(path, folder, kind, split) for folder, kind in places]
-        return Study(
-            name=str(plan["name"]),
-            path=path,
-            reference=str(plan["reference"]),
-            split=split,
-            evaluation=dict(plan["evaluation"]),
-            rows=rows,
-            beside=tuple(one for one in beside if isinstance(one, Beside)),
-            missing=tuple(one for one in beside if isinstance(one, str)),
-        )
-    except (KeyError, TypeError) as error:
-        raise StoreError(f"{path / PLAN_FILE} is not the plan of a study: {error!r}") from error
-
-
-def _row(study: Path, row: Mapping[str, Any], split: str) -> StudyRow:
-    excluded = row.get("excluded")
-    return StudyRow(
-        name=str(row["name"]),
-        differences=dict(row["differences"]),
-        runs=tuple(_run(study / _inside(one["folder"]), int(one["seed"]), split) for one in row["runs"]),
-        excluded=None if excluded is None else str(excluded),
+    folder = StudyFolder(path)
+    plan = folder.plan()
+    last = {attempt.folder: attempt for attempt in folder.attempts()}
+    systems = [_untrained(folder, one.folder, "zero-shot", plan.split) for one in plan.zero_shot]
+    systems += [_untrained(folder, place, "baseline", plan.split) for place in plan.baselines]
+    return LoadedStudy(
+        folder=folder,
+        plan=plan,
+        rows=tuple(_row(folder, row, plan.split, last) for row in plan.rows),
+        untrained=tuple(one for one in systems if isinstance(one, Untrained)),
+        missing=tuple(one for one in systems if isinstance(one, str)),
     )
 
 
-def _inside(folder: str) -> str:
-    if Path(folder).is_absolute() or ".." in Path(folder).parts:
-        raise StoreError(f"{PLAN_FILE} names a folder outside the study: {folder!r}")
-    return folder
+def _row(study: StudyFolder, row: RowRecord, split: str, last: Mapping[str, Attempt]) -> LoadedRow:
+    return LoadedRow(
+        name=row.name,
+        differences=row.differences,
+        replicates=tuple(_replicate(study, run, split, last.get(run.folder)) for run in row.runs),
+        excluded=row.excluded,
+    )
 
 
-def _run(folder: Path, seed: int, split: str) -> StudyRun:
-    run = RunFolder(folder)
-    if not run.status_file.is_file():
-        return StudyRun(seed=seed, folder=folder, state="missing", reason="", run=None)
-    status = run.status()
-    state, reason = str(status.get("state", "unknown")), str(status.get("error", ""))
-    if state == "failed" and reason.partition(":")[0] in _REFUSALS:
-        state = "refused"
-    if state != "finished":
-        return StudyRun(seed=seed, folder=folder, state=state, reason=_first_line(reason), run=None)
-    loaded = load_runs([folder], split)[0]
-    if loaded.scored.sheet is None:
-        reason = loaded.notes[0] if loaded.notes else f"no scores for the {split} split"
-        return StudyRun(seed=seed, folder=folder, state="started", reason=reason, run=None)
-    return StudyRun(seed=seed, folder=folder, state="finished", reason="", run=loaded)
+def _replicate(study: StudyFolder, planned: RunRecord, split: str, last: Attempt | None) -> Replicate:
+    run, loaded = study.run(planned.folder), None
+    try:
+        found = explained(run.state(split), last)
+        if found.state == "finished":
+            loaded = load_runs([run.path], split)[0]
+            if loaded.scored.sheet is None:
+                found, loaded = FolderState("failed", "; ".join(loaded.notes)), None
+    except StoreError as error:
+        found = FolderState("failed", error.message)
+    reason = found.reason.partition("\n")[0]
+    return Replicate(seed=planned.seed, folder=run.path, state=found.state, reason=reason, run=loaded)
 
 
-def _first_line(reason: str) -> str:
-    return reason.partition("\n")[0]
-
-
-def _beside(study: Path, folder: str, kind: str, split: str) -> Beside | str:
-    place = RunFolder(study / _inside(folder))
-    name = Path(folder).name if kind == "baseline" else " ".join(Path(folder).parts)
+def _untrained(study: StudyFolder, folder: str, kind: Literal["zero-shot", "baseline"], split: str) -> Untrained | str:
+    place, path = study.run(folder), PurePosixPath(folder)
     try:
         sheet = read_sheet(place.scores(split))
-        captions = {str(row["id"]): str(row["caption"]) for row in read_jsonl(place.predictions(split))}
-    except (ScoreError, StoreError, KeyError) as error:
-        return f"{folder}: {error}"
-    return Beside(name=name, kind=kind, sheet=sheet, captions=captions)
+        captions = {name: one.caption for name, one in read_predictions(place.predictions(split)).items()}
+    except StoreError as error:
+        return f"{folder}: {error.message}"
+    name = path.name if kind == "baseline" else " ".join(path.parts)
+    return Untrained(name=name, kind=kind, sheet=sheet, captions=captions)

@@ -6,12 +6,11 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from rscap.errors import ScoreError
 from rscap.metrics import METRICS
 from rscap.reports.load import LoadedRun
-from rscap.reports.study.load import Study, StudyRow
+from rscap.reports.study.load import LoadedRow, LoadedStudy
 from rscap.scoring.judgement import Judgement, RowJudgement, judge, pareto_front
 
 
@@ -31,7 +30,7 @@ class Cost:
 class SummaryRow:
     """One line of the study's table."""
 
-    row: StudyRow
+    row: LoadedRow
     judged: RowJudgement | None
     """None where no run finished, or the study cannot be judged."""
     means: dict[str, float]
@@ -45,7 +44,7 @@ class SummaryRow:
 class Summary:
     """A study's table, from the best score to the worst; rows without a finished run last."""
 
-    study: Study
+    study: LoadedStudy
     metric: str
     n: int
     rows: tuple[SummaryRow, ...]
@@ -57,7 +56,7 @@ class Summary:
     signature: str
 
 
-def summarise(study: Study, *, metric: str = "CIDEr") -> Summary:
+def summarise(study: LoadedStudy, *, metric: str = "CIDEr") -> Summary:
     """Judge a study and put its table together.
 
     Raises:
@@ -86,7 +85,7 @@ def summarise(study: Study, *, metric: str = "CIDEr") -> Summary:
     )
 
 
-def _judged(study: Study, metric: str) -> tuple[Judgement | None, str]:
+def _judged(study: LoadedStudy, metric: str) -> tuple[Judgement | None, str]:
     sheets = study.sheets()
     if len({row for row, _ in sheets}) < 2:
         return None, "fewer than two rows have a finished run"
@@ -96,7 +95,7 @@ def _judged(study: Study, metric: str) -> tuple[Judgement | None, str]:
         return None, error.message
 
 
-def _summary_row(row: StudyRow, judgement: Judgement | None) -> SummaryRow:
+def _summary_row(row: LoadedRow, judgement: Judgement | None) -> SummaryRow:
     runs = [one.run for one in row.finished if one.run is not None]
     scores = [one.scored.sheet.corpus for one in runs if one.scored.sheet is not None]
     known = [metric for metric in METRICS if scores and all(metric in corpus for corpus in scores)]
@@ -113,27 +112,25 @@ def _summary_row(row: StudyRow, judgement: Judgement | None) -> SummaryRow:
 
 
 def _cost(runs: Sequence[LoadedRun]) -> Cost:
+    peaks = [[step.memory_bytes for step in run.steps if step.memory_bytes is not None] for run in runs]
     return Cost(
         minutes=_median([minutes(run) for run in runs]),
         captions_per_s=_median([_median([step.captions_per_s for step in run.steps]) for run in runs]),
-        peak_bytes=_median([max((step.memory_bytes for step in run.steps), default=math.nan) for run in runs]),
-        trainable=_median([float(sum(part["trainable"] for part in run.parameters.values())) for run in runs]),
+        peak_bytes=_median([max(own, default=None) for own in peaks]),
+        trainable=_median([float(sum(part.trainable for part in run.parameters.values())) for run in runs]),
     )
 
 
 def minutes(run: LoadedRun) -> float:
     """Minutes that a run took; NaN where its status does not say."""
-    try:
-        if "loop_seconds" in run.status:
-            return float(run.status["loop_seconds"]) / 60
-        begun, ended = (datetime.fromisoformat(str(run.status[key])) for key in ("started", "ended"))
-    except (KeyError, TypeError, ValueError):
+    if run.status is None:
         return math.nan
-    return (ended - begun).total_seconds() / 60
+    seconds = run.status.seconds if run.status.loop_seconds is None else run.status.loop_seconds
+    return math.nan if seconds is None else seconds / 60
 
 
-def _median(values: Sequence[float]) -> float:
-    finite = [value for value in values if math.isfinite(value)]
+def _median(values: Sequence[float | None]) -> float:
+    finite = [value for value in values if value is not None and math.isfinite(value)]
     return statistics.median(finite) if finite else math.nan
 
 
