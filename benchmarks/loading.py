@@ -26,7 +26,7 @@ from common import Stopwatch, alternate, check_load, count, options, write_recor
 from linear import make_folder
 from rscap.captioner.batch import Encoder
 from rscap.data import open_source
-from rscap.model.features import FeatureCache, Features, Kind
+from rscap.model.features import FeatureCache, Features, FeatureSpec
 from rscap.recipe import Recipe, parse_recipe
 from rscap.records import Example
 from rscap.training.updates import updates
@@ -34,7 +34,7 @@ from train_step import IMAGES_A_STEP
 from ways import Bench, build, load_examples, run_rscap, with_cached_features
 
 MICRO_BATCH, TARGET = 8, 3.0
-ROW = Kind(depends_on={"benchmark": "loading"}, tokens=256, width=1152, dtype=torch.bfloat16)
+ROW = FeatureSpec(depends_on={"benchmark": "loading"}, tokens=256, width=1152, dtype=torch.bfloat16)
 
 
 def random_features(examples: list[Example], folder: Path) -> Features:

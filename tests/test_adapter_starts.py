@@ -239,7 +239,7 @@ def test_corda_needs_no_more_room_for_several_passes() -> None:
 
 def test_no_image_is_no_calibration() -> None:
     """An empty calibration is an error, not a start from nothing."""
-    with pytest.raises(AdapterError, match="not one image"):
+    with pytest.raises(AdapterError, match="there is no image"):
         prepare(
             model(),
             BOTH,

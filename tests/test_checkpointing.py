@@ -48,7 +48,7 @@ def card(gib: float) -> Card:
 
 def at_hand(gib: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with so much memory."""
-    monkeypatch.setattr(running, "memory_at_hand", lambda _: card(gib))
+    monkeypatch.setattr(running, "available_memory", lambda _: card(gib))
 
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
@@ -179,7 +179,7 @@ def test_a_shape_that_is_not_known_is_trained_with_checkpointing(tmp_path: Path)
     table = recipe().model_dump(mode="json") | {"model": {"base": str(tmp_path / "base")}}
     team = Team(torch.device("cpu"), 0, 1)
     assert running.recomputes_activations(parse_recipe(table), RunFolder(tmp_path), team, said.append) is True
-    assert "not known" in said[0]
+    assert "is unknown" in said[0]
 
 
 def test_a_sharded_run_checkpoints_and_one_that_is_not_has_no_need(tmp_path: Path) -> None:

@@ -206,13 +206,13 @@ def test_a_damaged_cache_is_noticed(tmp_path: Path) -> None:
     assert torch.isfinite(fresh("i0")).all()
     with pytest.raises(StoreError, match="row 1, of i1, is damaged"):
         fresh("i1")
-    with pytest.raises(StoreError, match="holds no features of stranger"):
+    with pytest.raises(StoreError, match="has no features of stranger"):
         fresh("stranger")
     rows.write_bytes(data[:-1])
     with pytest.raises(StoreError, match=r"2 rows of .* are expected"):
         cached(packed, encoder, examples, tmp_path / "cache")
     write_json(index, {**read_json(index), "width": 7})
-    with pytest.raises(StoreError, match="'width' is not what its folder says"):
+    with pytest.raises(StoreError, match="'width' does not match its folder"):
         cached(packed, encoder, examples, tmp_path / "cache")
 
 
@@ -320,6 +320,6 @@ def test_the_index_names_all_that_features_depend_on(tmp_path: Path) -> None:
     held = json.loads(index.read_text(encoding="utf-8"))
     assert set(held["depends_on"]) == {"tower", "config", "image", "device", "rscap", "torch", "transformers"}
     assert (held["dtype"], held["tokens"], held["width"], len(held["rows"])) == ("float32", 64, 192, 1)
-    kind = building.kind_of(packed, encoder.image)
-    assert index.parent.name == kind.key
-    assert FeatureCache.open(tmp_path / "cache", kind).checksums.keys() == {held["rows"][0][0]}
+    spec = building.feature_spec(packed, encoder.image)
+    assert index.parent.name == spec.key
+    assert FeatureCache.open(tmp_path / "cache", spec).checksums.keys() == {held["rows"][0][0]}

@@ -52,7 +52,7 @@ def test_learning_parameters_are_prior_work_bs() -> None:
     """Rank 16 on the seven maps of Gemma 2B's 18 layers: 19,611,648, with 12 bytes each of gradient and states."""
     shapes = shapes_of(paligemma_config("paligemma-3b"), name="paligemma-3b")
     held = residents(shapes, Setting(recipe()))
-    assert sum(one.learning for one in held.values()) == 19_611_648
+    assert sum(one.trainable for one in held.values()) == 19_611_648
     language = held["language model"]
     assert language.adapters == 4 * 19_611_648
     assert language.gradients + language.optimiser == 12 * 19_611_648
@@ -71,7 +71,7 @@ def test_learning_parameters_are_those_that_learn(nano2: Any) -> None:
     )
     net = prepare(load_base(asked.model).model, asked.towers, asked.adapter, seed=0)
     held = residents(shapes_of_base(str(nano2)), Setting(asked, "cpu"))
-    assert sum(one.learning for one in held.values()) == sum(one.numel() for one in trainable_parameters(net))
+    assert sum(one.trainable for one in held.values()) == sum(one.numel() for one in trainable_parameters(net))
 
 
 def test_four_bits_are_counted_with_their_scales() -> None:

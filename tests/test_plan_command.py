@@ -165,7 +165,7 @@ def test_time_rests_on_what_was_measured_where_it_is_given() -> None:
     assert time.seconds == pytest.approx(2 * 35_614 / time.images_per_s)
     assert time.updates == 2 * 8904
     assert "as given" in time.basis
-    assert "assumed" in plan_recipe(written, card(40)).written.duration.basis
+    assert "assumes" in plan_recipe(written, card(40)).written.duration.basis
 
 
 def run(*arguments: str) -> tuple[int, str]:
@@ -205,14 +205,14 @@ def _fixed(rows: dict[str, dict[str, int]]) -> int:
 
 
 def test_what_does_not_fit_is_refused_with_the_shortfall(tmp_path: Path) -> None:
-    """Exit code 1, the bytes that are missing, and what lacks least; no command to run."""
+    """Exit code 1, by how many bytes, and the smallest configuration; no command to run."""
     out = tmp_path / "plan.json"
     code, shown = run(str(RECIPES / "risc-qlora.toml"), "--gpu", "2GB", "--out", str(out))
     record = json.loads(out.read_text(encoding="utf-8"))
     assert code == 1
     assert record["proposed"] is None
     assert record["closest"]["shortfall_bytes"] == record["closest"]["needed_bytes"] - record["card"]["bytes"] > 0
-    assert f"does not fit: {record['closest']['shortfall_bytes'] / GIB:.2f} GiB are missing" in shown
+    assert f"does not fit: short by {record['closest']['shortfall_bytes'] / GIB:.2f} GiB" in shown
     assert "rscap train" not in shown
 
 
@@ -231,7 +231,7 @@ def test_this_machine_is_the_card_when_none_is_named(tmp_path: Path, nano2: Path
 @pytest.mark.parametrize("text", ["huge", "0GB", "-6", "6TB", ""])
 def test_a_card_that_is_none_is_refused(text: str) -> None:
     """Neither a size nor a name: an error that lists the names."""
-    with pytest.raises(RecipeError, match="neither a size nor a card") as refused:
+    with pytest.raises(RecipeError, match="neither a size nor a known card") as refused:
         find_card(text)
     assert refused.value.hint is not None
     assert "T4" in refused.value.hint
@@ -257,5 +257,5 @@ def test_a_base_of_unknown_shape_is_refused(tmp_path: Path) -> None:
     """A folder without config.json, and a Hub name that is not pinned: an error that says what to do, no download."""
     for base in (str(tmp_path), "nobody/some-model"):
         unknown = recipe().model_copy(update={"model": recipe().model.model_copy(update={"base": base})})
-        with pytest.raises(ModelError, match=r"is not known: no config\.json"):
+        with pytest.raises(ModelError, match=r"is unknown: no config\.json"):
             plan_recipe(unknown, card(16))

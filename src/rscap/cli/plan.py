@@ -25,12 +25,12 @@ def plan(
         list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a key of the recipe; may be repeated.")
     ] = None,
     tflops: Annotated[
-        float | None, typer.Option(min=1e-3, help="TFLOP/s that a run of yours achieved, in place of assumptions.")
+        float | None, typer.Option(min=1e-3, help="TFLOP/s that one of your runs achieved; replaces the assumptions.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
     out: Annotated[Path | None, typer.Option(help="Write everything as JSON here.")] = None,
 ) -> None:
-    """Predict memory and time of a recipe, and propose settings that fit; exit code 1 where nothing does."""
+    """Predict memory and time of a recipe, and propose settings that fit; exit code 1 if nothing does."""
     from rscap.recipe import read_recipe
 
     checked = read_recipe(recipe, set_ or [])
@@ -64,28 +64,28 @@ def _show(plan: Plan, recipe: Path, overrides: list[str]) -> None:
 
     console = Console(highlight=False, soft_wrap=True)
     card, rows = plan.card, plan.rows
-    console.print(f"{recipe} on {card.name}: {card.bytes / _GIB:.2f} GiB to be had", markup=False)
+    console.print(f"{recipe} on {card.name}: {card.bytes / _GIB:.2f} GiB available", markup=False)
     console.print(
-        f"rows of {rows.mean_tokens:.0f} tokens on average, {rows.longest_tokens} at most, "
+        f"rows average {rows.mean_tokens:.0f} tokens, longest {rows.longest_tokens}, "
         f"{rows.mean_supervised:.0f} of them supervised ({rows.origin})",
         markup=False,
         style="dim",
     )
     _say_settings(console, "as written", plan.written)
     if plan.proposed is None:
-        _say_settings(console, "least that can be", plan.closest)
+        _say_settings(console, "smallest configuration", plan.closest)
     elif plan.changes:
         _say_settings(console, "proposed", plan.closest)
     _components(console, plan.closest)
     logits = plan.closest.memory.logits / _GIB
     console.print(
-        f"reserve: {RESERVE:.0%} of what comes and goes in a step; logits: {logits:.3f} GiB at their most", style="dim"
+        f"reserve: {RESERVE:.0%} of a step's temporary memory; logits: {logits:.3f} GiB at their peak", style="dim"
     )
     _limits(console, plan)
     for note in plan.notes:
         console.print(f"note: {note}", markup=False, style="dim")
     if plan.proposed is None:
-        console.print(f"does not fit: {plan.closest.shortfall / _GIB:.2f} GiB are missing", style="bold red")
+        console.print(f"does not fit: short by {plan.closest.shortfall / _GIB:.2f} GiB", style="bold red")
         return
     sets = [*overrides, *(f"{key}={_toml(value)}" for key, value in plan.changes.items())]
     console.print(" ".join(["rscap train", str(recipe), *(f"--set {_quoted(one)}" for one in sets)]), markup=False)
@@ -95,7 +95,7 @@ def _say_settings(console: Console, title: str, one: Candidate) -> None:
     from rscap.planning.request import describe_quantisation
 
     train, time = one.recipe.train, one.duration
-    verdict = f"{-one.shortfall / _GIB:.2f} GiB free" if one.fits else f"{one.shortfall / _GIB:.2f} GiB missing"
+    verdict = f"{-one.shortfall / _GIB:.2f} GiB free" if one.fits else f"short by {one.shortfall / _GIB:.2f} GiB"
     again = "with" if train.gradient_checkpointing else "without"
     console.print(
         f"{title}: {describe_quantisation(one.recipe)}, micro batch {train.micro_batch} x {train.accumulation}, "
@@ -106,13 +106,13 @@ def _say_settings(console: Console, title: str, one: Candidate) -> None:
     length = "" if time.seconds is None else f", {_clock(time.seconds)} for {time.updates:,} updates"
     console.print(
         f"  {time.captions_per_s:.3g} captions/s, {time.images_per_s:.3g} images/s{length}; "
-        f"{time.operations_per_image / 1e12:.3g} TFLOP an image; {time.basis}",
+        f"{time.operations_per_image / 1e12:.3g} TFLOP per image; {time.basis}",
         markup=False,
     )
 
 
 def _components(console: Console, one: Candidate) -> None:
-    """The table of bytes: a row a component, then what belongs to none."""
+    """The table of memory: one row per component, then what belongs to none."""
     from rich.table import Table
 
     from rscap.planning.parameters import COMPONENTS
@@ -125,31 +125,31 @@ def _components(console: Console, one: Candidate) -> None:
         title=f"GiB at the peak ({one.memory.moment.when})",
         title_justify="left",
     )
-    for name in ("", *kinds, "together"):
+    for name in ("", *kinds, "total"):
         table.add_column(name, justify="right" if name else "left")
     rows = {component: one.memory.row(component) for component in COMPONENTS}
     for component, row in rows.items():
         table.add_row(component, *(_gib(row[kind]) for kind in kinds), _gib(sum(row.values())))
     for name, size in (
-        ("for captions", one.moving - one.memory.moving),
+        ("generation", one.moving - one.memory.moving),
         ("reserve", one.reserve),
         ("CUDA context", one.situation.card.overhead),
     ):
         if size:
             table.add_row(name, *([""] * len(kinds)), _gib(size))
     sums = [sum(row[kind] for row in rows.values()) for kind in kinds]
-    table.add_row("together", *(_gib(size) for size in sums), _gib(one.needed), style="bold")
+    table.add_row("total", *(_gib(size) for size in sums), _gib(one.needed), style="bold")
     console.print(table)
 
 
 def _limits(console: Console, plan: Plan) -> None:
     for limit in plan.limits:
         way = f"{limit.quantisation}, {'with' if limit.checkpointing else 'without'} checkpointing"
-        fits = "no micro batch fits" if limit.largest is None else f"micro batch {limit.largest} fits"
-        lacks = ""
+        fits = "no micro batch fits" if limit.largest is None else f"largest micro batch {limit.largest}"
+        short = ""
         if limit.shortfall is not None:
-            lacks = f"; {limit.next} lacks {limit.shortfall / _GIB:.2f} GiB"
-        console.print(f"{way}: {fits}{lacks}", markup=False, style="dim")
+            short = f"; {limit.next} is short by {limit.shortfall / _GIB:.2f} GiB"
+        console.print(f"{way}: {fits}{short}", markup=False, style="dim")
 
 
 def _gib(size: int) -> str:

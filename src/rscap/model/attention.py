@@ -1,9 +1,9 @@
-"""Who sees whom in a packed sequence, said once, and the two ways to compute it.
+"""Who attends to whom in a packed sequence, defined once, and the two ways to compute it.
 
-Plain attention (SDPA; eager for Gemma 2) takes the answer as a mask of all pairs. FlexAttention
-(torch.nn.attention.flex_attention, arXiv:2412.05496) takes it as a function, skips blocks that nobody looks into, and
-soft-caps scores (Gemma 2, arXiv:2408.00118) without ever holding them. It needs a GPU, and a compiler at run time: it
-is used only after `flex_differs` has found it equal to the plain way on the very device.
+Plain attention (SDPA; eager for Gemma 2) takes the rule as a mask of all pairs. FlexAttention
+(torch.nn.attention.flex_attention, arXiv:2412.05496) takes it as a function, skips blocks that no query attends to, and
+soft-caps scores (Gemma 2, arXiv:2408.00118) without holding them in memory. It needs a GPU and a compiler at run time,
+and is used only after `flex_differs` has found it equal to plain attention on the device at hand.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 2e-2, torch.float16: 5e-3}
 
 
 class Tokens(NamedTuple):
-    """What decides who sees whom: of each token its branch, its position and its column, all int[B, N]."""
+    """What decides who attends to whom: each token's branch, position and column, all int[B, N]."""
 
     branch: Tensor
-    """0 prefix, k the k-th caption, -1 padding"""
+    """0: prefix; k: the k-th caption; -1: padding"""
     position: Tensor
     column: Tensor
 
@@ -44,7 +44,7 @@ class Tokens(NamedTuple):
 
 
 def sees(query: Tokens, key: Tokens, *, window: int | None) -> Tensor:
-    """Whether `query` attends to `key`, element by element.
+    """True where `query` attends to `key`, element by element.
 
     The prefix sees itself whole; a branch sees the prefix and its own past; padding sees only itself, so that no row of
     the softmax is empty. `window` is Gemma 2's sliding window, measured in positions: a suffix token sees the `window`
@@ -100,7 +100,7 @@ def attend(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """What an attention layer of some model looks like."""
+    """The dimensions of a model's attention layer."""
 
     heads: int
     groups: int
@@ -124,7 +124,7 @@ class Shape:
 
 
 def flex_differs(shape: Shape, device: torch.device, *, checkpointed: bool) -> str | None:
-    """Try FlexAttention with this shape on this device: None if it agrees with the plain way, else what is wrong.
+    """Compare FlexAttention with plain attention on this device: None if they agree, else what is wrong.
 
     PackedBatch rows of two lengths, all tokens and a few of them as queries, with and without a window; outputs and
     gradients, and if training will compute activations again in its backward pass, then here too: torch 2.13, not
@@ -140,7 +140,7 @@ def flex_differs(shape: Shape, device: torch.device, *, checkpointed: bool) -> s
                 apart = _apart(shape, query, tokens, window=window, generator=generator, checkpointed=checkpointed)
                 if not apart <= _TOLERANCE[shape.dtype]:
                     return f"its outputs or gradients differ by {apart:.1e} of their norm"
-    except Exception as error:  # a compiler and a driver can fail in any way, and the plain way is there
+    except Exception as error:  # a compiler or a driver can fail in any way, and plain attention always works
         return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
     return None
 

@@ -1,13 +1,13 @@
-"""A prefix is computed once, then captions grow by one token a step, reading the keys and values so far.
+"""Encode a prefix once, then extend captions by one token a step, reading the keys and values so far.
 
-Several branches may grow behind one prefix (the beams of a search). They share its keys and values, and each other's
-too where one continues another: the cache is one sequence an image, as in training, and a mask says who reads what.
+Several branches may follow one prefix (the beams of a search). They share its keys and values, and each other's too
+where one continues another: as in training, the cache holds one sequence per image, and a mask says who reads what.
 
     slots      I I I … <bos> caption en \n | a   two | plane planes | on  in  …    two branches, a slot each a step
     visible    1 1 1 …   1      1    1  1  | 1   0   | 1     0      | 1   0        branch 0: a plane on
                1 1 1 …   1      1    1  1  | 1   0   | 1     0      | 0   1        branch 1 left "two" for "a plane in"
 
-Choosing other parents is thus a choice of rows of `visible`; keys and values stay where they are.
+Choosing other parents therefore only selects rows of `visible`; keys and values never move.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from torch import Tensor
 from rscap.model.packed import PackedBatch, PackedModel, keys_and_values
 
 TOGETHER = 4
-"""Prefixes that a processor computes at once: what passes from layer to layer then stays in its caches. A tenth of the
-time of 16 at bench-49M."""
+"""Prefixes that a CPU encodes at once, so that what passes from layer to layer stays in its caches: a tenth of the time
+of 16 at bench-49M."""
 
 
 class Cache:
-    """Keys and values of all layers, with room for `room` more tokens, so that a step writes its own and copies none.
+    """Keys and values of all layers, with room for `room` more tokens: a step writes its own and copies nothing.
 
-    Attention layers call `update` in turn, as they would that of a transformers cache.
+    Attention layers call `update` in turn, as they would on a transformers cache.
     """
 
     def __init__(self, *, room: int) -> None:
@@ -38,7 +38,7 @@ class Cache:
         self.values: list[Tensor] = []
 
     def update(self, keys: Tensor, values: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """Keep float[B, H, N, D] of N new tokens; returns those of all tokens so far."""
+        """Store float[B, H, N, D] of N new tokens; returns those of all tokens so far."""
         if layer == len(self.keys):
             self.keys.append(self._roomy(keys))
             self.values.append(self._roomy(values))
@@ -49,13 +49,13 @@ class Cache:
         return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
 
     def keep(self, rows: Tensor) -> None:
-        """Forget the images not among `rows`, int[B']; layer by layer, so that memory hardly grows."""
+        """Drop the images not among `rows`, int[B'], layer by layer, so that memory hardly grows."""
         for kept in (self.keys, self.values):
             for layer, tensor in enumerate(kept):
                 kept[layer] = tensor[rows]
 
     def join(self, others: Sequence[Cache]) -> None:
-        """Take in the images of other caches, which are empty afterwards; layer by layer, as above."""
+        """Append the images of other caches, which are empty afterwards; layer by layer, as above."""
         for layer in range(len(self.keys)):
             for kept, *added in (
                 (self.keys, *(other.keys for other in others)),
@@ -74,24 +74,24 @@ class Cache:
 
 @dataclass(slots=True)
 class Decoding:
-    """A batch half decoded: B images with W branches each, and K slots filled so far."""
+    """The state of decoding: B images with W branches each, and K slots filled so far."""
 
     cache: Cache
     visible: Tensor
-    """bool[B, W, K]: the slots that a branch reads."""
+    """bool[B, W, K]: the slots that each branch reads."""
     positions: Tensor
     """int[K]: the position of the token in each slot."""
     next_position: int
     dtype: torch.dtype
-    """What hidden states are held in between layers, as the prefix had them."""
+    """Precision of hidden states between layers, as the prefix had them."""
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with some of the images alone; `rows` is int[B']."""
+        """Continue with some of the images only; `rows` is int[B']."""
         self.cache.keep(rows)
         self.visible = self.visible[rows]
 
     def join(self, others: Sequence[Decoding]) -> Decoding:
-        """Go on with the images of other states too, which stand at the same token."""
+        """Add the images of other states, which have reached the same token."""
         if others:
             self.cache.join([other.cache for other in others])
             self.visible = torch.cat([self.visible, *(other.visible for other in others)])
@@ -99,10 +99,10 @@ class Decoding:
 
 
 def prefill(packed: PackedModel, batch: PackedBatch, *, room: int) -> tuple[Tensor, Decoding]:
-    """Encode prefixes of one length P: logits float[B, V] of the first token, and the state to go on from.
+    """Encode prefixes of one length P: logits float[B, V] of the first token, and the state to continue from.
 
-    `room` is how many tokens may follow, over all branches of an image. Prefixes see themselves whole, whatever the
-    window. The last layer computes nothing but keys and values for other tokens than the last.
+    `room` is how many tokens may follow, over all branches of an image. A prefix attends to itself as a whole, whatever
+    the window. For all tokens but the last, the last layer computes keys and values only.
     """
     at_once = TOGETHER if packed.device.type == "cpu" else len(batch.tokens)
     parts = [_prefill(packed, part, room=room) for part in batch.parts(at_once)]

@@ -1,13 +1,13 @@
-"""What a frozen vision tower sees of each image, computed once and kept on disk.
+"""A cache on disk of what a frozen vision tower computes from each image.
 
 FOLDER/<key>/
-  index.json     what the features depend on, their shape and type, and for each row the image's digest and a checksum
-  features.bin   one row an image, memory-mapped: what the tower hands to the projector, in the precision of products
+  index.json     what the features depend on, their shape and type, and each row's image digest and checksum
+  features.bin   one row per image, memory-mapped: the projector's input, in the precision of products
 
-A row is found by the digest of its image's bytes, so runs on any part of a data set share the rows, and an image that
-was changed has none. `<key>` is a digest of all else that features depend on: the tower's weights, the preprocessing,
-the precision, the kind of device and the versions of the libraries. Rows are valid once the index names them, so a
-build that is cut short goes on where it stopped.
+The digest of an image's bytes finds its row, so runs on any part of a data set share rows, and a changed image has
+none. `<key>` is a digest of everything else that features depend on: the tower's weights, the preprocessing, the
+precision, the kind of device and the versions of the libraries. A row counts only once the index names it, so an
+interrupted build resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -61,18 +61,18 @@ def image_digest(image: ImageHandle) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """What the rows of one cache have in common."""
+class FeatureSpec:
+    """What all rows of one cache have in common."""
 
     depends_on: Mapping[str, Any]
-    """All that the features of an image depend on, besides the image."""
+    """Everything that the features of an image depend on, except the image."""
     tokens: int
     width: int
     dtype: torch.dtype
 
     @property
     def key(self) -> str:
-        """The name of its folder."""
+        """The name of the cache's folder."""
         text = json.dumps({**self.depends_on, "dtype": str(self.dtype)}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -83,21 +83,21 @@ class Kind:
 
 @dataclass(slots=True)
 class FeatureCache:
-    """The rows of one kind, open for reading and, inside `locked`, for more rows."""
+    """The rows of one specification, open for reading and, inside `locked`, for appending."""
 
     folder: Path
-    kind: Kind
+    spec: FeatureSpec
     checksums: dict[str, int] = field(default_factory=dict)
     """CRC-32 of each row, by the digest of its image, in the order of rows."""
 
     @classmethod
-    def open(cls, parent: Path, kind: Kind) -> FeatureCache:
-        """The cache of this kind below `parent`, empty where there is none yet.
+    def open(cls, parent: Path, spec: FeatureSpec) -> FeatureCache:
+        """The cache of this specification below `parent`; empty if there is none yet.
 
         Raises:
-            StoreError: its index is damaged or speaks of something else, or its rows are missing.
+            StoreError: its index is damaged or belongs to another specification, or its rows are missing.
         """
-        cache = cls(parent / kind.key, kind)
+        cache = cls(parent / spec.key, spec)
         cache.reload()
         return cache
 
@@ -118,60 +118,60 @@ class FeatureCache:
         expected = self._index()
         for name in ("format", "depends_on", "tokens", "width", "dtype"):
             if not isinstance(index, dict) or index.get(name) != expected[name]:
-                raise StoreError(f"{self.index_file} is damaged: its {name!r} is not what its folder says", hint=_HINT)
+                raise StoreError(f"{self.index_file} is damaged: its {name!r} does not match its folder", hint=_HINT)
         rows = index["rows"]
         held = self.rows_file.stat().st_size if self.rows_file.is_file() else 0
-        if held < len(rows) * self.kind.row_bytes:
+        if held < len(rows) * self.spec.row_bytes:
             raise StoreError(
-                f"{self.rows_file} holds {held:,} bytes, {len(rows):,} rows of {self.kind.row_bytes:,} are expected",
+                f"{self.rows_file} holds {held:,} bytes, {len(rows):,} rows of {self.spec.row_bytes:,} are expected",
                 hint=_HINT,
             )
         self.checksums = dict(rows)
 
     @contextmanager
     def locked(self) -> Iterator[FeatureCache]:
-        """Be the only process that adds rows; waits for another that does."""
+        """Become the only process that appends rows; waits while another one does."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / ".lock"):
             self.reload()
             yield self
 
     def check_space(self, images: int) -> int:
-        """Bytes that this many more rows take.
+        """Bytes that this many additional rows need.
 
         Raises:
-            StoreError: the disk has less to spare.
+            StoreError: the disk has less free space.
         """
-        needed = images * self.kind.row_bytes
+        needed = images * self.spec.row_bytes
         self.folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(self.folder).free
         if needed > _SPARE * free:
             raise StoreError(
                 f"the vision features of {images:,} images take {needed / 2**30:.1f} GiB, and {self.folder} has "
                 f"{free / 2**30:.1f} GiB free",
-                hint="name a larger disk with train.features_folder, or leave train.cache_features out",
+                hint="set train.features_folder to a larger disk, or set train.cache_features = false",
             )
         return needed
 
     def add(self, digests: list[str], features: Tensor) -> None:
-        """Append rows float[B, I, H]; they count from the next `commit` on."""
+        """Append rows float[B, I, H]; the next `commit` makes them valid."""
         mode = "r+b" if self.rows_file.exists() else "w+b"
         with self.rows_file.open(mode) as stream:
-            stream.seek(len(self.checksums) * self.kind.row_bytes)  # over what a build that was cut short left behind
-            for digest, row in zip(digests, features.to(self.kind.dtype), strict=True):
+            stream.seek(len(self.checksums) * self.spec.row_bytes)  # overwrites what an interrupted build left
+            for digest, row in zip(digests, features.to(self.spec.dtype), strict=True):
                 data = _bytes(row)
                 stream.write(data)
                 self.checksums[digest] = zlib.crc32(data)
 
     def commit(self) -> None:
-        """Make the rows added so far valid: they are on the disk before the index names them."""
+        """Make the rows added so far valid: they reach the disk before the index names them."""
         if self.rows_file.exists():
             with self.rows_file.open("rb") as stream:
                 os.fsync(stream.fileno())
         write_json(self.index_file, self._index())
 
     def features(self, digests: Mapping[str, str], unusable: Mapping[str, str]) -> Features:
-        """The rows of examples, given the digest of each one's image, and why there is none for others.
+        """The rows of examples, by the digest of each one's image, and why other examples have none.
 
         Raises:
             StoreError: an image has no row.
@@ -179,41 +179,41 @@ class FeatureCache:
         numbers = {digest: number for number, digest in enumerate(self.checksums)}
         absent = [name for name, digest in digests.items() if digest not in numbers]
         if absent:
-            raise StoreError(f"{self.folder} lacks the features of {len(absent):,} images: {absent[:3]}")
+            raise StoreError(f"{self.folder} has no features of {len(absent):,} images: {absent[:3]}")
         rows = {name: (numbers[digest], self.checksums[digest]) for name, digest in digests.items()}
-        return Features(self.rows_file, self.kind, rows, unusable)
+        return Features(self.rows_file, self.spec, rows, unusable)
 
     def _index(self) -> dict[str, Any]:
         return {
             "format": _FORMAT,
-            "depends_on": dict(self.kind.depends_on),
-            "tokens": self.kind.tokens,
-            "width": self.kind.width,
-            "dtype": str(self.kind.dtype).removeprefix("torch."),
+            "depends_on": dict(self.spec.depends_on),
+            "tokens": self.spec.tokens,
+            "width": self.spec.width,
+            "dtype": str(self.spec.dtype).removeprefix("torch."),
             "rows": list(self.checksums.items()),
         }
 
 
-_HINT = "delete the folder; the features are then computed anew"
+_HINT = "delete the folder; rscap then computes the features again"
 
 
 @dataclass(slots=True)
 class Features:
-    """Rows of examples, read from the memory map; picklable, each data worker maps the file for itself."""
+    """Rows of examples, read from a memory map; picklable: each data worker maps the file itself."""
 
     file: Path
-    kind: Kind
+    spec: FeatureSpec
     rows: Mapping[str, tuple[int, int]]
     """Number and checksum of each example's row, by the example's id."""
     unusable: Mapping[str, str]
-    """Why other examples have none."""
+    """Why other examples have no row."""
     _map: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     def __getstate__(self) -> tuple[Any, ...]:
-        return self.file, self.kind, self.rows, self.unusable
+        return self.file, self.spec, self.rows, self.unusable
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.file, self.kind, self.rows, self.unusable = state
+        self.file, self.spec, self.rows, self.unusable = state
         self._map = None
 
     def __call__(self, example_id: str) -> Tensor:
@@ -226,15 +226,15 @@ class Features:
         if example_id in self.unusable:
             raise ImageError(self.unusable[example_id])
         if example_id not in self.rows:
-            raise StoreError(f"{self.file} holds no features of {example_id}")
+            raise StoreError(f"{self.file} has no features of {example_id}")
         number, checksum = self.rows[example_id]
         if self._map is None:
             self._map = np.memmap(self.file, dtype=np.uint8, mode="r")
-        size = self.kind.row_bytes
+        size = self.spec.row_bytes
         row = np.array(self._map[number * size : (number + 1) * size])
         if zlib.crc32(row.data) != checksum:
             raise StoreError(f"{self.file}: row {number}, of {example_id}, is damaged", hint=_HINT)
-        return torch.from_numpy(row).view(self.kind.dtype).view(self.kind.tokens, self.kind.width)
+        return torch.from_numpy(row).view(self.spec.dtype).view(self.spec.tokens, self.spec.width)
 
 
 def _bytes(value: Tensor) -> bytes:

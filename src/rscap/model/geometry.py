@@ -1,4 +1,4 @@
-"""Explicit geometries: the library's defaults are not PaliGemma-3B's, so every number that matters stands here.
+"""Geometries by name, with every number explicit: transformers' defaults are not PaliGemma-3B's.
 
 Sources: the checkpoints' config.json on the Hub; PaliGemma (arXiv:2407.07726), PaliGemma 2 (arXiv:2412.03555).
 """

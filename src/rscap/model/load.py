@@ -1,4 +1,4 @@
-"""What the rest of the house needs to know of a base model, without its weights."""
+"""Load a base model and its processor, and check that its shape and precision are as asked."""
 
 from __future__ import annotations
 
@@ -30,19 +30,17 @@ class ImageSpec:
     std: tuple[float, float, float]
 
 
-# Base models: where they come from, in which precision they are held, and proof that both are as asked.
-
 NANO = Path(__file__).parent / "nano"
 
-# Without a GPU, bitsandbytes warns of an optional kernel that it would fetch at run time; we never fetch code.
+# Without a GPU, bitsandbytes warns about an optional kernel that it would download; rscap never downloads code.
 getLogger("bitsandbytes.backends.cpu.ops").setLevel(ERROR)
-# Of every product with 8-bit weights it says that its inputs are rounded to float16; docs/training.md says it once.
+# At every product with 8-bit weights it warns that inputs are rounded to float16; docs/training.md says it once.
 getLogger("bitsandbytes.autograd._functions").setLevel(ERROR)
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A checkpoint on the Hub that rscap knows: the commit it was tested with, and its geometry."""
+    """A checkpoint on the Hub that rscap knows: its pinned commit and its geometry."""
 
     revision: str
     geometry: str
@@ -56,14 +54,14 @@ CHECKPOINTS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Base:
-    """A base model, ready to be adapted or asked."""
+    """A loaded base model, ready to be adapted or to caption."""
 
     name: str
     revision: str | None
     model: Any
     """`PaliGemmaForConditionalGeneration`"""
     compute_dtype: torch.dtype
-    """Precision of matrix products, as the recipe asked."""
+    """Precision of matrix products, from the recipe."""
     processor: PaliGemmaProcessor
     image: ImageSpec
 
@@ -80,7 +78,7 @@ class Base:
         return self.model.config.text_config.num_image_tokens
 
     def describe(self) -> dict[str, Any]:
-        """What a run keeps of its base model: name, revision, digest of its files where they are local."""
+        """The base model's entry in provenance.json: name, revision, and the digest of its files if they are local."""
         source = locate(self.name)
         digest = provenance.folder_digest(source) if isinstance(source, Path) else None
         return {
@@ -95,7 +93,7 @@ def locate(base: str) -> Path | str:
     """The folder of a local base model, or the name of a Hub repository.
 
     Raises:
-        ModelError: neither a folder nor the form of a Hub name.
+        ModelError: `base` is neither a folder nor shaped like a Hub name.
     """
     if base == "nano":
         return NANO
@@ -106,21 +104,21 @@ def locate(base: str) -> Path | str:
         return base
     raise ModelError(
         f"base model {base!r} is neither a folder nor a Hub name",
-        hint=f"'nano' is built in; {', '.join(CHECKPOINTS)} are on the Hub",
+        hint=f"use 'nano' (built in), a local folder, or a Hub name such as {' or '.join(CHECKPOINTS)}",
     )
 
 
 def load_base(section: ModelSection, *, device: str | torch.device = "cpu") -> Base:
-    """Load model and processor as the recipe's [model] says, all weights frozen.
+    """Load model and processor as the recipe's [model] section says, with all weights frozen.
 
     Raises:
-        ModelError: not found, gated, not PaliGemma, or not in the precision that was asked for.
+        ModelError: the checkpoint is not found, gated, not a PaliGemma, or not in the requested precision.
     """
     source = locate(section.base)
     known = CHECKPOINTS.get(section.base)
     revision = section.revision or (known.revision if known else None)
     options: dict[str, Any] = {"revision": revision} if isinstance(source, str) and revision else {}
-    # Downloading gigabytes shows the library's bar; a local folder is there at once.
+    # A download of gigabytes shows the library's progress bar; a local folder loads at once.
     (disable_progress_bar if isinstance(source, Path) else enable_progress_bar)()
     try:
         processor = PaliGemmaProcessor.from_pretrained(source, **options)
@@ -136,8 +134,8 @@ def load_base(section: ModelSection, *, device: str | torch.device = "cpu") -> B
         raise _explain(section.base, error) from error
     if absent := sorted({*loading["missing_keys"], *(str(key) for key in loading["mismatched_keys"])}):
         raise ModelError(
-            f"base model {section.base} lacks {len(absent)} weights of a PaliGemma: {absent[:3]}",
-            hint="is this a whole PaliGemma checkpoint?",
+            f"base model {section.base} is missing {len(absent)} weights of a PaliGemma: {absent[:3]}",
+            hint="check that this is a complete PaliGemma checkpoint",
         )
     if known:
         check_geometry(model, known.geometry)
@@ -158,7 +156,7 @@ def load_base(section: ModelSection, *, device: str | torch.device = "cpu") -> B
 
 
 def check_geometry(model: Any, geometry: str) -> None:
-    """Refuse a checkpoint whose shape is not the one written down for it.
+    """Refuse a checkpoint whose shape differs from the geometry recorded for it.
 
     Raises:
         ModelError: names each number that differs.
@@ -184,7 +182,7 @@ def check_geometry(model: Any, geometry: str) -> None:
 
 
 def _quantisation(section: ModelSection) -> BitsAndBytesConfig | None:
-    """How the linear layers of the towers named in the recipe are held; the head and other towers keep their precision.
+    """The bitsandbytes configuration of the towers that the recipe quantises; other towers and the head stay as loaded.
 
     `nf4`: 4 bits, double quantisation (QLoRA, arXiv:2305.14314). `int8`: 8 bits, outlying features in 16 (LLM.int8(),
     arXiv:2208.07339).
@@ -204,7 +202,7 @@ def _quantisation(section: ModelSection) -> BitsAndBytesConfig | None:
 
 
 def product_dtype(section: ModelSection) -> torch.dtype:
-    """Precision of products with 4-bit weights: 16 bits also where the rest is float32."""
+    """Precision of products with 4-bit weights: 16 bits even if the rest computes in float32."""
     return torch.float16 if section.dtype == "float16" else torch.bfloat16
 
 
@@ -212,7 +210,7 @@ _QUANTISED = {"nf4": "Linear4bit", "int8": "Linear8bitLt", "none": ""}
 
 
 def _check_precision(model: nn.Module, section: ModelSection) -> None:
-    """Read the precision back: a misspelt option is swallowed by the library and shows only here."""
+    """Read the precision back from every layer: the library ignores a misspelt option without an error."""
     wanted, asked = getattr(torch, section.dtype), section.quantisation
     quantise = set(section.quantise) if asked != "none" else set()
     for name, module in model.named_modules():
@@ -222,7 +220,7 @@ def _check_precision(model: nn.Module, section: ModelSection) -> None:
         kind = type(module).__name__ if type(module).__name__ in _QUANTISED.values() else ""
         expected = isinstance(module, nn.Linear) and tower_of(f"{name}.") in quantise
         if kind != (_QUANTISED[asked] if expected else ""):
-            raise ModelError(f"{name} is held as {kind or weight.dtype}, against the recipe's model.quantise")
+            raise ModelError(f"{name} is held as {kind or weight.dtype}, which contradicts the recipe's model.quantise")
         if kind == "Linear4bit":
             _check_nf4(name, module, product_dtype(section))
         elif kind == "Linear8bitLt" and weight.dtype != torch.int8:
@@ -248,7 +246,7 @@ def _image_spec(processor: PaliGemmaProcessor) -> ImageSpec:
 
 
 def _explain(base: str, error: Exception) -> ModelError:
-    """The error of the Hub client in our words; its own stays attached."""
+    """Translate an error of the Hub client; the original stays attached as its cause."""
     text = f"{type(error).__name__}: {error}"
     first = text.splitlines()[0]
     if isinstance(error, ImportError):
@@ -260,10 +258,10 @@ def _explain(base: str, error: Exception) -> ModelError:
         )
     if "gated" in text.lower() or "401" in text or "403" in text:
         return ModelError(
-            f"base model {base} is gated and no token that may read it was found",
+            f"base model {base} is gated and no token with access to it was found",
             hint="accept its licence on the model's page, then run `hf auth login` or set HF_TOKEN",
         )
     return ModelError(
         f"base model {base} could not be loaded: {first}",
-        hint="check the name and the network; with HF_HUB_OFFLINE=1 only what the cache holds is found",
+        hint="check the name and the network; with HF_HUB_OFFLINE=1 only cached models are found",
     )

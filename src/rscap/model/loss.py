@@ -2,8 +2,8 @@
 
 A row of PaliGemma's logits is 257,216 numbers, a megabyte in float32, and an image with five captions has some 70 of
 them. The gradient of a sum of cross-entropies is known as soon as its logits are (softmax minus one-hot), so each chunk
-of rows is made, used for loss and gradients, and let go. Nothing is computed twice: the matrix products are those of
-the plain way, and what is kept for the backward pass is S x H, and V x H where the head learns.
+of rows is made, used for loss and gradients, and freed. Nothing is computed twice: the matrix products are those of
+the plain loss, and the backward pass keeps S x H numbers, and V x H if the head is trainable.
 The same idea: Liger Kernel's fused linear cross-entropy (arXiv:2410.10989).
 """
 
@@ -35,7 +35,7 @@ def summed_loss(
 
     Args:
         hidden: float[S, H], the last hidden states at the supervised positions.
-        weight: float[V, H], the language-model head; its gradient is computed only if it learns.
+        weight: float[V, H], the language-model head; its gradient is computed only if it is trainable.
         targets: int[S].
         cap: logits become `cap * tanh(logits / cap)`; None leaves them.
         dtype: precision of the matrix products; softmax and sums are done in float32, or float64 where given.

@@ -1,4 +1,4 @@
-"""Out of memory: what it looks like, and giving back what a failed attempt held."""
+"""Out of memory: recognise the error, and release what a failed attempt held."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on a GPU or on the host."""
+    """True if an error says that memory ran out, on a GPU or on the host."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(
@@ -17,7 +17,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def release(device: torch.device) -> None:
-    """Give back what the failed attempt held."""
+    """Release what a failed attempt held."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()

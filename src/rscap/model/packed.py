@@ -1,7 +1,7 @@
-"""PaliGemma as the packed batch sees it: a summed caption loss for training. `rscap.model.decoding` generates.
+"""PaliGemma on packed batches: the summed caption loss for training; `rscap.model.decoding` generates captions.
 
-The towers are called one by one, so that images are encoded once, attention masks are ours (per layer type, from
-positions) and only supervised positions reach the language-model head.
+The towers are called one by one, so that each image is encoded once, attention masks come from `rscap.model.attention`
+(per layer type, from positions) and only supervised positions reach the language-model head.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Attention = Literal["auto", "plain", "flex"]
 
 
 class PackedBatch(Protocol):
-    """What the model needs of a batch: see `rscap.captioner.batch.Batch` for shapes."""
+    """The part of a batch that the model reads; `rscap.captioner.batch.Batch` gives the shapes."""
 
     @property
     def pixel_values(self) -> Tensor: ...
@@ -61,7 +61,7 @@ class PackedBatch(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """Stands in for a cache: keys and values of the whole sequence, whatever an attention layer computes itself."""
+    """Takes the place of a cache: hands an attention layer the keys and values of the whole sequence."""
 
     keys: Tensor
     values: Tensor
@@ -73,8 +73,8 @@ class Given:
 class PackedModel(nn.Module):
     """Wraps a `PaliGemmaForConditionalGeneration`, bare or inside a PEFT model.
 
-    `compute_dtype` is the precision of matrix products. Weights that learn are held in float32 whatever it is, and
-    products with them are done in `compute_dtype` by autocast.
+    `compute_dtype` is the precision of matrix products. Trainable weights are always held in float32; autocast
+    multiplies with them in `compute_dtype`.
     """
 
     def __init__(self, net: nn.Module, *, compute_dtype: torch.dtype) -> None:
@@ -112,13 +112,13 @@ class PackedModel(nn.Module):
         self.paligemma.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
 
     def choose_attention(self, asked: Attention, *, checkpointed: bool) -> str | None:
-        """Take FlexAttention for training steps if asked for it, or if it pays; for when the weights are in place.
+        """Use FlexAttention for training steps if asked for or if it pays; call after the weights are loaded.
 
-        `auto` takes it for Gemma 2 on a GPU, whose soft-capped scores no other fused kernel computes. It is compared
-        with the plain way on this device first. Returns why it is not used where it was wanted, else None.
+        `auto` uses it for Gemma 2 on a GPU, whose soft-capped scores no other fused kernel computes. It is first
+        compared with plain attention on this device. Returns why it is not used although wanted, else None.
 
         Raises:
-            ModelError: `flex` was asked for and does not compute the same here.
+            ModelError: `flex` was asked for and computes something else on this device.
         """
         config, layer = self.paligemma.config.text_config, self.paligemma.model.language_model.layers[0].self_attn
         capped = getattr(config, "attn_logit_softcapping", None) is not None

@@ -1,8 +1,10 @@
-"""float16 for cards without bfloat16: the residual streams stay in float32.
+"""Precision that loading alone does not give: float16 with float32 residual streams, quantisation after loading.
 
-Gemma's residual stream outgrows float16's 65,504 within a few layers. What enters the streams, embeddings and image
-features, is therefore given in float32; every layer then adds its float16 output to a float32 sum, and normalises it
-in float32, while products stay in float16.
+float16 is for cards without bfloat16. Gemma's residual stream exceeds float16's 65,504 within a few layers. Embeddings
+and image features therefore enter the streams in float32; every layer adds its float16 output to a float32 sum and
+normalises it in float32, while matrix products stay in float16.
+
+Quantisation after loading is for adapters that start from unquantised weights and quantise the remainder.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from rscap.recipe import ModelSection
 
 
 def keep_residual_in_float32(paligemma: Any) -> None:
-    """Have both towers of a PaliGemma begin their residual streams in float32; does nothing a second time."""
+    """Start the residual streams of both towers of a PaliGemma in float32; a second call changes nothing."""
     model = paligemma.model
     vision = getattr(model.vision_tower, "vision_model", model.vision_tower)
     for norm in vision.modules():
@@ -33,9 +35,6 @@ def _to_float32(module: nn.Module, given: tuple[Any, ...], made: Tensor) -> Tens
     return made.to(torch.float32)
 
 
-# Quantisation after loading: for adapters that start from unquantised weights and leave a rest to be quantised.
-
-
 @torch.no_grad()
 def quantise(net: Any, section: ModelSection) -> None:
     """Hold the linear layers of `section.quantise` in `section.quantisation`, as `load_base` would have loaded them.
@@ -44,11 +43,11 @@ def quantise(net: Any, section: ModelSection) -> None:
     (LLM.int8(), arXiv:2208.07339). Layers are replaced in place, one after the other.
 
     Raises:
-        ModelError: nothing is to be quantised, or something is quantised already.
+        ModelError: the section names no quantisation, or a layer is quantised already.
     """
     make = {"nf4": _nf4, "int8": _int8}.get(section.quantisation)
     if make is None:
-        raise ModelError(f"model.quantisation = {section.quantisation!r} is nothing to quantise weights in")
+        raise ModelError(f"unknown quantisation {section.quantisation!r}; use nf4 or int8")
     compute = torch.bfloat16 if section.dtype == "float32" else getattr(torch, section.dtype)
     for tower in section.quantise:
         root = net.get_submodule(MODULES[tower])
@@ -56,7 +55,7 @@ def quantise(net: Any, section: ModelSection) -> None:
             if not isinstance(module, nn.Linear):
                 continue
             if type(module) is not nn.Linear:
-                raise ModelError(f"{tower}.{name} is a {type(module).__name__} already")
+                raise ModelError(f"{tower}.{name} is already a {type(module).__name__}")
             parent, _, own = name.rpartition(".")
             setattr(root.get_submodule(parent), own, make(module, compute))
     setattr(net, {"nf4": "is_loaded_in_4bit", "int8": "is_loaded_in_8bit"}[section.quantisation], True)
@@ -64,10 +63,10 @@ def quantise(net: Any, section: ModelSection) -> None:
 
 
 def keep_layout(net: nn.Module) -> None:
-    """Hold 4-bit weights in the one layout that can be trained and dequantised.
+    """Keep 4-bit weights in the one layout that can be trained and dequantised.
 
-    On processors with AVX-512 BF16, bitsandbytes packs them anew at the first forward pass in evaluation mode, with
-    rounder scales. From then on gradients stop there, and DoRA and HiRA would read the packed bytes as weights.
+    On CPUs with AVX-512 BF16, bitsandbytes repacks them at the first forward pass in evaluation mode, with rounded
+    scales. From then on no gradient passes, and DoRA and HiRA would read the packed bytes as weights.
     """
     for module in net.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):

@@ -25,14 +25,14 @@ class Count:
     total: int
     trainable: int
     held: dict[str, int] = field(default_factory=dict)
-    """How many of `total` are held in which way, as read back: `nf4`, `int8` or a dtype."""
+    """How many of `total` are held as `nf4`, `int8` or a dtype, read back from the weights."""
 
 
 def tower_of(name: str) -> Tower:
     """The tower that a parameter belongs to, by its name, with or without PEFT's wrapping.
 
     Raises:
-        AdapterError: the name lies in no tower.
+        AdapterError: the name belongs to no tower.
     """
     for tower, module in MODULES.items():
         if f"{module}." in f".{name}":
@@ -47,7 +47,7 @@ def count_parameters(net: nn.Module) -> dict[Tower, Count]:
     total, trainable = dict.fromkeys(TOWERS, 0), dict.fromkeys(TOWERS, 0)
     held: dict[Tower, Counter[str]] = {tower: Counter() for tower in TOWERS}
     for name, parameter in net.named_parameters():
-        if ".original_module." in name:  # PEFT keeps the untrained copy of a tower beside the one that learns
+        if ".original_module." in name:  # PEFT keeps an untrained copy beside each trained tower
             continue
         tower = tower_of(name)
         size = _elements(parameter)
@@ -58,13 +58,13 @@ def count_parameters(net: nn.Module) -> dict[Tower, Count]:
 
 
 def _way(parameter: nn.Parameter) -> str:
-    """How bitsandbytes packs a weight, or the dtype of one that it does not."""
+    """The bitsandbytes type of a weight, or its dtype if it is not quantised."""
     state = getattr(parameter, "quant_state", None)
     return str(state.quant_type) if state is not None else str(parameter.dtype).removeprefix("torch.")
 
 
 def _elements(parameter: nn.Parameter) -> int:
-    """Elements of a weight, also where bitsandbytes packs two to a byte."""
+    """Elements of a weight, even if bitsandbytes packs two to a byte."""
     state = getattr(parameter, "quant_state", None)
     if state is not None:
         return int(torch.Size(state.shape).numel())

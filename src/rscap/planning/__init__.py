@@ -1,4 +1,4 @@
-"""What a recipe needs of a card before anything is loaded: memory by component, time, and settings that fit."""
+"""Predict what a recipe needs before anything is loaded: memory by component, time, and settings that fit a card."""
 
 from rscap.planning.cards import CARDS, Card, find_card
 from rscap.planning.request import Plan, plan_recipe

@@ -1,6 +1,6 @@
-"""What an adapter on one linear map holds, by method: parameters, and what it keeps of a token and of a step.
+"""The memory of an adapter on one linear layer, by method: parameters, and what it keeps per token and per step.
 
-The methods are PEFT's; docs/adapters.md cites their papers. `in` and `out` are the sides of the map, r the rank.
+The methods are PEFT's; docs/adapters.md cites their papers. A layer maps x to x W'; r is the rank.
 
 lora, pissa, olora, eva, corda   x A' B': A's input and output; DoRA also the two outputs that it weighs
 adalora                          x (A E)' B': the same at the rank it begins with
@@ -24,31 +24,31 @@ from rscap.recipe import AdapterSection
 class Footprint:
     """One adapter, in numbers (not bytes)."""
 
-    learning: int
+    trainable: int
     """Parameters."""
     reads: bool
-    """Whether it keeps its input."""
+    """True if it keeps its input."""
     token: int
-    """Kept of a token besides."""
+    """Kept per token besides."""
     copied: int
-    """Of its parameters, read in products: autocast copies them."""
+    """Parameters that enter matrix products: autocast copies them."""
     composed: int = 0
-    """Of matrices made anew in every forward pass and kept."""
+    """Numbers of matrices that every forward pass computes and keeps."""
     sliced: int = 0
-    """Of frozen shared matrices, of which autocast makes a copy in every forward pass, and which is kept."""
+    """Numbers of frozen shared matrices, which autocast copies in every forward pass and keeps."""
     weighs: bool = False
-    """Whether its output is multiplied by float32 numbers, so that it is float32 for a moment."""
+    """True if its output is multiplied by float32 numbers, and so becomes float32 briefly."""
 
     @property
     def products(self) -> int:
-        """Numbers of all matrices that a token is multiplied with."""
+        """Numbers of all matrices that multiply a token."""
         return self.copied + self.composed + self.sliced
 
 
 def footprint(adapter: AdapterSection, one: Linear) -> Footprint:
-    """The adapter of a recipe on a linear map."""
+    """The adapter of a recipe on a linear layer."""
     rank, sides = starting_rank(adapter.method, adapter.rank), one.inputs + one.outputs
-    learning = learned_by_layer(
+    trainable = learned_by_layer(
         adapter.method,
         inputs=one.inputs,
         outputs=one.outputs,
@@ -57,19 +57,19 @@ def footprint(adapter: AdapterSection, one: Linear) -> Footprint:
     )
     match adapter.method:
         case "hira":
-            return Footprint(learning=learning, reads=True, token=0, copied=rank * sides, composed=one.weights)
+            return Footprint(trainable=trainable, reads=True, token=0, copied=rank * sides, composed=one.weights)
         case "vera":
             return Footprint(
-                learning=learning, reads=False, token=rank + one.outputs, copied=0, sliced=rank * sides, weighs=True
+                trainable=trainable, reads=False, token=rank + one.outputs, copied=0, sliced=rank * sides, weighs=True
             )
         case "miss":
-            return Footprint(learning=learning, reads=False, token=rank, copied=rank * one.outputs)
+            return Footprint(trainable=trainable, reads=False, token=rank, copied=rank * one.outputs)
         case "randlora":
             small, large = sorted((one.inputs, one.outputs))
             between = math.ceil(small / rank) * rank
             reads = one.inputs <= one.outputs
             return Footprint(
-                learning=learning,
+                trainable=trainable,
                 reads=reads,
                 token=0 if reads else between,
                 copied=0,
@@ -78,11 +78,11 @@ def footprint(adapter: AdapterSection, one: Linear) -> Footprint:
             )
     token = rank + (2 * one.outputs if adapter.weight_decomposed else 0)
     weighs = adapter.weight_decomposed or adapter.method == "adalora"
-    return Footprint(learning=learning, reads=True, token=token, copied=rank * sides, weighs=weighs)
+    return Footprint(trainable=trainable, reads=True, token=token, copied=rank * sides, weighs=weighs)
 
 
 def shared_numbers(adapter: AdapterSection, maps: list[Linear]) -> int:
-    """Frozen random matrices that all adapters of a model share, float32 numbers: those of the largest sides."""
+    """Float32 numbers of the frozen random matrices that all adapters of a model share: those of the largest sides."""
     if not maps or adapter.method not in ("vera", "randlora"):
         return 0
     inputs, outputs = max(one.inputs for one in maps), max(one.outputs for one in maps)

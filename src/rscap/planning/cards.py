@@ -1,4 +1,4 @@
-"""Graphics cards: how much of their memory a process can have, and how fast they multiply by their data sheets."""
+"""Graphics cards by name or size, and this machine as one: memory available to a process, and speed of products."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from rscap.errors import RecipeError
 GIB = 2**30
 
 USABLE = 0.92
-"""Share of a card's nominal gibibytes that a process finds: a 16 GB T4 shows 14.7, a 24 GB L4 22.5, a 6 GB laptop card
-with a screen on it 5.5."""
+"""Share of a card's nominal gibibytes available to a process: a 16 GB T4 shows 14.7, a 24 GB L4 22.5, a 6 GB laptop
+card that drives a screen 5.5."""
 
 CONTEXT_BYTES = GIB // 2
 """CUDA's context, kernels and cuBLAS workspaces, which no allocator counts: 0.3 to 0.6 GiB, by card and driver."""
 
 RESERVE = 0.15
-"""Of what comes and goes within a step: pieces that CUDA's caching allocator cannot use (about a third of this, an
-assumption), and what this arithmetic may be off by (docs/plan.md)."""
+"""Share of a step's temporary memory set aside for fragmentation of CUDA's caching allocator (about a third of it, an
+assumption) and for the error of the prediction (docs/plan.md)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,17 +32,17 @@ class Card:
 
     name: str
     bytes: int
-    """That a process can have."""
+    """Available to a process."""
     tflops: float
-    """Dense products of 16-bit numbers at their peak, 10^12 operations a second."""
+    """Peak of dense 16-bit products, in 10^12 operations per second."""
     bfloat16: bool = True
     device: str = "cuda"
     measured: bool = False
-    """Whether `tflops` was measured here, on products alone, and not read in a data sheet."""
+    """True if `tflops` was measured here, on products alone; false if it comes from a data sheet."""
 
     @property
     def overhead(self) -> int:
-        """Bytes that no tensor sees: 0 on a host."""
+        """Bytes that belong to no tensor: 0 on a CPU."""
         return CONTEXT_BYTES if self.device == "cuda" else 0
 
 
@@ -81,14 +81,14 @@ TYPICAL = {
     48: "l40s",
     80: "a100",
 }
-"""Which card stands for a size: the slowest that is common."""
+"""The card that represents a size: the slowest common one."""
 
 
 def find_card(text: str) -> Card:
-    """A card by name (`T4`) or by size (`6GB`, `24`); a size is as fast as the card that is typical of it.
+    """A card by name (`T4`) or by size (`6GB`, `24`); a size takes the speed of its typical card.
 
     Raises:
-        RecipeError: neither; lists the names.
+        RecipeError: `text` is neither; lists the names.
     """
     wanted = text.strip().lower().replace(" ", "-")
     if wanted in CARDS:
@@ -96,28 +96,25 @@ def find_card(text: str) -> Card:
     size = re.fullmatch(r"(\d+(?:\.\d+)?)-?(?:gi?b?)?", wanted)
     if size is None or float(size[1]) == 0:
         raise RecipeError(
-            f"--gpu {text!r} is neither a size nor a card that is known",
-            hint=f"say 6GB, 16GB, … or one of {', '.join(card.name for card in CARDS.values())}",
+            f"--gpu {text!r} is neither a size nor a known card",
+            hint=f"use a size such as 6GB or 16GB, or one of {', '.join(card.name for card in CARDS.values())}",
         )
     gib = float(size[1])
     typical = CARDS[TYPICAL[min(TYPICAL, key=lambda known: (abs(known - gib), known))]]
-    # Cards of a size differ in bfloat16; a size alone is not taken to rule it out.
+    # Cards of one size differ in bfloat16; a size alone does not rule it out.
     return Card(name=f"{gib:g} GB (as fast as: {typical.name})", bytes=int(USABLE * gib * GIB), tflops=typical.tflops)
 
 
-# This machine as a card: memory that is free now, and the speed of matrix products, measured in a moment.
-
-
 def this_machine(dtype: str) -> Card:
-    """The first GPU, or the processor; products are timed in `dtype`."""
+    """The first GPU, or the CPU, with its free memory and the speed of products in `dtype`, timed for a moment."""
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
-    card = memory_at_hand(device)  # before products are timed, which leave matrices in the allocator's cache
+    card = available_memory(device)  # before timing products, which leaves matrices in the allocator's cache
     speed = _product_tflops(device, getattr(torch, dtype), side=4096 if device.type == "cuda" else 512)
     return replace(card, tflops=speed, measured=True)
 
 
-def memory_at_hand(device: torch.device) -> Card:
-    """A device as a card, with the memory that is free now; its speed is not known."""
+def available_memory(device: torch.device) -> Card:
+    """A device as a card with the memory that is free now; its speed is unknown."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return Card(
@@ -126,11 +123,11 @@ def memory_at_hand(device: torch.device) -> Card:
             tflops=math.nan,
             bfloat16=torch.cuda.is_bf16_supported(including_emulation=False),
         )
-    return Card(name="processor, this machine", bytes=psutil.virtual_memory().available, tflops=math.nan, device="cpu")
+    return Card(name="CPU, this machine", bytes=psutil.virtual_memory().available, tflops=math.nan, device="cpu")
 
 
 def _product_tflops(device: torch.device, dtype: torch.dtype, *, side: int, seconds: float = 0.3) -> float:
-    """10^12 operations a second of products of square matrices, after one that is not counted."""
+    """Speed of products of square matrices, in 10^12 operations per second, after one that is not counted."""
     a, b = (torch.ones(side, side, device=device, dtype=dtype) for _ in range(2))
     a @ b
     _wait(device)

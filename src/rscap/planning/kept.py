@@ -1,7 +1,7 @@
-"""What autograd keeps of one block for its backward pass, in bytes per image: the tensors, counted one by one.
+"""Bytes that autograd keeps of one block for its backward pass, per image, counted tensor by tensor.
 
-Each formula names its tensors in the order in which the block makes them. H is the width of the stream, I that of the
-MLP; N tokens are read (keys and values), M of them ask (queries and MLP): in the last layer, only supervised ones do.
+Each formula names its tensors in the order in which the block computes them. H is the width of the stream, I that of
+the MLP; N tokens give keys and values, M of them queries and MLP: in the last layer only supervised ones do.
 `benchmarks/plan.py` compares the sums with what `torch.autograd.graph.saved_tensors_hooks` sees.
 """
 
@@ -20,18 +20,18 @@ SCORE = 4
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """The one tensor that several linear maps read: how it comes, and whether something else keeps it anyway."""
+    """A tensor that several linear layers read: its precision, and whether something else keeps it anyway."""
 
     given: int
-    """Bytes of its numbers."""
+    """Bytes of one number."""
     held: bool = False
 
 
 def inputs_kept(setting: Setting, tower: Tower, linears: Iterable[Linear], source: Inputs) -> int:
-    """Bytes per token that linear maps keep of their common input.
+    """Bytes per token that linear layers keep of their common input.
 
-    A map that learns keeps it in the precision of products: a copy each, where autocast makes one, else one for all.
-    An adapter keeps what its `Footprint` says, and dropout's mask. A frozen map keeps nothing; for 8-bit ones see
+    A trainable layer keeps it in the precision of products: one copy per layer if autocast casts it, else one for all.
+    An adapter keeps what its `Footprint` says, and dropout's mask. A frozen layer keeps nothing; for 8-bit ones see
     `eight_bit_inputs`.
     """
     maps = list(linears)
@@ -50,7 +50,7 @@ def inputs_kept(setting: Setting, tower: Tower, linears: Iterable[Linear], sourc
 
 
 def _shared(setting: Setting, tower: Tower, source: Inputs) -> bool:
-    """Whether adapters keep their common input as it comes, without a copy of their own."""
+    """True if adapters keep their common input as it is, without copies of their own."""
     return source.given == setting.product and not setting.detour(tower) and not setting.dropout
 
 
@@ -61,7 +61,7 @@ def _copies(count: int, source: Inputs, *, shared: bool) -> int:
 
 
 def text_layer(shape: TextShape, setting: Setting, *, queries: int, keys: int, fed: bool = True) -> int:
-    """Bytes per image that a block of Gemma keeps. `fed` is whether its input needs a gradient."""
+    """Bytes per image that a block of Gemma keeps. `fed` says that its input needs a gradient."""
     tower: Tower = "language_model"
     maps, product, stream = shape.linears, setting.product, Inputs(setting.residual)
     whole = queries == keys
@@ -82,10 +82,10 @@ def text_layer(shape: TextShape, setting: Setting, *, queries: int, keys: int, f
 
 
 def eight_bit_inputs(shape: TextShape, setting: Setting, *, queries: int, keys: int, again: bool) -> int:
-    """Bytes per image that the 8-bit maps of a block hold: the inputs of all of them (bitsandbytes, `MatMul8bitLt`).
+    """Bytes per image that the 8-bit layers of a block hold: all their inputs (bitsandbytes, `MatMul8bitLt`).
 
-    They are held past autograd's hooks, so that checkpointing, which works through these hooks, does not let them go.
-    `again` asks for all of them; otherwise what attention or adapters keep anyway is left out.
+    They are held outside autograd's hooks, through which checkpointing works, so checkpointing does not free them.
+    `again` counts all of them; otherwise what attention or adapters keep anyway is left out.
     """
     tower: Tower = "language_model"
     if not setting.eight_bit(tower):
@@ -107,13 +107,13 @@ def eight_bit_inputs(shape: TextShape, setting: Setting, *, queries: int, keys: 
 
 
 def mlp_kept(shape: TextShape, setting: Setting) -> int:
-    """Bytes per token: what the gate gives, its GELU, what `up` gives, and their product where `down` keeps it."""
+    """Bytes per token: outputs of the gate, its GELU and `up`, and their product if `down` keeps it."""
     down = inputs_kept(setting, "language_model", [shape.linears["down_proj"]], Inputs(setting.inner))
     return 3 * shape.mlp * setting.inner + down
 
 
 def norm(width: int, setting: Setting) -> int:
-    """Bytes per token of an RMSNorm: its input in float32, one scale, and the normed input where its weight learns."""
+    """Bytes per token of an RMSNorm: its input in float32, one scale, and the normed input if the norm is trainable."""
     return width * SCORE * (2 if setting.state("language_model") == "trained" else 1) + SCORE
 
 
@@ -139,7 +139,7 @@ def attention(shape: TextShape, setting: Setting, *, queries: int, keys: int) ->
 
 
 def vision_layer(shape: VisionShape, setting: Setting) -> int:
-    """Bytes per image that a block of SigLIP keeps, where the tower learns."""
+    """Bytes per image that a block of a trainable SigLIP keeps."""
     tower: Tower = "vision_tower"
     maps, product, stream = shape.linears, setting.product, Inputs(setting.vision_norm)
     per_token = 2 * (shape.width * setting.vision_norm + 2 * SCORE)
@@ -151,7 +151,7 @@ def vision_layer(shape: VisionShape, setting: Setting) -> int:
 
 
 def vision_mlp_kept(shape: VisionShape, setting: Setting) -> int:
-    """Bytes per token: what GELU reads, and what it gives where `fc2` keeps it."""
+    """Bytes per token: GELU's input, and its output if `fc2` keeps it."""
     return shape.mlp * setting.product + inputs_kept(
         setting, "vision_tower", [shape.linears["fc2"]], Inputs(setting.product)
     )

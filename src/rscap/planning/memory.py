@@ -1,4 +1,4 @@
-"""The memory of a training step: a recipe, a shape and a batch become segments, and their peak a table of bytes."""
+"""The memory of a training step: a recipe, a shape and a batch become segments; their peak becomes a table of bytes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rscap.model.loss import chunk_rows
 from rscap.planning.kept import SCORE, eight_bit_inputs, norm, text_layer, vision_layer
-from rscap.planning.parameters import COMPONENTS, LEARNING, Component, Resident, residents
+from rscap.planning.parameters import COMPONENTS, TRAINABLE, Component, Resident, residents
 from rscap.planning.setting import Setting
 from rscap.planning.shapes import Linear, Shapes
 from rscap.planning.timeline import Moment, Segment, frozen_vision, peak, text_working, vision_working, weight_working
@@ -22,7 +22,7 @@ class MicroBatch:
     tokens: int
     """N, of the longest row; the others are padded to it."""
     queries: int
-    """M, supervised tokens of the row that has most."""
+    """M, the most supervised tokens of any row."""
     supervised: int
 
 
@@ -33,7 +33,7 @@ class Memory:
     residents: dict[Component, Resident]
     moment: Moment
     logits: int
-    """At their most, in the head; part of what is short-lived, if that is the peak."""
+    """Peak bytes of logits, in the head; part of `short-lived` if that is the peak of the step."""
 
     def row(self, component: Component) -> dict[str, int]:
         """One component's bytes by kind."""
@@ -53,7 +53,7 @@ class Memory:
 
     @property
     def moving(self) -> int:
-        """What comes and goes within a step, at its most."""
+        """Peak of what a step allocates and frees."""
         return self.moment.total
 
     @property
@@ -69,7 +69,7 @@ def training_memory(shapes: Shapes, setting: Setting, batch: MicroBatch) -> Memo
 
 
 def kept_bytes(shapes: Shapes, setting: Setting, batch: MicroBatch) -> int:
-    """What autograd holds when the forward pass ends, weights excluded."""
+    """Bytes that autograd holds when the forward pass ends, without weights."""
     row = segments(shapes, setting, batch, residents(shapes, setting))
     casts = sum(one.casts for one in row if not one.checkpointed)
     return sum(one.kept for one in row) + casts
@@ -92,7 +92,7 @@ def _vision(shapes: Shapes, setting: Setting, batch: MicroBatch, held: Resident)
         return []
     pixels = Segment(component=component, name="pixels", inputs=batch.images * shape.pixels * 4)
     unpacked = weight_working(shape.linears, setting, "vision_tower")
-    if not setting.learns("vision_tower"):
+    if not setting.trainable("vision_tower"):
         seen = batch.images * frozen_vision(shape, setting) + unpacked
         return [pixels, Segment(component=component, name="vision tower", working=seen)]
     trained = setting.state("vision_tower") == "trained"
@@ -100,7 +100,7 @@ def _vision(shapes: Shapes, setting: Setting, batch: MicroBatch, held: Resident)
     own = stream if setting.vision_norm == setting.vision_residual else 0  # a norm keeps its input without a copy
     casts = _casts(setting, "vision_tower", shape.linears)
     composed = _composed(setting, "vision_tower", shape.linears)
-    learning = _learning(setting, "vision_tower", shape.linears, extra=4 * shape.width)
+    trainable_here = _trainable(setting, "vision_tower", shape.linears, extra=4 * shape.width)
     layers = [
         Segment(
             component=component,
@@ -110,7 +110,7 @@ def _vision(shapes: Shapes, setting: Setting, batch: MicroBatch, held: Resident)
             working=batch.images * vision_working(shape, setting) + unpacked,
             casts=casts,
             checkpointed=setting.checkpointing,
-            gradients=LEARNING * learning,
+            gradients=TRAINABLE * trainable_here,
         )
         for index in range(shape.layers)
     ]
@@ -139,12 +139,12 @@ def _projector(shapes: Shapes, setting: Setting, batch: MicroBatch, held: Reside
 
 
 def _embeddings(shapes: Shapes, setting: Setting, batch: MicroBatch, held: Resident) -> Segment:
-    """Masks and rotations that all layers share; the gradient of the head, which waits here for that of the words."""
+    """Masks and rotations that all layers share; the head's gradient waits here for that of the embeddings."""
     shape = shapes.text
     pairs = batch.tokens * batch.tokens
     masks = pairs * ((1 + setting.residual) * 2 if shape.capped and not setting.flex(capped=True) else 1)
     rotation = 2 * batch.tokens * shape.head_width * setting.residual
-    table = LEARNING * shape.embedding_parameters if setting.state("language_model") == "trained" else 0
+    table = TRAINABLE * shape.embedding_parameters if setting.state("language_model") == "trained" else 0
     return Segment(
         component="embeddings",
         name="embeddings",
@@ -159,8 +159,12 @@ def _layers(shapes: Shapes, setting: Setting, batch: MicroBatch, held: Resident)
     shape, component, count = shapes.text, COMPONENTS[3], shapes.text.layers
     unpacked = weight_working(shape.linears, setting, "language_model")
     casts = _casts(setting, "language_model", shape.linears)
-    learning = _learning(setting, "language_model", shape.linears, extra=shape.norms * shape.width)
-    fed = setting.learns("vision_tower") or setting.learns("projector") or setting.state("language_model") == "trained"
+    trainable_here = _trainable(setting, "language_model", shape.linears, extra=shape.norms * shape.width)
+    fed = (
+        setting.trainable("vision_tower")
+        or setting.trainable("projector")
+        or setting.state("language_model") == "trained"
+    )
     stream = batch.tokens * shape.width * setting.residual
     own = stream if setting.residual == SCORE else 0  # a norm keeps a float32 input without a copy
     every = eight_bit_inputs(shape, setting, queries=batch.tokens, keys=batch.tokens, again=True)
@@ -179,7 +183,7 @@ def _layers(shapes: Shapes, setting: Setting, batch: MicroBatch, held: Resident)
                 working=batch.images * text_working(shape, setting, queries=batch.tokens) + unpacked,
                 casts=casts,
                 checkpointed=setting.checkpointing,
-                gradients=LEARNING * learning,
+                gradients=TRAINABLE * trainable_here,
             )
         )
     last = Segment(
@@ -189,17 +193,17 @@ def _layers(shapes: Shapes, setting: Setting, batch: MicroBatch, held: Resident)
         past=batch.images * eight_bit_inputs(shape, setting, queries=batch.queries, keys=batch.tokens, again=False),
         working=batch.images * text_working(shape, setting, queries=batch.queries) + unpacked,
         casts=casts,
-        gradients=held.gradients - LEARNING * learning * (count - 1),
+        gradients=held.gradients - TRAINABLE * trainable_here * (count - 1),
     )
     return [*found, last]
 
 
 def _head(shapes: Shapes, setting: Setting, batch: MicroBatch) -> Segment:
-    """The last norm, and the loss, which makes its logits some rows at a time and keeps their gradient alone."""
+    """The last norm, and the loss, which computes logits a few rows at a time and keeps only their gradient."""
     shape, trained = shapes.text, setting.state("language_model") == "trained"
     rows = min(batch.supervised, chunk_rows(shape.vocabulary))
     logits = rows * shape.vocabulary * SCORE * (3 if shape.capped else 2)
-    gradient = shape.embedding_parameters * LEARNING if trained else 0
+    gradient = shape.embedding_parameters * TRAINABLE if trained else 0
     chunks = -(-batch.supervised // rows)
     copy = shape.embedding_parameters * setting.product if trained and setting.autocast else 0
     return Segment(
@@ -212,7 +216,7 @@ def _head(shapes: Shapes, setting: Setting, batch: MicroBatch) -> Segment:
 
 
 def _casts(setting: Setting, tower: Tower, linears: Mapping[str, Linear]) -> int:
-    """Bytes of the copies that autocast makes of a block's learning matrices."""
+    """Bytes of autocast's copies of a block's trainable matrices."""
     if not setting.autocast:
         return 0
     if setting.state(tower) == "trained":
@@ -221,13 +225,13 @@ def _casts(setting: Setting, tower: Tower, linears: Mapping[str, Linear]) -> int
 
 
 def _composed(setting: Setting, tower: Tower, linears: Mapping[str, Linear]) -> int:
-    """Bytes of the matrices that a block's adapters make or copy anew in every forward pass."""
+    """Bytes of the matrices that a block's adapters compute or copy in every forward pass."""
     prints = [setting.footprint(one) for one in setting.adapted(tower, linears)]
     return setting.product * sum(one.composed + (one.sliced if setting.autocast else 0) for one in prints)
 
 
-def _learning(setting: Setting, tower: Tower, linears: Mapping[str, Linear], *, extra: int) -> int:
-    """Parameters of a block that learn; `extra` are those of its norms."""
+def _trainable(setting: Setting, tower: Tower, linears: Mapping[str, Linear], *, extra: int) -> int:
+    """Trainable parameters of a block; `extra` are those of its norms."""
     if setting.state(tower) == "trained":
         return sum(one.parameters for one in linears.values()) + extra
-    return sum(setting.footprint(one).learning for one in setting.adapted(tower, linears))
+    return sum(setting.footprint(one).trainable for one in setting.adapted(tower, linears))

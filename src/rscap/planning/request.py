@@ -1,4 +1,4 @@
-"""`rscap plan`: what a recipe needs, what fits a card, and what does not."""
+"""`rscap plan`: what a recipe needs and what fits a card, as a `Plan` and as a record for JSON."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ KEYS = (
     "train.gradient_checkpointing",
     "generate.batch_size",
 )
-"""What a plan may change; none of them changes what an update means, precision apart."""
+"""Keys that a plan may change; apart from precision, none changes the result of an update."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
-    """How far one way of computing goes: the largest micro batch that fits, and what the next one lacks."""
+    """The largest micro batch that fits one precision and checkpointing setting, and how short the next one falls."""
 
     quantisation: str
     checkpointing: bool
     largest: int | None
     next: int | None
     shortfall: int | None
-    """Bytes that `next` lacks."""
+    """Bytes by which the card is too small for `next`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,11 +48,11 @@ class Plan:
     written: Candidate
     proposed: Candidate | None
     closest: Candidate
-    """The proposal, or what lacks least where nothing fits."""
+    """The proposal, or the smallest configuration if nothing fits."""
     changes: Mapping[str, object]
     """Keys of `closest` that differ from the recipe."""
     limits: tuple[Limit, ...]
-    """Of every precision that was tried, up to the one proposed."""
+    """For every precision tried, up to the proposed one."""
     notes: tuple[str, ...]
 
 
@@ -60,8 +60,8 @@ def plan_recipe(recipe: Recipe, card: Card, *, achieved_tflops: float | None = N
     """Predict a recipe's memory and time on a card and propose settings that fit.
 
     Raises:
-        ModelError: the shape of the base model is not known here.
-        DataError: the data lie here and cannot be used.
+        ModelError: the shape of the base model is unknown.
+        DataError: the data are local and cannot be used.
     """
     shapes = shapes_of_base(recipe.model.base)
     rows = lengths(recipe, image_tokens=shapes.vision.tokens)
@@ -90,7 +90,7 @@ def plan_recipe(recipe: Recipe, card: Card, *, achieved_tflops: float | None = N
 
 
 def differences(before: Recipe, after: Recipe) -> dict[str, object]:
-    """The keys that a plan changed, with their new values."""
+    """The keys that a plan changes, with their new values."""
     found: dict[str, object] = {}
     for key in KEYS:
         section, name = key.split(".")
@@ -107,14 +107,14 @@ def differences(before: Recipe, after: Recipe) -> dict[str, object]:
 
 
 def _for_card(recipe: Recipe, card: Card) -> Recipe:
-    """float16 in place of bfloat16 where the card cannot compute it."""
+    """float16 in place of bfloat16 if the card has no bfloat16."""
     if recipe.model.dtype == "bfloat16" and not card.bfloat16:
         return changed(recipe, "model", dtype="float16")
     return recipe
 
 
 def _as_good(written: Candidate, proposed: Candidate, card: Card) -> bool:
-    """Whether the recipe as it is fits and takes hardly longer than the proposal."""
+    """True if the recipe as written fits and takes hardly longer than the proposal."""
     if not written.fits or _for_card(written.recipe, card) != written.recipe:
         return False
     return proposed.seconds_per_image > WORTH * written.seconds_per_image
@@ -147,7 +147,7 @@ def describe_quantisation(recipe: Recipe) -> str:
 
 
 def _notes(recipe: Recipe, card: Card, closest: Candidate) -> list[str]:
-    """What the figures leave out, and what a reader should know."""
+    """What the figures leave out or assume."""
     found = []
     typical = next((one for one in CARDS.values() if card.name.endswith(f": {one.name})") and not one.bfloat16), None)
     if closest.recipe.model.dtype == "bfloat16" and card.bfloat16 and typical is not None:
@@ -156,24 +156,19 @@ def _notes(recipe: Recipe, card: Card, closest: Candidate) -> list[str]:
         found.append(f"a {card.name} has no bfloat16: float16, with a scaled loss and a float32 residual stream")
     if recipe.adapter is not None and METHODS[recipe.adapter.method].residual:
         found.append(
-            f"method {recipe.adapter.method!r} starts from unquantised weights: loading takes more than training"
+            f"method {recipe.adapter.method!r} starts from unquantised weights: loading needs more memory than training"
         )
     if closest.setting.flex(capped=closest.situation.shapes.text.capped):
-        found.append(
-            "FlexAttention is reckoned with; if a run says that it is not used, plan with model.attention=plain"
-        )
+        found.append("assumes FlexAttention; if a run reports that it is not used, plan with model.attention=plain")
     if recipe.data.quality is not None:
-        found.append("captions that [data.quality] removes are counted")
+        found.append("includes captions that [data.quality] removes")
     if recipe.train.evaluate_every is not None:
-        found.append("the time leaves out evaluations")
+        found.append("the time does not include evaluations")
     return found
 
 
-# A plan as a table for JSON: every figure, in bytes and seconds, and where it comes from.
-
-
 def record(plan: Plan) -> dict[str, Any]:
-    """Everything that a plan says."""
+    """A plan as a table for JSON: every figure in bytes and seconds, and its source."""
     return {
         "fits": plan.proposed is not None,
         "card": asdict(plan.card),
@@ -206,6 +201,6 @@ def _candidate(one: Candidate) -> dict[str, Any]:
         "generation_bytes": one.generating,
         "reserve_bytes": one.reserve,
         "context_bytes": one.situation.card.overhead,
-        "learning_parameters": sum(resident.learning for resident in memory.residents.values()),
+        "trainable_parameters": sum(resident.trainable for resident in memory.residents.values()),
         "time": asdict(one.duration),
     }

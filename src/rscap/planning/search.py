@@ -1,4 +1,7 @@
-"""Settings that fit a card and leave an update what it is: micro batch x accumulation is held fixed."""
+"""Search settings that fit a card without changing an update: micro batch x accumulation stays fixed.
+
+`train.gradient_checkpointing = "auto"` is resolved here too: on only if the available memory demands it.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,12 @@ from rscap.planning.timeline import generation_moving
 from rscap.recipe import TOWERS, Recipe, Tower
 
 WORTH = 0.95
-"""A change must save more than the rest of this in time, else the recipe's own setting stays."""
+"""The recipe's own setting stays unless a change brings the time below this share."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Situation:
-    """What a search does not change: the model, the rows and the card."""
+    """What a search holds fixed: the model, the rows and the card."""
 
     shapes: Shapes
     rows: Lengths
@@ -36,7 +39,7 @@ class Situation:
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A recipe in a situation: does it fit, and how long does it take?"""
+    """A recipe in a situation: whether it fits, and its time."""
 
     recipe: Recipe
     situation: Situation
@@ -52,7 +55,7 @@ class Candidate:
 
     @cached_property
     def generating(self) -> int:
-        """Bytes that come and go while captions are generated between steps; 0 where none are."""
+        """Temporary bytes while captions are generated between steps; 0 if none are."""
         if self.recipe.train.evaluate_every is None:
             return 0
         return generation_moving(self.situation.shapes, self.setting, prefix=self.situation.rows.prefix)
@@ -63,7 +66,7 @@ class Candidate:
 
     @property
     def reserve(self) -> int:
-        """What is set aside for the allocator and for the error of a prediction."""
+        """Bytes set aside for fragmentation and for the error of the prediction."""
         return round(RESERVE * self.moving)
 
     @property
@@ -72,7 +75,7 @@ class Candidate:
 
     @property
     def shortfall(self) -> int:
-        """Bytes that the card lacks; negative where some stay free."""
+        """Bytes by which the card is too small; negative if some stay free."""
         return self.needed - self.situation.card.bytes
 
     @property
@@ -108,7 +111,7 @@ def candidates(recipe: Recipe, situation: Situation) -> Iterator[list[Candidate]
 
 
 def best(level: list[Candidate]) -> Candidate | None:
-    """The fastest that fits; as near to the recipe as it can be where that costs little time."""
+    """The fastest candidate that fits, if any."""
     fitting = [one for one in level if one.fits]
     if not fitting:
         return None
@@ -133,7 +136,7 @@ def _batched(recipe: Recipe, micro_batch: int, *, checkpointing: bool) -> Recipe
 
 
 def _quantisations(recipe: Recipe) -> Iterator[Recipe]:
-    """The recipe's own precision; then 4 bits for the language model; then for what else does not learn whole."""
+    """The recipe's own precision; then 4 bits for the language model; then for every tower that is not `trained`."""
     yield recipe
     whole = set(recipe.towers.in_state("trained"))
     previous = set(recipe.model.quantise) if recipe.model.quantisation == "nf4" else set()
@@ -147,7 +150,7 @@ def _quantisations(recipe: Recipe) -> Iterator[Recipe]:
 
 
 def _with_decoding(candidate: Candidate) -> Candidate:
-    """The same with fewer images decoded together, where that alone keeps it from fitting; captions stay the same."""
+    """The same with fewer images decoded together, if only generation does not fit; captions stay the same."""
     while not candidate.fits and candidate.generating > candidate.memory.moving:
         size = candidate.recipe.generate.batch_size
         if size == 1:
@@ -157,32 +160,30 @@ def _with_decoding(candidate: Candidate) -> Candidate:
     return candidate
 
 
-# `train.gradient_checkpointing = "auto"`: activations are computed again only where the memory at hand asks for it.
-
 LOOKED_AT = 2_000
-"""Training images whose captions are counted; the loop turns checkpointing on by itself if a longer one comes."""
+"""Training images whose captions are counted; if a longer one does not fit, the loop turns checkpointing on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Whether to compute activations again, and the bytes that decide it."""
+    """Whether to use gradient checkpointing, and the bytes that decide it."""
 
     on: bool
     needed_without: int
-    at_hand: int
+    available: int
 
     def __str__(self) -> str:
         verdict = "on" if self.on else "off"
-        without, here = (size / GIB for size in (self.needed_without, self.at_hand))
-        return f"gradient checkpointing {verdict}: {without:.1f} GiB needed without, {here:.1f} GiB at hand"
+        without, here = (size / GIB for size in (self.needed_without, self.available))
+        return f"gradient checkpointing {verdict}: {without:.1f} GiB needed without, {here:.1f} GiB available"
 
 
 def choose_checkpointing(recipe: Recipe, card: Card) -> Choice:
-    """Whether a recipe's training step fits a card without checkpointing, by the arithmetic of `rscap plan`.
+    """Decide by the estimate of `rscap plan` whether a recipe's training step needs checkpointing on a card.
 
     Raises:
-        ModelError: the shape of the base model is not known here.
-        DataError: the data lie here and cannot be used.
+        ModelError: the shape of the base model is unknown.
+        DataError: the data are local and cannot be used.
     """
     shapes = shapes_of_base(recipe.model.base)
     rows = lengths(recipe, image_tokens=shapes.vision.tokens, at_most=LOOKED_AT)
@@ -190,14 +191,14 @@ def choose_checkpointing(recipe: Recipe, card: Card) -> Choice:
 
 
 def settled(recipe: Recipe, situation: Situation) -> Recipe:
-    """The recipe with `auto` replaced by what it comes to on the situation's card."""
+    """The recipe with `auto` resolved for the situation's card."""
     if recipe.train.gradient_checkpointing != "auto":
         return recipe
     return changed(recipe, "train", gradient_checkpointing=_choice(recipe, situation).on)
 
 
 def _choice(recipe: Recipe, situation: Situation) -> Choice:
-    """By the training step alone: captions that are generated in between take no less memory with checkpointing."""
+    """Decide by the training step alone: generation takes no less memory with checkpointing."""
     silent = changed(recipe, "train", gradient_checkpointing=False, evaluate_every=None)
     without = Candidate(recipe=silent, situation=situation)
-    return Choice(on=not without.fits, needed_without=without.needed, at_hand=situation.card.bytes)
+    return Choice(on=not without.fits, needed_without=without.needed, available=situation.card.bytes)

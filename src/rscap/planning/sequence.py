@@ -1,4 +1,4 @@
-"""How long the packed rows of a recipe are: counted where its captions are at hand, else taken from RISC."""
+"""Lengths of a recipe's packed rows: counted if its captions are available locally, else assumed to be RISC's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rscap.recipe import Recipe
 from rscap.records import Example
 
 TOKENS_PER_WORD = 1.1
-"""Of Gemma's tokenizer on captions, whose words are common ones and hardly ever split; an assumption."""
+"""Of Gemma's tokenizer on captions, whose common words are hardly ever split; an assumption."""
 
 RISC = "caglarmert/full_riscm"
 RISC_TRAIN = {"official": 35_614, "seed42": 37_843, "seed42-100-20": 100}
@@ -23,13 +23,13 @@ RISC_TRAIN = {"official": 35_614, "seed42": 37_843, "seed42-100-20": 100}
 
 _ONE, _FIVE = (12.09, 51), (60.5, 115)
 _WORDS = {"all": _FIVE, "concat": _FIVE, "first": (14.4, 51), "longest": (17.2, 51)}
-"""Words of what a scheme learns of an image of RISC, the final full stop included: mean, and the most. Those of one
-caption are counted on all of RISC; `first` and `longest` on its validation split, whose five have 110 at most."""
+"""Words per RISC image under each caption scheme, the final full stop included: mean and maximum. One caption and five
+are counted on all of RISC; `first` and `longest` on its validation split, whose five captions have 110 at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lengths:
-    """Tokens of the rows that a recipe trains on."""
+    """Lengths, in tokens, of the rows that a recipe trains on."""
 
     prefix: int
     """Image tokens, <bos>, words and newline."""
@@ -38,14 +38,14 @@ class Lengths:
     mean_supervised: float
     longest_supervised: int
     captions: float
-    """A row, on average."""
+    """Per row, on average."""
     images: int | None
-    """Training images; None where the data are not at hand and not RISC."""
+    """Training images; None if the data are not available locally and not RISC."""
     origin: str
-    """Where these figures come from."""
+    """The source of these figures."""
 
     def micro_batch(self, images: int) -> MicroBatch:
-        """The micro batch that takes most: it holds the longest row, and pads the others to it."""
+        """The largest micro batch: it holds the longest row, and pads the others to it."""
         others = (images - 1) * self.mean_supervised
         return MicroBatch(
             images=images,
@@ -56,12 +56,12 @@ class Lengths:
 
 
 def lengths(recipe: Recipe, *, image_tokens: int, at_most: int | None = None) -> Lengths:
-    """The rows of a recipe, from its data where they lie here, without opening an image or the network.
+    """Row lengths of a recipe, from its data if they are local, without opening an image or using the network.
 
-    `at_most` looks at only so many training images, chosen by a hash of their ids.
+    `at_most` limits the count to that many training images, chosen by a hash of their ids.
 
     Raises:
-        DataError: data that are here and cannot be used.
+        DataError: the data are local and cannot be used.
     """
     tokenizer = _tokenizer(recipe.model.base)
     count = _words if tokenizer is None else tokenizer
@@ -80,12 +80,12 @@ def _prefixes(recipe: Recipe) -> Sequence[str]:
 
 
 def _words(text: str) -> int:
-    """Tokens of a text without its tokenizer; a newline is one."""
+    """Estimated tokens of a text without its tokenizer; a newline is one."""
     return math.ceil(TOKENS_PER_WORD * len(text.split())) + text.count("\n")
 
 
 def _tokenizer(base: str) -> Callable[[str], int] | None:
-    """Tokens of a text by the base's own tokenizer, where the base is a folder that holds one."""
+    """Counts tokens with the base's own tokenizer; None unless the base is a folder that holds one."""
     folder = locate(base)
     if not isinstance(folder, Path) or not (folder / "tokenizer.json").is_file():
         return None
@@ -104,7 +104,7 @@ def _examples(recipe: Recipe, at_most: int | None) -> Sequence[Example]:
 
 
 def _suffixes(example: Example, recipe: Recipe, count: Callable[[str], int]) -> list[list[int]]:
-    """Tokens of each caption, without `<eos>`, for every row that an example can become."""
+    """Tokens of each caption, without `<eos>`, of every row that an example can become."""
     scheme = recipe.data.captions
     if scheme in ("random", "cycle"):
         return [[count(caption)] for caption in example.captions]
@@ -129,7 +129,7 @@ def _of_rows(rows: Sequence[list[list[int]]], *, prefix: int, images: int, origi
 
 
 def _of_risc(recipe: Recipe, *, prefix: int) -> Lengths:
-    """What RISC's captions are like, for data that are not here."""
+    """RISC's caption lengths, for data that are not available locally."""
     scheme, data = recipe.data.captions, recipe.data
     mean, most = _WORDS.get(scheme, _ONE)
     ends = 5 if scheme == "all" else 1
@@ -146,6 +146,6 @@ def _of_risc(recipe: Recipe, *, prefix: int) -> Lengths:
         longest_supervised=math.ceil(TOKENS_PER_WORD * most) + ends,
         captions=ends,
         images=images,
-        origin=f"assumed: {data.source} is not at hand; RISC's captions have {_ONE[0]} words on average, "
-        f"{TOKENS_PER_WORD} tokens each",
+        origin=f"assumed: {data.source} is not available locally; RISC's captions average {_ONE[0]} words of "
+        f"{TOKENS_PER_WORD} tokens",
     )

@@ -1,4 +1,4 @@
-"""What of a recipe decides over bytes: precision, what learns, how adapters take their input."""
+"""Recipe settings that affect memory: precision, trainable weights, how adapters read their input."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rscap.recipe import Recipe, Tower, TowerState
 Device = Literal["cuda", "cpu"]
 
 BYTES: Mapping[str, int] = MappingProxyType({"float32": 4, "bfloat16": 2, "float16": 2})
-"""Of one number."""
+"""Bytes of one number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Setting:
 
     @property
     def product(self) -> int:
-        """Matrix products and what they leave."""
+        """Of matrix products and their outputs."""
         return BYTES[self.recipe.model.dtype]
 
     @property
@@ -37,7 +37,7 @@ class Setting:
         state: TowerState = getattr(self.recipe.towers, tower)
         return state
 
-    def learns(self, tower: Tower) -> bool:
+    def trainable(self, tower: Tower) -> bool:
         return self.state(tower) != "frozen"
 
     def quantised(self, tower: Tower) -> bool:
@@ -48,7 +48,7 @@ class Setting:
 
     @property
     def residual(self) -> int:
-        """The stream between the blocks of the language model: see `_stream`."""
+        """Of the residual stream of the language model: see `_stream`."""
         return self._stream("language_model")
 
     @property
@@ -57,32 +57,32 @@ class Setting:
 
     @property
     def inner(self) -> int:
-        """What maps of the language model that read the stream give: 4- and 8-bit ones answer in its precision.
+        """Of the outputs of language-model layers that read the stream: 4- and 8-bit layers answer in its precision.
 
-        On a CPU bitsandbytes multiplies unpacked 8-bit weights under autocast, so that those do not.
+        On a CPU bitsandbytes multiplies unpacked 8-bit weights under autocast, so 8-bit layers do not.
         """
         answers = self.quantised("language_model") and not (self.eight_bit("language_model") and self.device == "cpu")
         return self.residual if answers else self.product
 
     def _stream(self, tower: Tower) -> int:
-        """float32 where the tower's weights are, or where products are in float16, which cannot hold the sums."""
+        """float32 if the tower's weights are float32, or if products are float16, which cannot hold the sums."""
         wide = self.state(tower) == "trained" or self.recipe.model.dtype == "float16"
         return 4 if wide else self.product
 
     @property
     def vision_norm(self) -> int:
-        """What a LayerNorm of the vision tower keeps and gives: under autocast CUDA computes it in float32."""
+        """Of what a LayerNorm of the vision tower keeps and returns: under autocast CUDA computes it in float32."""
         return 4 if self.autocast and self.device == "cuda" else self.vision_residual
 
     def targets(self, tower: Tower) -> frozenset[str]:
-        """Names of the linear maps that carry an adapter."""
+        """Names of the linear layers that carry an adapter."""
         adapter = self.recipe.adapter
         if adapter is None or self.state(tower) != "adapted":
             return frozenset()
         return frozenset(adapter.vision_targets if tower == "vision_tower" else adapter.language_targets)
 
     def footprint(self, one: Linear) -> Footprint:
-        """The adapter on a linear map; ask only of maps that carry one."""
+        """The adapter on a linear layer that carries one."""
         if self.recipe.adapter is None:
             raise ValueError(f"no adapter on {one.name}")
         return footprint(self.recipe.adapter, one)
@@ -96,26 +96,26 @@ class Setting:
         return self.recipe.adapter is not None and self.recipe.adapter.weight_decomposed
 
     def detour(self, tower: Tower) -> bool:
-        """PEFT casts an adapter's input to float32, and autocast casts it back.
+        """True if PEFT casts an adapter's input to float32, so that autocast casts it back.
 
-        Its quantised layers do so only where `torch.is_autocast_enabled()`, which speaks of CUDA, says no.
+        Its quantised layers do so only if `torch.is_autocast_enabled()`, which asks about CUDA, is false.
         """
         return self.autocast and not (self.quantised(tower) and self.device == "cuda")
 
     def mask(self, tower: Tower) -> int:
-        """What dropout keeps for each number: CUDA's kernel a boolean, the CPU's a number like its input."""
+        """Of dropout's mask, per number: CUDA's kernel keeps a boolean, the CPU's a number like its input."""
         if self.device == "cuda":
             return 1
         return 4 if self.detour(tower) else self.product
 
     def flex(self, *, capped: bool) -> bool:
-        """Whether training goes through FlexAttention: see `PackedModel.choose_attention`."""
+        """True if training uses FlexAttention: see `PackedModel.choose_attention`."""
         asked = self.recipe.model.attention
         return self.device == "cuda" and (asked == "flex" or (asked == "auto" and capped))
 
     @property
     def checkpointing(self) -> bool:
-        """`auto` is settled before anything is reckoned, see `rscap.planning.search`."""
+        """`auto` is resolved before any estimate, see `rscap.planning.search`."""
         return self.recipe.train.gradient_checkpointing is True
 
     @property
@@ -124,9 +124,9 @@ class Setting:
 
     @property
     def accumulates(self) -> bool:
-        """Gradients of earlier micro batches are there when a forward pass begins."""
+        """True if gradients of earlier micro batches exist when a forward pass begins."""
         return self.recipe.train.accumulation > 1
 
     def adapted(self, tower: Tower, linears: Mapping[str, Linear]) -> list[Linear]:
-        """The linear maps of a block of `tower` that carry an adapter."""
+        """The linear layers of a block of `tower` that carry an adapter."""
         return [one for name, one in linears.items() if name in self.targets(tower)]

@@ -1,4 +1,7 @@
-"""The shape of a PaliGemma as numbers: widths, layers, the linear maps of a block. No weights, no torch."""
+"""The shape of a PaliGemma as numbers: widths, layers, the linear layers of a block.
+
+Neither weights nor the network are needed: shapes come from a written geometry, a folder or the Hub's cache.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from rscap.model.load import CHECKPOINTS, locate
 
 @dataclass(frozen=True, slots=True)
 class Linear:
-    """One linear map of a block, by the name that adapters target."""
+    """One linear layer of a block, by the name that adapters target."""
 
     name: str
     inputs: int
@@ -92,7 +95,7 @@ class TextShape:
     norms: int
     """Norms a block: two in Gemma, four in Gemma 2."""
     capped: bool
-    """Scores and logits are soft-capped (Gemma 2), so that plain attention holds all scores."""
+    """Attention scores and logits are soft-capped (Gemma 2), so that plain attention holds all scores in memory."""
 
     @cached_property
     def linears(self) -> dict[str, Linear]:
@@ -169,14 +172,11 @@ def shapes_of(config: Any, *, name: str) -> Shapes:
     )
 
 
-# The shape of a base model by its name, without its weights and without the network.
-
-
 def shapes_of_base(base: str) -> Shapes:
-    """Of a pinned checkpoint by its written geometry, of a folder or of what the Hub's cache holds by config.json.
+    """The shape of a base model: of a known checkpoint by its geometry, of a folder or the Hub's cache by config.json.
 
     Raises:
-        ModelError: no such folder, no configuration in it, or a Hub name that is neither pinned nor in the cache.
+        ModelError: no such folder, no configuration in it, or a Hub name that is neither known nor in the cache.
     """
     if (known := CHECKPOINTS.get(base)) is not None:
         return shapes_of(paligemma_config(known.geometry), name=base)
@@ -184,14 +184,14 @@ def shapes_of_base(base: str) -> Shapes:
 
 
 def _configuration(base: str) -> dict[str, Any]:
-    """config.json of a folder, or of what the Hub's cache holds. Read here: the library gives defaults for none."""
+    """config.json of a folder or from the Hub's cache; the library would return defaults if there is none."""
     source = locate(base)
     file = source / "config.json" if isinstance(source, Path) else try_to_load_from_cache(source, "config.json")
     if not isinstance(file, str | Path) or not Path(file).is_file():
         where = "in the folder" if isinstance(source, Path) else "in the Hub's cache"
         raise ModelError(
-            f"the shape of base model {base} is not known: no config.json {where}",
-            hint=f"put its config.json into a folder and name that; known without: {', '.join(CHECKPOINTS)}",
+            f"the shape of base model {base} is unknown: no config.json {where}",
+            hint=f"put its config.json into a folder and name that folder; known without one: {', '.join(CHECKPOINTS)}",
         )
     table = json.loads(Path(file).read_text(encoding="utf-8"))
     if table.get("model_type") != "paligemma":

@@ -1,4 +1,7 @@
-"""Operations of a training step, from the shape alone: two for each weight and token, and those of attention."""
+"""The time of a run: operations of a training step, counted from the shape, over what a card achieves of its peak.
+
+An operation count is two for each weight and token, plus attention. Every factor below names its source.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,12 @@ from rscap.planning.shapes import Shapes
 from rscap.recipe import TowerState
 
 BACKWARD: dict[TowerState, int] = {"frozen": 1, "adapted": 1, "trained": 2}
-"""Backward over forward: gradients of inputs, and of weights where they learn."""
+"""Operations backward over forward: gradients of inputs, and of trainable weights."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operations:
-    """Floating-point operations of one image, forward and backward together."""
+    """Floating-point operations per image, forward and backward together."""
 
     vision: float
     projector: float
@@ -25,7 +28,7 @@ class Operations:
     adapters: float
     head: float
     again: float
-    """Computed a second time for checkpointing."""
+    """Recomputed for checkpointing."""
 
     @property
     def total(self) -> float:
@@ -33,22 +36,21 @@ class Operations:
 
 
 def operations(shapes: Shapes, setting: Setting, *, tokens: float, supervised: float) -> Operations:
-    """Of one image with `tokens` in its packed row, `supervised` of them with a target.
+    """Operations per image with `tokens` in its packed row, `supervised` of them with a target.
 
-    The last layer computes its queries and MLP for supervised tokens alone. Adapters cost three times their forward
-    pass, whatever they sit on.
+    The last layer computes queries and MLP for supervised tokens only. An adapter costs three times its forward pass.
     """
     seeing, patches = (0.0, 0.0) if setting.cached_features else _vision_forward(shapes)
     language = _language_forward(shapes, tokens, supervised)
     passes = 1 + BACKWARD[setting.state("language_model")]
-    vision_passes = 1 + BACKWARD[setting.state("vision_tower")] if setting.learns("vision_tower") else 1
-    upstream = setting.learns("vision_tower") or setting.learns("projector")
+    vision_passes = 1 + BACKWARD[setting.state("vision_tower")] if setting.trainable("vision_tower") else 1
+    upstream = setting.trainable("vision_tower") or setting.trainable("projector")
     projector = 2 * shapes.projector.weights * shapes.vision.tokens
     adapters = _adapter_forward(shapes, setting, tokens, supervised)
     again = 0.0
     if setting.checkpointing:
         again = language - _last_layer(shapes, tokens, supervised) + adapters
-        again += seeing if setting.learns("vision_tower") else 0.0
+        again += seeing if setting.trainable("vision_tower") else 0.0
     return Operations(
         vision=vision_passes * seeing + patches * (2 if setting.state("vision_tower") == "trained" else 1),
         projector=projector * (1 + (BACKWARD[setting.state("projector")] if upstream else 0)),
@@ -60,7 +62,7 @@ def operations(shapes: Shapes, setting: Setting, *, tokens: float, supervised: f
 
 
 def _vision_forward(shapes: Shapes) -> tuple[float, float]:
-    """All blocks, and the patches before them, whose pixels need no gradient."""
+    """Operations of all blocks, and of the patch embedding, whose pixels need no gradient."""
     shape = shapes.vision
     maps = sum(one.weights for one in shape.linears.values())
     layer = 2.0 * maps * shape.tokens + 4 * shape.tokens**2 * shape.width
@@ -83,7 +85,7 @@ def _last_layer(shapes: Shapes, tokens: float, supervised: float) -> float:
 
 
 def _adapter_forward(shapes: Shapes, setting: Setting, tokens: float, supervised: float) -> float:
-    """Two operations for each parameter of LoRA, and of what takes its place, and token; see `_last_layer`."""
+    """Two operations for each adapter parameter and token; see `_last_layer`."""
     text, vision = shapes.text, shapes.vision
     adapted = {one.name: setting.footprint(one) for one in setting.adapted("language_model", text.linears)}
     sizes = {name: one.products for name, one in adapted.items()}
@@ -95,52 +97,50 @@ def _adapter_forward(shapes: Shapes, setting: Setting, tokens: float, supervised
     return 2.0 * (said + seen)
 
 
-# How long a run takes: its operations over what a card achieves of its peak. Every factor says where it is from.
-
 ACHIEVED = 0.45
 """Share of a card's peak that large products of a training step achieve; an assumption until measured."""
 
 HALF_SPEED_TOKENS = 300
-"""Tokens of a micro batch at which half of that is reached: weights are read however few tokens use them."""
+"""Tokens of a micro batch that reach half of it: all weights are read, however few tokens use them."""
 
 UNPACKED = 0.65
-"""Speed with 4- or 8-bit weights over that without: they are unpacked in every pass; an assumption."""
+"""Speed with 4- or 8-bit weights over speed without: every pass unpacks them; an assumption."""
 
 SINGLE = 0.25
 """Speed of float32 products over 16-bit ones on a GPU's matrix units; an assumption."""
 
 LAUNCH_SECONDS = 8e-6
 KERNELS, ADAPTER_KERNELS = 40, 12
-"""To start one kernel, and how many a block and an adapter in it start in their forward pass: the least time of a
-micro batch, however small the model; assumptions, rounded from counts of operators."""
+"""Time to launch one kernel, and kernels that a block and an adapter launch in their forward pass: a lower bound on the
+time of a micro batch, however small the model; assumptions, rounded from counts of operators."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Duration:
-    """A run in time, without its evaluations."""
+    """The time of a run, without its evaluations."""
 
     operations_per_image: float
     tflops: float
-    """Achieved, 10^12 operations a second."""
+    """Achieved, in 10^12 operations per second."""
     images_per_s: float
     captions_per_s: float
     updates: int | None
     seconds: float | None
-    """None where the number of images is not known."""
+    """None if the number of images is unknown."""
     basis: str
-    """What the throughput rests on."""
+    """What the throughput is based on."""
 
 
 def duration(
     shapes: Shapes, setting: Setting, rows: Lengths, card: Card, *, achieved_tflops: float | None = None
 ) -> Duration:
-    """The time of a recipe. `achieved_tflops` is what a run was seen to achieve; it replaces all assumptions."""
+    """The time of a recipe. `achieved_tflops`, measured on a run, replaces all assumptions."""
     work = operations(shapes, setting, tokens=rows.mean_tokens, supervised=rows.mean_supervised).total
     rate, basis = _rate(setting, rows, card, achieved_tflops)
     size = setting.recipe.train.micro_batch
     computing, starting = size * work / (rate * 1e12), LAUNCH_SECONDS * _kernels(shapes, setting)
     if achieved_tflops is None and starting > computing:
-        basis = f"{LAUNCH_SECONDS * 1e6:.0f} us a kernel (assumed): the model is too small to keep the card busy"
+        basis = f"assumes {LAUNCH_SECONDS * 1e6:.0f} µs per kernel launch, more than the card takes to compute"
         computing = starting
     images_per_s = size / computing
     updates, images = _extent(setting, rows)
@@ -159,27 +159,27 @@ def duration(
 
 
 def _kernels(shapes: Shapes, setting: Setting) -> int:
-    """Kernels that a micro batch starts: backward twice as many as forward, and forward again with checkpointing."""
+    """Kernels that a micro batch launches: backward twice as many as forward; checkpointing adds a forward pass."""
     text = KERNELS + ADAPTER_KERNELS * len(setting.adapted("language_model", shapes.text.linears))
     vision = KERNELS + ADAPTER_KERNELS * len(setting.adapted("vision_tower", shapes.vision.linears))
     passes = 4 if setting.checkpointing else 3
-    seeing = (passes if setting.learns("vision_tower") else 1) * vision * shapes.vision.layers
+    seeing = (passes if setting.trainable("vision_tower") else 1) * vision * shapes.vision.layers
     return passes * text * shapes.text.layers + (0 if setting.cached_features else seeing)
 
 
 def _rate(setting: Setting, rows: Lengths, card: Card, achieved: float | None) -> tuple[float, str]:
     if achieved is not None:
-        return achieved, f"{achieved:g} TFLOP/s as given"
+        return achieved, f"{achieved:g} TFLOP/s, as given"
     tokens = setting.recipe.train.micro_batch * rows.mean_tokens
     share = ACHIEVED * tokens / (tokens + HALF_SPEED_TOKENS)
     share *= UNPACKED if setting.quantised("language_model") else 1.0
     share *= SINGLE if setting.product == 4 and not card.measured else 1.0
-    peak = f"measured here, {card.tflops:.3g}" if card.measured else f"data sheet, {card.tflops:.3g}"
-    return share * card.tflops, f"peak of products ({peak} TFLOP/s) x {share:.2f} achieved (assumed)"
+    peak = f"{card.tflops:.3g} TFLOP/s, {'measured here' if card.measured else 'data sheet'}"
+    return share * card.tflops, f"assumes {share:.0%} of peak matmul throughput ({peak})"
 
 
 def _extent(setting: Setting, rows: Lengths) -> tuple[int | None, float | None]:
-    """Updates and images of the run."""
+    """Updates and images of the whole run."""
     train = setting.recipe.train
     update = train.micro_batch * train.accumulation
     updates = None

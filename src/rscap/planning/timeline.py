@@ -1,4 +1,8 @@
-"""A training step as a row of segments, walked forward and back: when is most memory in use, and for what."""
+"""The temporary memory of a training step and of generation: when it peaks, and for what.
+
+A training step is a row of segments, walked forward and back. What a segment needs while it computes is the largest set
+of short-lived tensors, in bytes.
+"""
 
 from __future__ import annotations
 
@@ -15,36 +19,36 @@ from rscap.recipe import Tower
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """A part of the model that is computed as one; all in bytes."""
+    """A part of the model that is computed as one; sizes in bytes."""
 
     component: Component
     name: str
     inputs: int = 0
-    """What the batch brings here; held through the step, but not by autograd."""
+    """The batch's own tensors; held through the step, but not by autograd."""
     kept: int = 0
-    """By autograd, from its forward pass to its backward pass."""
+    """Held by autograd from the forward to the backward pass."""
     past: int = 0
-    """Held likewise, but past autograd's hooks: checkpointing does not let it go."""
+    """Held as long, but outside autograd's hooks: checkpointing does not free it."""
     inside: int = 0
-    """Kept anew when a checkpointed segment is computed again."""
+    """Kept again while a checkpointed segment is recomputed."""
     working: int = 0
     """Short-lived, in either pass."""
     casts: int = 0
-    """16-bit copies of its learning weights: to the end of all forward passes, and with what is kept."""
+    """16-bit copies of its trainable weights, held until all forward passes end and with what is kept."""
     checkpointed: bool = False
     outside_autocast: bool = False
-    """Computed when the copies of checkpointed segments are gone."""
+    """True if it is computed after the copies of checkpointed segments are freed."""
     gradients: int = 0
     """Left by its backward pass."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moment:
-    """The state of the memory at one point of a step, without what stays from step to step."""
+    """Memory at one point of a step, without what stays from step to step."""
 
     when: str
     component: Component
-    """At work."""
+    """The component that is computing."""
     activations: dict[Component, int]
     """Kept for the backward pass, casts included."""
     gradients: dict[Component, int]
@@ -107,9 +111,6 @@ def _moment(segments: Sequence[Segment], place: int, *, back: bool, accumulates:
     return Moment(when=when, component=now.component, activations=activations, gradients=gradients, working=now.working)
 
 
-# What a block needs on top of what it keeps, while it computes: the largest set of short-lived tensors, in bytes.
-
-
 def text_working(shape: TextShape, setting: Setting, *, queries: int) -> int:
     """Bytes per image of a block of Gemma, in its forward or backward pass, whichever takes more.
 
@@ -124,7 +125,7 @@ def text_working(shape: TextShape, setting: Setting, *, queries: int) -> int:
 
 
 def vision_working(shape: VisionShape, setting: Setting) -> int:
-    """Bytes per image of a block of SigLIP that learns; backward through GELU: what it read, and two gradients."""
+    """Bytes per image of a trainable block of SigLIP; backward through GELU: its input and two gradients."""
     product, stream = setting.product, setting.vision_residual * shape.width
     backward = max(3 * product, product + _dropped(setting, "vision_tower")) * shape.mlp
     forward = _input_of(setting, "vision_tower", shape.linears["fc2"], product) + 2 * product * shape.width
@@ -133,13 +134,13 @@ def vision_working(shape: VisionShape, setting: Setting) -> int:
 
 
 def frozen_vision(shape: VisionShape, setting: Setting) -> int:
-    """Bytes per image while a frozen tower sees: stream, norm, and what GELU reads and gives."""
+    """Bytes per image while a frozen tower computes: stream, norm, and GELU's input and output."""
     product = setting.product
     return shape.tokens * (2 * product * shape.mlp + (setting.vision_residual + setting.vision_norm) * shape.width)
 
 
 def weight_working(linears: Mapping[str, Linear], setting: Setting, tower: Tower) -> int:
-    """Bytes that do not grow with the batch: a matrix unpacked from 4 or 8 bits, and what adapters make of matrices.
+    """Bytes that do not grow with the batch: a matrix unpacked from 4 or 8 bits, and matrices that adapters compute.
 
     DoRA multiplies an identity through its adapter and adds up weights in float32 for their norms; composed matrices
     have factors, and gradients as large as themselves.
@@ -155,7 +156,7 @@ def weight_working(linears: Mapping[str, Linear], setting: Setting, tower: Tower
 
 
 def _input_of(setting: Setting, tower: Tower, down: Linear, given: int) -> int:
-    """Bytes per token at the last map of an MLP: its input, and the casts and the dropout of an adapter on it."""
+    """Bytes per token at the last layer of an MLP: its input, and the casts and dropout of an adapter on it."""
     if setting.state(tower) == "trained":
         return 0
     if down.name not in setting.targets(tower) or not setting.detour(tower):
@@ -165,27 +166,24 @@ def _input_of(setting: Setting, tower: Tower, down: Linear, given: int) -> int:
 
 
 def _weighed(setting: Setting, tower: Tower, linears: Mapping[str, Linear]) -> int:
-    """Bytes per token while an adapter weighs its output by float32 numbers: three of them, less what is yet to come.
+    """Bytes per token while an adapter multiplies its output by float32 numbers: three of them, less the output itself.
 
-    DoRA weighs the output of the map likewise.
+    DoRA does the same to the output of the layer.
     """
     weighing = [one.outputs for one in setting.adapted(tower, linears) if setting.footprint(one).weighs]
     return (3 * 4 - setting.product) * max(weighing, default=0)
 
 
 def _dropped(setting: Setting, tower: Tower) -> int:
-    """Bytes a number while the gradient passes an adapter's dropout: mask, gradient, result."""
+    """Bytes per number while the gradient passes an adapter's dropout: mask, gradient, result."""
     if not setting.dropout:
         return 0
     wide = 4 if setting.detour(tower) else setting.product
     return setting.mask(tower) + 2 * wide
 
 
-# The memory of captions that are generated between two steps: no gradients, but a cache of keys and values.
-
-
 def generation_moving(shapes: Shapes, setting: Setting, *, prefix: int) -> int:
-    """Peak bytes beside weights while a batch of prefixes is read or continued, at `generate.batch_size`.
+    """Peak bytes besides weights while captions are generated, at `generate.batch_size`: no gradients, but a cache.
 
     An estimate: within 13 % of what was measured at bench-7M (docs/plan.md).
     """
@@ -207,7 +205,7 @@ def generation_moving(shapes: Shapes, setting: Setting, *, prefix: int) -> int:
 
 
 def _reading(shapes: Shapes, setting: Setting) -> int:
-    """Bytes per token where `up` of a block adds its adapter's output: stream, normed stream, four numbers of MLP."""
+    """Bytes per token where a block's `up` adds its adapter's output: stream, normed stream, four numbers of MLP."""
     detour = bool(setting.targets("language_model")) and setting.detour("language_model")
     numbers = 3 if setting.state("language_model") == "trained" else 4
     narrow = 2 * setting.residual + (4 if detour else setting.product)

@@ -16,7 +16,7 @@ import rscap
 from rscap.captioner.batch import Encoder
 from rscap.captioner.loader import batches
 from rscap.errors import ImageError
-from rscap.model.features import FeatureCache, Kind, image_digest, tower_digest
+from rscap.model.features import FeatureCache, FeatureSpec, image_digest, tower_digest
 from rscap.model.load import ImageSpec
 from rscap.model.packed import PackedModel
 from rscap.progress import ProgressBar, Say
@@ -35,12 +35,12 @@ def features_folder(run: Path, given: str | None) -> Path:
     return Path(given) if given else run.resolve().parent / ".features"
 
 
-def kind_of(packed: PackedModel, image: ImageSpec) -> Kind:
-    """The kind of features that this model's vision tower computes."""
+def feature_spec(packed: PackedModel, image: ImageSpec) -> FeatureSpec:
+    """The specification of the features that this model's vision tower computes."""
     tower, config = packed.paligemma.model.vision_tower, packed.paligemma.config.vision_config
     shape = json.loads(config.to_json_string(use_diff=False))
     shape.pop("_name_or_path", None)
-    return Kind(
+    return FeatureSpec(
         depends_on={
             "tower": tower_digest(tower),
             "config": shape,
@@ -74,7 +74,7 @@ def cached_encoder(
         StoreError: the disk is too full for them, or the cache is damaged.
     """
     digests, unusable = _digests(examples)
-    cache = FeatureCache.open(folder, kind_of(packed, encoder.image))
+    cache = FeatureCache.open(folder, feature_spec(packed, encoder.image))
     if team.leads:
         with cache.locked():
             unusable |= _fill(

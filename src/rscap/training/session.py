@@ -26,7 +26,7 @@ from rscap.model.load import Base, load_base
 from rscap.model.packed import PackedModel
 from rscap.model.towers import count_parameters
 from rscap.planning import choose_checkpointing
-from rscap.planning.cards import memory_at_hand
+from rscap.planning.cards import available_memory
 from rscap.progress import Say, no_messages
 from rscap.recipe import Recipe, dump_recipe
 from rscap.records import Example
@@ -315,7 +315,7 @@ def recomputes_activations(recipe: Recipe, run: RunFolder, team: Team, say: Say)
         say("gradient checkpointing on, as always in a sharded run")
         return True
     try:
-        choice = choose_checkpointing(recipe, memory_at_hand(team.device))
+        choice = choose_checkpointing(recipe, available_memory(team.device))
     except ModelError as error:
         say(f"gradient checkpointing on, to be safe: {error.message}")
         return True

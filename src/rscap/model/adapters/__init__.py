@@ -1,14 +1,13 @@
-"""Which weights learn, and how: frozen, adapted and trained towers, by the method that the recipe names.
+"""Which weights are trainable, and how: frozen, adapted and trained towers, by the recipe's adapter method.
 
-targets.py      the layers that are adapted, by full path
+targets.py      the adapted layers, by full path
 preparation.py  freeze, start, quantise, adapt, train
-start.py        what PiSSA, OLoRA, CorDA and EVA start from; decompose.py and components.py hold the algebra
+start.py        what PiSSA, OLoRA, CorDA and EVA start from; decompose.py holds the algebra
 calibration.py  activations of training images, for EVA and CorDA
-config.py       the recipe's section in PEFT's words
-check.py        every targeted layer is read back: method, rank, scale, parameters
-groups.py       optimiser groups (weight decay, LoRA+)
+config.py       PEFT's configuration; optimiser groups (weight decay, LoRA+)
+check.py        reads every adapted layer back: method, rank, scale, parameters
 allocation.py   AdaLoRA's ranks during training
-storage.py      PEFT's layout on disk, and back
+storage.py      save and load in PEFT's layout
 """
 
 from rscap.model.adapters.allocation import Allocation

@@ -1,4 +1,4 @@
-"""AdaLoRA's ranks during training: who keeps how many of its singular values (arXiv:2303.10512)."""
+"""AdaLoRA's ranks during training: how many singular values each layer keeps (arXiv:2303.10512)."""
 
 from __future__ import annotations
 
@@ -72,13 +72,13 @@ class Allocation:
         Raises:
             AdapterError: gradients were cleared before.
         """
-        learning = [p for name, p in self._model.named_parameters() if ".lora_E." in name]
-        if any(parameter.grad is None for parameter in learning):
+        singular = [p for name, p in self._model.named_parameters() if ".lora_E." in name]
+        if any(parameter.grad is None for parameter in singular):
             raise AdapterError("AdaLoRA's importances need the gradients of the step: call after_step before zero_grad")
         self.net.base_model.update_and_allocate(step)
 
     def cut_short(self, step: int) -> str | None:
-        """What to say of a training that ended at `step`, before the ranks came down to the budget; None otherwise."""
+        """A warning if training ended at `step`, before the ranks came down to the budget; else None."""
         config = self._config
         if step >= config.total_step - config.tfinal:
             return None
@@ -98,14 +98,14 @@ class Allocation:
         }
 
     def state(self) -> dict[str, Tensor]:
-        """What a checkpoint needs beside weights and optimiser, as tensors."""
+        """What a checkpoint stores besides weights and optimiser states, as tensors."""
         allocator = self._allocator
         kept = {f"{kind}|{name}": value for kind in _MOMENTS for name, value in getattr(allocator, kind).items()}
         pattern = self._config.rank_pattern or {}
         return kept | {f"kept|{name}": torch.tensor(mask, dtype=torch.bool) for name, mask in pattern.items()}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Go on from `state()`.
+        """Restore what `state()` returned.
 
         Raises:
             AdapterError: it belongs to another model; names the first key that does not fit.

@@ -20,7 +20,7 @@ from rscap.model.towers import tower_of
 
 
 class Padded(PackedBatch, Protocol):
-    """A packed batch that tells its padding; see `rscap.captioner.batch.Batch`."""
+    """A packed batch that marks its padding; see `rscap.captioner.batch.Batch`."""
 
     @property
     def branch(self) -> Tensor: ...
@@ -34,10 +34,10 @@ Watcher = Callable[[list[Tensor]], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """Training batches to look at. The same batches give the same start, whatever was drawn before."""
+    """Training batches for calibration. The same batches give the same start, whatever random state came before."""
 
     batches: Callable[[], Iterable[Padded]]
-    """Makes the batches anew for every pass."""
+    """Returns the batches again for every pass."""
     compute_dtype: torch.dtype
 
     @torch.no_grad()
@@ -65,7 +65,7 @@ class Calibration:
             for handle in handles:
                 handle.remove()
         if not seen:
-            raise AdapterError("there is not one image to calibrate the adapter with")
+            raise AdapterError("there is no image to calibrate the adapter with")
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""What was asked for is read back from every layer: a method that was not applied is an error, never a fall-back."""
+"""Read the adapter back from every layer: a method that was not applied is an error, never a fallback."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from rscap.errors import AdapterError
 from rscap.methods import METHODS, learned_by_layer, starting_rank
 from rscap.model.adapters.config import scale
 from rscap.model.adapters.start import Factors
-from rscap.model.adapters.targets import Targets
+from rscap.model.adapters.targets import TargetLayers
 from rscap.recipe import AdapterSection
 
 
-def check_layers(wrapped: Any, targets: Targets, adapter: AdapterSection, factors: Mapping[str, Factors]) -> None:
+def check_layers(wrapped: Any, targets: TargetLayers, adapter: AdapterSection, factors: Mapping[str, Factors]) -> None:
     """Every target, and nothing else, carries the method with its rank, scale, dropout and count of parameters.
 
     Raises:
@@ -43,15 +43,15 @@ def check_layers(wrapped: Any, targets: Targets, adapter: AdapterSection, factor
         if name in factors and not torch.equal(layer.lora_A["default"].weight.cpu(), factors[name].a.cpu()):
             differences.append("its A matrix is not the method's start")
         if differences:
-            raise AdapterError(f"{name} was not adapted by {adapter.method} as asked: {'; '.join(differences)}")
+            raise AdapterError(f"{name} does not carry {adapter.method} as the recipe asks: {'; '.join(differences)}")
 
 
 def _facts(layer: Any, adapter: AdapterSection, rank: int) -> dict[str, tuple[object, object]]:
-    """What a layer carries beside what it should carry."""
+    """What a layer carries, paired with what it should carry."""
     kind = {"layer": (_method_of(layer), "lora" if METHODS[adapter.method].lora else adapter.method)}
     if kind["layer"][0] != kind["layer"][1]:
         return dict(kind)
-    learning = [parameter for parameter in layer.parameters() if parameter.requires_grad]
+    trainable = [parameter for parameter in layer.parameters() if parameter.requires_grad]
     wanted = learned_by_layer(
         adapter.method,
         inputs=layer.in_features,
@@ -61,8 +61,8 @@ def _facts(layer: Any, adapter: AdapterSection, rank: int) -> dict[str, tuple[ob
     )
     begins = starting_rank(adapter.method, rank)
     facts: dict[str, tuple[object, object]] = {
-        "parameters": (sum(parameter.numel() for parameter in learning), wanted),
-        "precision": ({str(parameter.dtype) for parameter in learning}, {"torch.float32"}),
+        "parameters": (sum(parameter.numel() for parameter in trainable), wanted),
+        "precision": ({str(parameter.dtype) for parameter in trainable}, {"torch.float32"}),
         "rank": (getattr(layer, "miss_r" if adapter.method == "miss" else "r", {}).get("default"), begins),
         "dropout": (_dropout(layer), adapter.dropout),
     }

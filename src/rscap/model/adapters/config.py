@@ -1,4 +1,4 @@
-"""Warnings of PEFT that say nothing to the user."""
+"""PEFT's configuration of a recipe's [adapter] section, and the optimiser groups that go with it."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _COPIES = r"('[^']*\.randlora_[AB]\.default'(, )?)+"
 
 @contextmanager
 def quiet_peft() -> Iterator[None]:
-    """Hide three warnings of PEFT 0.21.
+    """Hide three warnings of PEFT 0.21 that do not concern the user.
 
-    It asks transformers for an attribute by its old name; it misses copies of RandLoRA's bases, which all layers share
-    and the folder holds once; and it takes the masks of an AdaLoRA for the rank pattern of a LoRA. A missing key of any
-    other kind is still told.
+    It asks transformers for an attribute by its old name; it reports copies of RandLoRA's bases as missing, which all
+    layers share and the folder holds once; and it takes AdaLoRA's masks for a LoRA rank pattern. Any other missing key
+    is still reported.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
@@ -32,10 +32,8 @@ def quiet_peft() -> Iterator[None]:
         yield
 
 
-# The recipe's [adapter] section in PEFT's words.
-
 EVA_RHO = 2.0
-"""EVA may give a layer up to this many times the mean rank (rho in arXiv:2410.07170, PEFT's default)."""
+"""EVA gives a layer up to this many times the mean rank (rho in arXiv:2410.07170, PEFT's default)."""
 
 
 def scale(adapter: AdapterSection, rank: int | None = None) -> float:
@@ -51,8 +49,8 @@ def peft_config(
 ) -> Any:
     """PEFT's configuration of a method.
 
-    `ranks` holds the layers whose rank is not the recipe's; their alpha is set so that the scale stays the same.
-    `whole` names the modules that are trained whole beside the adapter.
+    `ranks` holds the layers whose rank differs from the recipe's; their alpha keeps the scale the same.
+    `whole` names the modules whose weights are all trained beside the adapter.
     """
     from peft import AdaLoraConfig, HiraConfig, LoraConfig, MissConfig, RandLoraConfig, VeraConfig
 
@@ -79,8 +77,8 @@ def peft_config(
                 total_step=1,
                 **common,
             )
-    # init_lora_weights stays at its default for the other starts too: we start the matrices ourselves (`start.py`),
-    # and the saved adapter must not be started again by whoever loads it.
+    # init_lora_weights keeps its default for the other starts too: `start.py` sets the matrices, and whoever loads the
+    # saved adapter must not initialise it again.
     return LoraConfig(
         r=rank,
         lora_alpha=adapter.alpha,
@@ -99,8 +97,6 @@ def _alpha_for(adapter: AdapterSection, rank: int) -> float:
     return scale(adapter) * (math.sqrt(rank) if adapter.rank_stabilised else rank)
 
 
-# Optimiser groups.
-
 _B = (".lora_B.", ".hira_B.")
 _VECTORS = (".lora_E.",)  # AdaLoRA keeps its singular values as a column
 
@@ -111,7 +107,7 @@ def parameter_groups(
     """Optimiser groups: weight decay on matrices only; LoRA+ gives the B matrices `lora_plus_ratio` times the rate.
 
     Raises:
-        AdapterError: LoRA+ is asked for and there is no B matrix.
+        AdapterError: LoRA+ is asked for and no B matrix is trainable.
     """
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in net.named_parameters():
@@ -119,7 +115,7 @@ def parameter_groups(
             is_matrix = parameter.ndim > 1 and not any(part in name for part in _VECTORS)
             groups.setdefault((any(part in name for part in _B), is_matrix), []).append(parameter)
     if lora_plus_ratio != 1.0 and not any(is_b for is_b, _ in groups):
-        raise AdapterError(f"LoRA+ with ratio {lora_plus_ratio:g} was asked for, but no B matrix learns")
+        raise AdapterError(f"LoRA+ with ratio {lora_plus_ratio:g} needs a trainable B matrix, and there is none")
     return [
         {
             "params": parameters,
@@ -131,5 +127,5 @@ def parameter_groups(
 
 
 def trainable_parameters(net: nn.Module) -> Iterator[nn.Parameter]:
-    """The parameters that learn."""
+    """The trainable parameters."""
     return (parameter for parameter in net.parameters() if parameter.requires_grad)

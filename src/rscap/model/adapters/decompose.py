@@ -1,4 +1,8 @@
-"""Decompositions of one weight W, float[out, in], into s·B·A of rank r and a rest. All in float64, all exact."""
+"""The algebra of PiSSA, OLoRA, CorDA and EVA, in float64.
+
+The first three split a weight W, float[out, in], exactly into s·B·A of rank r and a remainder; EVA takes principal
+components of rows that arrive batch by batch.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,7 @@ def olora(weight: Tensor, *, rank: int, scale: float) -> tuple[Tensor, Tensor]:
     """
     wide = widened(weight)
     q, _ = torch.linalg.qr(wide[:, :rank])
-    del scale  # the scale multiplies the product, in the layer as in what is taken out
+    del scale  # it multiplies the product both in the layer and in the part taken out of W
     return narrowed(q.T @ wide, weight), narrowed(q, weight)
 
 
@@ -63,9 +67,6 @@ def narrowed(matrix: Tensor, like: Tensor) -> Tensor:
     return matrix.float().contiguous().to(like.device)
 
 
-# Principal components of rows that come batch by batch.
-
-
 class Components:
     """The leading principal components of all rows so far (Ross et al., 2008, doi:10.1007/s11263-007-0075-7).
 
@@ -81,7 +82,7 @@ class Components:
         """Sum of squared distances from the mean, over all directions."""
 
     def add(self, rows: Tensor) -> None:
-        """Take in float[n, d]."""
+        """Add rows float[n, d]."""
         rows = widened(rows)
         mean = rows.mean(dim=0)
         parts = [rows - mean]

@@ -1,4 +1,4 @@
-"""Freeze, start, quantise, adapt, train: from a bare base model to the model that is trained."""
+"""From a bare base model to the model that is trained: freeze, start, quantise, adapt, unfreeze."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from rscap.model.adapters.calibration import Calibration
 from rscap.model.adapters.check import check_layers
 from rscap.model.adapters.config import peft_config, quiet_peft, scale
 from rscap.model.adapters.start import Factors, given_factors, start_factors, take_out
-from rscap.model.adapters.targets import Targets
+from rscap.model.adapters.targets import TargetLayers
 from rscap.model.precision import quantise
 from rscap.model.towers import MODULES, count_parameters
 from rscap.recipe import AdapterSection, ModelSection, Tower, TowersSection
 
 
 def precision_to_load(model: ModelSection, adapter: AdapterSection | None) -> ModelSection:
-    """How to load the base: unquantised where the method starts from its weights; `prepare` then quantises the rest."""
+    """How to load the base: unquantised if the method starts from its weights; `prepare` then quantises it."""
     if adapter is not None and METHODS[adapter.method].residual:
         return model.model_copy(update={"quantisation": "none"})
     return model
@@ -45,16 +45,16 @@ def prepare(
     Args:
         model: the recipe's [model], for methods whose base is loaded by `precision_to_load` and quantised here.
         calibration: what `eva` and `corda` look at, unless `initial` is given.
-        initial: what `initial_factors` told of an earlier call; spares calibration and decomposition.
+        initial: what `initial_factors` returned after an earlier call; spares calibration and decomposition.
 
     Raises:
-        AdapterError: a target matches nothing or something else than it should, a method's start is not possible, or
-            read back a tower or a layer would not do as asked.
+        AdapterError: a target matches the wrong modules, a method cannot start from this base, or a tower or a layer,
+            read back, is not as asked.
     """
     net.requires_grad_(False)
     trained = towers.in_state("trained")
     if adapter is not None:
-        targets = Targets.of(net, towers.in_state("adapted"), adapter)
+        targets = TargetLayers.of(net, towers.in_state("adapted"), adapter)
         factors = _factors(net, targets, adapter, calibration, initial)
         if METHODS[adapter.method].residual:
             take_out(targets, factors, scale(adapter))
@@ -72,7 +72,7 @@ def prepare(
 
 def _factors(
     net: Any,
-    targets: Targets,
+    targets: TargetLayers,
     adapter: AdapterSection,
     calibration: Calibration | None,
     initial: Mapping[str, Tensor] | None,
@@ -86,7 +86,7 @@ def _factors(
 
 def _adapt(
     net: Any,
-    targets: Targets,
+    targets: TargetLayers,
     trained: list[Tower],
     adapter: AdapterSection,
     factors: dict[str, Factors],
@@ -105,7 +105,7 @@ def _adapt(
         ranks={name: len(start.a) for name, start in factors.items() if len(start.a) != adapter.rank},
     )
     with torch.random.fork_rng(devices=[]), quiet_peft():
-        torch.manual_seed(seed)  # PEFT draws the A matrices from the global generator; nobody else shall notice
+        torch.manual_seed(seed)  # PEFT draws the A matrices from the global generator
         wrapped = get_peft_model(net, config)
     for name, parameter in wrapped.named_parameters():
         if ".modules_to_save." in name:
@@ -121,7 +121,7 @@ def _adapt(
 
 @torch.no_grad()
 def _start_layers(wrapped: Any, factors: Mapping[str, Factors]) -> None:
-    """Put the factors in place of PEFT's draws; DoRA measures its magnitudes anew."""
+    """Replace PEFT's random matrices by the factors; DoRA measures its magnitudes again."""
     for name, start in factors.items():
         layer = wrapped.get_base_model().get_submodule(name)
         a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
@@ -137,7 +137,7 @@ def _start_layers(wrapped: Any, factors: Mapping[str, Factors]) -> None:
 
 
 def hold_bases(wrapped: Any) -> None:
-    """Hold RandLoRA's random bases in float32; PEFT draws them in bfloat16, which only autocast can multiply by."""
+    """Hold RandLoRA's random bases in float32; PEFT draws them in bfloat16, which only autocast can multiply with."""
     for name, buffer in wrapped.named_buffers(remove_duplicate=False):
         if name.endswith((".randlora_A.default", ".randlora_B.default")) and buffer.dtype != torch.float32:
             holder = wrapped.get_submodule(name.removesuffix(".default"))
@@ -149,5 +149,5 @@ def _check(net: nn.Module, towers: TowersSection) -> None:
         state = getattr(towers, tower)
         if (state == "frozen") != (count.trainable == 0):
             raise AdapterError(
-                f"the {tower} is {state!r} in the recipe but {count.trainable:,} of its parameters would learn"
+                f"the {tower} is {state!r} in the recipe but {count.trainable:,} of its parameters are trainable"
             )

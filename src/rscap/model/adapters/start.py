@@ -1,4 +1,4 @@
-"""What an adapter starts from: PiSSA, OLoRA and CorDA take a part of the base's weights, EVA the data's directions.
+"""Where an adapter starts: PiSSA, OLoRA and CorDA take a part of the base's weights, EVA directions of the data.
 
 The first three move s·B·A out of a weight W: the layer starts as W' + s·B·A = W with W' = W - s·B·A frozen.
 """
@@ -17,7 +17,7 @@ from rscap.methods import METHODS
 from rscap.model.adapters.calibration import Calibration
 from rscap.model.adapters.config import EVA_RHO, scale
 from rscap.model.adapters.decompose import Components, corda, olora, pissa
-from rscap.model.adapters.targets import Targets
+from rscap.model.adapters.targets import TargetLayers
 from rscap.recipe import AdapterSection
 
 _DAMPING = 0.01
@@ -37,18 +37,18 @@ class Factors:
 
 
 def initial_factors(net: nn.Module) -> dict[str, Tensor]:
-    """What `prepare(initial=…)` needs to build the same start again without data and without a decomposition.
+    """The factors for `prepare(initial=…)`, which rebuilds the same start without data or decomposition.
 
     Empty for methods that start from the seed alone. Keep it with the first checkpoint: another machine's
-    decomposition may differ in the last digits, and a resumed run would then go on from weights nobody trained.
+    decomposition may differ in the last digits, and a resumed run would continue from weights that nobody trained.
     """
     factors: dict[str, Factors] = getattr(net, "rscap_factors", {})
     stored = {f"{name}.lora_A": start.a for name, start in factors.items()}
     return stored | {f"{name}.lora_B": start.b for name, start in factors.items() if start.b is not None}
 
 
-def given_factors(stored: Mapping[str, Tensor], targets: Targets, adapter: AdapterSection) -> dict[str, Factors]:
-    """The factors that `initial_factors` told.
+def given_factors(stored: Mapping[str, Tensor], targets: TargetLayers, adapter: AdapterSection) -> dict[str, Factors]:
+    """The factors that `initial_factors` returned.
 
     Raises:
         AdapterError: they belong to other layers or to another method.
@@ -69,7 +69,7 @@ def given_factors(stored: Mapping[str, Tensor], targets: Targets, adapter: Adapt
 
 
 def start_factors(
-    net: nn.Module, targets: Targets, adapter: AdapterSection, *, calibration: Calibration | None
+    net: nn.Module, targets: TargetLayers, adapter: AdapterSection, *, calibration: Calibration | None
 ) -> dict[str, Factors]:
     """The factors of every targeted layer; empty for methods that start from the seed alone.
 
@@ -82,7 +82,7 @@ def start_factors(
     for name, layer in targets.layers.items():
         if adapter.rank > (most := min(layer.in_features, layer.out_features)):
             raise AdapterError(
-                f"{adapter.method} of rank {adapter.rank} asks more of {name} than its {most} directions"
+                f"{adapter.method} of rank {adapter.rank} is too large for {name}, which has {most} directions"
             )
         if method.residual and not layer.weight.is_floating_point():
             raise AdapterError(
@@ -103,7 +103,7 @@ def start_factors(
 
 
 @torch.no_grad()
-def take_out(targets: Targets, factors: Mapping[str, Factors], factor: float) -> None:
+def take_out(targets: TargetLayers, factors: Mapping[str, Factors], factor: float) -> None:
     """Leave W - s·B·A in the base, in its own precision."""
     for name, start in factors.items():
         if start.b is not None:
@@ -113,7 +113,7 @@ def take_out(targets: Targets, factors: Mapping[str, Factors], factor: float) ->
 
 
 def _corda(
-    net: nn.Module, targets: Targets, adapter: AdapterSection, *, calibration: Calibration
+    net: nn.Module, targets: TargetLayers, adapter: AdapterSection, *, calibration: Calibration
 ) -> dict[str, Factors]:
     factors = {}
     for names in _passes(targets):
@@ -126,7 +126,7 @@ def _corda(
     return factors
 
 
-def _passes(targets: Targets) -> list[list[str]]:
+def _passes(targets: TargetLayers) -> list[list[str]]:
     passes: list[list[str]] = [[]]
     used = 0
     for name, layer in targets.layers.items():
@@ -165,7 +165,9 @@ class _Correlation:
         return (self.product + damping * mean_variance * self.weight.float()) / self.examples
 
 
-def _eva(net: nn.Module, targets: Targets, adapter: AdapterSection, *, calibration: Calibration) -> dict[str, Factors]:
+def _eva(
+    net: nn.Module, targets: TargetLayers, adapter: AdapterSection, *, calibration: Calibration
+) -> dict[str, Factors]:
     """Principal directions of each layer's inputs; ranks go where they explain most (arXiv:2410.07170)."""
     inputs = {name: _Inputs(name, layer, adapter.rank) for name, layer in targets.layers.items()}
     calibration.watch(net, inputs)

@@ -1,6 +1,6 @@
-"""PEFT's layout on disk, and back.
+"""Save adapters in PEFT's layout, and load them.
 
-Whatever the method, plain `PeftModel.from_pretrained(base, folder)` on the untouched base gives the trained model.
+Whatever the method, `PeftModel.from_pretrained(base, folder)` on the untouched base gives the trained model.
 PiSSA, OLoRA and CorDA trained s·B·A on W - s·B0·A0; they are written as a LoRA of twice the rank on W itself:
 s·(B·A - B0·A0) = s·[B, -B0]·[A; A0].
 """
@@ -98,14 +98,14 @@ def _wrap(base: Any, folder: Path) -> Any:
     if allocated is not None:
         config.rank_pattern = allocated
     for name, parameter in net.named_parameters():
-        if ".modules_to_save." in name:  # PEFT copies them in the base's dtype; what learned was float32
+        if ".modules_to_save." in name:  # PEFT copies them in the base's dtype; they were trained in float32
             parameter.data = parameter.data.float()
     hold_bases(net)
     return net
 
 
 def _fill(net: Any, stored: dict[str, Tensor], folder: Path) -> None:
-    """Load every key into its place; none may be missing or left over."""
+    """Load every key; none may be missing or left over."""
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
     state = {key: value for key, value in net.state_dict().items() if not _repeats_bases(key)}
@@ -120,7 +120,7 @@ def _fill(net: Any, stored: dict[str, Tensor], folder: Path) -> None:
             f"the adapter in {folder} does not fit the base model\n"
             f"  missing: {_listed(expected.keys() - stored.keys())}\n"
             f"  unknown: {_listed(stored.keys() - expected.keys())}",
-            hint="was the base model or the folder changed since the run?",
+            hint="check that the base model and the folder have not changed since the run",
         )
     try:
         set_peft_model_state_dict(net, stored)
@@ -149,7 +149,7 @@ def _subtract_start(state: dict[str, Tensor], factors: Mapping[str, Factors]) ->
 
 
 def _split_start(stored: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """What was trained, and what it began with: `_subtract_start` undone."""
+    """Undo `_subtract_start`: the trained matrices, and those training started from."""
     trained, initial = dict(stored), {}
     for key, value in stored.items():
         layer = key.removeprefix("base_model.model.").removesuffix(".weight")
@@ -165,7 +165,7 @@ def _split_start(stored: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[
 
 
 def _kept(pattern: dict[str, list[bool]] | None, state: Mapping[str, Tensor]) -> dict[str, list[bool]] | None:
-    """AdaLoRA's singular values to be written: the last allocation's, and those that learned again since."""
+    """AdaLoRA's singular values to store: the last allocation's, and those that became non-zero again since."""
     if pattern is None:
         return None
     return {

@@ -1,7 +1,7 @@
-"""The layers that are adapted, by full path.
+"""The adapted layers, by full path.
 
-A bare list of module names (`q_proj`, …) also matches the vision tower's attention, which is how a "frozen" tower comes
-to learn; here every tower has its own expression and its own expected count.
+A bare list of module names (`q_proj`, …) also matches the vision tower's attention, so that a "frozen" tower becomes
+trainable; here every tower has its own expression and its own expected count.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def target_expression(net: nn.Module, tower: Tower, targets: Sequence[str]) -> s
         AdapterError: a target is missing in some layer; says which names there are.
     """
     if tower not in _PATHS:
-        raise AdapterError(f"the {tower} takes no adapter")
+        raise AdapterError(f"the {tower} cannot be adapted")
     linears = {name for name, module in net.named_modules() if isinstance(module, nn.Linear)}
     inside = {name for name in linears if re.match(_PATHS[tower], name)}
     layers = {name.split(".layers.")[1].split(".")[0] for name in inside}
@@ -44,7 +44,7 @@ def target_expression(net: nn.Module, tower: Tower, targets: Sequence[str]) -> s
 
 
 @dataclass(frozen=True, slots=True)
-class Targets:
+class TargetLayers:
     """The adapted layers of a bare PaliGemma."""
 
     layers: dict[str, nn.Linear]
@@ -53,7 +53,7 @@ class Targets:
     """Matches these paths whole and no others."""
 
     @classmethod
-    def of(cls, net: nn.Module, adapted: Sequence[Tower], adapter: AdapterSection) -> Targets:
+    def of(cls, net: nn.Module, adapted: Sequence[Tower], adapter: AdapterSection) -> TargetLayers:
         """The targets of every adapted tower.
 
         Raises:
@@ -67,9 +67,9 @@ class Targets:
         linears = ((name, module) for name, module in net.named_modules() if isinstance(module, nn.Linear))
         return cls({name: module for name, module in linears if re.fullmatch(expression, name)}, expression)
 
-    def without(self, names: Sequence[str]) -> Targets:
+    def without(self, names: Sequence[str]) -> TargetLayers:
         """The same targets without some of the layers."""
         if not names:
             return self
         kept = {name: module for name, module in self.layers.items() if name not in set(names)}
-        return Targets(kept, "|".join(map(re.escape, kept)))
+        return TargetLayers(kept, "|".join(map(re.escape, kept)))
