@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 import torch
 
-from rscap.captioner import ModelRef
+from rscap.captioner import Captioner, ModelRef
 from rscap.captioner.batch import Batch, Encoder
 from rscap.data import open_source
-from rscap.errors import ModelError, TrainingDiverged
+from rscap.errors import ModelError, NotFinite, TrainingDiverged
 from rscap.model import load
+from rscap.model.activations import measured
 from rscap.model.load import load_base
 from rscap.model.packed import PackedModel
-from rscap.recipe import ModelSection, Recipe, parse_recipe
+from rscap.recipe import GenerateSection, ModelSection, Recipe, parse_recipe
 from rscap.records import Prediction
 from rscap.store import RunFolder, read_json, read_jsonl
 from rscap.training import loop
@@ -65,7 +66,7 @@ def test_float16_keeps_the_residual_stream_in_float32() -> None:
     products: list[torch.dtype] = []
     for layer in packed.paligemma.model.language_model.layers:
         layer.register_forward_hook(lambda _, given, made: seen.append((given[0].dtype, made.dtype)))
-        layer.mlp.register_forward_hook(lambda _, given, made: products.append(made.dtype))
+        layer.mlp.down_proj.register_forward_hook(lambda _, given, made: products.append(made.dtype))
     packed(first_batch(made, base))
     assert set(seen) == {(torch.float32, torch.float32)}
     assert set(products) == {torch.float16}
@@ -143,6 +144,89 @@ def test_a_float16_run_resumes_bit_for_bit(tmp_path: Path, monkeypatch: pytest.M
     assert ends[0]["scaler"] == ends[1]["scaler"]
 
 
+@pytest.mark.parametrize("geometry", ["nano", "nano2"])
+def test_the_mlp_may_outgrow_float16(geometry: str, nano2: Path) -> None:
+    """Products of gate and up of 300,000, and what `down_proj` makes of them: finite, and float32's to its rounding."""
+    source = "nano" if geometry == "nano" else str(nano2)
+    made = recipe(model={"base": source})
+    losses = []
+    for dtype in ("float32", "float16"):
+        base = load_base(made.model.model_copy(update={"dtype": dtype}))
+        for layer in base.model.model.language_model.layers:
+            grow(layer.mlp, largest=3e5, batch=first_batch(made, base), base=base)
+        packed = PackedModel(base.model, compute_dtype=base.compute_dtype)
+        losses.append(float(packed(first_batch(made, base))))
+    assert math.isfinite(losses[0])
+    assert losses[1] == pytest.approx(losses[0], rel=5e-3)
+
+
+def grow(mlp: Any, *, largest: float, batch: Batch, base: Any) -> None:
+    """Scale gate and up so that their product reaches about `largest` on the batch."""
+    seen: list[float] = []
+    handle = mlp.down_proj.register_forward_pre_hook(lambda _, given: seen.append(float(given[0].abs().max())))
+    PackedModel(base.model.float(), compute_dtype=torch.float32)(batch)
+    handle.remove()
+    base.model.to(base.compute_dtype)
+    for layer in (mlp.gate_proj, mlp.up_proj):
+        layer.weight.data *= math.sqrt(largest / seen[0])
+
+
+def test_norms_behind_sublayers_may_outgrow_float16(nano2: Path) -> None:
+    """Gemma 2's post-norms with weights of 1e5: finite and float32's, where a plain float16 block is infinite."""
+    made = recipe(model={"base": str(nano2)})
+    losses: list[float] = []
+    norms: list[torch.dtype] = []
+    for dtype in ("float32", "float16"):
+        base = load_base(made.model.model_copy(update={"dtype": dtype}))
+        packed = PackedModel(base.model, compute_dtype=base.compute_dtype)
+        for layer in packed.paligemma.model.language_model.layers:
+            for norm in (layer.post_attention_layernorm, layer.post_feedforward_layernorm):
+                norm.weight.data = torch.full_like(norm.weight, 6e4)
+                norm.register_forward_hook(lambda _, given, made: norms.append(made.dtype))
+        losses.append(float(packed(first_batch(made, base))))
+    assert set(norms) == {torch.float32}
+    assert losses[1] == pytest.approx(losses[0], rel=5e-3)
+
+
+def test_outlying_features_are_scaled_with_the_input_of_8_bit_layers() -> None:
+    """The threshold of LLM.int8() at `down_proj` is 1/16 of the others', once, however often the model is wrapped."""
+    made = recipe(model={"quantisation": "int8"})
+    base = load_base(made.model)
+    for _ in range(2):
+        PackedModel(base.model, compute_dtype=base.compute_dtype)
+    mlp = base.model.model.language_model.layers[0].mlp
+    assert mlp.down_proj.state.threshold == mlp.up_proj.state.threshold / 16 == 6 / 16
+
+
+def test_the_largest_activation_is_found() -> None:
+    """The measure names the module whose float16 output is largest, and how far it is from the limit."""
+    made = recipe()
+    base = load_base(made.model)
+    packed = PackedModel(base.model, compute_dtype=base.compute_dtype)
+    layer = packed.paligemma.model.language_model.layers[2].self_attn.o_proj
+    layer.weight.data *= 1000
+    with measured(packed) as found:
+        packed(first_batch(made, base))
+    assert "in model.language_model.layers.2.self_attn.o_proj (headroom" in str(found)
+    value = max(float(one) for one in found.largest.values())
+    assert f"activation {value:,.0f} of 65,504" in str(found)
+
+
+@pytest.mark.parametrize("beams", [1, 2])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_captions_are_never_made_of_infinities(dtype: str, beams: int) -> None:
+    """An overflow planted in one layer stops generation, and the error names the layer; without it captions come."""
+    base = load_base(ModelSection(base="nano", dtype=dtype))
+    packed = PackedModel(base.model, compute_dtype=base.compute_dtype).eval()
+    asked = Captioner(packed, Encoder.of(base), prefix="caption en", settings=GenerateSection(max_new_tokens=5))
+    images = [example.image.load() for example in open_source("sample").subset("train", 2, 0)]
+    assert len(asked.caption(images, beams=beams)) == 2
+    name = "model.language_model.layers.1.mlp.down_proj"
+    packed.paligemma.get_submodule(name).weight.data[7] = torch.finfo(base.compute_dtype).max
+    with pytest.raises(NotFinite, match=rf"overflow in {name}: "):
+        asked.caption(images, beams=beams)
+
+
 @pytest.mark.parametrize("quantisation", ["int8", "nf4"])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_quantised_bases_train_and_caption(quantisation: str, dtype: str, tmp_path: Path) -> None:
@@ -165,7 +249,7 @@ def test_quantised_bases_train_and_caption(quantisation: str, dtype: str, tmp_pa
 def test_a_precision_that_was_not_applied_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """Asked for int8, given what nf4 loads: the read-back stops it and names a layer."""
     monkeypatch.setattr(load, "_quantisation", lambda _: None)
-    with pytest.raises(ModelError, match="against the recipe"):
+    with pytest.raises(ModelError, match="contradicts the recipe"):
         load_base(ModelSection(base="nano", quantisation="int8"))
 
 

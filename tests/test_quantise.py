@@ -12,7 +12,7 @@ from torch import nn
 from rscap.errors import ModelError
 from rscap.model.adapters import prepare, trainable_parameters
 from rscap.model.load import load_base
-from rscap.model.precision import keep_layout, quantise
+from rscap.model.quantise import keep_layout, quantise
 from rscap.recipe import AdapterSection, ModelSection, TowersSection
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from on_gpu.timing import seconds, synchronise
-from rscap.planning.cards import CARDS, Card, memory_at_hand
+from rscap.planning.cards import CARDS, Card, available_memory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,7 @@ class Machine:
         return cls(
             device=device,
             name=name,
-            card=_known(name) or replace(memory_at_hand(device), tflops=peak, measured=True),
+            card=_known(name) or replace(available_memory(device), tflops=peak, measured=True),
             peak_tflops=peak,
             bytes_per_s=_copy_speed(device, size=2**32 if on_gpu else 2**24),
             launch_s=_launch(device),

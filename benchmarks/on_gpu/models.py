@@ -13,7 +13,7 @@ from transformers import PaliGemmaForConditionalGeneration
 from rscap.model.adapters import prepare
 from rscap.model.geometry import paligemma_config
 from rscap.model.packed import PackedModel
-from rscap.model.precision import keep_layout, quantise
+from rscap.model.quantise import keep_layout, quantise
 from rscap.recipe import Recipe, parse_recipe
 
 DTYPES = {"bf16": "bfloat16", "nf4": "bfloat16", "fp16": "float16"}

@@ -6,7 +6,8 @@
     │   ├── DataError        a data set, an image or a caption that cannot be used
     │   │   └── ImageError   one image that cannot be decoded
     │   ├── ModelError       a base model that cannot be loaded
-    │   │   └── AdapterError a method or a target that was asked for and would not be applied
+    │   │   ├── AdapterError a method or a target that was asked for and would not be applied
+    │   │   └── NotFinite    captions would be chosen from numbers that overflowed
     │   ├── ScoreError       candidates and references that cannot be scored together
     │   └── BrokenTargets    the first loss shows that the targets are wrong (also a TrainingError)
     ├── TrainingError        a run that must not continue
@@ -61,6 +62,10 @@ class ModelError(Refusal):
 
 class AdapterError(ModelError):
     """A method or a target that was asked for and would not be applied as asked."""
+
+
+class NotFinite(ModelError):
+    """Captions would be chosen from numbers that overflowed."""
 
 
 class TrainingError(RscapError):

@@ -99,6 +99,7 @@ def search(packed: PackedModel, batch: Batch, *, settings: GenerateSection, eos:
             state.keep(found.open.nonzero().squeeze(1))
             found = found.at(found.open)
         logits = step(packed, tokens, state, parents=parents)
+    state.check_finite()
     results |= found.results(eos)
     return [results[row] for row in range(batch.images)]
 

@@ -16,7 +16,8 @@ from rscap.captioner.batch import Batch
 from rscap.captioner.beams import search
 from rscap.captioner.choice import Decoded, Leaving, best, cuts, drawn, penalties
 from rscap.data.draw import uniform
-from rscap.errors import OutOfMemory
+from rscap.errors import NotFinite, OutOfMemory
+from rscap.model.activations import stopping_at_overflow
 from rscap.model.decoding import prefill, step
 from rscap.model.memory import is_out_of_memory, release
 from rscap.model.packed import PackedModel
@@ -26,9 +27,19 @@ from rscap.recipe import GenerateSection
 
 @torch.inference_mode()
 def decode(packed: PackedModel, batch: Batch, *, settings: GenerateSection, eos: int) -> list[Decoded]:
-    """Decode prefixes of one length, in their order. Images whose caption is finished leave the computation."""
+    """Decode prefixes of one length, in their order. Images whose caption is finished leave the computation.
+
+    Raises:
+        NotFinite: an activation overflowed; names the layer.
+    """
     way = search if settings.beams > 1 else _extend
-    return way(packed, batch, settings=settings, eos=eos)
+    with packed.held_for_captions():
+        try:
+            return way(packed, batch, settings=settings, eos=eos)
+        except NotFinite:
+            with stopping_at_overflow(packed):  # once more, to name the layer
+                way(packed, batch, settings=settings, eos=eos)
+            raise
 
 
 def _extend(packed: PackedModel, batch: Batch, *, settings: GenerateSection, eos: int) -> list[Decoded]:
@@ -52,6 +63,7 @@ def _extend(packed: PackedModel, batch: Batch, *, settings: GenerateSection, eos
             state.keep(kept)
             ids, tokens, rows, done = ids[kept], tokens[kept], rows[kept], done[kept]
         logits = step(packed, tokens.unsqueeze(1), state).squeeze(1)
+    state.check_finite()
     return [Decoded.until(eos, *found) for found in zip(said.tolist(), close.tolist(), strict=True)]
 
 

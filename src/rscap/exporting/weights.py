@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 
 from rscap.errors import AdapterError, ExportError, StoreError
 from rscap.exporting.hub import public_name
-from rscap.model.adapters import quiet_peft
+from rscap.model.adapters import merge
 from rscap.model.load import Base
 from rscap.recipe import GenerateSection
 from rscap.store import RunFolder, read_json, write_json
@@ -54,7 +54,11 @@ def merged(net: Any, dtype: torch.dtype) -> Any:
     for parameter in net.parameters():
         if parameter.dtype in _HALVES:
             parameter.data = parameter.data.to(dtype)
-    model = (_merge(net) if hasattr(net, "peft_config") else net).to(dtype)
+    try:
+        model = merge(net).to(dtype)
+    except AdapterError as error:
+        hint = "--adapter-only exports it as it is, for use with PEFT"
+        raise AdapterError(error.message, hint=hint) from error
     model.requires_grad_(False)
     overflown = [name for name, parameter in model.named_parameters() if not bool(torch.isfinite(parameter).all())]
     if overflown:
@@ -62,27 +66,6 @@ def merged(net: Any, dtype: torch.dtype) -> Any:
             f"{len(overflown)} weights are not finite in {dtype}: {overflown[:3]}", hint="export with --dtype bfloat16"
         )
     return model
-
-
-def _merge(net: Any) -> Any:
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    method = str(net.peft_config["default"].peft_type.value)
-    try:
-        with quiet_peft():
-            model = net.merge_and_unload(safe_merge=True)
-    except (AttributeError, NotImplementedError, TypeError, ValueError, RuntimeError) as error:
-        raise _unmerged(method, str(error).splitlines()[0] if str(error) else type(error).__name__) from error
-    if left := [name for name, module in model.named_modules() if isinstance(module, BaseTunerLayer)]:
-        raise _unmerged(method, f"{left[0]} still carries it")
-    return model
-
-
-def _unmerged(method: str, reason: str) -> AdapterError:
-    return AdapterError(
-        f"an adapter of the method {method} cannot be merged: {reason}",
-        hint="--adapter-only exports it as it is, for use with PEFT",
-    )
 
 
 def write_checkpoint(model: Any, processor: Any, folder: Path, *, decoding: Mapping[str, Any]) -> None:

@@ -17,10 +17,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface
 
-FLEX = "rscap_flex"
+FLEX, CACHED = "rscap_flex", "rscap_cached"
 _TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 2e-2, torch.float16: 5e-3}
 """Norm of the difference over the norm, for outputs and gradients; a GPU may multiply float32 as TF32."""
 
@@ -96,6 +97,50 @@ def attend(
     else:
         out = _plain(query, key, value, attention_mask, scaling=scaling, softcap=softcap)
     return out.transpose(1, 2).contiguous(), None
+
+
+def attend_cached(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float,
+    softcap: float | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Attention of prefixes and decoding steps: float[B, H, M, D] queries, float[B, G, N, D] keys and values.
+
+    Keys and values are read in place: the heads that share one head of them lie side by side, as more queries of it.
+    `attention_mask` is None where everything is visible, else as `additive` makes it. Returns float[B, M, H, D].
+    """
+    rows, heads, asked, width = query.shape
+    groups = key.shape[1]
+    if asked > 1 and attention_mask is None and groups == 1:
+        key, value = (part.expand(-1, heads, -1, -1) for part in (key, value))
+    else:
+        query = query.reshape(rows, groups, heads // groups * asked, width)
+    if softcap is None:
+        out = scaled_dot_product_attention(query, key, value, attn_mask=attention_mask, scale=scaling)
+    else:
+        scores = torch.tanh(query @ key.transpose(2, 3) * scaling / softcap) * softcap
+        if attention_mask is not None:
+            scores = scores + attention_mask
+        out = scores.softmax(dim=-1, dtype=torch.float32).to(query.dtype) @ value
+    return out.reshape(rows, heads, asked, width).transpose(1, 2).contiguous(), None
+
+
+def additive(visible: Tensor, *, heads: int, dtype: torch.dtype) -> Tensor:
+    """The mask of a decoding step, once for all layers: bool[B, M, N] to float[B, 1, heads * M, N], added to scores.
+
+    `heads` is how many heads share one head of keys. Rows lie a multiple of 16 numbers apart, as fused kernels want
+    them; otherwise every layer would copy the mask.
+    """
+    rows, asked, slots = visible.shape
+    hidden = ~visible.unsqueeze(1).expand(-1, heads, -1, -1).reshape(rows, 1, heads * asked, slots)
+    mask = torch.zeros(rows, 1, heads * asked, -(-slots // 16) * 16, dtype=dtype, device=visible.device)
+    return mask[..., :slots].masked_fill_(hidden, torch.finfo(dtype).min)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,3 +252,4 @@ def _compiled() -> Callable[..., Tensor]:
 
 
 AttentionInterface.register(FLEX, attend)
+AttentionInterface.register(CACHED, attend_cached)

@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rscap.errors import NotFinite
+from rscap.model.attention import additive
 from rscap.model.packed import PackedBatch, PackedModel, keys_and_values
 
 TOGETHER = 4
@@ -29,11 +31,11 @@ of 16 at bench-49M."""
 class Cache:
     """Keys and values of all layers, with room for `room` more tokens: a step writes its own and copies nothing.
 
-    Attention layers call `update` in turn, as they would on a transformers cache.
+    Attention layers call `update` in turn, as they would on a transformers cache. Keys and values are held in `dtype`.
     """
 
-    def __init__(self, *, room: int) -> None:
-        self.room, self.filled = room, 0
+    def __init__(self, *, room: int, dtype: torch.dtype) -> None:
+        self.room, self.dtype, self.filled = room, dtype, 0
         self.keys: list[Tensor] = []
         self.values: list[Tensor] = []
 
@@ -67,7 +69,7 @@ class Cache:
 
     def _roomy(self, given: Tensor) -> Tensor:
         rows, heads, filled, width = given.shape
-        roomy = given.new_empty(rows, heads, filled + self.room, width)
+        roomy = given.new_empty(rows, heads, filled + self.room, width, dtype=self.dtype)
         roomy[:, :, :filled] = given
         return roomy
 
@@ -77,25 +79,37 @@ class Decoding:
     """The state of decoding: B images with W branches each, and K slots filled so far."""
 
     cache: Cache
-    visible: Tensor
-    """bool[B, W, K]: the slots that each branch reads."""
-    positions: Tensor
-    """int[K]: the position of the token in each slot."""
+    visible: Tensor | None
+    """bool[B, W, K]: the slots that each branch reads; None while an image has one branch, which reads them all."""
+    positions: Tensor | None
+    """int[K]: the position of the token in each slot, for models with a sliding window."""
     next_position: int
     dtype: torch.dtype
     """Precision of hidden states between layers, as the prefix had them."""
+    checksum: Tensor
+    """float[]: the sum of all logits so far, which is not finite if one of them was not."""
 
     def keep(self, rows: Tensor) -> None:
         """Continue with some of the images only; `rows` is int[B']."""
         self.cache.keep(rows)
-        self.visible = self.visible[rows]
+        if self.visible is not None:
+            self.visible = self.visible[rows]
 
     def join(self, others: Sequence[Decoding]) -> Decoding:
-        """Add the images of other states, which have reached the same token."""
+        """Add the images of other states, whose prefixes were just encoded as well."""
         if others:
             self.cache.join([other.cache for other in others])
-            self.visible = torch.cat([self.visible, *(other.visible for other in others)])
+            self.checksum = torch.stack([self.checksum, *(other.checksum for other in others)]).sum()
         return self
+
+    def check_finite(self) -> None:
+        """Refuse captions that were chosen from logits which are not numbers; waits for the device.
+
+        Raises:
+            NotFinite: an activation or a weight overflowed.
+        """
+        if not bool(self.checksum.isfinite()):
+            raise NotFinite("logits are not finite: an activation or a weight overflowed")
 
 
 def prefill(packed: PackedModel, batch: PackedBatch, *, room: int) -> tuple[Tensor, Decoding]:
@@ -105,36 +119,40 @@ def prefill(packed: PackedModel, batch: PackedBatch, *, room: int) -> tuple[Tens
     the window. For all tokens but the last, the last layer computes keys and values only.
     """
     at_once = TOGETHER if packed.device.type == "cpu" else len(batch.tokens)
-    parts = [_prefill(packed, part, room=room) for part in batch.parts(at_once)]
+    with packed.cached_attention():
+        parts = [_prefill(packed, part, room=room) for part in batch.parts(at_once)]
     (_, state), *others = parts
     return torch.cat([logits for logits, _ in parts]), state.join([other for _, other in others])
 
 
 def _prefill(packed: PackedModel, batch: PackedBatch, *, room: int) -> tuple[Tensor, Decoding]:
-    cache, model = Cache(room=room), packed.paligemma.model.language_model
-    rows, length = batch.tokens.shape
-    positions = torch.arange(1, length + 1, device=batch.tokens.device)
+    model, length = packed.paligemma.model.language_model, batch.tokens.shape[1]
     with packed.autocast():
         hidden = packed.embed(batch)
-        everything = torch.ones(1, length, length, dtype=torch.bool, device=positions.device)
-        masks = packed.per_layer_type(everything, None if packed.window is None else everything, hidden.dtype)
+        cache = Cache(room=room, dtype=packed.products(hidden.dtype))
         rotary = model.rotary_emb(hidden, batch.positions)
         *layers, last = model.layers
-        for index, layer in enumerate(layers):
-            mask = _of_layer(packed, index, masks)
-            hidden = layer(hidden, attention_mask=mask, position_embeddings=rotary, past_key_values=cache)
+        for layer in layers:
+            hidden = layer(hidden, attention_mask=None, position_embeddings=rotary, past_key_values=cache)
         given = keys_and_values(last, hidden, rotary)
         cache.update(given.keys, given.values, len(layers))
         hidden = last(
             hidden[:, -1:],
-            attention_mask=_of_layer(packed, len(layers), masks)[:, :, -1:],
+            attention_mask=None,
             position_embeddings=tuple(part[:, -1:] for part in rotary),
             past_key_values=given,
         )
         logits = packed.head(model.norm(hidden[:, -1]))
     cache.filled = length
-    visible = torch.ones(rows, 1, length, dtype=torch.bool, device=positions.device)
-    return logits.float(), Decoding(cache, visible, positions, next_position=length + 1, dtype=hidden.dtype)
+    state = Decoding(
+        cache=cache,
+        visible=None,
+        positions=None if packed.window is None else batch.positions[0],
+        next_position=length + 1,
+        dtype=hidden.dtype,
+        checksum=logits.sum(dtype=torch.float32),
+    )
+    return logits.float(), state
 
 
 def step(packed: PackedModel, tokens: Tensor, state: Decoding, *, parents: Tensor | None = None) -> Tensor:
@@ -144,38 +162,44 @@ def step(packed: PackedModel, tokens: Tensor, state: Decoding, *, parents: Tenso
     """
     model = packed.paligemma.model.language_model
     _grow(state, tokens, parents)
-    with packed.autocast():
+    with packed.autocast(), packed.cached_attention():
         hidden = model.embed_tokens(tokens).to(state.dtype)
-        masks = _masks(packed, state, hidden.dtype)
+        masks = _masks(packed, state)
         rotary = model.rotary_emb(hidden, torch.full((1, 1), state.next_position, device=tokens.device))
         for index, layer in enumerate(model.layers):
-            mask = _of_layer(packed, index, masks)
+            mask = masks[packed.layer_type(index)]
             hidden = layer(hidden, attention_mask=mask, position_embeddings=rotary, past_key_values=state.cache)
         logits = packed.head(model.norm(hidden))
     state.cache.filled += tokens.shape[1]
     state.next_position += 1
+    state.checksum = state.checksum + logits.sum(dtype=torch.float32)
     return logits.float()
 
 
 def _grow(state: Decoding, tokens: Tensor, parents: Tensor | None) -> None:
     """A slot for each new token: a branch reads what its parent reads, and its own."""
     rows, width = tokens.shape
+    if state.positions is not None:
+        state.positions = torch.cat([state.positions, state.positions.new_full((width,), state.next_position)])
     seen = state.visible
+    if seen is None and width == 1:
+        return
+    if seen is None:
+        seen = torch.ones(rows, 1, state.cache.filled, dtype=torch.bool, device=tokens.device)
     if parents is not None:
         seen = seen.gather(1, parents.unsqueeze(2).expand(-1, -1, seen.shape[2]))
     own = torch.eye(width, dtype=torch.bool, device=tokens.device).expand(rows, -1, -1)
     state.visible = torch.cat([seen, own], dim=2)
-    state.positions = torch.cat([state.positions, state.positions.new_full((width,), state.next_position)])
 
 
-def _masks(packed: PackedModel, state: Decoding, dtype: torch.dtype) -> Any:
-    """Masks of a step, per layer type where there is a window."""
-    window = packed.window
-    if window is None:
-        return packed.per_layer_type(state.visible, None, dtype)
-    near = state.next_position - state.positions < window
-    return packed.per_layer_type(state.visible, state.visible & near, dtype)
-
-
-def _of_layer(packed: PackedModel, layer: int, masks: Any) -> Any:
-    return masks[packed.paligemma.config.text_config.layer_types[layer]] if isinstance(masks, dict) else masks
+def _masks(packed: PackedModel, state: Decoding) -> dict[str, Tensor | None]:
+    """The mask of a step by layer type; None where every branch reads all slots."""
+    config, window, visible = packed.paligemma.config.text_config, packed.window, state.visible
+    near = None
+    if window is not None and state.positions is not None and state.next_position > window:
+        near = (state.next_position - state.positions < window).view(1, 1, -1)
+    close = visible if near is None else near if visible is None else visible & near
+    heads = config.num_attention_heads // config.num_key_value_heads
+    dtype = packed.products(state.dtype)
+    full, sliding = (None if seen is None else additive(seen, heads=heads, dtype=dtype) for seen in (visible, close))
+    return {"full_attention": full, "sliding_attention": sliding}

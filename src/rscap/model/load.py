@@ -16,7 +16,7 @@ from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 from rscap import provenance
 from rscap.errors import ModelError
 from rscap.model.geometry import paligemma_config
-from rscap.model.precision import keep_layout
+from rscap.model.quantise import keep_layout
 from rscap.model.towers import MODULES, tower_of
 from rscap.recipe import TOWERS, ModelSection
 
@@ -139,6 +139,10 @@ def load_base(section: ModelSection, *, device: str | torch.device = "cpu") -> B
         )
     if known:
         check_geometry(model, known.geometry)
+    if torch.device(device).type == "cuda":
+        # cuDNN's attention is slow and, in places, wrong here: it builds a plan for every new shape (0.2 to 2.7 s on an
+        # H200, in decoding at nearly every token), and pytorch issue 193893 reports silent errors with few key heads.
+        torch.backends.cuda.enable_cudnn_sdp(False)
     if section.quantisation == "none":
         model.to(device)
     model.requires_grad_(False)

@@ -7,8 +7,8 @@ The towers are called one by one, so that each image is encoded once, attention 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from transformers.models.gemma.modeling_gemma import rotate_half
 
 from rscap.errors import ModelError
-from rscap.model.attention import FLEX, Shape, Tokens, blocks, flex_differs, pairs
+from rscap.model.attention import CACHED, FLEX, Shape, Tokens, blocks, flex_differs, pairs
+from rscap.model.float16 import hold_in_float32
+from rscap.model.lora import held_in, make_lean
 from rscap.model.loss import summed_loss, token_losses
-from rscap.model.precision import keep_residual_in_float32
 
 Attention = Literal["auto", "plain", "flex"]
 
@@ -83,8 +84,10 @@ class PackedModel(nn.Module):
         self.compute_dtype = compute_dtype
         self.flex = False
         self.recomputes = False
+        if compute_dtype != torch.float32:
+            make_lean(net)
         if compute_dtype == torch.float16:
-            keep_residual_in_float32(self.paligemma)
+            hold_in_float32(self.paligemma)
 
     @property
     def paligemma(self) -> Any:
@@ -105,6 +108,24 @@ class PackedModel(nn.Module):
         if self.compute_dtype == torch.float32:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self.compute_dtype)
+
+    def products(self, given: torch.dtype) -> torch.dtype:
+        """The dtype in which numbers of dtype `given` are multiplied."""
+        return given if self.compute_dtype == torch.float32 else self.compute_dtype
+
+    @contextmanager
+    def cached_attention(self) -> Iterator[None]:
+        """Inside, layers attend as prefixes and decoding steps do: see `attend_cached`."""
+        config = self.paligemma.config.text_config
+        before, config._attn_implementation = config._attn_implementation, CACHED
+        try:
+            yield
+        finally:
+            config._attn_implementation = before
+
+    def held_for_captions(self) -> AbstractContextManager[None]:
+        """Inside, weights that autocast would cast at every token are held as it casts them; captions are the same."""
+        return nullcontext() if self.compute_dtype == torch.float32 else held_in(self.net, self.compute_dtype)
 
     def checkpoint_activations(self) -> None:
         """Keep each layer's input alone for the backward pass and compute the rest again (arXiv:1604.06174)."""
@@ -184,7 +205,7 @@ class PackedModel(nn.Module):
         for index, layer in enumerate(model.layers[:-1]):
             hidden = layer(
                 hidden,
-                attention_mask=masks[self._layer_type(index)],
+                attention_mask=masks[self.layer_type(index)],
                 position_ids=batch.positions,
                 position_embeddings=rotary,
             )
@@ -193,7 +214,7 @@ class PackedModel(nn.Module):
         outputs = inspect.unwrap(type(last).forward)(
             last,
             _at(grid, hidden),
-            attention_mask=self._looks(tokens.at(grid), tokens, hidden.dtype)[self._layer_type(-1)],
+            attention_mask=self._looks(tokens.at(grid), tokens, hidden.dtype)[self.layer_type(-1)],
             position_ids=batch.positions.gather(1, grid),
             position_embeddings=tuple(_at(grid, part) for part in rotary),
             past_key_values=keys_and_values(last, hidden, rotary),
@@ -228,23 +249,21 @@ class PackedModel(nn.Module):
         return torch.cat([features, words], dim=1)
 
     def masks(self, batch: PackedBatch, dtype: torch.dtype) -> Any:
-        window = self.window
-        return self.per_layer_type(batch.attention(None), None if window is None else batch.attention(window), dtype)
+        """Who attends to whom, in the form that this model's attention takes; by layer type if it has several."""
+        full = self._form(batch.attention(None), dtype)
+        if self.window is None:
+            return full
+        return {"full_attention": full, "sliding_attention": self._form(batch.attention(self.window), dtype)}
 
-    def per_layer_type(self, full: Tensor, sliding: Tensor | None, dtype: torch.dtype) -> Any:
-        """Masks bool[B, Q, K] in the form the attention of this model takes, per layer type where it has several."""
-        if sliding is None:
-            return self._form(full, dtype)
-        return {"full_attention": self._form(full, dtype), "sliding_attention": self._form(sliding, dtype)}
-
-    def _layer_type(self, layer: int) -> str:
+    def layer_type(self, layer: int) -> str:
+        """`full_attention`, or `sliding_attention` for every other layer of Gemma 2."""
         types = getattr(self.paligemma.config.text_config, "layer_types", None)
         return types[layer] if types else "full_attention"
 
     def _looks(self, query: Tokens, key: Tokens, dtype: torch.dtype) -> dict[str, Any]:
         """Per layer type, who of the queries sees whom of the keys, in the form that training's attention takes."""
         windows = {"full_attention": None, "sliding_attention": self.window}
-        types = {self._layer_type(layer) for layer in range(self.paligemma.config.text_config.num_hidden_layers)}
+        types = {self.layer_type(layer) for layer in range(self.paligemma.config.text_config.num_hidden_layers)}
         if self.flex and torch.is_grad_enabled():
             return {name: blocks(query, key, window=windows[name]) for name in types}
         return {name: self._form(pairs(query, key, window=windows[name]), dtype) for name in types}

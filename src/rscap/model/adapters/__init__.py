@@ -8,11 +8,13 @@ config.py       PEFT's configuration; optimiser groups (weight decay, LoRA+)
 check.py        reads every adapted layer back: method, rank, scale, parameters
 allocation.py   AdaLoRA's ranks during training
 storage.py      save and load in PEFT's layout
+merging.py      add an adapter to its base's weights
 """
 
 from rscap.model.adapters.allocation import Allocation
 from rscap.model.adapters.calibration import Calibration
 from rscap.model.adapters.config import parameter_groups, quiet_peft, trainable_parameters
+from rscap.model.adapters.merging import merge
 from rscap.model.adapters.preparation import precision_to_load, prepare
 from rscap.model.adapters.start import initial_factors
 from rscap.model.adapters.storage import load_adapter, save_adapter
@@ -23,6 +25,7 @@ __all__ = [
     "Calibration",
     "initial_factors",
     "load_adapter",
+    "merge",
     "parameter_groups",
     "precision_to_load",
     "prepare",

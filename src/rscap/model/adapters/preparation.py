@@ -15,7 +15,7 @@ from rscap.model.adapters.check import check_layers
 from rscap.model.adapters.config import peft_config, quiet_peft, scale
 from rscap.model.adapters.start import Factors, given_factors, start_factors, take_out
 from rscap.model.adapters.targets import TargetLayers
-from rscap.model.precision import quantise
+from rscap.model.quantise import quantise
 from rscap.model.towers import MODULES, count_parameters
 from rscap.recipe import AdapterSection, ModelSection, Tower, TowersSection
 

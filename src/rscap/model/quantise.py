@@ -1,38 +1,15 @@
-"""Precision that loading alone does not give: float16 with float32 residual streams, quantisation after loading.
-
-float16 is for cards without bfloat16. Gemma's residual stream exceeds float16's 65,504 within a few layers. Embeddings
-and image features therefore enter the streams in float32; every layer adds its float16 output to a float32 sum and
-normalises it in float32, while matrix products stay in float16.
-
-Quantisation after loading is for adapters that start from unquantised weights and quantise the remainder.
-"""
+"""Quantisation after loading, for adapters that start from unquantised weights and quantise the remainder."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from rscap.errors import ModelError
 from rscap.model.towers import MODULES
 from rscap.recipe import ModelSection
-
-
-def keep_residual_in_float32(paligemma: Any) -> None:
-    """Start the residual streams of both towers of a PaliGemma in float32; a second call changes nothing."""
-    model = paligemma.model
-    vision = getattr(model.vision_tower, "vision_model", model.vision_tower)
-    for norm in vision.modules():
-        if isinstance(norm, nn.LayerNorm):
-            norm.float()  # small, and a float32 stream is normalised by float32 weights
-    for module in (model.language_model.embed_tokens, vision.embeddings):
-        if not any(hook is _to_float32 for hook in module._forward_hooks.values()):
-            module.register_forward_hook(_to_float32)
-
-
-def _to_float32(module: nn.Module, given: tuple[Any, ...], made: Tensor) -> Tensor:
-    return made.to(torch.float32)
 
 
 @torch.no_grad()

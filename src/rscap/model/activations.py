@@ -1,0 +1,89 @@
+"""The largest activation of every layer, and the layer in which an overflow begins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rscap.errors import NotFinite
+from rscap.model.packed import PackedModel
+
+
+@dataclass(slots=True)
+class Activations:
+    """What modules returned in float16 while they were watched."""
+
+    largest: dict[str, Tensor] = field(default_factory=dict)
+    """float32[]: the largest magnitude, by the module's full path."""
+
+    def __str__(self) -> str:
+        """The module that comes nearest to overflow, and how near; waits for the device."""
+        if not self.largest:
+            return "no layer computed in float16"
+        name, value = max(((name, float(value)) for name, value in self.largest.items()), key=lambda item: item[1])
+        limit = torch.finfo(torch.float16).max
+        return f"largest float16 activation {value:,.0f} of {limit:,.0f}, in {name} (headroom {limit / value:.3g}x)"
+
+    def note(self, name: str, made: Tensor) -> None:
+        if made.dtype == torch.float16 and made.numel():
+            now = made.detach().abs().amax().float()
+            self.largest[name] = torch.maximum(self.largest[name], now) if name in self.largest else now
+
+
+@contextmanager
+def measured(packed: PackedModel) -> Iterator[Activations]:
+    """Inside, note the largest float16 activation of every module; costs a pass over each output, and no waiting."""
+    found = Activations()
+    with _hooked(packed, found.note):
+        yield found
+
+
+@contextmanager
+def stopping_at_overflow(packed: PackedModel) -> Iterator[None]:
+    """Inside, the first module whose output is not finite is an error; waits for the device after every module.
+
+    Raises:
+        NotFinite: names the module, the numbers it read and its precision.
+    """
+
+    def check(name: str, made: Tensor) -> None:
+        if made.is_floating_point() and not bool(made.isfinite().all()):
+            raise NotFinite(
+                f"activations overflow in {name}: {_described(made)}",
+                hint="use model.dtype = 'bfloat16' if the card has it, else 'float32'; if weights are damaged, "
+                "`rscap doctor` names them",
+            )
+
+    with _hooked(packed, check):
+        yield
+
+
+def _described(made: Tensor) -> str:
+    """How many numbers are not finite, and in which precision."""
+    bad = int((~made.isfinite()).sum())
+    return f"{bad:,} of {made.numel():,} {str(made.dtype).removeprefix('torch.')} numbers are not finite"
+
+
+@contextmanager
+def _hooked(packed: PackedModel, look: Callable[[str, Tensor], None]) -> Iterator[None]:
+    """Show `look` what every module returns, innermost modules first."""
+
+    def hook(name: str) -> Callable[..., None]:
+        def show(module: nn.Module, given: Any, made: Any) -> None:
+            for one in made if isinstance(made, tuple) else (made,):
+                if isinstance(one, Tensor):
+                    look(name, one)
+
+        return show
+
+    handles = [module.register_forward_hook(hook(name)) for name, module in packed.paligemma.named_modules() if name]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
