@@ -30,7 +30,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PaliGemmaForConditionalGeneration
 
 from common import Stopwatch, alternate, check_load, count, options, write_record
-from rscap.captioner.batch import Batch, Row, collate, pack
+from rscap.captioner.batch import Batch, PackedRow, collate, pack
 from rscap.model import packed as packing
 from rscap.model.adapters import merge, prepare
 from rscap.model.decoding import Decoding, prefill, step
@@ -147,7 +147,7 @@ def _prefixes(packed: PackedModel, images: int) -> Batch:
     words = pack([config.image_token_id] * packed.image_tokens + [2, 5, 6, 7], [])
     side, generator = config.vision_config.image_size, torch.Generator().manual_seed(2)
     pictures = [torch.randn(3, side, side, generator=generator) for _ in range(images)]
-    rows = [Row(example_id=str(n), pixels=one, captions=0, **words) for n, one in enumerate(pictures)]
+    rows = [PackedRow(example_id=str(n), pixels=one, captions=0, **words) for n, one in enumerate(pictures)]
     return collate(rows, pad=0)
 
 

@@ -68,24 +68,21 @@ class Case(Protocol):
 def cases(geometry: str) -> Iterator[Case]:
     """What matters most comes first; cases of one model stand together, since making one takes a while."""
     plain, capped = Training(geometry=geometry), Training(geometry=CAPPED.get(geometry, geometry))
-    off = ("input cast off",)
     yield plain
-    yield replace(plain, variations=off)
+    yield replace(plain, variations=("PEFT's forward pass",))
     for size in (16, 32):
         yield replace(plain, micro_batch=size)
-        yield replace(plain, micro_batch=size, variations=off)
     yield replace(plain, cached=True)
-    yield replace(plain, variations=("lean adapters",))
     for size in (8, 16):
-        yield replace(plain, micro_batch=size, variations=(*off, "compiled"))
+        yield replace(plain, micro_batch=size, variations=("compiled",))
     yield Decoding(geometry=geometry)
     yield Varied(geometry=geometry)
-    yield replace(plain, micro_batch=16, variations=("without cuDNN's attention",))
+    yield replace(plain, micro_batch=16, variations=("cuDNN's attention",))
     for size in (8, 16):
         yield replace(plain, precision="nf4", micro_batch=size)
     yield capped
-    yield replace(capped, variations=off)
-    yield replace(capped, variations=(*off, "compiled"))
+    yield replace(capped, variations=("PEFT's forward pass",))
+    yield replace(capped, variations=("compiled",))
     yield Flex(geometry=capped.geometry)
     yield replace(capped, attention="flex")
     yield Exhaustion(geometry=geometry)
@@ -93,14 +90,14 @@ def cases(geometry: str) -> Iterator[Case]:
     yield Activations(geometry=geometry)
     yield replace(capped, precision="fp16")
     yield Activations(geometry=capped.geometry)
-    yield Decoding(geometry=geometry, cudnn=False)
+    yield Decoding(geometry=geometry, cudnn=True)
     yield Decoding(geometry=geometry, precision="nf4")
     yield Decoding(geometry=capped.geometry)
     for size in (8, 32):
         yield replace(plain, micro_batch=size, checkpointing=True)
     for size in (1, 2, 4):
         yield replace(plain, micro_batch=size)
-    yield replace(plain, variations=(*off, "lean adapters", "compiled"))
+    yield replace(plain, micro_batch=16, variations=("PEFT's forward pass",))
     yield replace(plain, micro_batch=16, precision="nf4", checkpointing=True)
     yield replace(capped, micro_batch=16)
     yield replace(capped, micro_batch=16, checkpointing=True)

@@ -75,7 +75,7 @@ def test_loading_reads_pixels_and_features(tmp_path: Path) -> None:
     examples = open_source(str(tmp_path / "data")).split("train")
     encoder = ways.build("nano2", ways.load_examples(1)).encoder()
     features = loading.random_features(examples, tmp_path / "features")
-    assert features.kind.row_bytes == 589_824
+    assert features.spec.row_bytes == 589_824
     for one in (encoder, loading.replace(encoder, features=features)):
         assert loading.load_once(one, examples, workers=0) > 0
 
@@ -103,20 +103,20 @@ def test_a_gpu_benchmark_leaves_what_it_has(
         first_gpu.replace(plain, attention="flex"),
         plain,
         first_gpu.replace(plain, cached=True, precision="nf4"),
-        first_gpu.replace(plain, variations=("input cast off",)),
+        first_gpu.replace(plain, variations=("PEFT's forward pass",)),
     ]
     monkeypatch.setattr(first_gpu, "cases", lambda _: iter(wanted))
     out = tmp_path / "gpu.json"
     first_gpu.main(on_cpu(out))
     record = json.loads(out.read_text(encoding="utf-8"))
-    failed, ran, cached, uncast = record["cases"].values()
+    failed, ran, cached, by_peft = record["cases"].values()
     assert "does not support backward on CPU" in failed["failed"]
-    for result in (ran, cached, uncast):
+    for result in (ran, cached, by_peft):
         assert result["captions_per_s"] == pytest.approx(5 / result["step_s"])
         assert result["tflops"] == pytest.approx(result["predicted"]["tflop_an_image"] / result["step_s"])
         assert result["share_of_peak"] == pytest.approx(result["tflops"] / record["device"]["peak_tflops"])
     assert cached["predicted"]["tflop_an_image"] < ran["predicted"]["tflop_an_image"]
-    assert uncast["gradients_apart"] == uncast["gradients_repeated_apart"] == 0
+    assert by_peft["gradients_repeated_apart"] == 0 < by_peft["gradients_apart"] < 0.05
     assert record["not_run"] == []
     assert "nano2, nf4, micro batch 1, cached features" in capsys.readouterr().out
 
@@ -173,8 +173,8 @@ def test_decoding_measures_every_form_of_an_adapter(tmp_path: Path, first_gpu: M
 
 
 def test_an_overflow_is_planted(first_gpu: ModuleType) -> None:
-    """The largest activation of every layer is seen; with one layer's matrix made larger, its output is not finite and
-    neither is the loss."""
+    """The largest activation of every layer is seen; with one layer's matrix made larger, its output is not finite,
+    neither is the loss, and captions are refused."""
     activations = importlib.import_module("on_gpu.activations")
     models = first_gpu.Models(torch.device("cpu"))
     result = activations.Activations(geometry="nano2").measure(models, first_gpu.Machine.of(torch.device("cpu")))
@@ -183,6 +183,9 @@ def test_an_overflow_is_planted(first_gpu: ModuleType) -> None:
     assert [len(found) for kind, found in result["layers"].items() if kind != "stream"] == [2] * 5
     assert result["planted"]["largest"]["mlp"] == float("inf")
     assert not math.isfinite(result["planted"]["loss"])
+    assert result["planted"]["decoding"].startswith(
+        "NotFinite: activations overflow in model.language_model.layers.1.mlp"
+    )
 
 
 def test_an_error_is_told_with_its_class(first_gpu: ModuleType) -> None:

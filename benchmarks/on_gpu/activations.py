@@ -32,8 +32,6 @@ WATCHED = {
     "post_feedforward_layernorm": "norm after mlp",
 }
 """Modules of a language layer whose output is watched; of `mlp.down_proj` the input too, the product of gate and up."""
-MORE = 1e6
-"""Times which one layer's down projection is multiplied."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +63,7 @@ class Activations:
         """Loss and captions once a layer's output is too large for float16."""
         layer = packed.paligemma.model.language_model.layers[1]
         with torch.no_grad():
-            layer.mlp.down_proj.base_layer.weight.mul_(MORE).clamp_(-LARGEST, LARGEST)
+            layer.mlp.down_proj.base_layer.weight[0, 0] = math.inf
             with watched(packed) as seen:
                 loss = (packed(batch) / batch.supervised).item()
         packed.eval()

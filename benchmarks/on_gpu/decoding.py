@@ -15,7 +15,7 @@ from on_gpu.graphs import graphed
 from on_gpu.machine import Machine
 from on_gpu.models import Models, Wanted, adapted, random_model
 from on_gpu.timing import dispatched, kernels, repeated, seconds
-from on_gpu.variations import without_cudnn
+from on_gpu.variations import with_cudnn
 from peaks import micro_batch
 from rscap.captioner.decoding import decode
 from rscap.model.decoding import prefill, step
@@ -43,12 +43,12 @@ class Decoding:
     geometry: str
     precision: str = "bf16"
     images: tuple[int, ...] = (32, 128)
-    cudnn: bool = True
+    cudnn: bool = False
     """Whether cuDNN's attention may be taken."""
 
     @property
     def name(self) -> str:
-        return f"decoding, {self.geometry}, {self.precision}" + ", without cuDNN's attention" * (not self.cudnn)
+        return f"decoding, {self.geometry}, {self.precision}" + ", cuDNN's attention" * self.cudnn
 
     @property
     def wanted(self) -> Wanted:
@@ -61,7 +61,7 @@ class Decoding:
         logits: dict[int, Logits] = {}
         for form, packed in self._forms(machine.device):
             for images in self.images:
-                with nullcontext() if self.cudnn else without_cudnn(packed):
+                with with_cudnn(packed) if self.cudnn else nullcontext():
                     try:
                         one = self._measure(packed, images, machine, logits, form)
                     except Exception as error:
@@ -75,14 +75,9 @@ class Decoding:
         net: Any = adapted(model, self.wanted, device).requires_grad_(False)
         packed = PackedModel(net, compute_dtype=self.wanted.dtype).eval()
         yield FLOAT32, packed
-        learned = {name: one for name, one in net.named_parameters() if ".lora_" in name}
-        whole = {name: one.data for name, one in learned.items()}
-        for one in learned.values():
-            one.data = one.data.to(self.wanted.dtype)
-        yield "16-bit adapter", packed
+        with packed.held_for_captions():
+            yield "16-bit adapter", packed
         if self.precision != "nf4":
-            for name, one in learned.items():
-                one.data = whole[name]
             yield "merged", PackedModel(net.merge_and_unload(), compute_dtype=self.wanted.dtype).eval()
 
     def _measure(

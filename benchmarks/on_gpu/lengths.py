@@ -17,7 +17,7 @@ from on_gpu.machine import Machine
 from on_gpu.models import Models, Wanted
 from on_gpu.timing import seconds
 from on_gpu.training import Stepper, batch_of
-from on_gpu.variations import without_cudnn
+from on_gpu.variations import with_cudnn
 from peaks import micro_batch
 from rscap.captioner.decoding import decode
 from rscap.model.memory import release
@@ -47,8 +47,8 @@ class Varied:
             "the same lengths again": self._stretch(models.get(wanted), wanted, device),
         }
         if device.type == "cuda":
-            with without_cudnn(models.get(wanted)):
-                found["without cuDNN's attention"] = self._stretch(models.get(wanted), wanted, device)
+            with with_cudnn(models.get(wanted)):
+                found["cuDNN's attention"] = self._stretch(models.get(wanted), wanted, device)
             models.drop()
             torch._C._accelerator_setAllocatorSettings("expandable_segments:True")
             try:

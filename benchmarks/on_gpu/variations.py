@@ -1,53 +1,30 @@
-"""Ways to compute a training step that rscap does not have, put on a model for a while."""
+"""Ways to compute a training step that rscap does not have, or has no more, put on a model for a while."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
-import torch.nn.functional as F
-from peft.helpers import disable_input_dtype_casting
-from peft.tuners.lora import Linear
-from torch import Tensor
+from peft.tuners.tuners_utils import BaseTunerLayer
 
 from rscap.model.packed import PackedModel
 
 
 @contextmanager
-def uncast(packed: PackedModel) -> Iterator[None]:
-    """PEFT does not cast the inputs of adapters to float32, from where autocast would cast them back."""
-    with disable_input_dtype_casting(packed.net):
-        yield
-
-
-@contextmanager
-def lean(packed: PackedModel) -> Iterator[None]:
-    """Adapters scale their narrow product, and add to the base layer's output in place: two wide passes fewer."""
-    layers = [module for module in packed.net.modules() if type(module) is Linear]
-    for layer in layers:
-        layer.forward = _Lean(layer)
+def by_peft(packed: PackedModel) -> Iterator[None]:
+    """Adapters compute as PEFT has them: inputs cast to float32, the scale and the sum on wide outputs."""
+    layers = [module for module in packed.net.modules() if isinstance(module, BaseTunerLayer)]
+    classes = [type(layer) for layer in layers]
+    for layer, own in zip(layers, classes, strict=True):
+        layer.cast_input_dtype_enabled = True
+        layer.__class__ = own.__mro__[2] if own.__name__.startswith("Lean") else own
     try:
         yield
     finally:
-        for layer in layers:
-            del layer.forward
-
-
-class _Lean:
-    """The forward pass of a LoRA layer without dropout."""
-
-    def __init__(self, layer: Any) -> None:
-        self.base = layer.base_layer
-        self.a, self.b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
-        self.scale = layer.scaling["default"]
-
-    def __call__(self, given: Tensor) -> Tensor:
-        out: Tensor = self.base(given)
-        narrow = F.linear(given, self.a) * self.scale
-        out.view(-1, out.shape[-1]).addmm_(narrow.flatten(0, -2).to(out.dtype), self.b.t().to(out.dtype))
-        return out
+        for layer, own in zip(layers, classes, strict=True):
+            layer.cast_input_dtype_enabled = False
+            layer.__class__ = own
 
 
 @contextmanager
@@ -65,10 +42,10 @@ def compiled(packed: PackedModel) -> Iterator[None]:
 
 
 @contextmanager
-def without_cudnn(packed: PackedModel) -> Iterator[None]:
-    """Attention by torch's own kernels. On Hopper cuDNN's come first, and are built anew for every shape."""
+def with_cudnn(packed: PackedModel) -> Iterator[None]:
+    """Attention by cuDNN, whose kernels torch takes first on Hopper; they are built anew for every shape."""
     before = torch.backends.cuda.cudnn_sdp_enabled()
-    torch.backends.cuda.enable_cudnn_sdp(False)
+    torch.backends.cuda.enable_cudnn_sdp(True)
     try:
         yield
     finally:
@@ -76,9 +53,8 @@ def without_cudnn(packed: PackedModel) -> Iterator[None]:
 
 
 VARIATIONS = {
-    "input cast off": uncast,
-    "lean adapters": lean,
-    "without cuDNN's attention": without_cudnn,
+    "PEFT's forward pass": by_peft,
+    "cuDNN's attention": with_cudnn,
     "compiled": compiled,
 }
 """By what a case calls them."""

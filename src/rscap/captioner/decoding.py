@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ from rscap.captioner.choice import Decoded, Leaving, best, cuts, drawn, penaltie
 from rscap.data.draw import uniform
 from rscap.errors import NotFinite, OutOfMemory
 from rscap.model.activations import stopping_at_overflow
-from rscap.model.decoding import prefill, step
+from rscap.model.decoding import Decoding, prefill, step
 from rscap.model.memory import is_out_of_memory, release
 from rscap.model.packed import PackedModel
 from rscap.progress import Say
@@ -32,20 +33,22 @@ def decode(packed: PackedModel, batch: Batch, *, settings: GenerateSection, eos:
     Raises:
         NotFinite: an activation overflowed; names the layer.
     """
-    way = search if settings.beams > 1 else _extend
+    way = search if settings.beams > 1 else partial(_extend, replay=True)
     with packed.held_for_captions():
         try:
             return way(packed, batch, settings=settings, eos=eos)
         except NotFinite:
+            packed.stills.drop()
+            again = search if settings.beams > 1 else partial(_extend, replay=False)
             with stopping_at_overflow(packed):  # once more, to name the layer
-                way(packed, batch, settings=settings, eos=eos)
+                again(packed, batch, settings=settings, eos=eos)
             raise
 
 
-def _extend(packed: PackedModel, batch: Batch, *, settings: GenerateSection, eos: int) -> list[Decoded]:
+def _extend(packed: PackedModel, batch: Batch, *, settings: GenerateSection, eos: int, replay: bool) -> list[Decoded]:
     """One caption an image, greedily or by draws."""
     limit = settings.max_new_tokens
-    logits, state = prefill(packed, batch, room=limit - 1)
+    logits, state = prefill(packed, batch, room=limit - 1, replay=replay)
     choose = _Choice(settings, batch.example_ids)
     ids, said = batch.tokens, batch.tokens.new_full((batch.images, limit), eos)
     rows = torch.arange(batch.images, device=ids.device)  # of the batch, those that still grow
@@ -55,7 +58,7 @@ def _extend(packed: PackedModel, batch: Batch, *, settings: GenerateSection, eos
         said[rows, length] = tokens
         close[rows] += near & ~done
         done |= tokens == eos
-        if length + 1 == limit or (who := Leaving.of(done)) is Leaving.ALL:
+        if length + 1 == limit or (who := _leaving(done, length, state)) is Leaving.ALL:
             break
         ids = torch.cat([ids, tokens.unsqueeze(1)], dim=1)
         if who is Leaving.DONE:
@@ -65,6 +68,18 @@ def _extend(packed: PackedModel, batch: Batch, *, settings: GenerateSection, eos
         logits = step(packed, tokens.unsqueeze(1), state).squeeze(1)
     state.check_finite()
     return [Decoded.until(eos, *found) for found in zip(said.tolist(), close.tolist(), strict=True)]
+
+
+_LOOK_EVERY = 4
+"""Tokens between two looks at who is done, where steps are replayed and nobody leaves: each look waits for the GPU."""
+
+
+def _leaving(done: Tensor, length: int, state: Decoding) -> Leaving:
+    if state.still is None:
+        return Leaving.of(done)
+    if (length + 1) % _LOOK_EVERY:
+        return Leaving.NONE
+    return Leaving.ALL if bool(done.all()) else Leaving.NONE
 
 
 class _Choice:
@@ -91,6 +106,8 @@ class Fitting:
     eos: int
     limits: dict[tuple[int, int], int] = field(default_factory=dict)
     """(beams, new tokens) to images."""
+    said: bool = False
+    """Whether `say` knows that steps are not replayed."""
 
     def __call__(
         self, packed: PackedModel, batch: Batch, *, settings: GenerateSection, say: Say
@@ -114,6 +131,9 @@ class Fitting:
                 say(f"out of memory decoding {many} images together; continuing with {few} at a time")
                 waiting.insert(0, part)
                 continue
+            if packed.stills.failure and not self.said:
+                say(f"decoding without CUDA graphs, at a lower speed: {packed.stills.failure}")
+                self.said = True
             yield from zip(part.example_ids, decoded, strict=True)
 
 

@@ -12,7 +12,6 @@ Choosing other parents therefore only selects rows of `visible`; keys and values
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,56 +21,52 @@ from torch import Tensor
 from rscap.errors import NotFinite
 from rscap.model.attention import additive
 from rscap.model.packed import PackedBatch, PackedModel, keys_and_values
+from rscap.model.replay import Still
 
 TOGETHER = 4
 """Prefixes that a CPU encodes at once, so that what passes from layer to layer stays in its caches: a tenth of the time
 of 16 at bench-49M."""
+PREFIXES = 64
+"""Prefixes that a GPU encodes at once: enough to keep it busy, and a bound on the memory of large batches."""
 
 
 class Cache:
-    """Keys and values of all layers, with room for `room` more tokens: a step writes its own and copies nothing.
+    """Keys and values of all layers, with room for all tokens to come: a step writes its own and copies nothing.
 
-    Attention layers call `update` in turn, as they would on a transformers cache. Keys and values are held in `dtype`.
+    Attention layers call `update` in turn, as they would on a transformers cache.
     """
 
-    def __init__(self, *, room: int, dtype: torch.dtype) -> None:
-        self.room, self.dtype, self.filled = room, dtype, 0
-        self.keys: list[Tensor] = []
-        self.values: list[Tensor] = []
+    def __init__(self, keys: list[Tensor], values: list[Tensor]) -> None:
+        self.keys, self.values, self.filled = keys, values, 0
+
+    @classmethod
+    def of(cls, packed: PackedModel, *, rows: int, slots: int, dtype: torch.dtype) -> Cache:
+        """An empty cache: float[B, G, slots, D] in `dtype` for each layer."""
+        config = packed.paligemma.config.text_config
+        shape = (rows, config.num_key_value_heads, slots, config.head_dim)
+        layers = range(config.num_hidden_layers)
+        keys, values = ([torch.empty(shape, dtype=dtype, device=packed.device) for _ in layers] for _ in range(2))
+        return cls(keys, values)
 
     def update(self, keys: Tensor, values: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """Store float[B, H, N, D] of N new tokens; returns those of all tokens so far."""
-        if layer == len(self.keys):
-            self.keys.append(self._roomy(keys))
-            self.values.append(self._roomy(values))
-            return keys, values
+        """Store float[B, G, N, D] of N new tokens; returns those of all tokens so far."""
         end = self.filled + keys.shape[2]
         self.keys[layer][:, :, self.filled : end] = keys
         self.values[layer][:, :, self.filled : end] = values
+        if not self.filled:
+            return keys, values
         return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
+
+    def rows(self, start: int, end: int) -> Cache:
+        """The same memory, of some images only."""
+        keys, values = ([one[start:end] for one in tensors] for tensors in (self.keys, self.values))
+        return Cache(keys, values)
 
     def keep(self, rows: Tensor) -> None:
         """Drop the images not among `rows`, int[B'], layer by layer, so that memory hardly grows."""
         for kept in (self.keys, self.values):
             for layer, tensor in enumerate(kept):
                 kept[layer] = tensor[rows]
-
-    def join(self, others: Sequence[Cache]) -> None:
-        """Append the images of other caches, which are empty afterwards; layer by layer, as above."""
-        for layer in range(len(self.keys)):
-            for kept, *added in (
-                (self.keys, *(other.keys for other in others)),
-                (self.values, *(other.values for other in others)),
-            ):
-                kept[layer] = torch.cat([kept[layer], *(tensors[layer] for tensors in added)])
-                for tensors in added:
-                    tensors[layer] = tensors[layer][:0].clone()
-
-    def _roomy(self, given: Tensor) -> Tensor:
-        rows, heads, filled, width = given.shape
-        roomy = given.new_empty(rows, heads, filled + self.room, width, dtype=self.dtype)
-        roomy[:, :, :filled] = given
-        return roomy
 
 
 @dataclass(slots=True)
@@ -88,19 +83,14 @@ class Decoding:
     """Precision of hidden states between layers, as the prefix had them."""
     checksum: Tensor
     """float[]: the sum of all logits so far, which is not finite if one of them was not."""
+    still: Still | None = None
+    """What computes steps of fixed shapes, if they are; images then cannot leave."""
 
     def keep(self, rows: Tensor) -> None:
         """Continue with some of the images only; `rows` is int[B']."""
         self.cache.keep(rows)
         if self.visible is not None:
             self.visible = self.visible[rows]
-
-    def join(self, others: Sequence[Decoding]) -> Decoding:
-        """Add the images of other states, whose prefixes were just encoded as well."""
-        if others:
-            self.cache.join([other.cache for other in others])
-            self.checksum = torch.stack([self.checksum, *(other.checksum for other in others)]).sum()
-        return self
 
     def check_finite(self) -> None:
         """Refuse captions that were chosen from logits which are not numbers; waits for the device.
@@ -112,24 +102,43 @@ class Decoding:
             raise NotFinite("logits are not finite: an activation or a weight overflowed")
 
 
-def prefill(packed: PackedModel, batch: PackedBatch, *, room: int) -> tuple[Tensor, Decoding]:
+def prefill(packed: PackedModel, batch: PackedBatch, *, room: int, replay: bool = False) -> tuple[Tensor, Decoding]:
     """Encode prefixes of one length P: logits float[B, V] of the first token, and the state to continue from.
 
     `room` is how many tokens may follow, over all branches of an image. A prefix attends to itself as a whole, whatever
-    the window. For all tokens but the last, the last layer computes keys and values only.
+    the window. For all tokens but the last, the last layer computes keys and values only. With `replay`, for one branch
+    an image, steps may come from a graph (`rscap.model.replay`); `Decoding.still` then says so.
     """
-    at_once = TOGETHER if packed.device.type == "cpu" else len(batch.tokens)
+    (rows, length), dtype = batch.tokens.shape, packed.stream
+    slots = length + room
+    still = packed.stills.get(packed, images=rows, slots=slots, dtype=dtype) if replay else None
+    if still is None:
+        cache = Cache.of(packed, rows=rows, slots=slots, dtype=packed.products(dtype))
+    else:
+        cache = Cache(still.keys, still.values)
+        still.begin(length)
+    logits, start = [], 0
     with packed.cached_attention():
-        parts = [_prefill(packed, part, room=room) for part in batch.parts(at_once)]
-    (_, state), *others = parts
-    return torch.cat([logits for logits, _ in parts]), state.join([other for _, other in others])
+        for part in batch.parts(TOGETHER if packed.device.type == "cpu" else PREFIXES):
+            logits.append(_prefill(packed, part, cache.rows(start, start + len(part.tokens))))
+            start += len(part.tokens)
+    cache.filled = length
+    first = torch.cat(logits)
+    return first, Decoding(
+        cache=cache,
+        visible=None,
+        positions=None if packed.window is None else batch.positions[0],
+        next_position=length + 1,
+        dtype=dtype,
+        checksum=first.sum(),
+        still=still,
+    )
 
 
-def _prefill(packed: PackedModel, batch: PackedBatch, *, room: int) -> tuple[Tensor, Decoding]:
-    model, length = packed.paligemma.model.language_model, batch.tokens.shape[1]
+def _prefill(packed: PackedModel, batch: PackedBatch, cache: Cache) -> Tensor:
+    model = packed.paligemma.model.language_model
     with packed.autocast():
         hidden = packed.embed(batch)
-        cache = Cache(room=room, dtype=packed.products(hidden.dtype))
         rotary = model.rotary_emb(hidden, batch.positions)
         *layers, last = model.layers
         for layer in layers:
@@ -142,17 +151,7 @@ def _prefill(packed: PackedModel, batch: PackedBatch, *, room: int) -> tuple[Ten
             position_embeddings=tuple(part[:, -1:] for part in rotary),
             past_key_values=given,
         )
-        logits = packed.head(model.norm(hidden[:, -1]))
-    cache.filled = length
-    state = Decoding(
-        cache=cache,
-        visible=None,
-        positions=None if packed.window is None else batch.positions[0],
-        next_position=length + 1,
-        dtype=hidden.dtype,
-        checksum=logits.sum(dtype=torch.float32),
-    )
-    return logits.float(), state
+        return packed.head(model.norm(hidden[:, -1])).float()
 
 
 def step(packed: PackedModel, tokens: Tensor, state: Decoding, *, parents: Tensor | None = None) -> Tensor:
@@ -160,6 +159,10 @@ def step(packed: PackedModel, tokens: Tensor, state: Decoding, *, parents: Tenso
 
     `parents`, int[B, W], says which branch each token continues; left out, each continues its own.
     """
+    if state.still is not None:
+        logits = state.still.step(tokens)
+        state.checksum = state.checksum + logits.sum()
+        return logits
     model = packed.paligemma.model.language_model
     _grow(state, tokens, parents)
     with packed.autocast(), packed.cached_attention():
@@ -169,11 +172,11 @@ def step(packed: PackedModel, tokens: Tensor, state: Decoding, *, parents: Tenso
         for index, layer in enumerate(model.layers):
             mask = masks[packed.layer_type(index)]
             hidden = layer(hidden, attention_mask=mask, position_embeddings=rotary, past_key_values=state.cache)
-        logits = packed.head(model.norm(hidden))
+        logits = packed.head(model.norm(hidden)).float()
     state.cache.filled += tokens.shape[1]
     state.next_position += 1
-    state.checksum = state.checksum + logits.sum(dtype=torch.float32)
-    return logits.float()
+    state.checksum = state.checksum + logits.sum()
+    return logits
 
 
 def _grow(state: Decoding, tokens: Tensor, parents: Tensor | None) -> None:

@@ -139,10 +139,6 @@ def load_base(section: ModelSection, *, device: str | torch.device = "cpu") -> B
         )
     if known:
         check_geometry(model, known.geometry)
-    if torch.device(device).type == "cuda":
-        # cuDNN's attention is slow and, in places, wrong here: it builds a plan for every new shape (0.2 to 2.7 s on an
-        # H200, in decoding at nearly every token), and pytorch issue 193893 reports silent errors with few key heads.
-        torch.backends.cuda.enable_cudnn_sdp(False)
     if section.quantisation == "none":
         model.to(device)
     model.requires_grad_(False)

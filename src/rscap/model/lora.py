@@ -7,7 +7,7 @@ place: two passes fewer, and one rounding in place of three. Outside autocast, a
 does.
 
 Autocast also casts float32 weights to 16 bits before every product, in inference again at every token;
-`held_in` casts them once.
+`Held` casts them once.
 """
 
 from __future__ import annotations
@@ -80,31 +80,53 @@ def make_lean(net: nn.Module) -> None:
             module.__class__ = _lean(given)
 
 
-@contextmanager
-def held_in(net: nn.Module, dtype: torch.dtype) -> Iterator[None]:
-    """Hold float32 weights of linear layers in the precision of products inside the block, for captioning alone.
+class Held:
+    """Weights of linear layers in the precision of products, beside the float32 they are kept in; for captions alone.
 
     Products are those of autocast, which rounds the same numbers the same way. In bfloat16 a LoRA scale that is a power
     of two is taken into B, which changes no bit either (in float16 it would, of the smallest numbers). These stay in
     float32: weights of DoRA and of other methods, which do more with them than multiply; the head, which is the
     embeddings too; sharded weights.
     """
-    lean: list[Any] = [module for module in net.modules() if isinstance(module, _Lean)]
-    wide = {one: one.data for one in _linear_weights(net, lean) if one.dtype == torch.float32}
-    folded = [layer for layer in lean if layer.lora_B[_ADAPTER].weight in wide]
-    folded = [layer for layer in folded if dtype == torch.bfloat16 and math.frexp(layer.scaling[_ADAPTER])[0] == 0.5]
-    scales = {layer.lora_B[_ADAPTER].weight: layer.scaling[_ADAPTER] for layer in folded}
-    for parameter, data in wide.items():
-        parameter.data = (data * scales[parameter] if parameter in scales else data).to(dtype)
-    for layer in folded:
-        layer.folded = True
-    try:
-        yield
-    finally:
-        for layer in folded:
-            layer.folded = False
-        for parameter, data in wide.items():
-            parameter.data = data
+
+    def __init__(self, net: nn.Module, dtype: torch.dtype) -> None:
+        lean: list[Any] = [module for module in net.modules() if isinstance(module, _Lean)]
+        self.wide = [one for one in _linear_weights(net, lean) if one.dtype == torch.float32]
+        with torch.inference_mode(False):  # so that they may be written in any mode
+            self.copies = [torch.empty_like(one, dtype=dtype, requires_grad=False) for one in self.wide]
+        places = {parameter: place for place, parameter in enumerate(self.wide)}
+        self.folded = [
+            (layer, places[layer.lora_B[_ADAPTER].weight])
+            for layer in lean
+            if layer.lora_B[_ADAPTER].weight in places
+            and dtype == torch.bfloat16
+            and math.frexp(layer.scaling[_ADAPTER])[0] == 0.5
+        ]
+
+    def moved(self) -> bool:
+        """Whether the weights have gone to another device."""
+        return any(one.device != copy.device for one, copy in zip(self.wide, self.copies, strict=True))
+
+    @contextmanager
+    def swapped(self) -> Iterator[None]:
+        """Inside, the layers hold the copies, made of what the weights are now."""
+        if not self.wide or self.wide[0].dtype != torch.float32:  # nothing to do, or inside already
+            yield
+            return
+        given = [one.data for one in self.wide]
+        torch._foreach_copy_(self.copies, given)
+        for layer, place in self.folded:
+            self.copies[place].mul_(layer.scaling[_ADAPTER])
+            layer.folded = True
+        for parameter, copy in zip(self.wide, self.copies, strict=True):
+            parameter.data = copy
+        try:
+            yield
+        finally:
+            for layer, _ in self.folded:
+                layer.folded = False
+            for parameter, data in zip(self.wide, given, strict=True):
+                parameter.data = data
 
 
 def _linear_weights(net: nn.Module, lean: Sequence[Any]) -> Iterator[nn.Parameter]:

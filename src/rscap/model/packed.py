@@ -19,8 +19,9 @@ from transformers.models.gemma.modeling_gemma import rotate_half
 from rscap.errors import ModelError
 from rscap.model.attention import CACHED, FLEX, Shape, Tokens, blocks, flex_differs, pairs
 from rscap.model.float16 import hold_in_float32
-from rscap.model.lora import held_in, make_lean
+from rscap.model.lora import Held, make_lean
 from rscap.model.loss import summed_loss, token_losses
+from rscap.model.replay import Stills
 
 Attention = Literal["auto", "plain", "flex"]
 
@@ -84,6 +85,12 @@ class PackedModel(nn.Module):
         self.compute_dtype = compute_dtype
         self.flex = False
         self.recomputes = False
+        self.stills = Stills()
+        self._held: Held | None = None
+        if self.device.type == "cuda":
+            # cuDNN's attention, which torch prefers on Hopper, builds a plan for every new shape (0.2 to 2.7 s on an
+            # H200, in decoding at every token), and is reported to go wrong with few key heads (pytorch issue 193893).
+            torch.backends.cuda.enable_cudnn_sdp(False)
         if compute_dtype != torch.float32:
             make_lean(net)
         if compute_dtype == torch.float16:
@@ -102,6 +109,12 @@ class PackedModel(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.paligemma.lm_head.weight.device
+
+    @property
+    def stream(self) -> torch.dtype:
+        """Precision of hidden states between layers: that of the embeddings; float32 if products are in float16."""
+        embeddings = self.paligemma.model.language_model.embed_tokens.weight.dtype
+        return torch.float32 if self.compute_dtype == torch.float16 else embeddings
 
     def autocast(self) -> Any:
         """Products in `compute_dtype`; nothing to do for float32."""
@@ -125,7 +138,17 @@ class PackedModel(nn.Module):
 
     def held_for_captions(self) -> AbstractContextManager[None]:
         """Inside, weights that autocast would cast at every token are held as it casts them; captions are the same."""
-        return nullcontext() if self.compute_dtype == torch.float32 else held_in(self.net, self.compute_dtype)
+        if self.compute_dtype == torch.float32:
+            return nullcontext()
+        held = self._held
+        if held is None or held.moved():
+            held = Held(self.net, self.compute_dtype)
+            self._held = None if any(one.requires_grad for one in self.net.parameters()) else held
+        return held.swapped()
+
+    def places(self) -> tuple[int, ...]:
+        """Addresses of the weights of the language model: a graph that reads them is valid while they stay."""
+        return tuple(one.data_ptr() for one in self.paligemma.model.language_model.parameters())
 
     def checkpoint_activations(self) -> None:
         """Keep each layer's input alone for the backward pass and compute the rest again (arXiv:1604.06174)."""
