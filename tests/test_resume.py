@@ -246,10 +246,11 @@ def test_a_save_cut_off_leaves_the_one_before(tmp_path: Path, monkeypatch: pytes
     leftover = tmp_path / ".saving-xyz"
     leftover.mkdir()
     (leftover / "weights.safetensors").write_bytes(b"half")
+    (tmp_path / ".start.safetensors.xyz.part").write_bytes(b"half")
     found = kept.newest(lambda _: None)
     assert found is not None
     assert found.state.step == 1
-    assert not leftover.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000001"]
 
 
 def test_a_full_disk_names_the_checkpoint_that_is_still_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

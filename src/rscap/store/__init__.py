@@ -11,6 +11,7 @@ runs/<name>/
   train.jsonl       one line a step, one line an evaluation: what is a function of the recipe alone
   speed.jsonl       one line a step: what the clock and the memory said
   checkpoints/step-000120/   enough to resume bit for bit: weights, optimiser, progress.json
+  checkpoints/start.safetensors   the initial factors of methods that compute them from weights or data
   adapter/          PEFT's own layout            (or model/ after full fine-tuning)
   predictions/<split>.jsonl    references/<split>.jsonl    scores/<split>.json
   .captions-<split>.jsonl      captions so far, while an evaluation runs or after it was cut off

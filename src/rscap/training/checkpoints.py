@@ -90,6 +90,8 @@ class Checkpoints:
         """
         for leftover in self.folder.glob(f"{_SAVING}*"):  # of a process that was killed
             shutil.rmtree(leftover)
+        for part in self.folder.glob(f".{CHECKPOINT_START}.*"):
+            part.unlink()
         steps = self.steps()
         for step in reversed(steps):
             try:
