@@ -1,12 +1,14 @@
 # %% [markdown]
 # # PaliGemma for satellite images, on a hosted GPU
 #
-# In about twenty minutes: install, log in, see what fits the card, train for a quarter of an hour on part of RISC, measure
-# it beside the untouched model, and look at captions. A session that disconnects loses nothing: run the cells again from
-# the top, and the training cell goes on where it was.
+# Install, log in, see what fits the card, train for a quarter of an hour on part of RISC, measure the result beside the
+# untouched model, and caption images. The downloads of the model and the data come on top of that time.
 #
-# The cells of this notebook are run by the project's tests, with a small built-in model and data set in place of the real
-# ones. The file is made from `notebooks/hosted_gpu.py`.
+# If the session disconnects, run the cells again from the top: training continues from its last checkpoint and an
+# evaluation from its last caption, provided that `RUNS` is on storage that outlives the session.
+#
+# The project's tests run the cells of this notebook with a small built-in model and data set in place of the real ones.
+# The file is made from `notebooks/hosted_gpu.py`.
 
 # %% tags=["settings"]
 PACKAGE = "rscap[train,meteor]"  # or the folder of a checkout: "./rscap[train,meteor]"
@@ -16,24 +18,28 @@ SOURCE = "caglarmert/full_riscm"  # a data set on the Hub, or a folder with capt
 MINUTES = 15  # of training
 TRAIN_IMAGES = 8000  # of RISC's 35,614
 TEST_IMAGES = 200
-RUNS = "runs"  # put it on storage that outlives the session, such as a mounted drive
+RUNS = "runs"  # on Colab mount a drive first, and name a folder in it: "/content/drive/MyDrive/rscap"
+PHOTOS = "photos"  # a folder of your own images, captioned at the end
 
 # %% tags=["setup"]
 # !pip install -q "{PACKAGE}"
 
 # %% [markdown]
+# If pip replaced packages that this session had imported already, restart the session and run the cells again.
+#
 # PaliGemma's weights are gated: accept the licence on the model's page once, then log in. The token stays with the Hub's
-# client; rscap writes it nowhere.
+# client; rscap writes it nowhere. A token in the secret or variable `HF_TOKEN` is found without asking.
 
 # %% tags=["setup"]
-from huggingface_hub import login
+from huggingface_hub import get_token, login
 
-login()
+if get_token() is None:
+    login()
 
 # %% [markdown]
 # ## What fits this card
 #
-# Cards without bfloat16 (T4, P100) train in float16 with a scaled loss. With less than 16 GB the language model is held in
+# Cards without bfloat16 (T4, P100) train in float16 with a scaled loss. With less than 15 GB the language model is held in
 # 4 bits.
 
 # %%
@@ -50,65 +56,87 @@ else:
     print("no GPU in this session")
 
 # %%
-SET = (
-    f"--set model.base={BASE} --set model.dtype={dtype} --set model.quantisation={quantisation} "
-    f"--set data.source={SOURCE} --set data.train_limit={TRAIN_IMAGES} --set data.workers=2 "
-    f"--set train.micro_batch=4 --set train.accumulation=4 --set train.gradient_checkpointing=true "
-    f"--set train.max_minutes={MINUTES} --set train.checkpoint_minutes=2"
+import rscap
+
+recipe = rscap.read_recipe(
+    RECIPE,
+    f"model.base={BASE}",
+    f"model.dtype={dtype}",
+    f"model.quantisation={quantisation}",
+    f"data.source={SOURCE}",
+    f"data.train_limit={TRAIN_IMAGES}",
+    "data.workers=2",
+    "train.micro_batch=4",
+    "train.accumulation=4",
+    "train.gradient_checkpointing=true",
+    f"train.max_minutes={MINUTES}",
+    "train.checkpoint_minutes=2",
 )
+written = rscap.plan(recipe).written
+print(f"training needs about {written.needed / 1e9:.1f} GB" + ("" if written.fits else ": more than there is here"))
 
 # %% [markdown]
 # ## Train
 #
-# Run this cell again after a disconnect: `--resume` goes on from the last checkpoint with the recipe that the run was begun
-# with, on another kind of card too. Out of memory halves the micro batch and goes on.
+# Run this cell again after a disconnect: the run continues from its last checkpoint with the recipe that it began with, on
+# another kind of card too. Where memory runs out, rscap halves the micro batch and continues.
 
 # %%
-import os
+from pathlib import Path
 
-if os.path.exists(f"{RUNS}/trained/recipe.toml"):
-    # !rscap train {RUNS}/trained --resume
-    pass
-else:
-    # !rscap train {RECIPE} {SET} --out {RUNS}/trained --resume
-    pass
+trained = Path(RUNS) / "trained"
+begun = (trained / "recipe.toml").exists()
+run = rscap.train(trained, resume=True) if begun else rscap.train(recipe, trained, resume=True)
 
 # %% [markdown]
 # ## Measure
 #
 # The same test images for the trained model, the untouched one, a constant sentence and the nearest training image. Every
-# score comes with its interval. Cut off, the same command goes on after the captions that are there.
+# score comes with its interval. Cut off, the same cell continues after the captions that are there.
 
 # %%
-if not os.path.exists(f"{RUNS}/test/scores/test.json"):
-    # !rscap evaluate {RUNS}/trained --limit {TEST_IMAGES} --out {RUNS}/test
-    pass
-if not os.path.exists(f"{RUNS}/zero-shot/scores/test.json"):
-    # !rscap evaluate {BASE} --source {SOURCE} --limit {TEST_IMAGES} --dtype {dtype} --no-baselines --out {RUNS}/zero-shot
-    pass
+test, zero_shot = Path(RUNS) / "test", Path(RUNS) / "zero-shot"
+if not (test / "scores" / "test.json").exists():
+    rscap.evaluate(run, limit=TEST_IMAGES, out=test)
+if not (zero_shot / "scores" / "test.json").exists():
+    rscap.evaluate(BASE, SOURCE, limit=TEST_IMAGES, dtype=dtype, baselines=False, out=zero_shot)
 
 # %%
-# !rscap report {RUNS}/test {RUNS}/zero-shot --out {RUNS}/report.html
+print(rscap.compare({"trained": test, "zero-shot": zero_shot}))
+print(*rscap.report([test, zero_shot], Path(RUNS) / "report.html"), sep="\n")
 
 # %% [markdown]
 # ## Look
 #
-# `report.html` opens in any browser. Some captions, here:
+# `report.html` opens in any browser. Some test images with their captions, here:
 
 # %%
-import json
-from itertools import islice
+from IPython.display import display
 
-with open(f"{RUNS}/test/predictions/test.jsonl", encoding="utf-8") as lines:
-    for line in islice(lines, 5):
-        row = json.loads(line)
-        print(f"{row['id']}: {row['caption']}")
+model = rscap.load(run)
+for example in rscap.open_data(SOURCE).subset("test", 5, seed=0):
+    image = example.image.load()
+    image.thumbnail((256, 256))
+    display(image)
+    print(model.caption(example).caption)
+    print("reference:", example.captions[0])
+
+# %% [markdown]
+# Your own images, from the folder `PHOTOS`:
+
+# %%
+for item in model.stream(sorted(Path(PHOTOS).glob("*.*")), errors="keep"):
+    print(item)
+model.close()
 
 # %% [markdown]
 # ## Take it with you
 #
-# `trained/adapter` is an ordinary PEFT adapter; `rscap export` merges it into the base, checks that the captions stay the
-# same, and writes a model card.
+# An ordinary PEFT adapter with a model card, compared with the run before it is written. `form="merged"` writes a whole
+# model instead, with the adapter merged into the base.
 
 # %%
-# !ls {RUNS}/trained/adapter
+exported = Path(RUNS) / "captioner"
+if not exported.exists():
+    print(*rscap.export(run, exported, form="adapter").agreement.sentences())
+print(*sorted(path.name for path in exported.iterdir()), sep="\n")

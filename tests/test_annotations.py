@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from rscap import scoring
@@ -237,6 +238,119 @@ def test_what_one_door_accepts_the_other_accepts(tmp_path: Path, content: str, c
     assert [(one.id, one.captions, one.split) for one in source.examples] == [("a.jpg", captions, "val")]
     for name in ("val", "validation", "Valid"):
         assert dict(scoring.load_references(tmp_path / "table.csv", name)) == {"a.jpg": captions}
+
+
+@pytest.mark.parametrize("place", ["filenames", "."])
+def test_the_text_files_of_ucm_captions(tmp_path: Path, place: str) -> None:
+    """Descriptions by image name and lists by split open with their images; a line of no list is rejected and named."""
+    home = tmp_path / place
+    home.mkdir(exist_ok=True)
+    (home / "descriptions_UCM.txt").write_text("1 two planes .\n1 planes are parked .\n2 a river .\n3 a beach .\n")
+    for split, names in {"train": "1.tif\n", "val": "2.tif\n", "test": "3.tif\n"}.items():
+        (home / f"filenames_{split}.txt").write_text(names)
+    (tmp_path / "imgs").mkdir()
+    for number in (1, 2, 3):
+        Image.new("RGB", (8, 8), "red").save(tmp_path / "imgs" / f"{number}.tif")
+    for spec in (tmp_path, home / "descriptions_UCM.txt"):
+        source = open_source(spec)
+        assert source.splits == {"train": 1, "val": 1, "test": 1}
+        assert source.examples[0].captions == ("two planes .", "planes are parked .")
+        assert dict(scoring.load_references(spec, "test")) == {"3.tif": ("a beach .",)}
+    with (home / "descriptions_UCM.txt").open("a") as stream:
+        stream.write("4 a road .\n")
+    for error in both_doors(tmp_path):
+        assert "descriptions_UCM.txt line 5: no filenames_*.txt lists an image '4'" in error.message
+
+
+@pytest.mark.parametrize(
+    ("written", "there", "said"),
+    [
+        ("a.jpg", "A.JPG", "there is 'A.JPG'"),
+        ("a.tif", "a.jpg", "there is 'a.jpg'"),
+        ("a", "a.jpg", "there is 'a.jpg'"),
+        ("caf\u00e9.jpg", "cafe\u0301.jpg", "there is 'cafe\u0301.jpg'"),
+        ("b.jpg", "a.jpg", "there is no image"),
+        ("folder\\a.jpg", "a.jpg", "is a Windows path"),
+        ("https://host/a.jpg", "a.jpg", "is a URL"),
+        ("/data/a.jpg", "a.jpg", "is absolute"),
+        ("../a.jpg", "a.jpg", "climbs out"),
+        ("none/a.jpg", "a.jpg", "images are looked for in resized/, images/, imgs/"),
+    ],
+)
+def test_an_image_that_is_not_found_says_why_and_what_is_near(
+    tmp_path: Path, written: str, there: str, said: str
+) -> None:
+    """Case, suffix, the form of accents, backslashes, URLs, absolute paths: named, and never opened in silence."""
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "images" / "fine.jpg")
+    Image.new("RGB", (8, 8)).save(tmp_path / "images" / there)
+    rows = [{"image": "fine.jpg", "caption": "x y"}, {"image": written, "caption": "a plane"}]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (bad,) = open_source(tmp_path, max_rejected_share=0.5).rejected
+    assert said in bad.reason
+
+
+@pytest.mark.parametrize("name", ["subset", "fold", "image_2", "image_b", "band_1", "text", "comment"])
+def test_data_that_are_not_read_are_noted(tmp_path: Path, name: str) -> None:
+    """A column that suggests splits, other images, bands or captions, and is not read, is named in a note."""
+    for file, content in {
+        "table.csv": f"image,caption,{name}\na.jpg,two planes,train\n",
+        "lines.jsonl": json.dumps({"image": "a.jpg", "caption": "two planes", name: "train"}),
+    }.items():
+        (tmp_path / file).write_text(content)
+        notes = open_source(tmp_path / file, check="none").notes
+        assert [note.text for note in notes] == [
+            f"not read, though the names suggest captions, splits or images: {name}"
+        ]
+        assert scoring.load_references(tmp_path / file).notes == notes
+
+
+@pytest.mark.parametrize("name", ["caption_id", "sentids", "imgid", "caption_length", "image_id", "note"])
+def test_what_is_no_data_is_not_noted(tmp_path: Path, name: str) -> None:
+    """Numbers about captions and images are not captions or images."""
+    (tmp_path / "lines.jsonl").write_text(json.dumps({"image": "a.jpg", "caption": "two planes", name: 3}))
+    assert open_source(tmp_path / "lines.jsonl", check="none").notes == ()
+
+
+CONVERSATIONS = [
+    ({"image": "a.jpg", "conversations": []}, "without question and answer"),
+    ({"image": ["a.jpg", "b.jpg"], "messages": [{"role": "user", "content": "x"}]}, "with several images"),
+    ({"conversations": [{"from": "human", "value": "x"}]}, "without an image"),
+    (
+        {"image": "a.jpg", "conversations": [{"from": "human", "value": "How many?"}, {"from": "gpt", "value": "two"}]},
+        "with an answer of fewer than 2 words",
+    ),
+    (
+        {
+            "image": "a.jpg",
+            "conversations": [{"from": "human", "value": "[refer] a plane"}, {"from": "gpt", "value": "at the top"}],
+        },
+        "of another task",
+    ),
+    (
+        {
+            "image": "a.jpg",
+            "conversations": [{"from": who, "value": "two planes"} for who in ("human", "gpt", "human", "gpt")],
+        },
+        "of several turns",
+    ),
+]
+
+
+@pytest.mark.parametrize(("record", "reason"), CONVERSATIONS)
+def test_conversations_that_are_no_captions_are_counted(tmp_path: Path, record: dict, reason: str) -> None:
+    """They are left out with their reason and number; the captions beside them are read, the prompt is noted."""
+    plain = {"images": ["b.jpg"], "messages": [{"role": "system", "content": "You are an expert."}]}
+    plain["messages"] += [
+        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Describe."}]},
+        {"role": "assistant", "content": [{"type": "text", "text": "two planes"}]},
+    ]
+    (tmp_path / "train.jsonl").write_text(json.dumps(record) + "\n" + json.dumps(plain) + "\n")
+    source = open_source(tmp_path / "train.jsonl", check="none")
+    assert [(one.id, one.captions, one.split) for one in source.examples] == [("b.jpg", ("two planes",), "train")]
+    assert "1 of 2 conversations are no captions and are left out, first train.jsonl line 1" in source.notes[0].text
+    assert reason in source.notes[0].text
+    assert "Describe." in source.notes[1].text
 
 
 def test_reading_annotations_needs_neither_torch_nor_numpy() -> None:

@@ -283,6 +283,9 @@ def noisy(caption: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("caption", "kind", "detail"),
     [
+        ("a plane <image> on the <eos> runway .", "special-token", "<image>, <eos> would be read as a token"),
+        ("a <loc0123> plane is here .", "special-token", "<loc0123>"),
+        ("the city\u0092s planes are here .", "non-ascii", "’ read as Latin-1 instead of windows-1252"),
         ("two planes on the café .", "non-ascii", "LATIN SMALL LETTER E WITH ACUTE"),
         ("two \u200b\u200bplanes here .", "invisible", "U+200B"),
         ("two  planes here .", "spaces", "doubled"),
@@ -423,9 +426,20 @@ def test_grouped_keeps_duplicates_and_equal_captions_together() -> None:
     assert {one.id: one.split for one in assign_grouped(rows[::-1])[0]} == split
 
 
+def test_grouped_never_trains_on_a_published_test_image() -> None:
+    """Test images, and training images that duplicate one, are test; the others are split into train and val."""
+    rows = [example(f"{i}", held(picture(i, 48)), (f"c {i} .",), "test" if i < 20 else "train") for i in range(120)]
+    rows += [example("copy", held(picture(3, 48)), ("d .",), "train")]
+    examples, notes = assign_grouped(rows)
+    split = {one.id: one.split for one in examples}
+    assert {name for name, own in split.items() if own == "test"} == {*(f"{i}" for i in range(20)), "copy"}
+    assert set(split.values()) == {"train", "val", "test"}
+    assert "stay in test" in notes[0].text
+
+
 def test_grouped_on_real_images_leaks_nothing(mini: Source) -> None:
     """On the test images of risc-mini no duplicate and no caption list crosses a split of `grouped`."""
-    examples, notes = assign_grouped(mini.split("test"))
+    examples, notes = assign_grouped([replace(example, split="all") for example in mini.split("test")])
     regrouped = audit(source(examples))
     assert set(regrouped.leaks.values()) == {0}
     assert "no group crosses" in notes[0].text

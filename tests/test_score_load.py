@@ -30,6 +30,12 @@ def lines(*rows: dict) -> str:
         ("a.json", [{"image_id": 1, "caption": "a plane"}, {"image_id": 2, "caption": ""}]),
         ("a.jsonl", lines({"id": "1", "caption": "a plane", "tokens": 4}, {"id": "2", "caption": ""})),
         ("a.txt", lines({"id": "1", "caption": "a plane"}, {"id": "2", "caption": ""})),
+        ("a.txt", "1\ta plane\n2\t\n"),
+        ("a.txt", "id|caption\n1|a plane\n2|\n"),
+        ("a.csv", "Image_ID,Prediction\n1,a plane\n2,\n"),
+        ("a.json", {"1": [{"caption": "a plane"}], "2": [{"caption": ""}]}),
+        ("a.jsonl", lines({"image": "1", "answer": "a plane"}, {"image": "2", "answer": ""})),
+        ("a.jsonl", lines({"image": "./images/1", "predict": "a plane"}, {"image": "/x/2", "predict": ""})),
         ("a.jsonl", "\ufeff" + lines({"id": "1", "caption": "a plane"}) + "\n\n" + lines({"id": 2, "caption": ""})),
     ],
 )
@@ -134,6 +140,25 @@ def test_coco_annotations(tmp_path: Path) -> None:
         scoring.load_references(lost)
 
 
+def test_references_as_coco_caption_takes_them(tmp_path: Path) -> None:
+    """`{id: [{"image_id", "caption"}]}` is the form that coco-caption tokenises."""
+    content = {"7": [{"image_id": 7, "id": 1, "caption": "a"}, {"image_id": 7, "id": 2, "caption": "b"}]}
+    assert dict(scoring.load_references(write(tmp_path / "gts.json", content))) == {"7": ("a", "b")}
+
+
+@pytest.mark.parametrize(
+    ("candidate", "reference", "difference"),
+    [("1.jpg", "1", "suffix"), ("x/1.jpg", "1.jpg", "folder"), ("A.jpg", "a.jpg", "case"), ("x/A", "a.jpg", "or case")],
+)
+def test_ids_that_nearly_meet_are_told_apart(tmp_path: Path, candidate: str, reference: str, difference: str) -> None:
+    """Ids that differ by folder, suffix or case are not bridged: the error names a pair and the difference."""
+    given = write(tmp_path / "c.json", {candidate: "a plane"})
+    own = write(tmp_path / "r.json", {reference: ["a plane"]})
+    with pytest.raises(ScoreError, match=difference) as caught:
+        scoring.load_pair(given, own)
+    assert repr(candidate) in caught.value.message
+
+
 def test_captions_csv(tmp_path: Path) -> None:
     """captions.csv gives the images of a split, with their source; quoted commas and line ends are text."""
     references = scoring.load_references(write(tmp_path / "captions.csv", CSV), "test")
@@ -179,6 +204,11 @@ def test_real_files(real_data: Path) -> None:
         ("a.jsonl", '{"id": "1", "caption": "a"}\n{"id": ', "line 2: not JSON"),
         ("a.jsonl", '{"id": "1", "caption": "a"}\n[]', "line 2: expected a JSON object"),
         ("a.jsonl", lines({"caption": "a"}), "line 1: no `id`"),
+        ("a.jsonl", lines({"predict": "a", "label": "b"}), "no `id` or `image`; there is: predict, label"),
+        ("a.jsonl", lines({"id": "1", "caption": "a", "prediction": "b"}), "`caption` and `prediction`: either may be"),
+        ("a.jsonl", lines({"id": "1", "words": "a"}), "no `caption`; there is: id, words"),
+        ("a.txt", "two planes\na river\n", "do not say which image they belong to: 'two planes'"),
+        ("a.csv", "image,words\n1,a\n", "line 2: no `caption`; there is: image, words"),
         ("a.jsonl", lines({"id": "1", "caption": "a"}, {"id": "2"}), "line 2: no `caption`; there is: id"),
     ],
 )

@@ -118,6 +118,7 @@ def train(
     source = None if data is None else open_data(data, splits=checked.data.splits, normalise=checked.data.normalise)
     if source is not None:  # the recipe in the run folder names what it was trained on
         checked = read_recipe(checked, f"data.source={source.name}")
+        _check_importable(source, checked.data.workers)
     return run(checked, Path(out), say=_say(progress), resume=resume, source=source, progress=progress)
 
 
@@ -201,10 +202,30 @@ def evaluate(
         changes=tuple(f"generate.{key}={value}" for key, value in decode.items()),
     )
     task = prepare(request)
+    if given is not None:
+        _check_importable(given, task.data.workers)
     with reporting(progress, f"captions ({split})") as bar:
         folder, sheets = run(task, progress=bar, say=_say(progress), source=given)
     _say(progress)(f"written: {folder.scores(split)}")
     return sheets[folder.name]
+
+
+def _check_importable(source: Source, workers: int) -> None:
+    """Refuse examples that data workers cannot hold, because the caller's script defines their kind of image.
+
+    Raises:
+        DataError: names the class.
+    """
+    from rscap.errors import DataError
+
+    for example in source.examples if workers else ():
+        kind = type(example.image)
+        if kind.__module__ == "__main__":
+            raise DataError(
+                f"the image of example {example.id!r} is a {kind.__name__}, which this script or notebook defines: "
+                "data workers cannot import it from there",
+                hint="move the class to a module of its own, or set data.workers=0",
+            )
 
 
 def load(

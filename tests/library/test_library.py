@@ -132,6 +132,43 @@ def test_ones_own_examples_are_trained_on_and_evaluated(tmp_path: Path) -> None:
     assert sheet.n == 3
 
 
+SCRIPT = """
+import sys
+import rscap
+from rscap.data import PixelImage
+from rscap.errors import DataError
+
+print("begins")
+recipe = rscap.read_recipe("risc-mini-nano-lora", "data.workers=1", *sys.argv[1:])
+rscap.train(recipe, "run", progress=False)
+
+class OwnImage(PixelImage):
+    pass
+
+from dataclasses import replace
+from PIL import Image
+
+image = OwnImage(Image.new("RGB", (64, 64)), "own")
+examples = [replace(example, image=image) for example in rscap.open_data("sample").split("train")[:8]]
+try:
+    rscap.train(recipe, "own", data=examples, progress=False)
+except DataError as error:
+    print(error.hint)
+"""
+
+
+def test_a_script_needs_no_main_guard_for_data_workers(tmp_path: Path) -> None:
+    """The processes that decode images do not run the caller's script again; a kind of image that only the script
+    defines is refused with the way out."""
+    (tmp_path / "script.py").write_text(SCRIPT, encoding="utf-8")
+    command = [sys.executable, "script.py", *QUICKER, "model.dtype=float32", "train.evaluate_every=9"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, hint = done.stdout.splitlines()
+    assert first == "begins"
+    assert "data.workers=0" in hint
+
+
 @pytest.mark.parametrize("broken", ["twice", "nothing", "words", "empty"])
 def test_examples_that_cannot_be_used_are_refused(broken: str) -> None:
     """Equal ids, no examples, other objects and empty captions are errors that say which."""

@@ -8,6 +8,7 @@ into an `Annotation` or says why it cannot be used. docs/formats.md shows every 
 | `tables` | captions.csv and other tables |
 | `json_files` | Karpathy, lists by class or split, lists of records, `{id: captions}`, JSON Lines |
 | `coco` | COCO annotations |
+| `descriptions` | the text files of UCM-Captions, Sydney-Captions and RSICD |
 | `conversations` | conversations and prefixes: what a record asks besides its caption |
 | `image_folder` | metadata.jsonl or metadata.csv beside images |
 | `parquet` | parquet, its text; the images are opened in `rscap.data` |

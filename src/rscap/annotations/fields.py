@@ -26,7 +26,8 @@ _CAPTION = re.compile(rf"({'|'.join(_STEMS)})s?[ _-]?(\d{{1,9}})?")
 _LOOKS_LIKE_CAPTIONS = re.compile(r"caption|sentence|raw|suffix")
 _COMPANION = re.compile(r".*[ _-](id|number|num|no|count|length|len|source|lang|language|model|type|score|file|path)s?")
 """`caption_id`, `sentence_count`: about captions, none themselves."""
-_LOOKS_LIKE_A_SPLIT = frozenset({"subset", "partition", "fold", "phase", "set", "splits"})
+_LOOKS_LIKE_A_SPLIT = re.compile(r"subset|partition|fold|phase|set|splits?[ _-]?\w+|\w+[ _-]split")
+_LOOKS_LIKE_AN_IMAGE = re.compile(r"(image|img|picture|photo|band)s?[ _-]?(\d+|[a-z])?|bands")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ class Fields:
             source=written.get("source"),
             scene_class=written.get("scene_class"),
             id_given=image in _IDS,
-            unread=(*others, *(name for key, name in written.items() if key in _LOOKS_LIKE_A_SPLIT)),
+            unread=(*others, *(name for key, name in written.items() if key != image and _is_suspicious(key))),
         )
 
     def row(self, record: Mapping[str, Any], where: str, **told: Any) -> AnnotationRow:
@@ -85,7 +86,7 @@ class Fields:
         return AnnotationRow(
             where=where,
             image=self._image(record),
-            captions=[text for cell in cells for text in _texts(cell)],
+            captions=[text for cell in cells for text in texts_of(cell)],
             id_given=self.id_given,
             partial=len(self.captions) == 1 and not isinstance(cells[0], list | tuple),
             **{**told, **own},
@@ -131,6 +132,11 @@ def _captions(written: Mapping[str, str]) -> tuple[tuple[str, ...], tuple[str, .
     return tuple(name for _, name in chosen), tuple(weaker)
 
 
+def _is_suspicious(key: str) -> bool:
+    """Does a name that is not read suggest splits, other images or bands?"""
+    return bool(_LOOKS_LIKE_A_SPLIT.fullmatch(key) or (key not in _IMAGES and _LOOKS_LIKE_AN_IMAGE.fullmatch(key)))
+
+
 def _is_like_captions(key: str) -> bool:
     return _LOOKS_LIKE_CAPTIONS.match(key) is not None and not _COMPANION.fullmatch(key)
 
@@ -145,7 +151,7 @@ def _is_blank(cell: object) -> bool:
     return is_missing(cell) or (isinstance(cell, str) and not cell.strip())
 
 
-def _texts(cell: object) -> Sequence[object]:
+def texts_of(cell: object) -> Sequence[object]:
     """The captions of one cell: a list of them, of texts or of objects such as `{"raw": …}`; or the cell itself."""
     if not isinstance(cell, list | tuple):
         return [cell]
@@ -188,7 +194,7 @@ def rows_of(
         yield Note(name, f"{len(short)} rows have fewer than {most} captions, first {short[0]}")
     unread = dict.fromkeys([*(fields.unread if fields else ()), *own.unread()])
     if unread:
-        yield Note(name, f"not read, though the name suggests captions or splits: {', '.join(unread)}")
+        yield Note(name, f"not read, though the names suggest captions, splits or images: {', '.join(unread)}")
 
 
 class _PerRecord:

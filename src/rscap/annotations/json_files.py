@@ -7,7 +7,7 @@
 | by class | `{"airplane": [{"filename", "raw", "raw_1", …, "split"}], …}`, as NWPU-Captions is published |
 | by split | `{"train": [{"image", "caption"}], "test": […]}` |
 | list | `[{"image", "caption"}, …]`, as BLIP and LAVIS write it |
-| ids | `{"a.jpg": ["…", "…"], …}` |
+| ids | `{"a.jpg": ["…", "…"], …}`, or `[{"caption": "…"}, …]` for each id, as coco-caption takes references |
 
 Karpathy's layout is that of Karpathy and Fei-Fei's splits (CVPR 2015), in which UCM- and Sydney-Captions are published.
 Its caption is `raw`; `tokens` is derived from it (and in UCM-Captions misspells it at times), so it is not read.
@@ -21,7 +21,7 @@ from typing import Any
 
 from rscap.annotations import coco
 from rscap.annotations.conversations import is_conversation, without_prompts
-from rscap.annotations.fields import Fields, rows_of
+from rscap.annotations.fields import Fields, rows_of, texts_of
 from rscap.annotations.files import Located
 from rscap.annotations.files import json_lines as json_objects
 from rscap.annotations.rows import AnnotationRow, Found, merged, split_in
@@ -48,9 +48,10 @@ def layout(value: object) -> str | None:
     if is_record(value):
         return "one"
     if all(isinstance(group, list) for group in value.values()):
-        if all(is_record(one) for group in value.values() for one in group[:1]) and any(value.values()):
+        firsts = [group[0] for group in value.values() if group]
+        if firsts and all(is_record(one, named=True) for one in firsts):
             return "groups"
-        if all(isinstance(text, str) for group in value.values() for text in group[:1]):
+        if all(isinstance(one, str) or (isinstance(one, dict) and "caption" in one) for one in firsts):
             return "ids"
     return None
 
@@ -88,17 +89,21 @@ def read(path: Path, value: Any) -> Iterator[Found]:
     raise DataError(f"{path} holds {what}, but no annotations", hint=_HINT)
 
 
-def is_record(value: object) -> bool:
-    """Is this a JSON object with an image and captions, or one that says so?"""
+def is_record(value: object, *, named: bool = False) -> bool:
+    """Is this a JSON object with an image and captions, or a conversation?
+
+    Args:
+        value: any JSON value.
+        named: the image must be named by a path, not by an id.
+    """
     if not isinstance(value, dict):
         return False
     if is_conversation(value):
         return True
     try:
-        Fields.of(value)
+        return not (Fields.of(value).id_given and named)
     except DataError:
         return False
-    return True
 
 
 def _numbered(name: str, what: str, values: Iterable[object], start: int = 0) -> Iterator[Located | Rejected]:
@@ -131,7 +136,7 @@ def _ids(path: Path, value: Mapping[str, object], split: str | None) -> Iterator
         yield AnnotationRow(
             where=f"{path.name} {key!r:.80}",
             image=key,
-            captions=captions if isinstance(captions, list) else [captions],
+            captions=texts_of(captions),
             split=split,
             id_given=True,
         )

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-from rscap.annotations import image_folder, json_files, parquet, tables
+from rscap.annotations import descriptions, image_folder, json_files, parquet, tables
 from rscap.annotations.files import json_lines, load_json
 from rscap.annotations.rows import Found
 from rscap.errors import DataError
@@ -17,7 +17,7 @@ from rscap.records import Note, Rejected
 CAPTIONS_CSV = "captions.csv"
 WANTED = "captions.csv, metadata.jsonl, *.parquet, or annotations in *.json, *.jsonl or *.csv"
 
-Kind = Literal["table", "image folder", "JSON Lines", "JSON", "parquet"]
+Kind = Literal["table", "image folder", "JSON Lines", "JSON", "parquet", "descriptions"]
 Rows = Iterator[Found]
 
 
@@ -61,6 +61,9 @@ def _file(path: Path) -> Annotations:
         return Annotations("JSON Lines", path.stem, path, lambda: json_files.json_lines(path))
     if suffix == ".parquet":
         return Annotations("parquet", path.stem, path, lambda: parquet.read(path))
+    if descriptions.is_descriptions(path):
+        root = path.parent.parent if path.parent.name == descriptions.FOLDER else path.parent
+        return _descriptions(root, path)
     if suffix in tables.SUFFIXES:
         name = path.resolve().parent.name if path.name == CAPTIONS_CSV else path.stem
         return Annotations("table", name, path, lambda: tables.read(path))
@@ -69,6 +72,10 @@ def _file(path: Path) -> Annotations:
 
 def _image_folder(root: Path) -> Annotations:
     return Annotations("image folder", root.resolve().name, root, lambda: image_folder.read(root))
+
+
+def _descriptions(root: Path, file: Path) -> Annotations:
+    return Annotations("descriptions", root.resolve().name, root, lambda: descriptions.read(file))
 
 
 def _folder(path: Path) -> Annotations:
@@ -87,6 +94,8 @@ def _folder(path: Path) -> Annotations:
             kinds[kind] = Annotations(kind, name, path, _one_after_the_other(chosen, passed_over))
     if parquet.files(path):
         kinds["parquet"] = Annotations("parquet", name, path, lambda: parquet.read(path))
+    if not kinds and (texts := descriptions.files(path)):
+        return _descriptions(path, texts[0])
     if not kinds:
         seen = "".join(f"\n    {note.row}: {note.text}" for note in passed_over[:5])
         raise DataError(f"{path} holds no data set that can be read{seen}", hint=f"wanted: {WANTED}")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing.context import BaseContext
@@ -81,7 +83,28 @@ def grouped(
         worker_init_fn=_leave_interrupts if workers else None,
         pin_memory=torch.cuda.is_available(),
     )
-    return iter(loader)
+    if not workers:
+        return iter(loader)
+    with _script_hidden():
+        return iter(loader)
+
+
+@contextmanager
+def _script_hidden() -> Iterator[None]:
+    """Keep the workers that start meanwhile from importing the caller's script.
+
+    Python would import it so that they know its classes; a script without `if __name__ == "__main__":` would then run
+    once more in each worker. Nothing that is handed to a worker is defined there.
+    """
+    main = vars(sys.modules["__main__"])
+    shown: dict[str, object] = {name: main[name] for name in ("__file__", "__spec__") if name in main}
+    main.pop("__file__", None)
+    main["__spec__"] = None
+    try:
+        yield
+    finally:
+        del main["__spec__"]
+        main.update(shown)
 
 
 def _leave_interrupts(_: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -105,7 +106,10 @@ def _example(row: AnnotationRow, origin: str, locate: _Locator | None, check: Im
         annotation = judged(row, origin=origin)
         if locate is None:
             raise UnusableRowError("the image cell holds no bytes")
-        image = _file_image(locate.path(row, annotation.id), check)
+        path = locate.path(row, annotation.id)
+        if check != "none" and not os.path.lexists(path):
+            raise UnusableRowError(locate.missing(path))
+        image = _file_image(path, check)
     return Example(
         id=annotation.id,
         captions=annotation.captions,
@@ -139,6 +143,22 @@ def _check_image(image: FileImage | ArrowImage, check: ImageCheck) -> None:
         image.load()
 
 
+def _not_relative(text: str) -> str:
+    """Why a path does not begin at the image folder; empty if it does."""
+    if re.match(r"\w+://", text):
+        return "is a URL: download the images"
+    if "\\" in text or re.match(r"[A-Za-z]:", text):
+        return "is a Windows path: write it with / and relative to the image folder"
+    if text.startswith(("/", "~")):
+        return "is absolute: write it relative to the image folder"
+    return "climbs out of the data folder" if ".." in PurePosixPath(text).parts else ""
+
+
+def _folded(name: str) -> str:
+    """A name without case, suffix and the form of its accents."""
+    return unicodedata.normalize("NFC", PurePosixPath(name).stem).casefold()
+
+
 class _Locator:
     """Where the image of a row is, refusing all that leads out of the data folder.
 
@@ -152,25 +172,35 @@ class _Locator:
         self._images = next((root / name for name in IMAGE_FOLDERS if (root / name).is_dir()), None)
         self._found: str | None = None
         self._safe_folders: dict[str, bool] = {}
+        self._names: dict[Path, dict[str, str]] = {}
+        """The files of a folder in which an image is missing, by their names without case, accents' form and suffix."""
 
     def path(self, row: AnnotationRow, name: str) -> Path:
         """The path of the row's image, whose id is `name`; it may not exist.
 
         Raises:
-            UnusableRowError: it is absolute, climbs, or leads out of the data folder through a link.
+            UnusableRowError: it is absolute, a URL, climbs, has backslashes, or leads out of the data folder through a
+                link.
         """
         written = str(row.image)
         text = written.strip().removeprefix("./")
-        if "\\" in text:
-            raise UnusableRowError(
-                f"the image's path {written!r:.200} leaves the data folder or has backslashes: use /"
-            )
-        if text.startswith(("/", "~")) or ".." in PurePosixPath(text).parts or re.match(r"[A-Za-z]:|\w+://", text):
-            raise UnusableRowError(f"the image's path {written!r:.200} leaves the data folder")
+        if reason := _not_relative(text):
+            raise UnusableRowError(f"the image's path {written!r:.200} {reason}")
         path = self._place(row, name)
         if not self._stays_inside(path):
             raise UnusableRowError(f"the image's path {written!r:.200} leaves the data folder through a link")
         return path
+
+    def missing(self, path: Path) -> str:
+        """That there is no such image, where it was looked for, and a name that nearly matches."""
+        folder = path.parent
+        if not os.path.isdir(folder):  # Path.is_dir raises for a name that is too long
+            looked = ", ".join(f"{name}/" for name in IMAGE_FOLDERS)
+            return f"there is no image {path}; images are looked for in {looked} and beside the annotations"
+        if folder not in self._names:
+            self._names[folder] = {_folded(name): name for name in sorted(os.listdir(folder), reverse=True)}
+        near = self._names[folder].get(_folded(path.name)) or self._names[folder].get(_folded(path.stem))
+        return f"there is no image {path}" + (f"; there is {near!r}" if near else "")
 
     def notes(self) -> Iterator[Note]:
         """Where images were found, if not in one of the usual places."""

@@ -75,7 +75,7 @@ def _records(path: Path) -> list[Located | Rejected]:
     if suffix in {".jsonl", ".ndjson"}:
         return list(json_lines(path))
     if suffix == ".txt" and read_text(path).lstrip()[0] not in "[{":
-        raise ScoreError(f"{path} is plain text, which does not say which image a line belongs to", hint=_HINT)
+        return _of_text(path)
     value = load_json(path)
     if isinstance(value, dict) and {"id", "caption"} <= value.keys():
         value = [value]  # JSON Lines of one line
@@ -89,6 +89,22 @@ def _records(path: Path) -> list[Located | Rejected]:
         else Rejected(f"{path.name} entry {number}", f"expected a JSON object, found {one!r:.80}")
         for number, one in enumerate(value)
     ]
+
+
+def _of_text(path: Path) -> list[Located | Rejected]:
+    """A table, or lines of an id, a tab or bar, and a caption."""
+    table = read_table(path)
+    if any(name.lower() in _IDS for name in table.columns):
+        return list(table.records)
+    lines = [(number, line) for number, line in enumerate(read_text(path).splitlines(), start=1) if line.strip()]
+    for separator in "\t|":
+        if all(line.count(separator) == 1 for _, line in lines):
+            pairs = [(number, *map(str.strip, line.split(separator))) for number, line in lines]
+            return [(f"{path.name} line {number}", {"id": name, "caption": text}) for number, name, text in pairs]
+    raise ScoreError(
+        f"{path} is text whose lines do not say which image they belong to: {lines[0][1]!r:.80}",
+        hint="begin each line with the image's id and a tab; or give JSON Lines with `id` and `caption`",
+    )
 
 
 def _beside(path: Path) -> str:
@@ -120,7 +136,9 @@ def _caption(record: Record, where: str) -> str:
         )
     value = record[keys[0]]
     if isinstance(value, list) and len(value) == 1:
-        value = value[0]  # pycocoevalcap's own form
+        value = value[0]  # pycocoevalcap's own forms: ["…"] and [{"caption": "…"}]
+    if isinstance(value, dict):
+        value = value.get("caption")
     if not isinstance(value, str):
         raise ScoreError(f"{where}: expected one caption, found {value!r:.80}", hint=_HINT)
     return value

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from rscap.annotations import UNSPLIT, Annotation, AnnotationRow, UnusableRowError, find, judged, split_name
 from rscap.errors import DataError, ScoreError
@@ -45,12 +45,30 @@ def load_pair(
     """Candidates and references that name images alike: COCO results by number get the ids of COCO annotations.
 
     Raises:
-        ScoreError: see `load_candidates` and `load_references`.
+        ScoreError: see `load_candidates` and `load_references`; or all ids differ by folder, suffix or case.
     """
     given, own = load_candidates(candidates), load_references(references, split)
-    if not own.numbers or not all(name in own.numbers for name in given) or any(name in own for name in given):
+    if any(name in own for name in given):
         return given, own
-    return Candidates({own.numbers[name]: caption for name, caption in given.items()}, given.prefix), own
+    if own.numbers and all(name in own.numbers for name in given):
+        return Candidates({own.numbers[name]: caption for name, caption in given.items()}, given.prefix), own
+    for fold, what in _NEARLY.items():
+        wanted = {what(name): name for name in own}
+        if near := next(((name, wanted[what(name)]) for name in given if what(name) in wanted), None):
+            raise ScoreError(
+                f"no candidate has the id of a reference; they differ by {fold}: {near[0]!r} and {near[1]!r}",
+                hint="write the ids of the candidates as those of the references",
+            )
+    return given, own
+
+
+_NEARLY = {
+    "their folder": lambda name: PurePosixPath(name).name,
+    "their suffix": lambda name: PurePosixPath(name).stem,
+    "their case": str.casefold,
+    "their folder, suffix or case": lambda name: PurePosixPath(name).stem.casefold(),
+}
+"""Differences between ids that are told, not bridged."""
 
 
 def load_references(source: Path | str, split: str | None = None) -> References:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -62,6 +63,8 @@ def one_caption(examples: Sequence[Example]) -> Iterator[AuditFinding]:
             yield about([example], "one-caption", "note", detail, captions=example.captions[:1])
 
 
+_SPECIAL = re.compile(r"<(?:image|bos|eos|pad|unk|mask|s|/s|loc\d{4}|seg\d{3}|\|[^|<>\s]+\|)>")
+"""Spellings of special tokens of common tokenizers, which training refuses or learns as something else than words."""
 _FEWEST_WORDS = 3
 _ENDINGS = ("s", "es", "d", "ed", "r", "er", "n", "en", "y", "ly", "e", "al", "ing")
 """A word with one of these endings is another form of the word, not a typo."""
@@ -80,6 +83,8 @@ def _judge(caption: str, stops: bool) -> Iterator[tuple[str, str, str]]:
     hidden = INVISIBLE.findall(caption)
     strange = sorted({letter for letter in caption if ord(letter) > 126 and letter not in hidden})
     found = words(caption)
+    if special := _SPECIAL.findall(caption):
+        yield "special-token", "warning", f"{', '.join(dict.fromkeys(special))} would be read as a token of the model"
     if hidden:
         yield (
             "invisible",

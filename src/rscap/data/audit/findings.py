@@ -27,6 +27,7 @@ KINDS: dict[str, str] = {
     "shared-caption": "Single captions that occur in more than one split",
     "repeated-caption": "Single captions that several images of one split have",
     "one-caption": "Images whose captions are all one sentence",
+    "special-token": "Captions that spell a special token, such as <image> or <eos>",
     "non-ascii": "Captions with characters beyond ASCII",
     "invisible": "Captions with zero-width or other invisible characters",
     "spaces": "Captions with double or outer white space, or a line break",

@@ -52,10 +52,14 @@ def _names(total: int, scheme: str) -> list[str]:
 
 
 _SHARES = (("train", 0.8), ("val", 0.9), ("test", 1.0))
+_SHARES_BESIDE_A_TEST = (("train", 8 / 9), ("val", 1.0))
 
 
 def assign_grouped(examples: Sequence[Example]) -> tuple[list[Example], list[Note]]:
     """Split by groups of duplicates; each group goes to train (80 %), val or test (10 % each) by a hash of its ids.
+
+    Where the source has a test split already, a group with an image of it is test, so that no published test image is
+    trained on; the other groups go to train and val.
 
     Two examples are in one group when their images are duplicates (exact, near, flipped or turned: see
     `find_duplicates`), when their caption lists are equal, or when a chain of such pairs joins them.
@@ -63,13 +67,17 @@ def assign_grouped(examples: Sequence[Example]) -> tuple[list[Example], list[Not
     pairs = [(pair.first, pair.second) for pair in find_duplicates(examples).pairs]
     groups = connected(len(examples), [*pairs, *_same_captions(examples)])
     names = [""] * len(examples)
+    published = any(example.split == "test" for example in examples)
+    shares = _SHARES_BESIDE_A_TEST if published else _SHARES
     for members in groups:
         smallest = min(examples[index].id for index in members)
         drawn = uniform("grouped", smallest)
+        chosen = next(split for split, edge in shares if drawn < edge)
         for index in members:
-            names[index] = next(split for split, edge in _SHARES if drawn < edge)
+            names[index] = "test" if any(examples[one].split == "test" for one in members) else chosen
     largest = max(map(len, groups))
     text = f"{len(groups)} groups of {len(examples)} images, the largest of {largest}; no group crosses a split"
+    text += "; images of the source's test split stay in test" if published else ""
     return [replace(example, split=name) for example, name in zip(examples, names, strict=True)], [
         Note("all rows", text)
     ]
