@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -108,3 +111,96 @@ def test_refusals(tmp_path: Path) -> None:
         scoring.IdfPool.build({"x": "a plane"})
     with pytest.raises(ScoreError, match="sentence has no CIDEr"):
         scoring.score_captions({"1": "a plane"}, own, pool=pool, protocol="sentence")
+
+
+def saved(tmp_path: Path, **changes: object) -> Path:
+    """A saved pool of three images with some arrays replaced by other ones, or by what a function makes of them."""
+    own = {"1": ["two planes here"], "2": ["a river here"], "3": ["many houses by a river"]}
+    scoring.IdfPool.build(own).save(tmp_path / "pool.npz")
+    with np.load(tmp_path / "pool.npz") as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    for name, change in changes.items():
+        arrays[name] = change(arrays[name]) if callable(change) else change
+    np.savez_compressed(tmp_path / "pool.npz", **arrays)
+    return tmp_path / "pool.npz"
+
+
+def with_n(n: str) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda header: np.frombuffer(header.tobytes().rpartition(b"\n")[0] + b"\n" + n.encode(), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"header": with_n("0")}, "n is 0"),
+        ({"header": with_n("-5")}, "header .*-5"),
+        ({"header": with_n("xx")}, "header .*xx"),
+        ({"frequency": lambda old: old * 0}, "frequency 0 of an n-gram is not from 1 to n = 3"),
+        ({"frequency": lambda old: old + 3}, r"frequency [45] of an n-gram is not from 1 to n = 3"),
+        ({"frequency": lambda old: old[:-1]}, "frequency has"),
+        ({"frequency": lambda old: old * np.nan}, "frequency is an array float64"),
+        ({"frequency": lambda old: old[:, None]}, "frequency is an array"),
+        ({"bigrams": lambda old: old.astype(float)}, "bigrams is an array float64"),
+        ({"bigrams": lambda old: old[::-1]}, "bigrams are not rising"),
+        ({"trigrams": lambda old: old + 10**9}, "trigrams are not rising"),
+        ({"fourgrams": lambda old: old - 10**9}, "fourgrams are not rising"),
+        ({"words": np.frombuffer(b"b\na", dtype=np.uint8)}, "words are not in order"),
+        ({"words": np.array([["a"]], dtype=object)}, "Object arrays|pickle"),
+        ({"words": np.zeros(10**5, dtype=np.uint8)}, r"words has 100,128 bytes; at most 10,000"),
+    ],
+)
+def test_damaged_pools_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object], problem: str
+) -> None:
+    """A pool that would score nan, or 0, or never end names the file and the array; nothing large is unpacked."""
+    path = saved(tmp_path, **changes)
+    monkeypatch.setattr("rscap.scoring.pool._MAX_BYTES", 10_000)
+    with pytest.raises(ScoreError, match=problem) as caught:
+        scoring.IdfPool.load(path)
+    assert str(path) in caught.value.message
+
+
+def test_an_array_that_claims_more_than_it_has_is_refused(tmp_path: Path) -> None:
+    """A header that speaks of 10^12 numbers takes no memory."""
+    path = saved(tmp_path)
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"shape": (10**12,), "fortran_order": False, "descr": "<i8"})
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in {**parts, "frequency.npy": header.getvalue() + bytes(64)}.items():
+            archive.writestr(name, content)
+    with pytest.raises(ScoreError, match=r"pool\.npz is not an IDF pool: frequency claims shape \(1000000000000,\)"):
+        scoring.IdfPool.load(path)
+
+
+@pytest.mark.parametrize(
+    ("images", "references", "kinds"),
+    [(1, 5, {"one image"}), (1, 1, {"one image", "one reference"}), (29, 5, {"few images"}), (30, 5, set())],
+)
+def test_a_cider_that_means_little_says_so(images: int, references: int, kinds: set[str]) -> None:
+    """One image, fewer than 30, or one reference per image: the sheet has a caution, and the quoted score names it. An
+    ordinary sheet has no such key."""
+    own = {f"{i}": [f"{i} planes on runway {k}" for k in range(references)] for i in range(images)}
+    sheet = scoring.score_captions({i: texts[0] for i, texts in own.items()}, own, metrics=["CIDEr"], draws=0)
+    assert set(sheet.extra.get("cautions", {})) == kinds
+    assert ("cautions" in sheet.extra) == bool(kinds)
+    quoted = scoring.score_line(sheet)
+    assert all(kind in quoted for kind in kinds)
+    assert sheet.corpus["CIDEr"] > 0 or "one image" in kinds
+
+
+def test_a_score_of_zero_is_never_bare(tmp_path: Path) -> None:
+    """Nothing in common with the references, or references that are all alike, give 0 with a reason; a pool of other
+    references makes one image's CIDEr a number."""
+    own = {f"{i}": [f"{i} planes", f"planes {i}"] for i in range(40)}
+    sheet = scoring.score_captions(dict.fromkeys(own, "x y"), own, metrics=["CIDEr"], draws=0)
+    assert sheet.corpus["CIDEr"] == 0
+    assert set(sheet.extra["cautions"]) == {"zero"}
+    alike = {i: ["two planes", "planes"] for i in own}
+    sheet = scoring.score_captions(dict.fromkeys(own, "two planes"), alike, metrics=["CIDEr"], draws=0)
+    assert set(sheet.extra["cautions"]) == {"zero"}
+    pool = scoring.IdfPool.build(own)
+    alone = scoring.score_captions({"7": "7 planes"}, {"7": own["7"]}, pool=pool, metrics=["CIDEr"], draws=0)
+    assert alone.corpus["CIDEr"] > 0
+    assert set(alone.extra["cautions"]) == {"few images"}

@@ -83,7 +83,9 @@ def test_what_changes_the_signature() -> None:
 
 def test_a_score_as_it_is_quoted() -> None:
     """`CIDEr-D 1.51 [1.46, 1.56]  signature`; without draws, no brackets."""
-    own = replace(sheet(), corpus={"CIDEr": 1.5104}, intervals={"CIDEr": (1.461, 1.558)}, signature="protocol:coco")
+    own = replace(
+        sheet(), corpus={"CIDEr": 1.5104}, intervals={"CIDEr": (1.461, 1.558)}, signature="protocol:coco", extra={}
+    )
     assert scoring.score_line(own) == "CIDEr-D 1.51 [1.46, 1.56]  protocol:coco"
     assert scoring.score_line(replace(own, intervals={})) == "CIDEr-D 1.51  protocol:coco"
 

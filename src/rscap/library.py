@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from rscap.planning import Plan
     from rscap.recipe import Recipe
     from rscap.records import Example, Prediction, Rejected, ScoreSheet
-    from rscap.scoring import Comparison, IdfPool
+    from rscap.scoring import Comparison, ForeignMetric, IdfPool
+    from rscap.scoring.foreign import Function
     from rscap.store import RunFolder
 
 Place = str | PathLike[str]
@@ -254,7 +255,7 @@ def score(
     *,
     split: str | None = None,
     protocol: str = "coco",
-    metrics: Sequence[str] | None = None,
+    metrics: Sequence[str | Function | ForeignMetric] | None = None,
     pool: IdfPool | None = None,
     draws: int | None = None,
     **more: Any,

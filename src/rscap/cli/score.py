@@ -218,7 +218,7 @@ def _lines(name: str, sheet: ScoreSheet) -> str:
     from rscap.scoring import score_line
 
     lines = [score_line(sheet, _CIDER) if _CIDER in sheet.corpus else sheet.signature]
-    lines += [f"note ({name}): {note}" for note in sheet.extra["notes"]]
+    lines += [f"note ({name}): {note}" for note in (*sheet.extra["notes"], *sheet.extra.get("cautions", {}).values())]
     found = sheet.extra["diagnostics"]
     flagged = ", ".join(f"{kind} {entry['count']}" for kind, entry in found["degenerate"].items() if entry["count"])
     lines.append(

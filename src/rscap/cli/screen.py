@@ -59,6 +59,9 @@ def print_sheets(sheets: Mapping[str, ScoreSheet]) -> None:
         console.print(note, markup=False, style="dim")
     for name, sheet in sheets.items():
         console.print(f"{name}: {sheet.signature}", markup=False, style="dim")
+    cautions = [text for sheet in sheets.values() for text in sheet.extra.get("cautions", {}).values()]
+    for caution in dict.fromkeys(cautions):
+        console.print(f"note: {caution}", markup=False)
 
 
 def _table(sheets: Mapping[str, ScoreSheet], metrics: Sequence[str]) -> Table:

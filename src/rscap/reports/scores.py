@@ -121,5 +121,8 @@ def _signature(table: ScoreTable) -> Html:
     parts: list[Html | str] = [element("code", table.signature())]
     for own, labels in table.own_signatures().items():
         parts += ["; ", element("code", own), f" for {', '.join(labels)}"]
-    legend = "Brackets are 95 % bootstrap intervals over images; bold is the highest of a finished row."
-    return element("div", element("p", *parts), element("p", legend), class_="signature")
+    legend = "Brackets are 95 % bootstrap intervals over images; bold is the best of a finished row."
+    sheets = [own.sheet for own in table.scored if own.sheet is not None]
+    cautions = dict.fromkeys(text for sheet in sheets for text in sheet.extra.get("cautions", {}).values())
+    notes = [element("p", f"{text}.") for text in cautions]
+    return element("div", element("p", *parts), element("p", legend), *notes, class_="signature")

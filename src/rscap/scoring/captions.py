@@ -14,6 +14,7 @@ from rscap.metrics import METRICS, defined, known
 from rscap.records import ScoreSheet
 from rscap.scoring import diagnostics
 from rscap.scoring.bootstrap import DRAWS, intervals
+from rscap.scoring.cider import cautions as cider_cautions
 from rscap.scoring.corpus import Corpus
 from rscap.scoring.foreign import ForeignMetric, Function
 from rscap.scoring.measures import Material
@@ -125,6 +126,11 @@ def score_captions(
         "diagnostics": found,
         "statistics": kept_statistics(statistics),
     }
+    if idf is not None and (cider := statistics.corpus_scores().get("CIDEr")) is not None:
+        cautions = cider_cautions(
+            len(paired.ids), paired.references_per_image, idf, cider, own_pool=pool is None and not paired.unscored
+        )
+        extra |= {"cautions": cautions} if cautions else {}
     if foreign:
         extra["foreign"] = {one.name: one.declaration(per_image=one.name in per_image) for one in foreign}
     bounds = intervals(statistics, draws=draws, seed=seed)

@@ -43,6 +43,37 @@ def item_scores(corpus: Corpus, pool: IdfPool) -> Floats:
     return 10 * np.bincount(corpus.image, weights=similarity, minlength=len(corpus)) / references
 
 
+FEW_IMAGES = 30
+
+
+def cautions(n: int, references_per_image: float, pool: IdfPool, score: float, *, own_pool: bool) -> dict[str, str]:
+    """`{kind: sentence}`: what a reader of this CIDEr has to know; empty for an ordinary score.
+
+    Args:
+        n: images scored.
+        references_per_image: their mean number.
+        pool: the document frequencies used.
+        score: the corpus score.
+        own_pool: whether the pool is that of the references themselves.
+    """
+    found = {}
+    give = "a pool of the training references makes scores comparable (docs/scoring.md)"
+    if n == 1 and own_pool and pool.n == 1:
+        found["one image"] = (
+            f"CIDEr is 0 for any caption of a single image, since each n-gram occurs in every image of its pool; {give}"
+        )
+    elif n < FEW_IMAGES:
+        why = f"n-grams are weighted by how rare they are among these {n} images alone; {give}; " if own_pool else ""
+        found["few images"] = f"CIDEr of {n} images: {why}the interval of fewer than {FEW_IMAGES} images is too narrow"
+    if references_per_image == 1:
+        found["one reference"] = (
+            "CIDEr with one reference per image varies more than with the usual five and is not comparable with it"
+        )
+    if score == 0 and not found.get("one image"):
+        found["zero"] = "CIDEr is 0: no candidate shares a word with its references that the pool gives any weight"
+    return found
+
+
 def _norms(corpus: Corpus, idf: Floats) -> Floats:
     """float[T, 4]: length of every text's weighted n-gram vector, per order."""
     bags, texts = corpus.bags, len(corpus.texts)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import zipfile
+import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +22,18 @@ from rscap.scoring.protocol import prepare, tokenizer_label
 from rscap.store import atomic_path
 
 _FORMAT = "rscap-idf-pool/1"
+_KEYS = ("bigrams", "trigrams", "fourgrams")
+_MAX_BYTES = 2**30
+"""Of one array; the pool of 4,454 images with five references has 1.1 MB in all."""
 
 
 @dataclass(frozen=True)
 class IdfPool:
-    """Document frequencies of the n-grams of `n` images' references, under one protocol."""
+    """Document frequencies of the n-grams of `n` images' references, under one protocol.
+
+    Raises:
+        ScoreError: numbers that no references have: n below 1, a frequency of 0 or above n, arrays that do not fit.
+    """
 
     protocol: str
     tokenizer: str
@@ -31,6 +41,25 @@ class IdfPool:
     table: NgramTable
     frequency: Ints
     """int[table.size], at least 1: in how many images' references each n-gram occurs."""
+
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise ScoreError(f"n is {self.n}: an IDF pool has at least one image")
+        words = self.table.words
+        if any(one >= other for one, other in pairwise(words)):
+            raise ScoreError("words are not in order, or occur twice")
+        above = len(words)
+        for key, numbers in zip(_KEYS, self.table.keys, strict=True):
+            _check_integers(key, numbers)
+            if len(numbers) and (numbers[0] < 0 or numbers[-1] >= above * len(words) or (np.diff(numbers) <= 0).any()):
+                raise ScoreError(f"{key} are not rising numbers from 0 to {above * len(words):,}")
+            above = len(numbers)
+        _check_integers("frequency", self.frequency)
+        if len(self.frequency) != self.table.size:
+            raise ScoreError(f"frequency has {len(self.frequency):,} entries for {self.table.size:,} n-grams")
+        if len(self.frequency) and (self.frequency.min() < 1 or self.frequency.max() > self.n):
+            odd = next(value for value in self.frequency.tolist() if not 1 <= value <= self.n)
+            raise ScoreError(f"frequency {odd} of an n-gram is not from 1 to n = {self.n}")
 
     @classmethod
     def build(
@@ -106,19 +135,51 @@ class IdfPool:
         """Read a pool that `save` wrote.
 
         Raises:
-            ScoreError: the file is missing or is not a pool of this format.
+            ScoreError: the file is missing, is no pool of this format, or has a damaged or too large array; names it.
         """
+        path = Path(path)
         try:
-            with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
-            form, protocol, tokenizer, n = arrays["header"].tobytes().decode().split("\n")
+            arrays = _arrays(path)
+            header = arrays["header"].tobytes().decode().split("\n")
             joined = arrays["words"].tobytes().decode("utf-8", "surrogatepass")
-            keys = (arrays["bigrams"], arrays["trigrams"], arrays["fourgrams"])
         except FileNotFoundError:
             raise ScoreError(f"{path} does not exist", hint="`--save-pool FILE` writes an IDF pool") from None
-        except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise ScoreError(f"{path} is not an IDF pool: {error}", hint="`--save-pool FILE` writes one") from error
-        if form != _FORMAT:
-            raise ScoreError(f"{path} is of format {form!r}, expected {_FORMAT!r}")
-        words = tuple(joined.split("\n")) if joined else ()
-        return cls(protocol, tokenizer, int(n), NgramTable(words=words, keys=keys), arrays["frequency"])
+        if len(header) != 4 or header[0] != _FORMAT or not header[3].isdecimal():
+            raise ScoreError(f"{path}: header {header!r:.100}, expected {_FORMAT!r}, protocol, tokenizer and n")
+        table = NgramTable(words=tuple(joined.split("\n")) if joined else (), keys=tuple(arrays[key] for key in _KEYS))
+        try:
+            return cls(header[1], header[2], int(header[3]), table, arrays["frequency"])
+        except ScoreError as error:
+            raise ScoreError(f"{path}: {error.message}", hint="write it again with `--save-pool FILE`") from None
+
+
+def _check_integers(key: str, values: Ints) -> None:
+    if values.ndim != 1 or values.dtype.kind not in "iu":
+        raise ScoreError(f"{key} is an array {values.dtype} {values.shape}, expected one row of whole numbers")
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an archive, none of them unpacked before its size is known to be reasonable.
+
+    Raises:
+        ValueError: an array is too large, or larger than its part of the archive.
+    """
+    arrays = {}
+    with zipfile.ZipFile(path) as archive:
+        for key in ("header", "words", "frequency", *_KEYS):
+            part = archive.getinfo(f"{key}.npy")
+            if part.file_size > _MAX_BYTES:
+                raise ValueError(f"{key} has {part.file_size:,} bytes; at most {_MAX_BYTES:,} are read")
+            with archive.open(part) as stream:
+                version = np.lib.format.read_magic(stream)
+                read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+                if version not in read_header:
+                    raise ValueError(f"{key} is of an unknown version of NumPy's format")
+                shape, _, dtype = read_header[version](stream)
+                if math.prod(shape) * dtype.itemsize > part.file_size:
+                    raise ValueError(f"{key} claims shape {shape}, more than the archive holds")
+            with archive.open(part) as stream:
+                arrays[key] = np.lib.format.read_array(stream, allow_pickle=False)
+    return arrays

@@ -74,9 +74,14 @@ def data_digest(references: Mapping[str, Sequence[str]]) -> str:
 
 
 def score_line(sheet: ScoreSheet, metric: str = "CIDEr") -> str:
-    """One score as it should be quoted: `CIDEr-D 1.51 [1.46, 1.56]  protocol:coco|tok:ptb-3.4.1/1|…`."""
+    """One score as it should be quoted: `CIDEr-D 1.51 [1.46, 1.56]  protocol:coco|tok:ptb-3.4.1/1|…`.
+
+    A CIDEr that needs care says why behind the number: `CIDEr-D 0.00 (one image)  …`.
+    """
     line = known(metric)
     name, digits = (line.quoted_as or metric, line.digits) if line else (metric, 3)
     interval = sheet.intervals.get(metric)
     bounds = f" [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]" if interval else ""
-    return f"{name} {sheet.corpus[metric]:.{digits}f}{bounds}  {sheet.signature}"
+    kinds = ", ".join(sheet.extra.get("cautions", {})) if metric == "CIDEr" else ""
+    care = f" ({kinds})" if kinds else ""
+    return f"{name} {sheet.corpus[metric]:.{digits}f}{bounds}{care}  {sheet.signature}"
