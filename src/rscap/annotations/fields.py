@@ -20,6 +20,7 @@ _IMAGES = ("image", "file_name", "filename", "image_name", "image_path", "img", 
 """Names of the image, the first that is there; `filepath` beside a file name is the folder it lies in."""
 _IDS = ("image_id", "id")
 """Those that hold an id, not a path."""
+_OTHERS = ("split", "source", "scene_class")
 _STEMS = ("caption", "sentence", "raw", "suffix", "text", "comment")
 """Names of captions, the first that is there: alone, as a list, or numbered: `caption`, `captions`, `caption_1` …"""
 _CAPTION = re.compile(rf"({'|'.join(_STEMS)})s?[ _-]?(\d{{1,9}})?")
@@ -37,9 +38,8 @@ class Fields:
     image: str | None
     folder: str | None
     captions: tuple[str, ...]
-    split: str | None
-    source: str | None
-    scene_class: str | None
+    others: tuple[tuple[str, str], ...]
+    """`split`, `source` and `scene_class`, those that there are, each with its name as written."""
     id_given: bool
     unread: tuple[str, ...]
     """Names that look like data and are not read."""
@@ -69,9 +69,7 @@ class Fields:
             image=written[image] if image else None,
             folder=written[folded] if folded else None,
             captions=captions,
-            split=written.get("split"),
-            source=written.get("source"),
-            scene_class=written.get("scene_class"),
+            others=tuple((key, written[key]) for key in _OTHERS if key in written),
             id_given=image in _IDS,
             unread=(*others, *(name for key, name in written.items() if key != image and _is_suspicious(key))),
         )
@@ -81,20 +79,23 @@ class Fields:
         cells = [record.get(name) for name in self.captions]
         if len(cells) > 1:
             cells = _filled(cells)
-        known = {"split": self.split, "source": self.source, "scene_class": self.scene_class}
-        own = {key: record[name] for key, name in known.items() if name and not is_missing(record.get(name))}
+        for key, name in self.others:
+            if not is_missing(value := record.get(name)):
+                told[key] = value
         return AnnotationRow(
             where=where,
             image=self._image(record),
             captions=[text for cell in cells for text in texts_of(cell)],
             id_given=self.id_given,
             partial=len(self.captions) == 1 and not isinstance(cells[0], list | tuple),
-            **{**told, **own},
+            **told,
         )
 
     def _image(self, record: Mapping[str, Any]) -> object:
         image = record.get(self.image) if self.image else None
-        folder = record.get(self.folder) if self.folder else None
+        if not self.folder:
+            return image
+        folder = record.get(self.folder)
         if isinstance(image, str) and isinstance(folder, str) and folder.strip():
             return f"{folder.strip().rstrip('/')}/{image.strip()}"
         return image

@@ -111,7 +111,7 @@ class Columns:
     def texts(self) -> list[str]:
         """All columns that are read as text."""
         fields = self.fields
-        wanted = (*fields.captions, fields.split, fields.source, fields.scene_class, self.names)
+        wanted = (*fields.captions, *(name for _, name in fields.others), self.names)
         return [name for name in dict.fromkeys(wanted) if name]
 
 
