@@ -290,6 +290,16 @@ def test_an_image_that_is_not_found_says_why_and_what_is_near(
     assert said in bad.reason
 
 
+@pytest.mark.parametrize(
+    "asked", ["Captions_val.JSON", "captions_val.jsonl", "capions_val.json", "CAPTIONS_VAL", "captions-val.json"]
+)
+def test_a_file_that_is_not_found_names_what_is_near(tmp_path: Path, asked: str) -> None:
+    """Another case, another suffix, a letter left out: both doors name the file that there is, and open nothing."""
+    (tmp_path / "captions_val.json").write_text('{"a.jpg": ["two planes"]}')
+    for error in both_doors(tmp_path / asked):
+        assert str(tmp_path / "captions_val.json") in str(error.hint)
+
+
 @pytest.mark.parametrize("name", ["subset", "fold", "image_2", "image_b", "band_1", "text", "comment"])
 def test_data_that_are_not_read_are_noted(tmp_path: Path, name: str) -> None:
     """A column that suggests splits, other images, bands or captions, and is not read, is named in a note."""

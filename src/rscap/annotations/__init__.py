@@ -15,6 +15,7 @@ into an `Annotation` or says why it cannot be used. docs/formats.md shows every 
 | `fields` | which keys and columns are read in all of them |
 """
 
+from rscap.annotations.files import folded, missing
 from rscap.annotations.opening import Annotations, find
 from rscap.annotations.rows import (
     UNSPLIT,
@@ -36,6 +37,8 @@ __all__ = [
     "UnusableRowError",
     "example_id",
     "find",
+    "folded",
     "judged",
+    "missing",
     "split_name",
 ]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import json
+import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rscap.errors import DataError
@@ -36,7 +39,7 @@ def read_text(path: Path) -> str:
         DataError: missing, not a regular file, empty, too large or not UTF-8; the hint names the likely encoding.
     """
     if not path.exists():
-        raise DataError(f"{path} does not exist")
+        raise missing(path)
     if not path.is_file():
         raise DataError(f"{path} is not a regular file")
     if path.stat().st_size > MAX_BYTES:
@@ -52,6 +55,23 @@ def read_text(path: Path) -> str:
     if not text.strip():
         raise DataError(f"{path} is empty")
     return text
+
+
+def missing(path: Path) -> DataError:
+    """The error for a path that does not exist; its hint names what nearly matches, or the folder that is missing."""
+    parent = path.parent
+    if not os.path.isdir(parent):
+        return DataError(f"{path} does not exist", hint=f"there is no folder {parent} either; looked from {Path.cwd()}")
+    names = {folded(name): name for name in sorted(os.listdir(parent), reverse=True)}
+    near = names.get(folded(path.name)) or next(
+        (names[name] for name in difflib.get_close_matches(folded(path.name), names, n=1, cutoff=0.8)), None
+    )
+    return DataError(f"{path} does not exist", hint=f"there is {str(parent / near)!r}" if near else None)
+
+
+def folded(name: str) -> str:
+    """A name without suffix, case and the form of its accents: equal for names that look alike."""
+    return unicodedata.normalize("NFC", PurePosixPath(name.replace("\\", "/")).stem).casefold()
 
 
 def _not_utf8(path: Path, data: bytes, start: int) -> DataError:

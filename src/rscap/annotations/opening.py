@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from rscap.annotations import descriptions, image_folder, json_files, parquet, tables
-from rscap.annotations.files import json_lines, load_json
+from rscap.annotations.files import json_lines, load_json, missing
 from rscap.annotations.rows import Found
 from rscap.errors import DataError
 from rscap.records import Note, Rejected
@@ -48,7 +48,7 @@ def find(path: Path) -> Annotations:
         return _folder(path)
     if path.is_file():
         return _file(path)
-    raise DataError(f"{path} is not a regular file" if path.exists() else f"{path} does not exist")
+    raise DataError(f"{path} is not a regular file") if path.exists() else missing(path)
 
 
 def _file(path: Path) -> Annotations:

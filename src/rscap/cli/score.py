@@ -94,6 +94,7 @@ def score(
 ) -> None:
     """Score captions: BLEU, METEOR, ROUGE-L and CIDEr with 95 % intervals and a signature."""
     from rscap import scoring
+    from rscap.cli.screen import say
     from rscap.errors import ScoreError
     from rscap.metrics import defined
 
@@ -111,6 +112,8 @@ def score(
         _pool_of(scoring.load_references(references, split), protocol).save(save_pool)
         return
     given, own = scoring.load_pair(candidates, references, split)
+    for note in own.notes:
+        say(f"note: {note.row}: {note.text}")
     idf = scoring.IdfPool.load(pool) if pool else None
     learnt = (
         [text for captions in scoring.load_references(training).values() for text in captions] if training else None

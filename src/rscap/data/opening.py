@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rscap.annotations import Found, find
+from rscap.annotations import Found, find, missing
 from rscap.data import parquet
 from rscap.data.rows import IMAGE_CHECKS, ImageCheck, Judged, assemble, refuse_if_too_many
 from rscap.data.source import Source, digest
@@ -118,8 +118,10 @@ def _open(spec: str | Path) -> _Opened:
         return _Opened(found.name, found.read(), found.root)
     if isinstance(spec, str) and not _file_like(spec) and parquet.HUB_ID.fullmatch(spec):
         return _Opened(spec, parquet.read(spec, parquet.open_hub(spec)))
+    hint = missing(path).hint if path.name else None
     raise DataError(
-        f"{str(spec)!r} is neither a file, a folder nor a Hub id (owner/name)", hint="`sample` opens the built-in one"
+        f"{str(spec)!r} is neither a file, a folder nor a Hub id (owner/name)",
+        hint=hint or "`sample` opens the built-in one",
     )
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import re
 import stat
-import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from rscap.annotations import AnnotationRow, Found, UnusableRowError, judged
+from rscap.annotations import AnnotationRow, Found, UnusableRowError, folded, judged
 from rscap.annotations.rows import IMAGE_FOLDERS
 from rscap.data.images import ArrowImage, FileImage, MissingImage
 from rscap.errors import DataError, ImageError
@@ -154,11 +153,6 @@ def _not_relative(text: str) -> str:
     return "climbs out of the data folder" if ".." in PurePosixPath(text).parts else ""
 
 
-def _folded(name: str) -> str:
-    """A name without case, suffix and the form of its accents."""
-    return unicodedata.normalize("NFC", PurePosixPath(name).stem).casefold()
-
-
 class _Locator:
     """Where the image of a row is, refusing all that leads out of the data folder.
 
@@ -198,8 +192,8 @@ class _Locator:
             looked = ", ".join(f"{name}/" for name in IMAGE_FOLDERS)
             return f"there is no image {path}; images are looked for in {looked} and beside the annotations"
         if folder not in self._names:
-            self._names[folder] = {_folded(name): name for name in sorted(os.listdir(folder), reverse=True)}
-        near = self._names[folder].get(_folded(path.name)) or self._names[folder].get(_folded(path.stem))
+            self._names[folder] = {folded(name): name for name in sorted(os.listdir(folder), reverse=True)}
+        near = self._names[folder].get(folded(path.name)) or self._names[folder].get(folded(path.stem))
         return f"there is no image {path}" + (f"; there is {near!r}" if near else "")
 
     def notes(self) -> Iterator[Note]:
