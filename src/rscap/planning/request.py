@@ -9,7 +9,7 @@ from typing import Any
 from rscap.methods import METHODS
 from rscap.planning.cards import CARDS, Card
 from rscap.planning.parameters import COMPONENTS
-from rscap.planning.search import WORTH, Candidate, Situation, best, candidates, changed, settled
+from rscap.planning.search import WORTH, Candidate, Situation, best, candidates, settled, with_settings
 from rscap.planning.sequence import Lengths, lengths
 from rscap.planning.shapes import Shapes, shapes_of_base
 from rscap.recipe import Recipe
@@ -109,7 +109,7 @@ def differences(before: Recipe, after: Recipe) -> dict[str, object]:
 def _for_card(recipe: Recipe, card: Card) -> Recipe:
     """float16 in place of bfloat16 if the card has no bfloat16."""
     if recipe.model.dtype == "bfloat16" and not card.bfloat16:
-        return changed(recipe, "model", dtype="float16")
+        return with_settings(recipe, "model", dtype="float16")
     return recipe
 
 

@@ -92,7 +92,7 @@ class Candidate:
         return 1.0 / self.duration.images_per_s
 
 
-def changed(recipe: Recipe, section: str, **values: Any) -> Recipe:
+def with_settings(recipe: Recipe, section: str, **values: Any) -> Recipe:
     """The recipe with some keys of a section replaced."""
     return recipe.model_copy(update={section: getattr(recipe, section).model_copy(update=values)})
 
@@ -126,7 +126,7 @@ def _micro_batches(recipe: Recipe) -> list[int]:
 
 def _batched(recipe: Recipe, micro_batch: int, *, checkpointing: bool) -> Recipe:
     update = recipe.train.micro_batch * recipe.train.accumulation
-    return changed(
+    return with_settings(
         recipe,
         "train",
         micro_batch=micro_batch,
@@ -145,7 +145,7 @@ def _quantisations(recipe: Recipe) -> Iterator[Recipe]:
         quantise = (previous | step) - whole
         if quantise and quantise != previous:
             ordered = tuple(tower for tower in TOWERS if tower in quantise)
-            yield changed(recipe, "model", quantisation="nf4", quantise=ordered)
+            yield with_settings(recipe, "model", quantisation="nf4", quantise=ordered)
             previous = quantise
 
 
@@ -155,7 +155,7 @@ def _with_decoding(candidate: Candidate) -> Candidate:
         size = candidate.recipe.generate.batch_size
         if size == 1:
             break
-        recipe = changed(candidate.recipe, "generate", batch_size=size // 2)
+        recipe = with_settings(candidate.recipe, "generate", batch_size=size // 2)
         candidate = Candidate(recipe=recipe, situation=candidate.situation)
     return candidate
 
@@ -194,11 +194,11 @@ def settled(recipe: Recipe, situation: Situation) -> Recipe:
     """The recipe with `auto` resolved for the situation's card."""
     if recipe.train.gradient_checkpointing != "auto":
         return recipe
-    return changed(recipe, "train", gradient_checkpointing=_choice(recipe, situation).on)
+    return with_settings(recipe, "train", gradient_checkpointing=_choice(recipe, situation).on)
 
 
 def _choice(recipe: Recipe, situation: Situation) -> Choice:
     """Decide by the training step alone: generation takes no less memory with checkpointing."""
-    silent = changed(recipe, "train", gradient_checkpointing=False, evaluate_every=None)
+    silent = with_settings(recipe, "train", gradient_checkpointing=False, evaluate_every=None)
     without = Candidate(recipe=silent, situation=situation)
     return Choice(on=not without.fits, needed_without=without.needed, available=situation.card.bytes)
