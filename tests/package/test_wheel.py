@@ -85,21 +85,29 @@ def test_the_weights_of_nano_are_those_of_their_checksum(wheel: Path) -> None:
         assert hashlib.sha256(archive.read(weights)).hexdigest() == expected
 
 
-def test_pages_have_their_style_in_the_light_environment(light: Environment, tmp_path: Path) -> None:
-    """A run's page and a data set's, written where only the wheel is installed, hold their style sheets whole."""
-    light.python("from pathlib import Path; from rscap.store import RunFolder; RunFolder.create(Path('run'))", tmp_path)
+def test_pages_have_their_styles_and_scripts_in_the_light_environment(light: Environment, tmp_path: Path) -> None:
+    """Pages about a run, a study and a data set, written where only the wheel is installed, hold each of the package's
+    style sheets and scripts whole; a style sheet that no page holds would be found too."""
+    frozen = ROOT / "tests" / "data" / "v01"
     (tmp_path / "data").mkdir()
     Image.new("RGB", (8, 8)).save(tmp_path / "data" / "a.png")
     (tmp_path / "data" / "captions.csv").write_text("image,caption_1\na.png,a plane\n", encoding="utf-8")
-    styles = {path.name: (ROOT / path).read_text(encoding="utf-8") for path in tracked("src") if path.suffix == ".css"}
-    for words, page, names in (
-        ("report run", "run/report.html", ["style.css"]),
-        ("data inspect data --html data.html", "data.html", ["style.css", "dataset.css"]),
+    for words in (
+        ("report", str(frozen / "run"), "--split", "val", "--out", "run.html"),
+        ("report", str(frozen / "study"), "--out", "study.html"),
+        ("data", "inspect", "data", "--html", "data.html"),
     ):
-        done = light.run("rscap", *words.split(), cwd=tmp_path)
+        done = light.run("rscap", *words, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-        text = (tmp_path / page).read_text(encoding="utf-8")
-        assert all(styles[name] in text for name in names), page
+    pages = {name: (tmp_path / f"{name}.html").read_text(encoding="utf-8") for name in ("run", "study", "data")}
+    parts = [path for path in tracked("src/rscap") if path.suffix in (".css", ".js")]
+    held = {path.name: {name for name, page in pages.items() if (ROOT / path).read_text() in page} for path in parts}
+    assert held == {
+        "style.css": {"run", "study", "data"},
+        "study.css": {"study"},
+        "browser.js": {"study"},
+        "dataset.css": {"data"},
+    }
 
 
 @pytest.mark.slow
