@@ -1,10 +1,18 @@
 # Two commands on a fresh machine: `make quickstart` and `make test`. Each sets up .venv by itself.
+#
+#   make test         all but what is marked slow or needs more than a CPU, on all cores
+#   make test-fast    what needs no torch, in seconds
+#   make test-slow    what `make test` leaves out; tests whose browser, Java, Ray or weights are missing skip
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: quickstart test check format bench clean
+MARKED := slow or large or java or browser or ray or weights
+PYTEST := $(BIN)/python -m pytest
+PARALLEL := -n logical --maxprocesses 8 --dist loadfile
+
+.PHONY: quickstart test test-fast test-slow check format bench clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -16,14 +24,20 @@ quickstart: $(STAMP)
 	$(BIN)/rscap quickstart --out runs/quickstart
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(PYTEST) $(PARALLEL)
+
+test-fast: $(STAMP)
+	$(PYTEST) $(PARALLEL) --without-torch
+
+test-slow: $(STAMP)
+	$(PYTEST) -m '$(MARKED)'
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
+	$(PYTEST) $(PARALLEL)
 
 format: $(STAMP)
 	$(BIN)/ruff format .

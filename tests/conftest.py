@@ -1,19 +1,65 @@
-"""Fixtures shared by all tests."""
+"""Fixtures and options shared by all tests."""
 
 from __future__ import annotations
 
 import os
+import sys
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
+
+from checkout import shared
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # one test process a core, and one thread of torch a process
+
+TESTS = Path(__file__).parent
+WITHOUT_TORCH = ("annotations", "baselines", "data", "quality", "recipe", "reports", "sample", "scoring", "store")
+"""Folders of tests that work where torch is not installed, but for those marked `torch`."""
+
+
+class _WithoutTorch(MetaPathFinder, Loader):
+    """Finds torch before anybody else does, and fails to load it; libraries that only ask whether it is there go on."""
+
+    def find_spec(self, name: str, path: object, target: object = None) -> ModuleSpec | None:
+        return ModuleSpec(name, self) if name == "torch" else None
+
+    def create_module(self, spec: ModuleSpec) -> NoReturn:
+        raise ModuleNotFoundError("a test that runs without torch imports it; mark it `torch`", name=spec.name)
+
+    def exec_module(self, module: object) -> None:
+        """Never called: there is no module."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--without-torch", action="store_true", help="only tests that need no torch; importing it fails")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--without-torch"):
+        sys.meta_path.insert(0, _WithoutTorch())
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    if not config.getoption("--without-torch") or TESTS not in collection_path.parents:
+        return None
+    return collection_path.relative_to(TESTS).parts[0] not in WITHOUT_TORCH or None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--without-torch"):
+        items[:] = [item for item in items if not item.get_closest_marker("torch")]
 
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of real images, captions and golden scores; tests that need it skip where it is absent."""
-    folder = Path(os.environ.get("RSCAP_REAL_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
-    if not folder.is_dir():
-        pytest.skip(f"real data not found at {folder}; set RSCAP_REAL_DATA to the folder that holds them")
+    """The folder of real images, captions and golden scores, `data` in the shared folder, or RSCAP_REAL_DATA."""
+    if "RSCAP_REAL_DATA" not in os.environ:
+        return shared("data")
+    if not (folder := Path(os.environ["RSCAP_REAL_DATA"])).is_dir():
+        pytest.skip(f"{folder}, which RSCAP_REAL_DATA names, does not exist")
     return folder
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from checkout import ROOT
 from rscap.captioner.prompt import Prompter
 from rscap.doctor import diagnose, probe
 from rscap.doctor.checks import CHECKS
@@ -70,7 +71,7 @@ def test_a_good_recipe_has_no_finding(tmp_path: Path) -> None:
     assert diagnosis.not_looked_at == {}
 
 
-RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+RECIPES = ROOT / "recipes"
 QUICKSTART = RECIPES / "quickstart.toml"
 NANO_RECIPES = sorted(file for file in RECIPES.glob("*nano*.toml") if read_recipe(file).model.base == "nano")
 

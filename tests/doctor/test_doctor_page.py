@@ -12,6 +12,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from checkout import ROOT
 from rscap.cli import app
 from rscap.doctor import CATALOGUE, KINDS
 from rscap.doctor.asked import Statement
@@ -19,7 +20,7 @@ from rscap.doctor.foreign import read_foreign
 from rscap.doctor.reading import Reader
 
 Start = tuple[Any, Any, dict[str, torch.Tensor]]
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "doctor.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "doctor.md").read_text(encoding="utf-8")
 
 
 def catalogue_as_page() -> str:

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import rscap
+from checkout import ROOT
 from rscap.records import ScoreSheet
 
-ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "library.md"
 
 RISC_FAST = """

@@ -88,7 +88,7 @@ def test_the_weights_of_nano_are_those_of_their_checksum(wheel: Path) -> None:
 def test_pages_have_their_styles_and_scripts_in_the_light_environment(light: Environment, tmp_path: Path) -> None:
     """Pages about a run, a study and a data set, written where only the wheel is installed, hold each of the package's
     style sheets and scripts whole; a style sheet that no page holds would be found too."""
-    frozen = ROOT / "tests" / "data" / "v01"
+    frozen = ROOT / "tests" / "frozen" / "v01"
     (tmp_path / "data").mkdir()
     Image.new("RGB", (8, 8)).save(tmp_path / "data" / "a.png")
     (tmp_path / "data" / "captions.csv").write_text("image,caption_1\na.png,a plane\n", encoding="utf-8")

@@ -1,0 +1,262 @@
+"""`rscap plan`: what is proposed fits, keeps an update's meaning, and can be run as printed."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from checkout import ROOT
+from rscap.cli import app
+from rscap.errors import ModelError, RecipeError
+from rscap.planning import Card, Plan, find_card, plan_recipe
+from rscap.planning.cards import CARDS
+from rscap.planning.sequence import lengths
+from rscap.recipe import Recipe, parse_recipe, read_recipe
+
+RECIPES = ROOT / "recipes"
+GIB = 2**30
+
+
+def recipe(**train: Any) -> Recipe:
+    """LoRA on PaliGemma-3B, in bfloat16, on data that are not here."""
+    return parse_recipe(
+        {
+            "data": {"source": "caglarmert/full_riscm"},
+            "model": {"base": "google/paligemma-3b-pt-224"},
+            "adapter": {"rank": 16},
+            "train": train,
+        }
+    )
+
+
+def update_of(given: Recipe) -> int:
+    return given.train.micro_batch * given.train.accumulation
+
+
+def card(gib: float, *, bfloat16: bool = True) -> Card:
+    return Card(name="some card", bytes=int(gib * GIB), tflops=100.0, bfloat16=bfloat16)
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in RECIPES.glob("*.toml")))
+@pytest.mark.parametrize("gpu", ["6GB", "16GB", "24GB", "80GB"])
+def test_every_shipped_recipe_has_a_proposal(name: str, gpu: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On 6, 16, 24 and 80 GB: what is proposed fits and leaves the images of an update as they are."""
+    written = read_recipe(RECIPES / name, ["data.source=caglarmert/full_riscm"])  # whose captions need not be here
+    plan = plan_recipe(written, find_card(gpu))
+    assert plan.proposed is not None
+    assert plan.proposed.needed <= plan.card.bytes < int(gpu.removesuffix("GB")) * GIB
+    assert update_of(plan.proposed.recipe) == update_of(written)
+
+
+def test_half_precision_lora_fits_sixteen_gigabytes() -> None:
+    """PaliGemma-3B's LoRA in float16, as a T4 needs it, without quantisation; on a T4 bfloat16 is replaced."""
+    plan = plan_recipe(recipe(micro_batch=8, accumulation=2), find_card("T4"))
+    assert plan.proposed is not None
+    chosen = plan.proposed.recipe
+    assert (chosen.model.dtype, chosen.model.quantisation) == ("float16", "none")
+    assert plan.changes["model.dtype"] == "float16"
+    assert find_card("16GB").bytes == find_card("T4").bytes
+    same = plan_recipe(read_recipe(RECIPES / "risc-fast.toml", ["model.dtype=float16"]), find_card("16GB"))
+    assert same.proposed is not None
+    assert same.proposed.recipe.model.quantisation == "none"
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    micro_batch=st.integers(1, 24),
+    accumulation=st.integers(1, 6),
+    gib=st.floats(1.0, 100.0),
+    checkpointing=st.booleans(),
+)
+def test_a_proposal_keeps_the_update_and_fits(
+    micro_batch: int, accumulation: int, gib: float, checkpointing: bool
+) -> None:
+    """Whatever the batch and the card: micro batch x accumulation is kept, and it fits; or nothing does, by so much."""
+    written = recipe(micro_batch=micro_batch, accumulation=accumulation, gradient_checkpointing=checkpointing)
+    plan = plan_recipe(written, card(gib))
+    assert update_of(plan.closest.recipe) == update_of(written)
+    if plan.proposed is None:
+        assert plan.closest.shortfall > 0
+        assert not plan.written.fits
+        assert len(plan.limits) == 6
+        assert all(limit.largest is None for limit in plan.limits)
+    else:
+        assert plan.proposed.needed <= plan.card.bytes
+        if plan.written.fits:  # then nothing slower, and no other precision
+            assert plan.proposed.seconds_per_image <= plan.written.seconds_per_image
+            assert plan.proposed.recipe.model == written.model
+
+
+def test_precision_is_the_last_thing_to_change() -> None:
+    """With less and less memory: a smaller micro batch, then checkpointing, then 4 bits; and never slower with more."""
+    written = recipe(micro_batch=8, accumulation=2, gradient_checkpointing=False)
+    plans = [plan_recipe(written, card(gib)) for gib in (40, 20, 12, 9, 7.2, 6, 5, 4)]
+    chosen = [plan.proposed.recipe for plan in plans if plan.proposed is not None]
+    assert len(chosen) == len(plans)
+    assert [one.model.quantisation for one in chosen] == sorted(
+        (one.model.quantisation for one in chosen), key=["none", "nf4"].index
+    )
+    assert chosen[0].train.micro_batch == 16
+    assert not chosen[0].train.gradient_checkpointing
+    assert chosen[-1].model.quantisation == "nf4"
+    assert chosen[-1].train.gradient_checkpointing
+    plain = [plan.proposed for plan in plans if plan.proposed and plan.proposed.recipe.model.quantisation == "none"]
+    assert [one.seconds_per_image for one in plain] == sorted(one.seconds_per_image for one in plain)
+
+
+def test_evaluation_is_made_to_fit() -> None:
+    """Many beams for many images would take more than training: fewer images are decoded at a time, and no fewer."""
+    generous = recipe(micro_batch=1, evaluate_every=10, gradient_checkpointing=True)
+    written = generous.model_copy(update={"generate": generous.generate.model_copy(update={"batch_size": 256})})
+    plan = plan_recipe(written, card(8))
+    assert plan.written.generating > plan.written.memory.moving
+    assert not plan.written.fits
+    assert plan.proposed is not None
+    assert plan.changes["generate.batch_size"] == plan.proposed.recipe.generate.batch_size < 256
+
+
+def test_more_captions_and_images_take_more() -> None:
+    """Memory grows with the micro batch and with the captions of an image; checkpointing and 4 bits save some."""
+
+    def needed(gpu: Card = CARDS["h200"], captions: str = "all", **train: Any) -> Plan:
+        one = recipe(**train)
+        return plan_recipe(one.model_copy(update={"data": one.data.model_copy(update={"captions": captions})}), gpu)
+
+    def moving(plan: Plan) -> int:
+        return plan.written.memory.moving
+
+    one, four = needed(micro_batch=1), needed(micro_batch=4)
+    assert moving(one) < moving(four) < 4.2 * moving(one)
+    assert moving(needed(captions="random", micro_batch=4)) < moving(four)
+    assert moving(needed(micro_batch=4, gradient_checkpointing=True)) < moving(four) / 2
+
+
+def test_lengths_are_those_of_packed_rows() -> None:
+    """On data at hand: mean and longest row, and the supervised tokens in it, are what the encoder makes."""
+    from rscap.captioner.batch import Encoder
+    from rscap.data import open_source
+    from rscap.model.load import load_base
+
+    written = parse_recipe({"data": {"source": "sample", "train_limit": 40}, "model": {"base": "nano"}, "adapter": {}})
+    found = lengths(written, image_tokens=64)
+    encoder = Encoder.of(load_base(written.model))
+    examples = open_source("sample").subset("train", 40, 0)
+    rows = [encoder(one, prefix="caption en", captions=one.captions) for one in examples]
+    assert found.images == 40
+    assert found.longest_tokens == max(len(row.tokens) for row in rows)
+    assert found.longest_supervised == max(len(row.targets) for row in rows)
+    assert found.mean_tokens == pytest.approx(sum(len(row.tokens) for row in rows) / 40)
+    assert found.mean_supervised == pytest.approx(sum(len(row.targets) for row in rows) / 40)
+    assert found.prefix == len(encoder.prompter.prefix("caption en"))
+
+
+def test_time_rests_on_what_was_measured_where_it_is_given() -> None:
+    """A rate that a run achieved replaces every assumption, and time is operations over it."""
+    written = recipe(epochs=2.0, micro_batch=4)
+    plan = plan_recipe(written, card(40), achieved_tflops=50.0)
+    time = plan.written.duration
+    assert time.images_per_s == pytest.approx(50e12 / time.operations_per_image)
+    assert time.seconds == pytest.approx(2 * 35_614 / time.images_per_s)
+    assert time.updates == 2 * 8904
+    assert "as given" in time.basis
+    assert "assumes" in plan_recipe(written, card(40)).written.duration.basis
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(app, ["plan", *arguments])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout
+
+
+def test_the_printed_command_is_the_proposal(tmp_path: Path) -> None:
+    """Exit code 0, a row a component, and a last line whose overrides read as the settings that were proposed."""
+    out = tmp_path / "plan.json"
+    path = RECIPES / "risc-qlora.toml"
+    code, shown = run(str(path), "--gpu", "16GB", "--set", "train.accumulation=8", "--out", str(out))
+    assert code == 0
+    for component in ("vision tower", "projector", "embeddings", "language model", "head"):
+        assert any(line.startswith(component) for line in shown.splitlines())
+    words = shlex.split(shown.splitlines()[-1])
+    assert words[:3] == ["rscap", "train", str(path)]
+    overrides = [words[index + 1] for index, word in enumerate(words) if word == "--set"]
+    ready = read_recipe(path, overrides)
+    record = json.loads(out.read_text(encoding="utf-8"))
+    assert record["fits"]
+    assert ready.train.micro_batch == record["proposed"]["micro_batch"]
+    assert ready.train.accumulation == record["proposed"]["accumulation"]
+    assert update_of(ready) == 4 * 8
+    assert ready.train.gradient_checkpointing == record["proposed"]["gradient_checkpointing"]
+    rows = record["proposed"]["components"]
+    tensors = sum(sum(row.values()) for row in rows.values())
+    more = record["proposed"]["reserve_bytes"] + record["proposed"]["context_bytes"]
+    between = max(0, record["proposed"]["generation_bytes"] - (tensors - _fixed(rows)))
+    assert record["proposed"]["needed_bytes"] == tensors + between + more
+
+
+def _fixed(rows: dict[str, dict[str, int]]) -> int:
+    return sum(row["weights"] + row["optimiser"] for row in rows.values())
+
+
+def test_what_does_not_fit_is_refused_with_the_shortfall(tmp_path: Path) -> None:
+    """Exit code 1, by how many bytes, and the smallest configuration; no command to run."""
+    out = tmp_path / "plan.json"
+    code, shown = run(str(RECIPES / "risc-qlora.toml"), "--gpu", "2GB", "--out", str(out))
+    record = json.loads(out.read_text(encoding="utf-8"))
+    assert code == 1
+    assert record["proposed"] is None
+    assert record["closest"]["shortfall_bytes"] == record["closest"]["needed_bytes"] - record["card"]["bytes"] > 0
+    assert f"does not fit: short by {record['closest']['shortfall_bytes'] / GIB:.2f} GiB" in shown
+    assert "rscap train" not in shown
+
+
+def test_this_machine_is_the_card_when_none_is_named(tmp_path: Path, nano2: Path) -> None:
+    """Without --gpu the plan is for what is here, and its products are timed."""
+    out = tmp_path / "plan.json"
+    code, shown = run(str(RECIPES / "risc-mini-nano.toml"), "--set", "data.source=sample", "--out", str(out))
+    record = json.loads(out.read_text(encoding="utf-8"))
+    assert code == 0
+    assert record["card"]["measured"]
+    assert record["card"]["tflops"] > 0
+    assert "this machine" in shown
+    assert "measured here" in shown
+
+
+@pytest.mark.parametrize("text", ["huge", "0GB", "-6", "6TB", ""])
+def test_a_card_that_is_none_is_refused(text: str) -> None:
+    """Neither a size nor a name: an error that lists the names."""
+    with pytest.raises(RecipeError, match="neither a size nor a known card") as refused:
+        find_card(text)
+    assert refused.value.hint is not None
+    assert "T4" in refused.value.hint
+
+
+def test_sizes_and_names_are_read_in_any_case() -> None:
+    """`6GB`, `6 GiB`, `6` are one size; names may be in small letters."""
+    assert len({find_card(text).bytes for text in ("6GB", "6 GiB", "6", "6gb", "6.0G")}) == 1
+    assert find_card("a100") is find_card("A100")
+
+
+def test_a_configuration_alone_is_enough(tmp_path: Path) -> None:
+    """A folder that holds nothing but the config.json of a checkpoint is planned like the checkpoint itself."""
+    from rscap.model.geometry import paligemma_config
+
+    paligemma_config("paligemma-3b").save_pretrained(tmp_path)
+    written = recipe(micro_batch=2)
+    local = written.model_copy(update={"model": written.model.model_copy(update={"base": str(tmp_path)})})
+    assert plan_recipe(local, card(16)).written.needed == plan_recipe(written, card(16)).written.needed
+
+
+def test_a_base_of_unknown_shape_is_refused(tmp_path: Path) -> None:
+    """A folder without config.json, and a Hub name that is not pinned: an error that says what to do, no download."""
+    for base in (str(tmp_path), "nobody/some-model"):
+        unknown = recipe().model_copy(update={"model": recipe().model.model_copy(update={"base": base})})
+        with pytest.raises(ModelError, match=r"is unknown: no config\.json"):
+            plan_recipe(unknown, card(16))
