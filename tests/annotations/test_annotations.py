@@ -297,6 +297,69 @@ def test_a_file_that_is_not_found_names_what_is_near(tmp_path: Path, asked: str)
         assert str(tmp_path / "captions_val.json") in str(error.hint)
 
 
+LAYOUTS = {
+    "COCO's own": {
+        "annotations/captions_train2017.json": {
+            "images": [{"id": 1, "file_name": "1.jpg"}],
+            "annotations": [{"id": 1, "image_id": 1, "caption": "two planes"}],
+        },
+        "annotations/captions_val2017.json": {
+            "images": [{"id": 2, "file_name": "2.jpg"}],
+            "annotations": [{"id": 2, "image_id": 2, "caption": "a river"}],
+        },
+        "train2017/1.jpg": None,
+        "val2017/2.jpg": None,
+    },
+    "a folder a split": {
+        "Train/captions.csv": "image,caption_1\n1.jpg,two planes\n",
+        "VALID/captions.csv": "image,caption_1\n2.jpg,a river\n",
+        "Train/images/1.jpg": None,
+        "VALID/images/2.jpg": None,
+    },
+    "a folder a split, images beside": {
+        "train/a.jsonl": {"image": "1.jpg", "text": "two planes"},
+        "val/a.jsonl": {"image": "2.jpg", "text": "a river"},
+        "train/1.jpg": None,
+        "val/2.jpg": None,
+    },
+    "the Hub's image folder as CSV": {
+        "train/metadata.csv": "file_name,text\n1.jpg,two planes\n",
+        "validation/metadata.csv": "file_name,text\n2.jpg,a river\n",
+        "train/1.jpg": None,
+        "validation/2.jpg": None,
+    },
+    "images of a split in a folder of its own": {
+        "train.json": [{"image": "1.jpg", "caption": "two planes"}],
+        "val.json": [{"image": "2.jpg", "caption": "a river"}],
+        "train_images/1.jpg": None,
+        "val_images/2.jpg": None,
+    },
+}
+
+
+APART = [name for name in LAYOUTS if "folder a split" in name or "Hub's" in name]
+"""Layouts in which two splits may use one name for two images."""
+
+
+@pytest.mark.parametrize(("layout", "same"), [*((name, False) for name in LAYOUTS), *((name, True) for name in APART)])
+def test_folders_tell_splits_and_hold_images(tmp_path: Path, layout: str, same: bool) -> None:
+    """Splits from names of files and folders in any case, images where people put them, equal names kept apart."""
+    for name, content in LAYOUTS[layout].items():
+        path = tmp_path / (name.replace("2.jpg", "1.jpg") if same else name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if content is None:
+            Image.new("RGB", (8, 8), "red" if "rain" in name else "blue").save(path, format="PNG")
+        else:
+            text = content if isinstance(content, str) else json.dumps(content)
+            path.write_text(text.replace("2.jpg", "1.jpg") if same else text)
+    source = open_source(tmp_path)
+    assert source.splits == {"train": 1, "val": 1}
+    assert source.rejected == ()
+    colours = {one.captions: one.image.load().getpixel((0, 0)) for one in source.examples}
+    assert colours == {("two planes",): (255, 0, 0), ("a river",): (0, 0, 255)}
+    assert dict(scoring.load_references(tmp_path)) == {one.id: one.captions for one in source.examples}
+
+
 @pytest.mark.parametrize("name", ["subset", "fold", "image_2", "image_b", "band_1", "text", "comment"])
 def test_data_that_are_not_read_are_noted(tmp_path: Path, name: str) -> None:
     """A column that suggests splits, other images, bands or captions, and is not read, is named in a note."""

@@ -16,7 +16,6 @@ from typing import Any
 
 from rscap.annotations import json_files, tables
 from rscap.annotations.rows import AnnotationRow, Found, split_in, told_apart
-from rscap.records import Note, Rejected
 
 FILES = ("metadata.jsonl", "metadata.csv")
 
@@ -47,7 +46,5 @@ def _read_one(root: Path, path: Path) -> Iterator[Found]:
     for item in found:
         if isinstance(item, AnnotationRow):
             yield replace(item, where=f"{place}{item.where}")
-        elif isinstance(item, Rejected):
-            yield Rejected(f"{place}{item.row}", item.reason)
         else:
-            yield Note(f"{place}{item.row}", item.text)
+            yield replace(item, row=f"{place}{item.row}")

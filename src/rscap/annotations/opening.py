@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Literal
 
 from rscap.annotations import descriptions, image_folder, json_files, parquet, tables
 from rscap.annotations.files import json_lines, load_json, missing
-from rscap.annotations.rows import Found
+from rscap.annotations.rows import AnnotationRow, Found, split_in, told_apart
 from rscap.errors import DataError
 from rscap.records import Note, Rejected
 
 CAPTIONS_CSV = "captions.csv"
+COCO_FOLDER = "annotations"
 WANTED = "captions.csv, metadata.jsonl, *.parquet, or annotations in *.json, *.jsonl or *.csv"
 
 Kind = Literal["table", "image folder", "JSON Lines", "JSON", "parquet", "descriptions"]
@@ -34,8 +35,9 @@ class Annotations:
 
     @property
     def root(self) -> Path:
-        """The folder in which the annotations are."""
-        return self.path if self.path.is_dir() else self.path.parent
+        """The folder of annotations and images; that above `annotations/`, in which COCO has its files."""
+        folder = self.path if self.path.is_dir() else self.path.parent
+        return folder.parent if folder.name == COCO_FOLDER else folder
 
 
 def find(path: Path) -> Annotations:
@@ -96,12 +98,40 @@ def _folder(path: Path) -> Annotations:
         kinds["parquet"] = Annotations("parquet", name, path, lambda: parquet.read(path))
     if not kinds and (texts := descriptions.files(path)):
         return _descriptions(path, texts[0])
+    if not kinds and (path / COCO_FOLDER).is_dir():
+        return replace(find(path / COCO_FOLDER), name=name)
+    if not kinds and (found := _by_split(path)):
+        return found
     if not kinds:
         seen = "".join(f"\n    {note.row}: {note.text}" for note in passed_over[:5])
         raise DataError(f"{path} holds no data set that can be read{seen}", hint=f"wanted: {WANTED}")
     if len(kinds) > 1:
         raise DataError(f"{path} holds several data sets: {', '.join(kinds)}", hint="name the file to open")
     return next(iter(kinds.values()))
+
+
+def _by_split(path: Path) -> Annotations | None:
+    """Folders that are called after splits, each with a data set of its own, as one data set."""
+    folders = {one: split for one in sorted(path.iterdir()) if one.is_dir() and (split := split_in(one.name))}
+    if not folders:
+        return None
+    parts = [(folder.name, split, find(folder)) for folder, split in folders.items()]
+
+    def rows() -> Rows:
+        for inner, split, found in parts:
+            for item in found.read():
+                yield _inside(item, inner, split)
+
+    return Annotations(parts[0][2].kind, path.resolve().name, path, lambda: told_apart(rows()))
+
+
+def _inside(item: Found, inner: str, split: str) -> Found:
+    """What a folder of a split yielded, as part of the whole."""
+    if isinstance(item, AnnotationRow):
+        folder = f"{inner}/{item.folder}".rstrip("/")
+        own = split if item.split is None else item.split
+        return replace(item, where=f"{inner}/{item.where}", folder=folder, split=own)
+    return replace(item, row=f"{inner}/{item.row}")
 
 
 def _files(path: Path, patterns: Sequence[str]) -> list[Path]:
