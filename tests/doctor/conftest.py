@@ -221,8 +221,8 @@ def ask_and_score_as_a(folder: Path, processor: Any, net: Any, test: Sequence[Ex
 
 def say_as_a(processor: Any, net: Any, example: Example) -> str:
     """A caption decoded greedily without token types, 50 new tokens at most."""
-    asked = processed(processor, text=[f"<image>{TEST_PROMPT_OF_A}"], images=[example.image.load()])
-    given = {name: asked[name] for name in ("input_ids", "attention_mask", "pixel_values")}
+    expected = processed(processor, text=[f"<image>{TEST_PROMPT_OF_A}"], images=[example.image.load()])
+    given = {name: expected[name] for name in ("input_ids", "attention_mask", "pixel_values")}
     with torch.no_grad():
         ids = net.generate(**given, max_new_tokens=50, do_sample=False)
     return str(processor.tokenizer.decode(ids[0][given["input_ids"].shape[1] :], skip_special_tokens=True))

@@ -16,13 +16,13 @@ from checkout import ROOT
 from rscap.captioner.prompt import Prompter
 from rscap.doctor import diagnose, probe
 from rscap.doctor.checks import CHECKS
-from rscap.doctor.evidence import Asked, Evidence
+from rscap.doctor.evidence import Evidence, Expected
 from rscap.doctor.findings import Finding
 from rscap.errors import RscapError
 from rscap.model.load import load_base
 from rscap.model.packed import PackedModel
 from rscap.recipe import Recipe, dump_recipe, parse_recipe, read_recipe
-from rscap.store import RunFolder, write_json
+from rscap.store import RunFolder, read_json, write_json
 from rscap.training.examples import training_examples
 
 
@@ -128,8 +128,8 @@ def measured() -> list[Finding]:
     source, weights = probe._data(recipe)
     base, packed = probe._model(recipe)
     batch = probe._first_batch(recipe, training_examples(source, recipe), weights, base)
-    asked = Asked(dtype=recipe.model.dtype, towers=recipe.towers.model_dump())
-    evidence = probe._look(Evidence(path=Path(), asked=asked), packed, batch)
+    expected = Expected(dtype=recipe.model.dtype, towers=recipe.towers.model_dump())
+    evidence = probe._look(Evidence(path=Path(), expected=expected), packed, batch)
     return [finding for check in CHECKS for finding in check.look(evidence)]
 
 
@@ -214,11 +214,22 @@ def test_targets_of_a_packed_batch_are_counted() -> None:
 
 
 def edited(run: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> set[str]:
+    """The findings after a change of the trained weights, in a run that keeps no digests of them."""
     file = run / "adapter" / "adapter_model.safetensors"
     tensors = load_file(file)
     change(tensors)
     save_file(tensors, file)
+    status = read_json(run / "status.json")
+    write_json(run / "status.json", {**status, "weights": {}})
     return codes(diagnose(run).findings)
+
+
+def test_weights_that_were_changed_are_told(run: Path) -> None:
+    """A file of weights that is not what training wrote is found by its digest."""
+    file = run / "adapter" / "adapter_model.safetensors"
+    save_file({name: tensor + 1 for name, tensor in load_file(file).items()}, file)
+    found = {finding.code: finding.evidence for finding in diagnose(run).findings}
+    assert "SHA-256" in found["weights-unfit"]
 
 
 def test_weights_that_do_not_fit_are_told(run: Path) -> None:
@@ -244,7 +255,7 @@ def test_a_run_far_from_its_data_is_still_read(run: Path) -> None:
     shutil.rmtree(run / "adapter")
     diagnosis = diagnose(run)
     assert codes(diagnosis.findings) == {"result-missing"}
-    assert "/gone/away" in diagnosis.not_looked_at["who sees whom"]
+    assert "/gone/away" in diagnosis.not_looked_at["attention mask"]
 
 
 def test_a_folder_without_anything_is_an_error(tmp_path: Path) -> None:

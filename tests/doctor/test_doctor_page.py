@@ -15,8 +15,7 @@ from typer.testing import CliRunner
 from checkout import ROOT
 from rscap.cli import app
 from rscap.doctor import CATALOGUE, KINDS
-from rscap.doctor.asked import Statement
-from rscap.doctor.foreign import read_foreign
+from rscap.doctor.foreign import Statement, read_foreign
 from rscap.doctor.reading import Reader
 
 Start = tuple[Any, Any, dict[str, torch.Tensor]]
@@ -63,8 +62,8 @@ def test_the_snapshot_of_the_page_runs(plain_start: Start, tmp_path: Path, monke
     evidence = read_foreign(tmp_path / "my-run", Reader(tmp_path / "my-run"))
     assert evidence.targets is not None
     assert evidence.targets.captions == 2
-    assert evidence.sight is not None
-    assert (evidence.sight.future_seen, evidence.sight.prefix_reach) == (0, evidence.sight.before)
+    assert evidence.attention is not None
+    assert (evidence.attention.future_seen, evidence.attention.prefix_reach) == (0, evidence.attention.before)
 
 
 def invoke(*arguments: str) -> tuple[int, str]:
@@ -77,7 +76,7 @@ def test_the_command_is_silent_on_a_good_run(good_run: Path) -> None:
     code, text = invoke(str(good_run), "--no-probe")
     assert code == 0
     assert "nothing found" in " ".join(text.split())
-    assert "not looked at: who sees whom" in text
+    assert "not looked at: attention mask" in text
 
 
 def test_the_command_fails_on_a_bad_run(prior_work_a: Path) -> None:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from rscap.doctor import KINDS, diagnose
 from rscap.doctor.checks import CHECKS
 from rscap.doctor.checks.loss import uniform_guess
-from rscap.doctor.evidence import Asked, Evidence, FirstLosses
+from rscap.doctor.evidence import Evidence, Expected, FirstLosses
 from rscap.store import read_json, read_jsonl, write_json, write_jsonl
 
 Plant = Callable[[Path], object]
@@ -209,7 +209,7 @@ PLANTS: list[tuple[str, Plant]] = [
 def test_a_base_with_random_weights_may_begin_with_a_guess(pretrained: bool, tmp_path: Path) -> None:
     """A first loss of ln V is a mistake, unless the recipe says that the base has learned nothing."""
     first = FirstLosses(where="first batch", mean=math.log(100), spread=0.1, tokens=50)
-    evidence = Evidence(path=tmp_path, asked=Asked(pretrained=pretrained), vocabulary=100, first_losses=first)
+    evidence = Evidence(path=tmp_path, expected=Expected(pretrained=pretrained), vocabulary=100, first_losses=first)
     assert [finding.code for finding in uniform_guess(evidence)] == ["uniform-loss"] * pretrained
 
 

@@ -55,7 +55,11 @@ def test_nothing_else_is_named(diagnosis: Diagnosis) -> None:
     [
         ("image-targets", "64 of 87 supervised tokens (74%)", "batch.safetensors"),
         ("answer-visible", "changes 86 of the 86 outputs", "model.json"),
-        ("frozen-tower-learns", "8 modules of it carry an adapter and 24,576 of its parameters learn", "adapter/"),
+        (
+            "frozen-tower-learns",
+            "8 of its modules have an adapter and 24,576 of its parameters are trainable",
+            "adapter/",
+        ),
         ("always-clipped", "at a learning rate of 0.0005 are clipped in 10 of 10", "log.csv line 11"),
         ("unscored", "2 of 10 images have no score", "scores.json"),
         ("captions-loop", "2 of 10 captions, such as 'caption caption caption'", "predictions.jsonl line 1"),

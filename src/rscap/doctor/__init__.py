@@ -1,14 +1,14 @@
-"""Why a run is bad, or a recipe will be: `diagnose` looks at runs of rscap, recipes, and other people's files.
+"""Why a run is bad, or a recipe will be: `diagnose` examines runs of rscap, recipes, and files of other programs.
 
-evidence.py    what is looked at, whatever it was read from
-own.py  foreign.py  probe.py    read a run or a recipe, read anybody's files, measure on the live model
-checks/        one function a check
+evidence.py    the records that checks examine, whatever they were read from
+own.py  foreign.py  probe.py    read a run or a recipe, read files of other programs, measure the loaded model
+checks/        one function for each check
 catalogue.py   every kind of finding: why it matters and what to do
-snapshot.py    one line for other people's training scripts
+snapshot.py    one line for other training scripts; snapshot_files.py reads what it saves
 """
 
-from rscap.doctor.catalogue import CATALOGUE, KINDS, Kind
+from rscap.doctor.catalogue import CATALOGUE, KINDS, FindingKind
 from rscap.doctor.diagnosis import diagnose
 from rscap.doctor.findings import Diagnosis, Finding
 
-__all__ = ["CATALOGUE", "KINDS", "Diagnosis", "Finding", "Kind", "diagnose"]
+__all__ = ["CATALOGUE", "KINDS", "Diagnosis", "Finding", "FindingKind", "diagnose"]

@@ -1,4 +1,4 @@
-"""An adapter from its files alone: adapter_config.json and the keys and values of adapter_model.safetensors."""
+"""Read an adapter from its files: adapter_config.json, and the keys and values of adapter_model.safetensors."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def read_adapter(folder: Path, where: str) -> AdapterFiles:
 
 
 def _look(path: Path) -> dict[str, tuple[bool, bool]]:
-    """Of every tensor: whether it is all zero, and whether it is finite."""
+    """For every tensor, whether it is all zero and whether it is finite."""
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
@@ -80,7 +80,7 @@ def _unmatched(targets: Sequence[str] | str, paths: Mapping[str, Any]) -> tuple[
 
 
 def _untouched(tensors: Mapping[str, tuple[bool, bool]]) -> tuple[Tower, ...]:
-    """Towers that have B matrices, all of them zero."""
+    """Towers whose B matrices are all zero."""
     zero: dict[Tower, bool] = {}
     for key, (empty, _) in tensors.items():
         if ".lora_B." in key and (tower := _tower(_module(key))):

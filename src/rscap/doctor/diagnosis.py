@@ -1,4 +1,4 @@
-"""`diagnose`: gather the evidence, run every check over it."""
+"""`diagnose`: gather the evidence, then run every check on it."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ from rscap.store import RunFolder
 _PARTS = {
     "how the run ended": "state",
     "labels of a training batch": "targets",
-    "who sees whom": "sight",
+    "attention mask": "attention",
     "first losses, token by token": "first_losses",
     "loss over time": "log",
     "learning rate": "rate",
     "precision of the weights": "weights",
-    "parameters that learn": "learning",
+    "trainable parameters": "learning",
     "adapter files": "adapter",
     "trained weights": "trained",
     "training data": "data",
     "captions and scores": "evaluations",
 }
 _NO_FILES = "no such files"
-_OF_A_RECIPE = ("targets", "sight", "first_losses", "rate", "weights", "learning", "data")
+_OF_A_RECIPE = ("targets", "attention", "first_losses", "rate", "weights", "learning", "data")
 _OF_A_FOREIGN_RUN = tuple(part for part in _PARTS.values() if part not in ("rate", "trained"))
 _OF_A_RUN = tuple(part for part in _PARTS.values() if part != "rate")
-_MEASURED = ("targets", "sight", "first_losses", "rate", "weights", "learning", "trained")
+_MEASURED = ("targets", "attention", "first_losses", "rate", "weights", "learning", "trained")
 _OF_AN_EVALUATION = ("state", "evaluations")
 
 
 def diagnose(subject: Path, *, overrides: Sequence[str] = (), live: bool = True) -> Diagnosis:
-    """Look at a run folder of rscap, a recipe (a TOML file), or a folder with the files of another run.
+    """Examine a run folder of rscap, a recipe (a TOML file), or a folder with files of another program.
 
     Args:
         overrides: `section.key=value` for a recipe.
-        live: load base model and data of a run or a recipe and measure; without it only files are read.
+        live: also load the base model and the data, and measure; otherwise only files are read.
 
     Raises:
-        StoreError: there is nothing at `subject` that could be looked at.
+        StoreError: there is nothing to examine at `subject`.
     """
     subject = shipped(subject, "recipes")
     if subject.is_file():
@@ -95,7 +95,7 @@ def _of_run(run: RunFolder, reader: Reader, *, live: bool) -> Diagnosis:
 
 
 def _probed(evidence: Evidence, recipe: Recipe, run: RunFolder, *, live: bool) -> tuple[Evidence, str]:
-    """The evidence with what could be measured, and why the rest was not: a run may be far from its data and base."""
+    """The evidence with what could be measured, and why the rest could not: data or base may be unavailable."""
     if not live:
         return evidence, "no model was loaded"
     from rscap.doctor.probe import probe_run
@@ -113,7 +113,7 @@ def _conclude(
     parts: Sequence[str],
     reason: str = _NO_FILES,
 ) -> Diagnosis:
-    """Run every check; `parts` are what a subject of this kind can have, `reason` is why one of them is missing."""
+    """Run every check. `parts` are those that a subject of this kind can have, `reason` says why one is missing."""
     everything = [*reader.findings, *(finding for check in CHECKS for finding in check.look(evidence))]
     measured = _OF_A_RECIPE if kind == "recipe" else _MEASURED
     missing = {

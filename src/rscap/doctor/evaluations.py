@@ -1,4 +1,4 @@
-"""Generated captions with their references and scores: of a run folder, or of anybody's files."""
+"""Read generated captions with their references and scores, of a run folder or of another program's files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rscap.doctor.evidence import Caption, Evaluation
+from rscap.doctor.evidence import Caption, ScoredCaptions
 from rscap.doctor.reading import Reader, json_lines, mapping, number, whole
 from rscap.errors import StoreError
 from rscap.records import ScoreSheet
@@ -27,12 +27,12 @@ _DRAWS = 1000
 _METRICS = ("CIDEr",)
 
 
-def of_run(run: RunFolder, reader: Reader) -> tuple[Evaluation, ...]:
-    """The evaluations of a run folder, one a split, with the baselines scored beside it."""
+def of_run(run: RunFolder, reader: Reader) -> tuple[ScoredCaptions, ...]:
+    """The evaluations of a run folder, one a split, with its baselines."""
     return tuple(found for split in run.captioned() if (found := _of_split(run, split, reader)) is not None)
 
 
-def _of_split(run: RunFolder, split: str, reader: Reader) -> Evaluation | None:
+def _of_split(run: RunFolder, split: str, reader: Reader) -> ScoredCaptions | None:
     captions = reader.read(run.predictions(split), _captions)
     if not captions:
         return None
@@ -42,7 +42,7 @@ def _of_split(run: RunFolder, split: str, reader: Reader) -> Evaluation | None:
         own.name: own_sheet for own in run.baselines() if (own_sheet := reader.read(own.scores(split), read_sheet))
     }
     constant = baselines.get("constant")
-    return Evaluation(
+    return ScoredCaptions(
         where=reader.name(run.predictions(split)),
         captions=captions,
         references={name: one.captions for name, one in references.items()},
@@ -92,7 +92,7 @@ def _any(path: Path) -> dict[str, Caption]:
     return {name: Caption(text=text, line=None) for name, text in load_candidates(path).items()}
 
 
-def of_folder(folder: Path, reader: Reader, *, reported: int | None) -> tuple[Evaluation, ...]:
+def of_folder(folder: Path, reader: Reader, *, reported: int | None) -> tuple[ScoredCaptions, ...]:
     """The evaluations of a foreign run: every file of predictions, with references and scores of the same name.
 
     They are named as in a run folder, with any ending: predictions, references and scores as one file each, or as
@@ -123,12 +123,12 @@ def _foreign(
     captions: dict[str, Caption],
     systems: Mapping[Path, Mapping[str, Caption]],
     reported: int | None,
-) -> Evaluation:
+) -> ScoredCaptions:
     references = _references(_beside(folder, REFERENCES, file.stem), reader)
     scores_file = _beside(folder, SCORES, file.stem)
     scores = (reader.read(scores_file, mapping) if scores_file else None) or {}
     sheet = _sheet(captions, references)
-    return Evaluation(
+    return ScoredCaptions(
         where=reader.name(file),
         captions=captions,
         references=references,
@@ -148,7 +148,7 @@ def _scored(scores: Mapping[str, Any]) -> frozenset[str] | None:
 
 
 def _sheet(captions: Mapping[str, Caption], references: Mapping[str, tuple[str, ...]]) -> ScoreSheet | None:
-    """Our own scores of somebody's captions, for their interval."""
+    """Scores of foreign captions by rscap, for their interval."""
     known = {name: caption.text for name, caption in captions.items() if name in references}
     if not known:
         return None
@@ -156,7 +156,7 @@ def _sheet(captions: Mapping[str, Caption], references: Mapping[str, tuple[str, 
 
 
 def _shuffled(sheet: ScoreSheet | None) -> float | None:
-    """CIDEr with the captions shuffled among the images, where the sheet tells."""
+    """CIDEr with the captions shuffled among the images, if the sheet has it."""
     value: Any = sheet.extra.get("diagnostics") if sheet else None
     for key in ("shuffled", "CIDEr"):
         value = value.get(key) if isinstance(value, Mapping) else None

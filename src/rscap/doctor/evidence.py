@@ -1,6 +1,6 @@
-"""What a doctor looks at: neutral records, filled from a run of rscap, from a recipe, or from anybody's files.
+"""What the doctor examines: neutral records, filled from a run of rscap, a recipe, or the files of another program.
 
-Every part may be missing. `Evidence.absent` then says why, so that silence is never taken for health.
+Every part may be missing. `Evidence.absent` then says why, so that no finding never means more than it should.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ Counts = Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What was asked for; None or empty where nobody said."""
+class Expected:
+    """The settings that a run should follow; None or empty where none is given."""
 
     where: str = ""
-    """The file that says so: a recipe, or `doctor.toml`."""
+    """The file that gives them: a recipe, or `doctor.toml`."""
     lines: Mapping[str, int] = field(default_factory=dict)
     """Line of a key such as `train.learning_rate`."""
     trains: bool = True
     """False for a zero-shot evaluation."""
     pretrained: bool = True
-    """False where the base is said to have random weights."""
+    """False if the base model has random weights."""
     dtype: str | None = None
     """Precision of frozen weights: `float32`, `bfloat16`, `float16`."""
     quantisation: str | None = None
@@ -48,30 +48,30 @@ class Asked:
     captions: str | None = None
     """The caption scheme: `all`, `first`, …"""
     selects: bool = False
-    """Whether the weights of the best evaluation are kept, and not the last."""
+    """Whether the weights of the best evaluation are kept rather than the last."""
 
     def at(self, key: str) -> str:
-        """Where a key stands: `<file> line 12`."""
+        """The place of a key: `<file> line 12`."""
         return f"{self.where} line {self.lines[key]}" if key in self.lines else self.where
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunState:
-    """How far the run came."""
+    """How far the run got."""
 
     where: str
     state: str
-    """`finished`, or what else the files say."""
+    """`finished`, or another state that the files name."""
     message: str = ""
     steps: int | None = None
     planned_steps: int | None = None
     result: bool | None = None
-    """Whether trained weights are there; None where it cannot be told."""
+    """Whether trained weights exist; None if unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogEntry:
-    """One logged update; NaN where the log does not say, infinite or NaN where training was."""
+    """One logged update; losses and norms may be infinite or NaN, as they were in training."""
 
     step: int
     loss: float
@@ -114,7 +114,7 @@ class Targets:
     prompt: int = 0
     """`<bos>`, words and newline."""
     prompt_known: bool = True
-    """False where the prompt cannot be told from the caption: then `<bos>` alone is counted."""
+    """False if prompt and caption cannot be told apart: then only `<bos>` is counted."""
     padding: int = 0
     unsupervised: int = 0
     """Captions without any label."""
@@ -123,19 +123,19 @@ class Targets:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sight:
-    """Who sees whom in a training batch: measured by changing one token, or read from token_type_ids."""
+class AttentionReach:
+    """The attention in a training batch: measured by changing a token, or read from token_type_ids."""
 
     where: str
     token_types: Literal["right", "absent", "zero on the caption", "unknown"]
     earlier: int | None = None
     """Positions before the last caption token."""
     future_seen: int | None = None
-    """Those of them whose output changes with it: 0 is right. None where nothing was measured."""
+    """How many of their outputs change with it: 0 is right. None if not measured."""
     before: int | None = None
     """Positions before the last token of the prefix."""
     prefix_reach: int | None = None
-    """Those of them whose output changes with it: all is right, 0 is a causal prefix."""
+    """How many of their outputs change with it: all is right, 0 means a causal prefix."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +161,7 @@ class Weights:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Learning:
-    """Parameters that learn, by tower."""
+    """Trainable parameters, by tower."""
 
     where: str
     trainable: Mapping[Tower, int]
@@ -180,9 +180,9 @@ class AdapterFiles:
     rank_stabilised: bool | None
     weight_decomposed: bool | None
     modules: Mapping[Tower, int]
-    """Modules that carry an adapter, by tower."""
+    """Modules with an adapter, by tower."""
     unmatched: tuple[str, ...] = ()
-    """Names of a target list that no module bears."""
+    """Names of a target list that match no module."""
     untouched: tuple[Tower, ...] = ()
     """Towers whose B matrices are all zero."""
     not_finite: tuple[str, ...] = ()
@@ -202,7 +202,7 @@ class Trained:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateTest:
-    """Some updates on one batch, a warm-up and then the peak rate: its loss before, after, and at its worst."""
+    """Some updates on one batch, a warm-up and then the peak rate: its loss before and after them, and the highest."""
 
     where: str
     learning_rate: float
@@ -211,17 +211,17 @@ class RateTest:
     worst: float
     """The highest loss after an update."""
     guesses_evenly: bool = False
-    """Whether, after the last and not before the first, every token of the vocabulary is as likely."""
+    """Whether every token of the vocabulary is equally likely after the last update, and was not before the first."""
     updates: int
     budget: float
-    """What the run's whole schedule adds up to, in updates at the peak rate, over what this test added up to."""
+    """The sum of the learning rates of the whole schedule over the sum of those of this test."""
     noise: float
-    """Share of a loss below which a difference is rounding."""
+    """Share of a loss below which a difference is rounding error."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataFacts:
-    """What is learned from."""
+    """The training data."""
 
     where: str
     training_images: int | None = None
@@ -238,17 +238,17 @@ class DataFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caption:
-    """A generated caption, and where it stands."""
+    """A generated caption with its line."""
 
     text: str
     line: int | None
     prefix: str | None = None
     cut: bool | None = None
-    """Ended by the length limit."""
+    """Whether the length limit ended it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluation:
+class ScoredCaptions:
     """Captions of a set of images, their references and scores."""
 
     where: str
@@ -259,9 +259,9 @@ class Evaluation:
     shuffled: float | None = None
     """CIDEr with the captions shuffled among the images."""
     reported: int | None = None
-    """On how many images the score was computed, by its own word."""
+    """The number of images that the score claims to be computed on."""
     scored: frozenset[str] | None = None
-    """On which, where that is told."""
+    """The images it was computed on, if it names them."""
     scores_where: str = ""
     others: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """Images that other systems were scored on, by the system's name."""
@@ -270,7 +270,7 @@ class Evaluation:
 
     @property
     def most_common(self) -> tuple[str, int]:
-        """The caption that most images have, and how many."""
+        """The most frequent caption, and how many images have it."""
         return Counter(caption.text for caption in self.captions.values()).most_common(1)[0]
 
     def at(self, example: str) -> str:
@@ -283,13 +283,13 @@ class Evidence:
     """Everything about one run or recipe. A part that is None could not be looked at; `absent` says why."""
 
     path: Path
-    asked: Asked
+    expected: Expected
     vocabulary: int | None = None
     """Rows of the output layer, for ln V."""
     state: RunState | None = None
     log: TrainingLog | None = None
     targets: Targets | None = None
-    sight: Sight | None = None
+    attention: AttentionReach | None = None
     first_losses: FirstLosses | None = None
     weights: Weights | None = None
     learning: Learning | None = None
@@ -297,5 +297,5 @@ class Evidence:
     trained: Trained | None = None
     rate: RateTest | None = None
     data: DataFacts | None = None
-    evaluations: tuple[Evaluation, ...] | None = None
+    evaluations: tuple[ScoredCaptions, ...] | None = None
     absent: Mapping[str, str] = field(default_factory=dict)

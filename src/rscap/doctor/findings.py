@@ -1,4 +1,4 @@
-"""A finding: what is wrong, how one can tell, why it matters, what to do; and the diagnosis that holds them."""
+"""A finding (what is wrong, its evidence, why it matters, what to do), and the diagnosis that holds all of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rscap.doctor.catalogue import KINDS, Severity
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that makes a run bad, or will."""
+    """One problem of a run or a recipe."""
 
     code: str
     """A name of docs/doctor.md."""
@@ -20,13 +20,13 @@ class Finding:
     evidence: str
     """What was seen, with numbers."""
     where: str
-    """File and line, or what was measured."""
+    """File and line, or the measurement."""
     why: str
     cure: str
 
 
 def found(code: str, evidence: str, *, where: str, severity: Severity | None = None) -> Finding:
-    """A finding of a kind that the catalogue knows; `severity` where this case is milder than the kind."""
+    """A finding of a kind in the catalogue; `severity` if this case is milder than usual."""
     kind = KINDS[code]
     return Finding(
         code=code,
@@ -41,7 +41,7 @@ def found(code: str, evidence: str, *, where: str, severity: Severity | None = N
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """All that was found, and what could be looked at."""
+    """All findings, and what was examined."""
 
     subject: str
     kind: Literal["run", "recipe", "foreign run"]
@@ -49,15 +49,15 @@ class Diagnosis:
     """Errors first, in the order of the catalogue."""
     looked_at: tuple[str, ...]
     not_looked_at: Mapping[str, str] = field(default_factory=dict)
-    """What could not be looked at, and why: silence about it is no good news."""
+    """What could not be examined, and why: no finding about it is no good sign."""
 
     @property
     def sound(self) -> bool:
-        """Nothing of severity `error` was found."""
+        """Whether there is no finding of severity `error`."""
         return all(finding.severity != "error" for finding in self.findings)
 
 
 def ordered(findings: list[Finding]) -> tuple[Finding, ...]:
-    """Errors before warnings; among equals, in the catalogue's order."""
+    """Errors before warnings, each in the order of the catalogue."""
     places = {code: place for place, code in enumerate(KINDS)}
     return tuple(sorted(findings, key=lambda finding: (finding.severity != "error", places[finding.code])))

@@ -1,75 +1,148 @@
-"""A run that rscap did not make: losses from the Trainer, JSON Lines or CSV, and whatever else its folder holds."""
+"""Read a run of another program: PEFT's files, the Trainer's log, predictions, and what doctor.toml states."""
 
 from __future__ import annotations
 
-import csv
 import re
-from collections.abc import Iterable, Mapping
+import tomllib
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rscap.doctor import batch_file
-from rscap.doctor import measured as measured_file
+from pydantic import BaseModel, ConfigDict
+
 from rscap.doctor.adapters import CONFIG, read_adapter
-from rscap.doctor.asked import STATEMENT, Statement, asked_by_statement, read_statement
-from rscap.doctor.batch_file import TokenIds, known_tokens, read_batch, sight_of, targets_of
 from rscap.doctor.evaluations import of_folder
-from rscap.doctor.evidence import Asked, DataFacts, Evidence, LogEntry, RunState, TrainingLog
-from rscap.doctor.measured import Measured, read_measured
-from rscap.doctor.reading import Reader, json_lines, mapping, number, whole
+from rscap.doctor.evidence import DataFacts, Evidence, Expected, RunState, TrainingLog
+from rscap.doctor.reading import Reader, key_lines, mapping, read_log, whole
+from rscap.doctor.snapshot_files import (
+    BATCH_NAMES,
+    MEASURED,
+    Measured,
+    TokenIds,
+    attention_of,
+    known_tokens,
+    read_batch,
+    read_measured,
+    targets_of,
+)
 from rscap.errors import StoreError
+from rscap.recipe import TOWERS, Tower, TowerState
 from rscap.store import ADAPTER, PREDICTIONS, TRAIN_LOG
+from rscap.tables import check_table
 
 NAMES = (TRAIN_LOG, "log.jsonl", "log.csv")
 """Logs of a folder that has no trainer_state.json, in the order in which they are looked for."""
 
-_LOSS = ("loss", "train_loss")
-_RATE = ("learning_rate", "lr")
-_STEP = ("step", "global_step")
-_NORM = ("grad_norm",)
+# doctor.toml: what the files of such a run do not say.
+
+STATEMENT = "doctor.toml"
 
 
-def read_log(path: Path, where: str) -> TrainingLog:
-    """The updates of a log file, by its ending; rows without a loss are passed over.
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Model(_Part):
+    base: str | None = None
+    dtype: str | None = None
+    quantisation: str | None = None
+    quantise: tuple[Tower, ...] = ("language_model",)
+
+
+class _Towers(_Part):
+    vision_tower: TowerState | None = None
+    projector: TowerState | None = None
+    language_model: TowerState | None = None
+
+
+class _Adapter(_Part):
+    rank: int | None = None
+    alpha: float | None = None
+    rank_stabilised: bool | None = None
+    weight_decomposed: bool | None = None
+
+
+class _Prompt(_Part):
+    training: tuple[str, ...] = ()
+    test: tuple[str, ...] = ()
+
+
+class _Data(_Part):
+    training_images: int | None = None
+    captions_per_image: float | None = None
+    captions: str | None = None
+
+
+class _Train(_Part):
+    learning_rate: float | None = None
+    max_grad_norm: float | None = None
+    steps: int | None = None
+
+
+class _Evaluation(_Part):
+    images: int | None = None
+
+
+class _Tokens(_Part):
+    vocabulary: int | None = None
+    image: int | None = None
+    bos: int | None = None
+    eos: int | None = None
+    pad: int | None = None
+
+
+class Statement(_Part):
+    """doctor.toml: what the files of a foreign run do not say. Every key may be left out; docs/doctor.md shows one."""
+
+    model: _Model = _Model()
+    towers: _Towers = _Towers()
+    adapter: _Adapter = _Adapter()
+    prompt: _Prompt = _Prompt()
+    data: _Data = _Data()
+    train: _Train = _Train()
+    evaluation: _Evaluation = _Evaluation()
+    tokens: _Tokens = _Tokens()
+
+
+def read_statement(path: Path) -> Statement:
+    """Read doctor.toml.
 
     Raises:
-        StoreError: the file is broken.
+        StoreError: not TOML.
+        RecipeError: unknown or wrong keys; names each.
     """
-    if path.suffix == ".csv":
-        with path.open(encoding="utf-8", newline="") as stream:
-            reader = csv.DictReader(stream)
-            return _entries(where, ((reader.line_num, row) for row in reader))
-    if path.suffix == ".json":
-        history = mapping(path).get("log_history", [])
-        return _entries(where, ((None, row) for row in history))
-    return _entries(where, ((line, row) for line, row in json_lines(path) if row.get("event", "step") == "step"))
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise StoreError(f"{path} is not TOML: {error}") from error
+    return check_table(Statement, table, name=str(path))
 
 
-def _entries(where: str, rows: Iterable[tuple[int | None, Mapping[str, Any]]]) -> TrainingLog:
-    entries: list[LogEntry] = []
-    for line, row in rows:
-        loss = _first(row, _LOSS)
-        if loss is None or "train_runtime" in row:  # the Trainer's last entry is a summary
-            continue
-        step = whole(next((row[name] for name in _STEP if name in row), None))
-        entries.append(
-            LogEntry(
-                step=step if step is not None else len(entries) + 1,
-                loss=loss,
-                grad_norm=_first(row, _NORM),
-                learning_rate=_first(row, _RATE),
-                line=line,
-            )
-        )
-    return TrainingLog(where=where, entries=tuple(entries))
+def expected_by_statement(statement: Statement, path: Path) -> Expected:
+    """The settings that doctor.toml gives."""
+    states = {tower: getattr(statement.towers, tower) for tower in TOWERS}
+    towers = {tower: state for tower, state in states.items() if state is not None}
+    return Expected(
+        where=path.name,
+        lines=key_lines(path),
+        dtype=statement.model.dtype,
+        quantisation=statement.model.quantisation,
+        quantise=statement.model.quantise,
+        towers=towers or None,
+        rank=statement.adapter.rank,
+        alpha=statement.adapter.alpha,
+        rank_stabilised=statement.adapter.rank_stabilised,
+        weight_decomposed=statement.adapter.weight_decomposed,
+        training_prompts=statement.prompt.training,
+        test_prompts=statement.prompt.test,
+        learning_rate=statement.train.learning_rate,
+        max_grad_norm=statement.train.max_grad_norm,
+        captions=statement.data.captions,
+    )
 
 
-def _first(row: Mapping[str, Any], names: tuple[str, ...]) -> float | None:
-    return next((value for name in names if (value := number(row.get(name))) is not None), None)
-
-
-# A run that rscap did not make: whatever of it lies in one folder.
+# The folder of a foreign run; every file is optional.
 #
 # adapter_config.json, adapter_model.safetensors     PEFT's files, here, below, or in the newest checkpoint-N/
 # trainer_state.json | log.jsonl | log.csv           losses: the Trainer's, or step, loss, learning_rate, grad_norm
@@ -78,38 +151,38 @@ def _first(row: Mapping[str, Any], names: tuple[str, ...]) -> float | None:
 # model.json                                         what `rscap.doctor.snapshot.snapshot` measured
 # doctor.toml                                        what the files do not say
 
-_TRAINER_LIMIT = 1.0  # max_grad_norm of the Trainer where nobody says another
-_KNOWN = (CONFIG, "trainer_state.json", *NAMES, *batch_file.NAMES, measured_file.FILE, STATEMENT, PREDICTIONS)
+_TRAINER_LIMIT = 1.0  # the Trainer's default max_grad_norm
+_KNOWN = (CONFIG, "trainer_state.json", *NAMES, *BATCH_NAMES, MEASURED, STATEMENT, PREDICTIONS)
 
 
 def is_foreign(folder: Path) -> bool:
-    """Whether a folder holds anything that can be looked at."""
+    """Whether a folder holds anything that can be examined."""
     names = {path.name for path in folder.iterdir()} | {path.stem for path in folder.iterdir()}
     return bool(names.intersection(_KNOWN)) or _adapter_folder(folder) is not None or _newest(folder) is not None
 
 
 def read_foreign(folder: Path, reader: Reader) -> Evidence:
-    """Everything that the files of a foreign run say.
+    """The evidence in the files of a foreign run.
 
     Raises:
-        StoreError: there is nothing in the folder that could be looked at.
+        StoreError: there is nothing to examine in the folder.
     """
     if not is_foreign(folder):
         raise StoreError(
             f"{folder} holds neither a run of rscap nor files of another one", hint=f"known names: {', '.join(_KNOWN)}"
         )
     statement = reader.read(folder / STATEMENT, read_statement) or Statement()
-    measured = reader.read(folder / measured_file.FILE, read_measured) or Measured()
-    asked = asked_by_statement(statement, folder / STATEMENT) if (folder / STATEMENT).is_file() else Asked()
+    measured = reader.read(folder / MEASURED, read_measured) or Measured()
+    expected = expected_by_statement(statement, folder / STATEMENT) if (folder / STATEMENT).is_file() else Expected()
     place = _adapter_folder(folder)
     tokens = _tokens(statement, measured, place, reader)
     state_file = _beside_checkpoint(folder, "trainer_state.json")
-    if asked.max_grad_norm is None and state_file is not None:
-        asked = replace(asked, max_grad_norm=_TRAINER_LIMIT)
+    if expected.max_grad_norm is None and state_file is not None:
+        expected = replace(expected, max_grad_norm=_TRAINER_LIMIT)
     data = statement.data
     return Evidence(
         path=folder,
-        asked=asked,
+        expected=expected,
         vocabulary=tokens.get("vocabulary"),
         state=_state(state_file, statement, reader),
         log=_log(folder, state_file, reader),
@@ -119,7 +192,7 @@ def read_foreign(folder: Path, reader: Reader) -> Evidence:
         learning=measured.learning,
         adapter=reader.read(place, lambda path: read_adapter(path, reader.name(path / CONFIG))) if place else None,
         data=DataFacts(
-            where=asked.at("data.training_images"),
+            where=expected.at("data.training_images"),
             training_images=data.training_images,
             captions_per_image=data.captions_per_image,
         )
@@ -170,7 +243,7 @@ def _state(state_file: Path | None, statement: Statement, reader: Reader) -> Run
 
 
 def _tokens(statement: Statement, measured: Measured, adapter: Path | None, reader: Reader) -> dict[str, int]:
-    """Vocabulary and special ids: as measured, as stated, or those of the base model."""
+    """Vocabulary size and special ids: measured, stated, or those of the base model."""
     base = statement.model.base or measured.base or _base_of(adapter, reader) or ""
     stated = {name: value for name, value in statement.tokens.model_dump().items() if value is not None}
     return {**known_tokens(base, reader), **stated, **measured.tokens}
@@ -182,8 +255,8 @@ def _base_of(adapter: Path | None, reader: Reader) -> str | None:
 
 
 def _batch(folder: Path, measured: Measured, tokens: Mapping[str, int], reader: Reader) -> dict[str, Any]:
-    """Targets and sight, from the saved batch and from what was measured with it."""
-    file = next((path for name in batch_file.NAMES if (path := folder / name).is_file()), None)
+    """Targets and attention, from the saved batch and from what was measured with it."""
+    file = next((path for name in BATCH_NAMES if (path := folder / name).is_file()), None)
     batch = reader.read(file, read_batch) if file else None
     if file is None or batch is None:
         return {}
@@ -191,6 +264,6 @@ def _batch(folder: Path, measured: Measured, tokens: Mapping[str, int], reader: 
     missing = [name for name in ("image", "bos", "eos", "pad") if name not in tokens]
     if missing:
         reader.absent["labels of a training batch"] = f"the ids of {', '.join(missing)} are unknown; see [tokens]"
-        return {"sight": measured.sight(sight_of(batch, where))}
+        return {"attention": measured.attention(attention_of(batch, where))}
     ids = TokenIds(**{name: tokens[name] for name in ("image", "bos", "eos", "pad")})
-    return {"targets": targets_of(batch, ids, where), "sight": measured.sight(sight_of(batch, where))}
+    return {"targets": targets_of(batch, ids, where), "attention": measured.attention(attention_of(batch, where))}

@@ -1,4 +1,4 @@
-"""Runs and recipes of rscap: what their files say, before any model is loaded."""
+"""Read runs and recipes of rscap, without loading a model."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import math
 from pathlib import Path
 
 from rscap.doctor.adapters import CONFIG, read_adapter
-from rscap.doctor.asked import asked_by_recipe
-from rscap.doctor.batch_file import known_tokens
 from rscap.doctor.evaluations import of_run
-from rscap.doctor.evidence import Asked, DataFacts, Evidence, Learning, LogEntry, RunState, TrainingLog, Validated
-from rscap.doctor.reading import Reader
+from rscap.doctor.evidence import DataFacts, Evidence, Expected, Learning, LogEntry, RunState, TrainingLog, Validated
+from rscap.doctor.reading import Reader, key_lines
+from rscap.doctor.snapshot_files import known_tokens
+from rscap.methods import METHODS
 from rscap.recipe import TOWERS, Recipe, read_recipe
 from rscap.store import (
     EVALUATION,
@@ -29,14 +29,14 @@ Log = list[tuple[int, TrainStep | TrainEvaluation]]
 
 
 def read_run(run: RunFolder, reader: Reader) -> tuple[Evidence, Recipe | None]:
-    """Everything that a run folder says; and its recipe, if it trained anything."""
+    """The evidence in a run folder; and its recipe, if it trained a model."""
     status = reader.read(run.status_file, Status.read)
     recipe = reader.read(run.recipe_file, read_recipe)
     rows = reader.read(run.train_log, read_train_log)
     steps = [row.step for _, row in rows or [] if isinstance(row, TrainStep)]
     return Evidence(
         path=run.path,
-        asked=asked_by_recipe(recipe, run.recipe_file) if recipe else _asked_of_evaluation(run, reader),
+        expected=expected_by_recipe(recipe, run.recipe_file) if recipe else _expected_of_evaluation(run, reader),
         vocabulary=known_tokens(recipe.model.base, reader).get("vocabulary") if recipe else None,
         state=RunState(
             where=reader.name(run.status_file),
@@ -56,7 +56,7 @@ def read_run(run: RunFolder, reader: Reader) -> tuple[Evidence, Recipe | None]:
 
 
 def _log(rows: Log, where: str) -> TrainingLog:
-    """Updates and evaluations; those that tell no loss are passed over."""
+    """Updates and evaluations; those without a loss are skipped."""
     return TrainingLog(
         where=where,
         entries=tuple(
@@ -72,14 +72,39 @@ def _log(rows: Log, where: str) -> TrainingLog:
     )
 
 
-def _asked_of_evaluation(run: RunFolder, reader: Reader) -> Asked:
-    """Of an evaluation in a folder of its own: the prompts of the run it evaluates, where that is still there."""
+def expected_by_recipe(recipe: Recipe, path: Path) -> Expected:
+    """The settings of a recipe, with the lines they stand on."""
+    adapter, plain = recipe.adapter, recipe.adapter is not None and recipe.adapter.method == "lora"
+    return Expected(
+        where=path.name,
+        lines=key_lines(path),
+        pretrained=recipe.model.pretrained,
+        dtype=recipe.model.dtype,
+        quantisation=recipe.model.quantisation,
+        quantise=recipe.model.quantise,
+        towers={tower: getattr(recipe.towers, tower) for tower in TOWERS},
+        peft_type=("LORA" if METHODS[adapter.method].lora else adapter.method.upper()) if adapter else None,
+        rank=adapter.rank if adapter and plain else None,  # other methods are stored at ranks of their own
+        alpha=adapter.alpha if adapter and plain else None,
+        rank_stabilised=adapter.rank_stabilised if adapter and plain else None,
+        weight_decomposed=adapter.weight_decomposed if adapter and plain else None,
+        training_prompts=recipe.prompt.training_prefixes or (recipe.prompt.prefix,),
+        test_prompts=(recipe.prompt.prefix,),
+        learning_rate=recipe.train.learning_rate,
+        max_grad_norm=recipe.train.max_grad_norm,
+        captions=recipe.data.captions,
+        selects=recipe.selection is not None,
+    )
+
+
+def _expected_of_evaluation(run: RunFolder, reader: Reader) -> Expected:
+    """For an evaluation in its own folder: the training prompts of the run it evaluates, if that still exists."""
     settings = reader.read(run.evaluation_file, EvaluationSettings.read)
     trained = RunFolder(Path(settings.model)) if settings and settings.model else None
     if trained and trained.recipe_file.is_file() and (recipe := reader.read(trained.recipe_file, read_recipe)):
         words = recipe.prompt.training_prefixes or (recipe.prompt.prefix,)
-        return Asked(where=str(trained.recipe_file), training_prompts=words)
-    return Asked(where=EVALUATION, trains=False)
+        return Expected(where=str(trained.recipe_file), training_prompts=words)
+    return Expected(where=EVALUATION, trains=False)
 
 
 def _learning(path: Path, reader: Reader) -> Learning:
@@ -89,7 +114,7 @@ def _learning(path: Path, reader: Reader) -> Learning:
 
 
 def _data(run: RunFolder, recipe: Recipe, rows: Log, reader: Reader) -> DataFacts:
-    """Training images as the recipe limits them or the log counts them, captions as the references have them."""
+    """Training images by the recipe's limit or the log's count, captions per image by the references."""
     rejected = reader.read(run.rejected_file, read_rejected) or []
     epoch = _images_of_an_epoch([row for _, row in rows if isinstance(row, TrainStep)])
     limit = recipe.data.train_limit
@@ -103,7 +128,7 @@ def _data(run: RunFolder, recipe: Recipe, rows: Log, reader: Reader) -> DataFact
 
 
 def _images_of_an_epoch(steps: list[TrainStep]) -> int | None:
-    """The images of the first epoch's updates; None where it was not completed or the log does not count them."""
+    """The images of the first epoch; None if it was not completed or the log does not count them."""
     first = [step for step in steps if (math.inf if step.epoch is None else step.epoch) <= 1.0]
     counts = [step.images for step in first if step.images is not None]
     complete = bool(first) and first[-1].epoch == 1.0 and len(counts) == len(first)
@@ -118,10 +143,10 @@ def _captions_per_image(run: RunFolder, reader: Reader) -> float | None:
 
 
 def read_only_recipe(recipe: Recipe, path: Path) -> Evidence:
-    """What a recipe says of itself."""
+    """The evidence in a recipe."""
     limit = recipe.data.train_limit
     return Evidence(
         path=path,
-        asked=asked_by_recipe(recipe, path),
+        expected=expected_by_recipe(recipe, path),
         data=DataFacts(where=f"{path.name} [data]", training_images=limit) if limit is not None else None,
     )

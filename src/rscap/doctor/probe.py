@@ -1,7 +1,7 @@
-"""The live part: the first batch as the recipe makes it, through the base model as the recipe loads it.
+"""Measure with the model loaded: the first batch of the recipe, through the base model as the recipe loads it.
 
-One token is changed to see who sees whom, losses are looked at token by token, precisions are read back, and for a
-recipe some updates at its peak rate are tried on one small batch.
+One token is changed to measure the attention mask, losses are compared token by token, precisions are read back, and
+for a recipe some updates at its peak rate are tried on one small batch.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from rscap.captioner.loading import best_device
 from rscap.captioner.prompt import Prompter
 from rscap.data import Source, open_data
 from rscap.doctor.evidence import (
+    AttentionReach,
     DataFacts,
     Evidence,
     FirstLosses,
     Learning,
     RateTest,
-    Sight,
     Targets,
     Trained,
     Weights,
 )
-from rscap.doctor.measured import frozen_dtypes, product_dtypes, reach, rows_are_apart, trainable
-from rscap.errors import AdapterError, DataError, ModelError, OutOfMemory, RscapError
+from rscap.doctor.snapshot import frozen_dtypes, product_dtypes, reach, rows_are_apart, trainable
+from rscap.errors import AdapterError, DataError, ModelError, OutOfMemory, RscapError, StoreError
 from rscap.methods import METHODS
 from rscap.model.adapters import prepare
 from rscap.model.load import Base, load_base
@@ -56,7 +56,7 @@ _LARGE = 1_000_000_000
 
 @contextmanager
 def _memory_told() -> Iterator[None]:
-    """Where memory runs out, an error of ours says so."""
+    """Turn running out of memory into an OutOfMemory error with a hint."""
     try:
         yield
     except torch.OutOfMemoryError as error:
@@ -70,7 +70,7 @@ def probe_recipe(evidence: Evidence, recipe: Recipe) -> Evidence:
     """Everything that can be measured of a recipe before it is run.
 
     Raises:
-        RscapError: what would stop the run before its first step.
+        RscapError: an error that would stop the run before its first step.
     """
     source, weights = _data(recipe)
     check_validation(recipe, source, lambda _: None)
@@ -91,7 +91,7 @@ def probe_run(evidence: Evidence, recipe: Recipe, run: RunFolder) -> Evidence:
     """What can be measured of a run: its first batch on its base model, and its trained weights on that batch.
 
     Raises:
-        RscapError: data or base model are not at hand.
+        RscapError: data or base model are not available.
     """
     source, weights = _data(recipe)
     base, packed = _model(recipe)
@@ -102,7 +102,7 @@ def probe_run(evidence: Evidence, recipe: Recipe, run: RunFolder) -> Evidence:
         return evidence
     try:
         learned = ModelRef.of_run(run, recipe).load().packed
-    except (AdapterError, ModelError) as error:
+    except (AdapterError, ModelError, StoreError) as error:
         return replace(evidence, trained=Trained(where=_weights_of(run), misfit=error.message))
     loss = learned.token_losses(batch.to(learned.device)).mean().item()
     return replace(evidence, trained=Trained(where=_weights_of(run), loss=loss))
@@ -113,7 +113,7 @@ def _weights_of(run: RunFolder) -> str:
 
 
 def _data(recipe: Recipe) -> tuple[Source, CaptionWeights]:
-    """The source as training sees it, its quality rules applied."""
+    """The source as training sees it, with quality rules applied."""
     source = open_data(recipe.data, check="exists")
     if recipe.data.quality is None:
         return source, {}
@@ -122,7 +122,7 @@ def _data(recipe: Recipe) -> tuple[Source, CaptionWeights]:
 
 
 def _model(recipe: Recipe) -> tuple[Base, PackedModel]:
-    """Base and adapters as at the first step; methods that start from weights or activations stand as plain LoRA."""
+    """Base and adapters as at the first step; methods that start from weights or activations become plain LoRA."""
     adapter = recipe.adapter
     if adapter is not None and (METHODS[adapter.method].residual or METHODS[adapter.method].calibration_images):
         adapter = adapter.model_copy(update={"method": "lora", "calibration_images": None})
@@ -153,10 +153,10 @@ def _look(evidence: Evidence, packed: PackedModel, batch: Batch) -> Evidence:
     apart = rows_are_apart(packed)
     return replace(
         evidence,
-        absent=evidence.absent if apart else {**evidence.absent, "who sees whom": _NOT_APART},
+        absent=evidence.absent if apart else {**evidence.absent, "attention mask": _NOT_APART},
         vocabulary=paligemma.config.text_config.vocab_size,
         targets=targets_of(batch, image=paligemma.config.image_token_id, eos=paligemma.config.eos_token_id),
-        sight=sight_of(packed, batch) if apart else None,
+        attention=attention_of(packed, batch) if apart else None,
         first_losses=FirstLosses(
             where=WHERE,
             mean=losses.mean().item(),
@@ -187,10 +187,10 @@ def targets_of(batch: Batch, *, image: int, eos: int) -> Targets:
     )
 
 
-def sight_of(packed: PackedModel, batch: Batch) -> Sight:
+def attention_of(packed: PackedModel, batch: Batch) -> AttentionReach:
     """Change the last caption token, then the last prefix token, of the first row, and count which outputs change.
 
-    The caption is looked at in the very path that training takes, the prefix in the one that computes all positions.
+    The caption goes through the same code path as training, the prefix through the one that computes all positions.
     """
     row = batch.tokens[0]
     mine = batch.source_rows == 0
@@ -214,7 +214,7 @@ def sight_of(packed: PackedModel, batch: Batch) -> Sight:
 
     end = reach(learned, row, last, config.bos_token_id, 0)
     prefix = reach(whole, row, prefix_end, config.eos_token_id, 0)
-    return Sight(
+    return AttentionReach(
         where=WHERE,
         token_types="unknown",
         earlier=len(set(columns.tolist())) - 1,
@@ -225,7 +225,7 @@ def sight_of(packed: PackedModel, batch: Batch) -> Sight:
 
 
 def try_rate(packed: PackedModel, batch: Batch, recipe: Recipe, *, total_steps: int) -> RateTest:
-    """Eight updates on one batch, the first four warming up to the peak rate; dropout draws the same every time."""
+    """Eight updates on one batch, the first four a warm-up to the peak rate, with the same dropout every time."""
     optimiser = build_optimiser(packed.net, recipe)
     scaler = build_scaler(packed.device, packed.compute_dtype)
     learning = [parameter for parameter in packed.net.parameters() if parameter.requires_grad]
@@ -292,5 +292,5 @@ def _facts(recipe: Recipe, source: Source, examples: Sequence[Example], prompter
 def _tokens(prompter: Prompter, caption: str) -> int:
     try:
         return len(prompter.suffix(caption, example_id=""))
-    except RscapError:  # a caption that cannot be learned is rejected when its turn comes
+    except RscapError:  # a caption that cannot be used is rejected in training
         return 0

@@ -1,29 +1,26 @@
-"""`snapshot`: one line in anybody's training script that saves what a doctor needs and cannot see afterwards."""
+"""`snapshot`: measure a model in memory and save it, from anybody's training script."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from rscap.doctor.batch_file import IGNORED
-from rscap.doctor.measured import (
-    Measured,
-    frozen_dtypes,
-    product_dtypes,
-    reach,
-    rows_are_apart,
-    trainable,
-    write_measured,
-)
+from rscap.doctor.snapshot_files import IGNORED, Measured, write_measured
+from rscap.errors import AdapterError
+from rscap.model.towers import count_parameters, tower_of
+from rscap.recipe import Tower
 from rscap.store import atomic_path
 
+_MOVED = 1e-5  # of the largest output: rounding of another order of sums lies below, influence above
 _SAVED = ("input_ids", "labels", "token_type_ids", "attention_mask")
 
 
@@ -78,7 +75,7 @@ def snapshot(folder: Path | str, model: Any, batch: Mapping[str, Tensor], tokeni
 
 @contextmanager
 def _still(model: Any) -> Iterator[None]:
-    """The model without dropout, and without gradients; as it was, afterwards."""
+    """The model without dropout and gradients; restores its mode afterwards."""
     was_training = model.training
     model.eval()
     try:
@@ -89,7 +86,7 @@ def _still(model: Any) -> Iterator[None]:
 
 
 def _reaches(model: Any, row: Mapping[str, Any], tokens: Mapping[str, int]) -> dict[str, int]:
-    """Change the last token of the caption, then the last of the prefix, and count what moves before them."""
+    """Change the last token of the caption, then that of the prefix, and count the outputs that change before them."""
     ids = row["input_ids"][0]
     there = torch.nonzero(row["attention_mask"][0] if "attention_mask" in row else torch.ones_like(ids)).flatten()
     first, last = int(there[0]), int(there[-1])
@@ -121,3 +118,70 @@ def _losses(model: Any, row: Mapping[str, Any], labels: Tensor) -> Tensor:
     logits = model(**row).logits[0, :-1].float()
     wanted = labels[0, 1:].to(logits.device)
     return F.cross_entropy(logits, wanted, ignore_index=IGNORED, reduction="none")[wanted != IGNORED]
+
+
+# Measurements of any model in memory.
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How many outputs before a token change when that token is changed."""
+
+    before: int
+    moved: int
+
+
+def rows_are_apart(net: nn.Module) -> bool:
+    """Whether tokens are rounded independently: LLM.int8 (arXiv:2208.07339) picks outlier columns over all tokens."""
+    return not any(type(module).__name__ == "Linear8bitLt" for module in net.modules())
+
+
+def reach(outputs: Callable[[Tensor], Tensor], tokens: Tensor, column: int, replacement: int, first: int) -> Reach:
+    """Change int[N] `tokens` at `column` and count which float[N, H] outputs from `first` up to it change."""
+    changed = tokens.clone()
+    changed[column] = replacement
+    with torch.no_grad():
+        here, there = outputs(tokens).float(), outputs(changed).float()
+    difference = (here - there).abs().amax(dim=-1)
+    moved = difference > _MOVED * here.abs().max()
+    return Reach(before=column - first, moved=int(moved[first:column].sum()))
+
+
+def frozen_dtypes(net: nn.Module) -> dict[Tower, dict[str, int]]:
+    """Elements of frozen weights by precision, for each tower; a 4-bit weight counts its unpacked elements."""
+    counts: dict[Tower, Counter[str]] = {}
+    for name, parameter in net.named_parameters():
+        if parameter.requires_grad or ".original_module." in name:
+            continue
+        try:
+            tower = tower_of(name)
+        except AdapterError:  # a part that PaliGemma does not have
+            continue
+        counts.setdefault(tower, Counter())[_dtype(parameter)] += _elements(parameter)
+    return {tower: dict(own) for tower, own in counts.items()}
+
+
+def _dtype(parameter: nn.Parameter) -> str:
+    if hasattr(parameter, "quant_type"):
+        return str(parameter.quant_type)  # bitsandbytes' Params4bit: nf4 or fp4
+    return str(parameter.dtype).removeprefix("torch.")
+
+
+def _elements(parameter: nn.Parameter) -> int:
+    state = getattr(parameter, "quant_state", None)
+    return int(torch.Size(state.shape).numel()) if state is not None else parameter.numel()
+
+
+def product_dtypes(net: nn.Module) -> tuple[str, ...]:
+    """Precisions that 4-bit layers compute in."""
+    found = {
+        str(module.compute_dtype).removeprefix("torch.")
+        for module in net.modules()
+        if type(module).__name__ == "Linear4bit" and getattr(module, "compute_dtype", None) is not None
+    }
+    return tuple(sorted(found))
+
+
+def trainable(net: nn.Module) -> dict[Tower, int]:
+    """Trainable parameters, by tower."""
+    return {tower: count.trainable for tower, count in count_parameters(net).items()}

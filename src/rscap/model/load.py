@@ -78,7 +78,7 @@ class Base:
         return self.model.config.text_config.num_image_tokens
 
     def describe(self) -> dict[str, Any]:
-        """The base model's entry in provenance.json: name, revision, and the digest of its files if they are local."""
+        """What a run records of its base model: name, revision, and the digest of its files if they are local."""
         source = locate(self.name)
         digest = provenance.folder_digest(source) if isinstance(source, Path) else None
         return {

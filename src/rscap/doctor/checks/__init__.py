@@ -1,45 +1,31 @@
-"""The table of checks: one function a check, and the codes it may report."""
+"""The table of checks: one function for each, with the codes of the findings it may report."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from rscap.doctor.checks import (
-    captions,
-    data,
-    loss,
-    weights,
-)
-from rscap.doctor.checks import (
-    captions as evaluation,
-)
-from rscap.doctor.checks import (
-    data as labels,
-)
-from rscap.doctor.checks import (
-    data as run,
-)
+from rscap.doctor.checks import captions, data, loss, weights
 from rscap.doctor.evidence import Evidence
 from rscap.doctor.findings import Finding
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check. It says nothing where the evidence it needs is missing."""
+    """One check. It reports nothing if the evidence it needs is missing."""
 
     look: Callable[[Evidence], Iterator[Finding]]
     codes: tuple[str, ...]
 
 
 CHECKS: tuple[Check, ...] = (
-    Check(labels.image_targets, ("image-targets",)),
-    Check(labels.prompt_targets, ("prompt-targets",)),
-    Check(labels.padding_targets, ("padding-targets",)),
-    Check(labels.missing_targets, ("no-targets",)),
-    Check(labels.caption_ends, ("no-eos", "many-eos")),
-    Check(labels.visible_answer, ("answer-visible",)),
-    Check(labels.causal_prefix, ("prefix-causal",)),
+    Check(data.image_targets, ("image-targets",)),
+    Check(data.prompt_targets, ("prompt-targets",)),
+    Check(data.padding_targets, ("padding-targets",)),
+    Check(data.missing_targets, ("no-targets",)),
+    Check(data.caption_ends, ("no-eos", "many-eos")),
+    Check(data.visible_answer, ("answer-visible",)),
+    Check(data.causal_prefix, ("prefix-causal",)),
     Check(loss.uniform_guess, ("uniform-loss",)),
     Check(loss.silent_start, ("zero-loss",)),
     Check(loss.spoilt, ("loss-not-finite",)),
@@ -62,15 +48,15 @@ CHECKS: tuple[Check, ...] = (
     Check(data.caption_scheme, ("captions-unused", "captions-joined")),
     Check(data.rejected_rows, ("many-rejected",)),
     Check(data.length_limit, ("captions-cut",)),
-    Check(evaluation.few_images, ("few-test-images",)),
-    Check(evaluation.single_reference, ("single-reference",)),
-    Check(evaluation.left_out, ("unscored",)),
-    Check(evaluation.other_images, ("subset-differs",)),
-    Check(evaluation.images_ignored, ("image-ignored",)),
-    Check(evaluation.below_constant, ("no-better-than-constant",)),
+    Check(captions.few_images, ("few-test-images",)),
+    Check(captions.single_reference, ("single-reference",)),
+    Check(captions.left_out, ("unscored",)),
+    Check(captions.other_images, ("subset-differs",)),
+    Check(captions.images_ignored, ("image-ignored",)),
+    Check(captions.below_constant, ("no-better-than-constant",)),
     Check(captions.degenerate_captions, ("captions-loop", "prompt-echoed", "no-caption")),
     Check(captions.same_caption, ("one-caption",)),
     Check(captions.cut_captions, ("captions-cut",)),
-    Check(run.unfinished, ("not-finished",)),
-    Check(run.lost_result, ("result-missing",)),
+    Check(data.unfinished, ("not-finished",)),
+    Check(data.lost_result, ("result-missing",)),
 )

@@ -1,10 +1,10 @@
-"""The generated captions themselves."""
+"""Checks of generated captions and of their scores."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rscap.doctor.evidence import Evaluation, Evidence
+from rscap.doctor.evidence import Evidence, ScoredCaptions
 from rscap.doctor.findings import Finding, found
 from rscap.scoring import degenerate
 
@@ -16,12 +16,12 @@ _CODES = {"loop": "captions-loop", "prompt-echo": "prompt-echoed", "empty": "no-
 
 
 def degenerate_captions(evidence: Evidence) -> Iterator[Finding]:
-    """Captions that loop, repeat the prompt, or are none."""
+    """Captions that loop, repeat the prompt, or hold no language."""
     for one in evidence.evaluations or ():
         ill: dict[str, list[str]] = {}
         for name, caption in one.captions.items():
             for code in {
-                _CODES[kind] for kind in _kinds(caption.text, caption.prefix, evidence.asked.training_prompts)
+                _CODES[kind] for kind in _kinds(caption.text, caption.prefix, evidence.expected.training_prompts)
             }:
                 ill.setdefault(code, []).append(name)
         for code, names in ill.items():
@@ -43,7 +43,7 @@ def same_caption(evidence: Evidence) -> Iterator[Finding]:
             yield from _same(one)
 
 
-def _same(one: Evaluation) -> Iterator[Finding]:
+def _same(one: ScoredCaptions) -> Iterator[Finding]:
     text, count = one.most_common
     if count >= SAME * len(one.captions):
         first = next(name for name, caption in one.captions.items() if caption.text == text)
@@ -59,15 +59,15 @@ def cut_captions(evidence: Evidence) -> Iterator[Finding]:
             yield found("captions-cut", text, where=one.at(cut[0]))
 
 
-# Scores: of how many images, of all of them, of the same ones as others'.
+# Scores: on how many images, on all of them, on the same ones as other systems.
 
 TEST_IMAGES = 100
 SAME = 0.5
-"""The share of images with one and the same caption from which on that is a finding."""
+"""Share of images with the same caption that makes a finding."""
 
 _UNCERTAIN = 0.5  # width of the interval over the score
-_MILD = 0.01  # share of images left out that is a warning
-_SHUFFLED = 0.8  # share of the score that is left when captions change images
+_MILD = 0.01  # a share of images left out up to this is a warning
+_SHUFFLED = 0.8  # share of the score that remains when captions are shuffled among images
 _IMAGES_TO_SHUFFLE = 30
 
 
@@ -85,7 +85,7 @@ def few_images(evidence: Evidence) -> Iterator[Finding]:
         yield found("few-test-images", f"the test split has {data.test_images} images", where=data.where)
 
 
-def _cider(one: Evaluation) -> tuple[float, float, float]:
+def _cider(one: ScoredCaptions) -> tuple[float, float, float]:
     if one.sheet is None or "CIDEr" not in one.sheet.intervals:
         return 0.0, 0.0, 0.0
     low, high = one.sheet.intervals["CIDEr"]
@@ -114,14 +114,14 @@ def left_out(evidence: Evidence) -> Iterator[Finding]:
         yield found("unscored", text, where=one.scores_where or one.where, severity="warning" if mild else None)
 
 
-def _kinds_of(one: Evaluation, names: list[str]) -> str:
-    """What the captions that were left out look like: the first of them, as it stands."""
+def _kinds_of(one: ScoredCaptions, names: list[str]) -> str:
+    """The first of the captions that were left out, word for word."""
     there = [one.captions[name].text for name in names if name in one.captions]
     return f"; the first of them reads {there[0]!r:.80}" if there else ""
 
 
 def other_images(evidence: Evidence) -> Iterator[Finding]:
-    """Other systems beside this one that were scored on other images."""
+    """Other systems of the same evaluation that were scored on other images."""
     for one in evidence.evaluations or ():
         mine = one.scored if one.scored is not None else frozenset(one.captions)
         for name, theirs in one.others.items():
@@ -132,12 +132,12 @@ def other_images(evidence: Evidence) -> Iterator[Finding]:
 
 
 def images_ignored(evidence: Evidence) -> Iterator[Finding]:
-    """Captions that score as much on other images."""
-    if not evidence.asked.trains:
+    """Captions that score as high on other images."""
+    if not evidence.expected.trains:
         return
     for one in evidence.evaluations or ():
         if one.sheet is None or one.sheet.n < _IMAGES_TO_SHUFFLE or one.most_common[1] >= SAME * len(one.captions):
-            continue  # few images, or a finding of its own
+            continue  # few images, or reported by `same_caption`
         score = one.sheet.corpus.get("CIDEr", 0.0)
         if one.shuffled is not None and one.shuffled > _SHUFFLED * score:
             text = f"CIDEr is {score:.3f}, and {one.shuffled:.3f} with the captions shuffled among the images"
@@ -146,7 +146,7 @@ def images_ignored(evidence: Evidence) -> Iterator[Finding]:
 
 def below_constant(evidence: Evidence) -> Iterator[Finding]:
     """A trained model that one sentence for all images matches."""
-    if not evidence.asked.trains:
+    if not evidence.expected.trains:
         return
     for one in evidence.evaluations or ():
         score = one.sheet.corpus.get("CIDEr") if one.sheet else None

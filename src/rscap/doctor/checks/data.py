@@ -1,10 +1,10 @@
-"""Prompts and data of a run: what it learned from, and whether it is asked in the words it learned."""
+"""Checks of prompts, training data, the first batch, and how a run ended."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rscap.doctor.evidence import Evidence, Sight, Targets
+from rscap.doctor.evidence import AttentionReach, Evidence, Targets
 from rscap.doctor.findings import Finding, found
 
 TRAINING_IMAGES = 250
@@ -14,35 +14,35 @@ _REJECTED, _TOO_LONG = 0.01, 0.01
 
 
 def prompts(evidence: Evidence) -> Iterator[Finding]:
-    """A test prompt that was no training prompt."""
-    asked = evidence.asked
-    if not asked.trains or not asked.training_prompts:
+    """A test prompt that is not among the training prompts."""
+    expected = evidence.expected
+    if not expected.trains or not expected.training_prompts:
         return
-    known = set(asked.training_prompts)
-    learned = " or ".join(repr(words) for words in asked.training_prompts[:3])
+    known = set(expected.training_prompts)
+    learned = " or ".join(repr(words) for words in expected.training_prompts[:3])
     for evaluation in evidence.evaluations or ():
         strange = [name for name, caption in evaluation.captions.items() if caption.prefix not in (None, *known)]
         if strange:
             asked_with = evaluation.captions[strange[0]].prefix
-            text = f"{len(strange)} of {len(evaluation.captions)} captions were asked for with {asked_with!r}; training"
-            yield found("prompt-differs", f"{text} used {learned}", where=evaluation.at(strange[0]))
+            text = f"{len(strange)} of {len(evaluation.captions)} captions were generated with {asked_with!r}"
+            yield found("prompt-differs", f"{text}; training used {learned}", where=evaluation.at(strange[0]))
             return
-    for words in asked.test_prompts:
+    for words in expected.test_prompts:
         if words not in known:
             text = f"the test asks with {words!r}; training uses {learned}"
-            yield found("prompt-differs", text, where=asked.at("prompt.prefix"))
+            yield found("prompt-differs", text, where=expected.at("prompt.prefix"))
             return
 
 
 def few_training_images(evidence: Evidence) -> Iterator[Finding]:
-    """A training set smaller than half of the smallest that is published."""
+    """A training set smaller than half of the smallest published one."""
     if (data := evidence.data) and data.training_images is not None and data.training_images < TRAINING_IMAGES:
         yield found("few-training-images", f"{data.training_images} training images", where=data.where)
 
 
 def caption_scheme(evidence: Evidence) -> Iterator[Finding]:
-    """Captions that are never learned, or learned as one."""
-    scheme, where = evidence.asked.captions, evidence.asked.at("data.captions")
+    """Captions that are not used, or are joined into one."""
+    scheme, where = evidence.expected.captions, evidence.expected.at("data.captions")
     each = evidence.data.captions_per_image if evidence.data else None
     if not scheme or each is None or each < 1.5:
         return
@@ -61,13 +61,13 @@ def rejected_rows(evidence: Evidence) -> Iterator[Finding]:
 
 
 def length_limit(evidence: Evidence) -> Iterator[Finding]:
-    """A limit on new tokens below the length of captions that are learned."""
+    """A limit on new tokens below the length of training captions."""
     if (data := evidence.data) and data.too_long is not None and data.too_long > _TOO_LONG:
         text = f"{data.too_long:.1%} of the training captions have more than {data.longest_allowed} tokens"
-        yield found("captions-cut", text, where=evidence.asked.at("generate.max_new_tokens"))
+        yield found("captions-cut", text, where=evidence.expected.at("generate.max_new_tokens"))
 
 
-# What a training batch supervises, and who sees whom in it.
+# What a training batch supervises, and its attention mask.
 
 
 def image_targets(evidence: Evidence) -> Iterator[Finding]:
@@ -95,7 +95,7 @@ def _share(targets: Targets, count: int, what: str) -> str:
 
 
 def missing_targets(evidence: Evidence) -> Iterator[Finding]:
-    """Captions of which nothing is supervised."""
+    """Captions without any label."""
     if (targets := evidence.targets) and targets.unsupervised:
         evidence_text = f"{targets.unsupervised} of {targets.captions} captions have no label at all"
         yield found("no-targets", evidence_text, where=targets.where)
@@ -114,28 +114,30 @@ def caption_ends(evidence: Evidence) -> Iterator[Finding]:
 
 
 def visible_answer(evidence: Evidence) -> Iterator[Finding]:
-    """A caption token that sees what comes after it, or a batch that leaves that to its padding."""
-    if not (sight := evidence.sight):
+    """A caption token that sees later ones, or a batch in which that depends on padding."""
+    if not (attention := evidence.attention):
         return
-    if sight.future_seen:
-        seen = f"changing the last token of the caption changes {sight.future_seen} of the {sight.earlier} outputs"
-        yield found("answer-visible", f"{seen} before it, expected none{_types(sight)}", where=sight.where)
-    elif sight.token_types in ("absent", "zero on the caption"):
-        yield found("answer-visible", f"token_type_ids: {sight.token_types}", where=sight.where)
+    if attention.future_seen:
+        seen = (
+            f"changing the last token of the caption changes {attention.future_seen} of the {attention.earlier} outputs"
+        )
+        yield found("answer-visible", f"{seen} before it, expected none{_types(attention)}", where=attention.where)
+    elif attention.token_types in ("absent", "zero on the caption"):
+        yield found("answer-visible", f"token_type_ids: {attention.token_types}", where=attention.where)
 
 
 def causal_prefix(evidence: Evidence) -> Iterator[Finding]:
     """A prefix whose early tokens do not see its late ones."""
-    if (sight := evidence.sight) and sight.before and sight.prefix_reach == 0:
-        seen = f"changing the last token of the prefix changes none of the {sight.before} outputs before it"
-        yield found("prefix-causal", f"{seen}, expected all{_types(sight)}", where=sight.where)
+    if (attention := evidence.attention) and attention.before and attention.prefix_reach == 0:
+        seen = f"changing the last token of the prefix changes none of the {attention.before} outputs before it"
+        yield found("prefix-causal", f"{seen}, expected all{_types(attention)}", where=attention.where)
 
 
-def _types(sight: Sight) -> str:
-    return "" if sight.token_types in ("right", "unknown") else f"; token_type_ids: {sight.token_types}"
+def _types(attention: AttentionReach) -> str:
+    return "" if attention.token_types in ("right", "unknown") else f"; token_type_ids: {attention.token_types}"
 
 
-# How far a run came, and what it left.
+# How far a run got, and what it left.
 
 
 def unfinished(evidence: Evidence) -> Iterator[Finding]:

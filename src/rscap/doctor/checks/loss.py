@@ -1,4 +1,4 @@
-"""Losses and learning rates, from what was measured: a rate is too high where a loss rises, not above some number."""
+"""Checks of losses and learning rates, from measurements: a rate is too high if the loss rises, not above a number."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from rscap.doctor.evidence import Evidence, LogEntry, RateTest, TrainingLog
 from rscap.doctor.findings import Finding, found
 
 ENTRIES_WANTED = 10
-"""Fewer logged updates say nothing about the course of a loss."""
+"""With fewer logged updates, nothing is said about the course of the loss."""
 
 _UNIFORM = 0.1  # share of ln V
-_EVEN = 1.0  # nats of spread: below, all tokens are about equally surprising
+_EVEN = 1.0  # nats of spread; below it, all tokens have about the same loss
 _SILENT = 1e-3
 _RISE, _FALL = 0.05, 0.02  # shares of the first losses
 _CLIPPED_STEPS, _CLIPPED_TIMES, _GAIN = 0.95, 3.0, 0.1
-_EVALUATIONS, _PAST = 3, 0.05  # fewer evaluations show no course; a share of the best validation loss
-_SPOILT_STEPS = 0.1  # float16's scaler overflows now and then, and more often at the start
+_EVALUATIONS, _PAST = 3, 0.05  # evaluations needed to judge; share of the best validation loss
+_SPOILT_STEPS = 0.1  # with float16 occasional overflows are normal, more often at the start
 
 
 @dataclass(frozen=True, slots=True)
 class _Course:
-    """The losses of a run: medians of the first and the last fifth, and how far neighbours lie apart."""
+    """The losses of a run: medians of the first and the last fifth, and the median difference of neighbours."""
 
     first: float
     last: float
@@ -58,7 +58,7 @@ def uniform_guess(evidence: Evidence) -> Iterator[Finding]:
     uniform = math.log(evidence.vocabulary) if evidence.vocabulary else None
     if uniform is None:
         return
-    first = evidence.first_losses if evidence.asked.pretrained else None
+    first = evidence.first_losses if evidence.expected.pretrained else None
     if first and abs(first.mean / uniform - 1) < _UNIFORM and first.spread < _EVEN:
         text = f"the first loss is {first.mean:.2f} (spread {first.spread:.2f}); ln V is {uniform:.2f}"
         yield found("uniform-loss", text, where=first.where)
@@ -78,7 +78,7 @@ def silent_start(evidence: Evidence) -> Iterator[Finding]:
 
 
 def spoilt(evidence: Evidence) -> Iterator[Finding]:
-    """NaN or infinite losses; gradients that are so at the end or often."""
+    """NaN or infinite losses; gradients that are often not finite."""
     if not (log := evidence.log):
         return
     losses = [entry for entry in log.entries if not math.isfinite(entry.loss)]
@@ -109,9 +109,9 @@ def flat(evidence: Evidence) -> Iterator[Finding]:
 
 
 def past_its_best(evidence: Evidence) -> Iterator[Finding]:
-    """A validation loss that came down and went up again, and captions that got worse with it; the last are kept."""
+    """A validation loss that fell and rose again, with captions that got worse, while the last weights are kept."""
     log = evidence.log
-    if log is None or evidence.asked.selects or len(log.validation) < _EVALUATIONS:
+    if log is None or evidence.expected.selects or len(log.validation) < _EVALUATIONS:
         return
     best, last = min(log.validation, key=lambda one: one.loss), log.validation[-1]
     worse = best.score is None or last.score is None or last.score < best.score
@@ -125,13 +125,13 @@ def past_its_best(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _rate(evidence: Evidence) -> str:
-    asked = evidence.asked
-    return f" at a learning rate of {asked.learning_rate:g}" if asked.learning_rate is not None else ""
+    expected = evidence.expected
+    return f" at a learning rate of {expected.learning_rate:g}" if expected.learning_rate is not None else ""
 
 
 def clipped(evidence: Evidence) -> Iterator[Finding]:
-    """Gradient norms far above the limit all the time, that do not come down, while the loss hardly does."""
-    limit, log = evidence.asked.max_grad_norm, evidence.log
+    """Gradient norms that stay far above the limit while the loss hardly falls."""
+    limit, log = evidence.expected.max_grad_norm, evidence.log
     if limit is None or log is None or not (course := _Course.of(log)) or course.last < (1 - _GAIN) * course.first:
         return
     known = [entry.grad_norm for entry in log.entries if entry.grad_norm is not None]
@@ -151,14 +151,14 @@ def clipped(evidence: Evidence) -> Iterator[Finding]:
 
 
 def tried_rate(evidence: Evidence) -> Iterator[Finding]:
-    """The peak rate tried on one batch: overshoots, or would not get anywhere in the whole run."""
+    """The peak rate, tried on one batch: it overshoots, or is too low for the whole run."""
     if not (test := evidence.rate):
         return
     fall = (test.before - test.after) / test.before
     if test.worst > (1 + _FALL + test.noise) * test.before:
         yield found("rate-too-high", f"{_tried(test)}, at worst {test.worst:.4g}", where=test.where)
     elif test.guesses_evenly:
-        yield found("rate-too-high", f"{_tried(test)}, where every token is as likely", where=test.where)
+        yield found("rate-too-high", f"{_tried(test)}, after which every token is equally likely", where=test.where)
     elif (fall + test.noise) * test.budget < _FALL:
         whole = f"; the whole run has {test.budget:.3g} times as many updates"
         yield found("rate-too-low", _tried(test) + whole, where=test.where)

@@ -1,10 +1,10 @@
-"""What learns, what is adapted and how, and in which precision the rest is held."""
+"""Checks of trainable parameters, adapters, and the precision of frozen weights."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rscap.doctor.evidence import Asked, Counts, Evidence
+from rscap.doctor.evidence import Counts, Evidence, Expected
 from rscap.doctor.findings import Finding, found
 from rscap.recipe import TOWERS, Tower
 
@@ -14,17 +14,17 @@ _MINOR = 0.01  # share of a tower's elements: norms that a library keeps in floa
 
 
 def frozen_towers(evidence: Evidence) -> Iterator[Finding]:
-    """Adapters or trainable parameters where everything should stand still."""
-    states, adapter = evidence.asked.towers, evidence.adapter
+    """Adapters or trainable parameters in a frozen tower."""
+    states, adapter = evidence.expected.towers, evidence.adapter
     for tower in TOWERS:
         learns = evidence.learning.trainable.get(tower, 0) if evidence.learning else 0
         modules = adapter.modules.get(tower, 0) if adapter else 0
         if states is not None and states.get(tower) == "frozen" and (learns or modules):
-            said = f"{evidence.asked.at(f'towers.{tower}')} freezes the {tower}"
+            said = f"{evidence.expected.at(f'towers.{tower}')} freezes the {tower}"
             yield found("frozen-tower-learns", f"{said}; {_amount(learns, modules)}", where=_place(evidence, modules))
         elif states is None and tower == "vision_tower" and modules and adapter and _bare(adapter.targets):
             names = ", ".join(adapter.targets)
-            text = f"the bare list {names} also matched the vision tower, of which nobody said that it learns"
+            text = f"the bare list {names} also matched the vision tower, which no setting trains"
             yield found("frozen-tower-learns", f"{text}; {_amount(learns, modules)}", where=adapter.where)
 
 
@@ -33,8 +33,8 @@ def _bare(targets: tuple[str, ...] | str) -> bool:
 
 
 def _amount(learns: int, modules: int) -> str:
-    parts = [f"{modules} modules of it carry an adapter"] if modules else []
-    return " and ".join([*parts, f"{learns:,} of its parameters learn"] if learns else parts)
+    parts = [f"{modules} of its modules have an adapter"] if modules else []
+    return " and ".join([*parts, f"{learns:,} of its parameters are trainable"] if learns else parts)
 
 
 def _place(evidence: Evidence, modules: int) -> str:
@@ -44,24 +44,24 @@ def _place(evidence: Evidence, modules: int) -> str:
 
 
 def still_towers(evidence: Evidence) -> Iterator[Finding]:
-    """Towers that should learn and do not."""
-    for tower, state in (evidence.asked.towers or {}).items():
-        said = f"{evidence.asked.at(f'towers.{tower}')} says {state!r} of the {tower}"
+    """Towers that should be trained and are not."""
+    for tower, state in (evidence.expected.towers or {}).items():
+        said = f"{evidence.expected.at(f'towers.{tower}')} says {state!r} of the {tower}"
         if state == "adapted" and (adapter := evidence.adapter) and not adapter.modules.get(tower):
-            yield found("tower-does-not-learn", f"{said}; no module of it carries an adapter", where=adapter.where)
+            yield found("tower-does-not-learn", f"{said}; none of its modules has an adapter", where=adapter.where)
         elif state != "frozen" and (learning := evidence.learning) and not learning.trainable.get(tower):
-            yield found("tower-does-not-learn", f"{said}; none of its parameters learn", where=learning.where)
+            yield found("tower-does-not-learn", f"{said}; none of its parameters is trainable", where=learning.where)
 
 
 def unmatched_targets(evidence: Evidence) -> Iterator[Finding]:
-    """Names of the target list that no module bears."""
+    """Names of the target list that match no module."""
     if (adapter := evidence.adapter) and adapter.unmatched:
         text = f"{', '.join(map(repr, adapter.unmatched))} of {len(adapter.targets)} targets match no adapted module"
         yield found("target-unmatched", text, where=f"{adapter.where}, target_modules")
 
 
 def untouched(evidence: Evidence) -> Iterator[Finding]:
-    """B matrices that never left zero."""
+    """B matrices that are still zero."""
     if (adapter := evidence.adapter) and adapter.untouched:
         text = f"all B matrices of the {' and the '.join(adapter.untouched)} are zero"
         yield found("adapter-untouched", text, where=adapter.where)
@@ -79,7 +79,7 @@ def _listed(names: tuple[str, ...]) -> str:
 
 
 def unfit(evidence: Evidence) -> Iterator[Finding]:
-    """Trained weights that do not go onto their base model."""
+    """Trained weights that do not fit their base model."""
     if (trained := evidence.trained) and trained.misfit:
         yield found("weights-unfit", trained.misfit, where=trained.where)
 
@@ -93,46 +93,46 @@ def nothing_learned(evidence: Evidence) -> Iterator[Finding]:
 
 
 def other_method(evidence: Evidence) -> Iterator[Finding]:
-    """Kind, rank, alpha, rsLoRA or DoRA of the adapter against what was asked for."""
-    adapter, asked = evidence.adapter, evidence.asked
+    """Kind, rank, alpha, rsLoRA or DoRA of the adapter against its settings."""
+    adapter, expected = evidence.adapter, evidence.expected
     if not adapter:
         return
     pairs: tuple[tuple[str, object, object], ...] = (
-        ("PEFT type", asked.peft_type, adapter.kind),
-        ("rank", asked.rank, adapter.rank),
-        ("alpha", asked.alpha, adapter.alpha),
-        ("rsLoRA", asked.rank_stabilised, adapter.rank_stabilised),
-        ("DoRA", asked.weight_decomposed, adapter.weight_decomposed),
+        ("PEFT type", expected.peft_type, adapter.kind),
+        ("rank", expected.rank, adapter.rank),
+        ("alpha", expected.alpha, adapter.alpha),
+        ("rsLoRA", expected.rank_stabilised, adapter.rank_stabilised),
+        ("DoRA", expected.weight_decomposed, adapter.weight_decomposed),
     )
     wrong = [
-        f"{name} {there}, asked for {wanted}"
+        f"{name} is {there}, should be {wanted}"
         for name, wanted, there in pairs
         if wanted is not None and there is not None and wanted != there
     ]
     if wrong:
         text = "; ".join(wrong)
-        yield found("method-not-as-asked", f"{text} ({asked.at('adapter.rank')})", where=adapter.where)
+        yield found("method-not-as-asked", f"{text} ({expected.at('adapter.rank')})", where=adapter.where)
 
 
 def other_precision(evidence: Evidence) -> Iterator[Finding]:
-    """Precision of frozen weights, and of products with quantised ones, against what was asked for."""
-    weights, asked = evidence.weights, evidence.asked
-    if not weights or not asked.dtype:
+    """Precision of frozen weights, and of products with quantised ones, against the settings."""
+    weights, expected = evidence.weights, evidence.expected
+    if not weights or not expected.dtype:
         return
-    problems = [text for tower, counts in weights.dtypes.items() for text in _differs(tower, counts, asked)]
-    if asked.dtype != "float32" and "float32" in weights.products:
+    problems = [text for tower, counts in weights.dtypes.items() for text in _differs(tower, counts, expected)]
+    if expected.dtype != "float32" and "float32" in weights.products:
         problems.append("quantised layers compute in float32")
     if problems:
-        said = f"{asked.at('model.dtype')} asks for {asked.dtype}"
-        more = f" with {asked.quantisation}" if asked.quantisation not in (None, "none") else ""
+        said = f"{expected.at('model.dtype')} asks for {expected.dtype}"
+        more = f" with {expected.quantisation}" if expected.quantisation not in (None, "none") else ""
         yield found("dtype-not-as-asked", f"{said}{more}; {'; '.join(problems)}", where=weights.where)
 
 
-def _differs(tower: Tower, counts: Counts, asked: Asked) -> Iterator[str]:
+def _differs(tower: Tower, counts: Counts, expected: Expected) -> Iterator[str]:
     total = sum(counts.values())
-    quantised = asked.quantisation if tower in asked.quantise and asked.quantisation != "none" else None
+    quantised = expected.quantisation if tower in expected.quantise and expected.quantisation != "none" else None
     for dtype, count in counts.items():
-        if dtype not in (asked.dtype, quantised) and count > _MINOR * total:
+        if dtype not in (expected.dtype, quantised) and count > _MINOR * total:
             yield f"{count:,} of {total:,} frozen parameters of the {tower} are {dtype}"
     if quantised and total and not counts.get(quantised):
         yield f"nothing of the {tower} is {quantised}"

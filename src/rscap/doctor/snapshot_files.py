@@ -1,4 +1,4 @@
-"""Vocabulary and special ids of a base model, as far as its name or its local files tell."""
+"""The files that a snapshot saves, one training batch and model.json; and the special tokens of a base model."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
 
 import rscap.model
-from rscap.doctor.evidence import Sight, Targets
+from rscap.doctor.evidence import AttentionReach, FirstLosses, Learning, Targets, Weights
 from rscap.doctor.reading import Reader, mapping
 from rscap.errors import StoreError
+from rscap.recipe import Tower
+from rscap.store import write_json
 
 _NANO = Path(rscap.model.__file__).parent / "nano"
 _PALIGEMMA = {"vocabulary": 257_216, "image": 257_152, "bos": 2, "eos": 1, "pad": 0}
@@ -34,21 +37,21 @@ def known_tokens(base: str, reader: Reader) -> dict[str, int]:
     return known | {name: value for name, value in found.items() if isinstance(value, int)}
 
 
-# One saved training batch, as a transformers model is given it: what it supervises and who sees whom.
+# One saved training batch, as a transformers model receives it: its labels and token types.
 #
 # `batch.safetensors` or `batch.json` holds int[B, N] `input_ids` and `labels`, and where they were passed to the model
 # `token_type_ids` and `attention_mask`.
 
-NAMES = ("batch.safetensors", "batch.json")
+BATCH_NAMES = ("batch.safetensors", "batch.json")
 IGNORED = -100
-"""A label that transformers' loss passes over."""
+"""A label that transformers' loss ignores."""
 
 Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenIds:
-    """The ids that mean something in PaliGemma's layout."""
+    """The special ids of PaliGemma's layout."""
 
     image: int
     bos: int
@@ -58,7 +61,7 @@ class TokenIds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedBatch:
-    """int[B, N] each; None where the model was not given it."""
+    """int[B, N] each; None if it was not passed to the model."""
 
     input_ids: Ints
     labels: Ints
@@ -105,9 +108,9 @@ def _arrays(path: Path) -> dict[str, Ints]:
 
 
 def targets_of(batch: SavedBatch, tokens: TokenIds, where: str) -> Targets:
-    """Count what the labels of a batch stand on; a row is a caption.
+    """Count the labels of a batch by the kind of their token; a row is a caption.
 
-    Without token types the prompt cannot be told from the caption, but for `<bos>`, which always belongs to the prompt.
+    Without token types, prompt and caption cannot be told apart, except that `<bos>` always belongs to the prompt.
     """
     ids, supervised = batch.input_ids, batch.labels != IGNORED
     padding = (batch.attention_mask == 0) if batch.attention_mask is not None else (ids == tokens.pad)
@@ -136,9 +139,9 @@ def _prompt(batch: SavedBatch, tokens: TokenIds) -> NDArray[np.bool_]:
     return batch.input_ids == tokens.bos
 
 
-def sight_of(batch: SavedBatch, where: str) -> Sight:
-    """What can be read of a batch without its model: whether token types mark the caption."""
-    return Sight(where=where, token_types=_types(batch))
+def attention_of(batch: SavedBatch, where: str) -> AttentionReach:
+    """The attention that can be read from a batch without its model: whether token types mark the caption."""
+    return AttentionReach(where=where, token_types=_types(batch))
 
 
 def _types(batch: SavedBatch) -> Any:
@@ -146,3 +149,75 @@ def _types(batch: SavedBatch) -> Any:
     if batch.token_type_ids is None:
         return "absent"
     return "right" if (batch.token_type_ids == 1).any(axis=1).all() else "zero on the caption"
+
+
+# model.json: measurements of a model and its first batch, made where they were available.
+
+MEASURED = "model.json"
+
+
+class Measured(BaseModel):
+    """The content of model.json."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    base: str = ""
+    tokens: Mapping[str, int] = {}
+    """`vocabulary`, `image`, `bos`, `eos`, `pad`."""
+    frozen: Mapping[Tower, Mapping[str, int]] | None = None
+    products: tuple[str, ...] = ()
+    trainable: Mapping[Tower, int] | None = None
+    earlier: int | None = None
+    """These four as in `AttentionReach`."""
+    future_seen: int | None = None
+    before: int | None = None
+    prefix_reach: int | None = None
+    first_loss: float | None = None
+    first_loss_spread: float = 0.0
+    first_loss_tokens: int = 0
+
+    @property
+    def weights(self) -> Weights | None:
+        return (
+            None if self.frozen is None else Weights(where=MEASURED, dtypes=self.frozen, products=tuple(self.products))
+        )
+
+    @property
+    def learning(self) -> Learning | None:
+        return None if self.trainable is None else Learning(where=MEASURED, trainable=self.trainable)
+
+    @property
+    def first_losses(self) -> FirstLosses | None:
+        if self.first_loss is None:
+            return None
+        return FirstLosses(
+            where=MEASURED, mean=self.first_loss, spread=self.first_loss_spread, tokens=self.first_loss_tokens
+        )
+
+    def attention(self, read: AttentionReach) -> AttentionReach:
+        """The attention read from a batch, with the measurements of its model."""
+        if self.earlier is None and self.before is None:
+            return read
+        return AttentionReach(
+            where=MEASURED,
+            token_types=read.token_types,
+            earlier=self.earlier,
+            future_seen=self.future_seen,
+            before=self.before,
+            prefix_reach=self.prefix_reach,
+        )
+
+
+def write_measured(folder: Path, measured: Measured) -> None:
+    """Write model.json."""
+    write_json(folder / MEASURED, measured.model_dump())
+
+
+def read_measured(path: Path) -> Measured:
+    """Read model.json.
+
+    Raises:
+        StoreError: not a JSON object.
+        ValidationError: unknown or wrong keys.
+    """
+    return Measured.model_validate(mapping(path))
