@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rscap.metrics import METRICS
-from rscap.reports.table import Cell, Row, ScoreTable
+from rscap.reports.table import Cell, Row, ScoreTable, headline_metric
 from rscap.scoring import Difference
 
 _STATES = {"finished": "", "started": "not finished", "interrupted": "interrupted", "failed": "failed"}
@@ -32,12 +32,13 @@ def interval_text(cell: Cell | None) -> str:
 def tables_csv(tables: Sequence[ScoreTable]) -> str:
     """One line a row; `table` numbers the sets of comparable scores, missing scores are empty."""
     stream = io.StringIO()
-    names = [name for metric in METRICS for name in (metric, f"{metric} low", f"{metric} high")]
+    columns = dict.fromkeys([*METRICS, *(column for table in tables for column in table.columns)])
+    names = [name for column in columns for name in (column, f"{column} low", f"{column} high")]
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["table", "split", "label", "kind", "state", "n", "unscored", *names, "signature", "warnings"])
     for number, table in enumerate(tables, start=1):
         for row in table.rows:
-            cells = [row.cells.get(metric) for metric in METRICS]
+            cells = [row.cells.get(column) for column in columns]
             values = [value for cell in cells for value in ((cell.value, cell.low, cell.high) if cell else ("",) * 3)]
             facts = [number, table.split, row.label, row.kind, row.state, row.n, row.unscored]
             writer.writerow([*facts, *values, row.signature, "; ".join(row.warnings)])
@@ -50,13 +51,15 @@ def tables_json(tables: Sequence[ScoreTable]) -> dict[str, Any]:
 
 
 def _table(table: ScoreTable) -> dict[str, Any]:
-    comparison = table.comparison
     return {
         "split": table.split,
         "rows": [_row(row) for row in table.rows],
-        "differences": [_difference(found, comparison.metric) for found in comparison.differences]
-        if comparison
-        else [],
+        "differences": [
+            _difference(found, comparison.metric)
+            for comparison in (table.comparison, *table.foreign)
+            if comparison
+            for found in comparison.differences
+        ],
     }
 
 
@@ -89,26 +92,28 @@ def _row(row: Row) -> dict[str, Any]:
 
 
 def tables_markdown(tables: Sequence[ScoreTable]) -> str:
-    """The tables as Markdown: CIDEr with its interval, other metrics as numbers; signature and warnings below."""
+    """The tables as Markdown: the headline metric with its interval, the others as numbers; signature and warnings."""
     return "\n\n".join(_markdown(table) for table in tables) + "\n"
 
 
 def _markdown(table: ScoreTable) -> str:
+    columns, head = table.columns, headline_metric(table.rows)
     lines = [
-        "| | " + " | ".join(METRICS) + " | n |",
-        "|---|" + "---:|" * (len(METRICS) + 1),
+        "| | " + " | ".join(map(_plain, columns)) + " | n |",
+        "|---|" + "---:|" * (len(columns) + 1),
     ]
     for row in table.rows:
         note = f" ({state_note(row)})" if state_note(row) else ""
-        cells = [row.cells.get(metric) for metric in METRICS]
-        texts = [f"{score_text(cell)} {interval_text(cell)}".strip() for cell in cells[-1:]]
-        scores = [*(score_text(cell) for cell in cells[:-1]), *texts]
+        scores = [score_text(row.cells.get(column)) for column in columns]
+        if head is not None:
+            scores[columns.index(head)] += f" {interval_text(row.cells.get(head))}".rstrip()
         lines.append(f"| {_plain(row.label)}{note} | " + " | ".join(scores) + f" | {row.n} |")
     own = [f"; `{part}` for {', '.join(map(_plain, labels))}" for part, labels in table.own_signatures().items()]
     lines += ["", f"`{table.signature()}`{''.join(own)}"]
     lines += [line for row in table.rows for text in row.warnings for line in ("", f"**{_plain(row.label)}** {text}.")]
     if table.headline:
         lines += ["", table.headline.sentence]
+    lines += [line for found in table.foreign for one in found.differences for line in ("", one.sentence)]
     return "\n".join(lines)
 
 

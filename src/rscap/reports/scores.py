@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rscap.metrics import METRICS
 from rscap.reports.formats import interval_text, score_text, state_note
 from rscap.reports.html import Html, element, join
 from rscap.reports.load import LoadedRun
@@ -31,9 +30,8 @@ def score_section(runs: Sequence[LoadedRun], tables: Sequence[ScoreTable]) -> Ht
 
 
 def _table(table: ScoreTable, colours: dict[str, int]) -> Html:
-    head = element(
-        "tr", element("th", "", scope="col"), *[element("th", name, scope="col") for name in (*METRICS, "n")]
-    )
+    names = [name if table.is_higher_better(name) else f"{name}, lower is better" for name in table.columns]
+    head = element("tr", element("th", "", scope="col"), *[element("th", name, scope="col") for name in (*names, "n")])
     rows = [_row(table, row, colours) for row in table.rows]
     return element(
         "div",
@@ -41,7 +39,7 @@ def _table(table: ScoreTable, colours: dict[str, int]) -> Html:
         _signature(table),
         _intervals(table, colours),
         element("p", table.note, class_="note") if table.note else None,
-        _differences(table.comparison, colours) if table.comparison else None,
+        *[_differences(found, colours) for found in (table.comparison, *table.foreign) if found],
         class_="table",
     )
 
@@ -100,7 +98,7 @@ def _row(table: ScoreTable, row: Row, colours: dict[str, int]) -> Html:
     note = state_note(row)
     flags = [element("span", flag, class_="flag") for flag in (note, "another prompt" if row.warnings else "") if flag]
     name = element("th", swatch, row.label, *flags, _unscored(row), scope="row")
-    cells = [_cell(table, row, metric) for metric in METRICS]
+    cells = [_cell(table, row, metric) for metric in table.columns]
     number = element("td", f"{row.n:,}", data_name="n")
     return element("tr", name, *cells, number, class_=f"{row.kind} {'' if row.finished else 'unfinished'}".strip())
 

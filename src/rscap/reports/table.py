@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Literal
 
 from rscap.errors import ScoreError
-from rscap.metrics import METRICS, headline_of
+from rscap.metrics import METRICS, headline_of, in_order
 from rscap.records import ScoreSheet
 from rscap.reports.load import LoadedRun, Scored, load_runs
-from rscap.scoring import Comparison, Difference, compare
+from rscap.scoring import Comparison, Difference, column_of, compare, is_higher_better
 from rscap.store import BASELINE_LABELS
 
 Kind = Literal["run", "baseline"]
@@ -24,11 +24,12 @@ class Cell:
     value: float
     low: float | None = None
     high: float | None = None
+    higher_is_better: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One run or baseline; `cells` lacks the metrics that were not scored."""
+    """One run or baseline; `cells` lacks the metrics that were not scored, and names the source of foreign ones."""
 
     label: str
     kind: Kind
@@ -108,9 +109,31 @@ def comparison_of(rows: Sequence[Row], scored: Sequence[Scored]) -> tuple[Compar
     metric = headline_metric([row for row, _ in finished])
     if len(finished) < 2 or metric is None:
         return None, ""
-    finished.sort(key=lambda pair: -pair[0].cells[metric].value)
+    return _compared(finished, metric, metric)
+
+
+def foreign_comparisons(rows: Sequence[Row], scored: Sequence[Scored]) -> tuple[Comparison, ...]:
+    """The same for every foreign metric that all finished rows have from one source."""
+    finished = [
+        (row, own.sheet) for row, own in zip(rows, scored, strict=True) if row.finished and own.sheet is not None
+    ]
+    if len(finished) < 2:
+        return ()
+    first = finished[0][1]
+    shared = {column_of(first, metric): metric for metric in first.extra.get("foreign", {})}
+    compared = [
+        _compared(finished, column, metric)[0]
+        for column, metric in shared.items()
+        if all(column in row.cells for row, _ in finished)
+    ]
+    return tuple(found for found in compared if found is not None)
+
+
+def _compared(finished: Sequence[tuple[Row, ScoreSheet]], column: str, metric: str) -> tuple[Comparison | None, str]:
+    sign = -1 if finished[0][0].cells[column].higher_is_better else 1
+    ordered = sorted(finished, key=lambda pair: sign * pair[0].cells[column].value)
     try:
-        return compare({row.label: sheet for row, sheet in finished}, metric), ""
+        return compare({row.label: sheet for row, sheet in ordered}, metric), ""
     except ScoreError as error:
         return None, f"No paired differences: {error.message}."
     except (KeyError, IndexError, ValueError, TypeError) as error:  # a sheet whose kept statistics are damaged
@@ -136,7 +159,7 @@ def headline(rows: Sequence[Row], comparison: Comparison | None) -> Difference |
 # Scores of different images, references or protocols never stand in one table: a CIDEr without its pool and its n is
 # not a number that can be compared.
 
-_NOT_PROTOCOL = frozenset({"decode", "rscap"})
+_NOT_PROTOCOL = frozenset({"decode", "rscap", "foreign"})
 """Parts of a signature that may differ between two rows of one table."""
 
 
@@ -151,6 +174,14 @@ class ScoreTable:
     comparison: Comparison | None
     """Paired differences between the finished rows; None where there are fewer than two, or as `note` says."""
     note: str
+    foreign: tuple[Comparison, ...] = ()
+    """The same for each foreign metric that all finished rows have."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """rscap's own metrics, then the foreign ones of any row."""
+        others = dict.fromkeys(column for row in self.rows for column in row.cells if column not in METRICS)
+        return (*METRICS, *others)
 
     @property
     def headline(self) -> Difference | None:
@@ -158,8 +189,13 @@ class ScoreTable:
         return headline(self.rows, self.comparison)
 
     def best(self, metric: str) -> float | None:
-        """The highest score of a finished row."""
-        return max((row.cells[metric].value for row in self.rows if row.finished and metric in row.cells), default=None)
+        """The best score of a finished row."""
+        values = [row.cells[metric].value for row in self.rows if row.finished and metric in row.cells]
+        return (max if self.is_higher_better(metric) else min)(values, default=None)
+
+    def is_higher_better(self, column: str) -> bool:
+        """The direction of a column's metric."""
+        return all(row.cells[column].higher_is_better for row in self.rows if column in row.cells)
 
     def signature(self) -> str:
         """The parts of the signature that all rows share."""
@@ -206,7 +242,14 @@ def tables_of(runs: Sequence[LoadedRun], split: str) -> tuple[ScoreTable, ...]:
 def _table(split: str, group: Sequence[tuple[Row, Scored]]) -> ScoreTable:
     rows, scored = tuple(row for row, _ in group), tuple(own for _, own in group)
     comparison, note = comparison_of(rows, scored)
-    return ScoreTable(split=split, rows=rows, scored=scored, comparison=comparison, note=note)
+    return ScoreTable(
+        split=split,
+        rows=rows,
+        scored=scored,
+        comparison=comparison,
+        note=note,
+        foreign=foreign_comparisons(rows, scored),
+    )
 
 
 def _all_scored(runs: Sequence[LoadedRun]) -> Iterator[tuple[LoadedRun, Scored, Kind]]:
@@ -244,11 +287,11 @@ def _row(run: LoadedRun, scored: Scored, sheet: ScoreSheet, kind: Kind, taken: S
         n=sheet.n,
         unscored=sheet.unscored,
         signature=sheet.signature,
-        cells={metric: _cell(sheet, metric) for metric in METRICS if metric in sheet.corpus},
+        cells={column_of(sheet, metric): _cell(sheet, metric) for metric in in_order(sheet.corpus)},
         warnings=warnings_of(run) if kind == "run" else (),
     )
 
 
 def _cell(sheet: ScoreSheet, metric: str) -> Cell:
     low, high = sheet.intervals.get(metric, (None, None))
-    return Cell(value=sheet.corpus[metric], low=low, high=high)
+    return Cell(value=sheet.corpus[metric], low=low, high=high, higher_is_better=is_higher_better(sheet, metric))

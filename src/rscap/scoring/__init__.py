@@ -19,7 +19,7 @@ from rscap.scoring.captions import score_captions
 from rscap.scoring.cider import cider_rewards
 from rscap.scoring.comparison import Comparison, Difference, SystemScore
 from rscap.scoring.diagnostics import KINDS, degenerate
-from rscap.scoring.foreign import ForeignMetric, add_foreign, load_foreign, write_items
+from rscap.scoring.foreign import ForeignMetric, add_foreign, column_of, is_higher_better, load_foreign, write_items
 from rscap.scoring.judgement import Judgement, judge
 from rscap.scoring.pool import IdfPool
 from rscap.scoring.protocol import PROTOCOLS
@@ -43,8 +43,10 @@ __all__ = [
     "SystemScore",
     "add_foreign",
     "cider_rewards",
+    "column_of",
     "compare",
     "degenerate",
+    "is_higher_better",
     "judge",
     "load_candidates",
     "load_foreign",

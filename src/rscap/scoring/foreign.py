@@ -168,6 +168,12 @@ def is_higher_better(sheet: ScoreSheet, metric: str) -> bool:
     return bool(declared.get("higher_is_better", True))
 
 
+def column_of(sheet: ScoreSheet, metric: str) -> str:
+    """What heads a column of this metric: a foreign one names its source, for two sources are two columns."""
+    source = sheet.extra.get("foreign", {}).get(metric, {}).get("source")
+    return metric if source is None else f"{metric} ({source})"
+
+
 def add_foreign(sheet: ScoreSheet, metrics: Sequence[ForeignMetric]) -> ScoreSheet:
     """A score sheet with foreign metrics beside its own: item scores, corpus means, intervals, signature.
 

@@ -10,9 +10,10 @@ from typing import Literal
 from rscap.errors import StoreError
 from rscap.exporting.agreement import Agreement
 from rscap.exporting.hub import public_name
-from rscap.metrics import METRICS, known
+from rscap.metrics import in_order, known
 from rscap.recipe import Recipe
 from rscap.records import ScoreSheet
+from rscap.scoring.foreign import column_of
 from rscap.store import (
     BASELINE_LABELS,
     DataOrigin,
@@ -177,7 +178,7 @@ def _split(scores: Scores) -> str:
         "",
         "| | " + " | ".join(["this model", *scores.baselines]) + " |",
         "|---|" + "---:|" * len(sheets),
-        *(_row(metric, sheets) for metric in METRICS if metric in scores.sheet.corpus),
+        *(_row(metric, sheets) for metric in in_order(scores.sheet.corpus)),
         "",
         f"`{scores.sheet.signature}`",
     ]
@@ -186,11 +187,8 @@ def _split(scores: Scores) -> str:
 
 def _row(metric: str, sheets: Sequence[ScoreSheet]) -> str:
     line = known(metric)
-    return (
-        f"| {line.quoted_as or metric if line else metric} | "
-        + " | ".join(_cell(sheet, metric) for sheet in sheets)
-        + " |"
-    )
+    name = (line and line.quoted_as) or column_of(sheets[0], metric)
+    return f"| {name} | " + " | ".join(_cell(sheet, metric) for sheet in sheets) + " |"
 
 
 def _cell(sheet: ScoreSheet, metric: str) -> str:

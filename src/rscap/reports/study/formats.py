@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rscap.metrics import METRICS
+from rscap.metrics import METRICS, in_order
 from rscap.reports.study.load import Untrained
 from rscap.reports.study.summary import Cost, Summary, SummaryRow, minutes
 from rscap.scoring.comparison import probability
@@ -56,9 +56,9 @@ def lines(summary: Summary) -> list[Line]:
 
 def shown_metrics(summary: Summary) -> Sequence[str]:
     """Metrics that any line has, in the usual order."""
-    there = {metric for one in summary.rows for metric in one.means}
-    there |= {metric for one in summary.study.untrained for metric in one.sheet.corpus}
-    return [metric for metric in METRICS if metric in there]
+    there = dict.fromkeys(metric for one in summary.rows for metric in one.means)
+    there |= dict.fromkeys(metric for one in summary.study.untrained for metric in one.sheet.corpus)
+    return in_order(there)
 
 
 def noise_sentence(summary: Summary) -> str:
@@ -220,11 +220,12 @@ def study_csv(summary: Summary) -> str:
     """One line a run, with the scores of that run, and one for everything beside; for other programs."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["row", "seed", "state", "reason", "n", *METRICS, "minutes", "signature"])
+    metrics = in_order(dict.fromkeys([*METRICS, *shown_metrics(summary)]))
+    writer.writerow(["row", "seed", "state", "reason", "n", *metrics, "minutes", "signature"])
     for one in summary.rows:
         for run in one.row.replicates:
             sheet = run.run.scored.sheet if run.run else None
-            scores = [sheet.corpus.get(metric, "") if sheet else "" for metric in METRICS]
+            scores = [sheet.corpus.get(metric, "") if sheet else "" for metric in metrics]
             facts = [sheet.n, *scores] if sheet else ["", *scores]
             took = minutes(run.run) if run.run else math.nan
             taken = took if math.isfinite(took) else ""
@@ -232,7 +233,7 @@ def study_csv(summary: Summary) -> str:
                 [one.row.name, run.seed, run.state, run.reason, *facts, taken, sheet.signature if sheet else ""]
             )
     for other in summary.study.untrained:
-        scores = [other.sheet.corpus.get(metric, "") for metric in METRICS]
+        scores = [other.sheet.corpus.get(metric, "") for metric in metrics]
         writer.writerow([other.name, "", other.kind, "", other.sheet.n, *scores, "", other.sheet.signature])
     return stream.getvalue()
 

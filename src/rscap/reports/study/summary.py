@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rscap.errors import ScoreError
-from rscap.metrics import METRICS
+from rscap.metrics import METRICS, in_order
 from rscap.reports.load import LoadedRun
 from rscap.reports.study.load import LoadedRow, LoadedStudy
+from rscap.scoring.foreign import is_higher_better
 from rscap.scoring.judgement import Judgement, RowJudgement, judge, pareto_front
 
 
@@ -62,17 +63,19 @@ def summarise(study: LoadedStudy, *, metric: str = "CIDEr") -> Summary:
     Raises:
         ScoreError: an unknown metric.
     """
-    if metric not in METRICS:
-        raise ScoreError(f"unknown metric {metric!r}", hint=f"known: {', '.join(METRICS)}")
+    sheets = list(study.sheets().values())
+    names = in_order(dict.fromkeys([*METRICS, *(name for sheet in sheets for name in sheet.corpus)]))
+    if metric not in names:
+        raise ScoreError(f"unknown metric {metric!r}", hint=f"known: {', '.join(names)}")
+    sign = 1 if all(is_higher_better(sheet, metric) for sheet in sheets) else -1
     judgement, reason = _judged(study, metric)
     rows = [_summary_row(row, judgement) for row in study.rows]
-    rows.sort(key=lambda one: -one.means.get(metric, -math.inf))
+    rows.sort(key=lambda one: -sign * one.means.get(metric, -sign * math.inf))
     points = {
-        one.row.name: (one.cost.minutes, one.means[metric])
+        one.row.name: (one.cost.minutes, sign * one.means[metric])
         for one in rows
         if metric in one.means and math.isfinite(one.cost.minutes)
     }
-    sheets = list(study.sheets().values())
     return Summary(
         study=study,
         metric=metric,
@@ -98,7 +101,7 @@ def _judged(study: LoadedStudy, metric: str) -> tuple[Judgement | None, str]:
 def _summary_row(row: LoadedRow, judgement: Judgement | None) -> SummaryRow:
     runs = [one.run for one in row.finished if one.run is not None]
     scores = [one.scored.sheet.corpus for one in runs if one.scored.sheet is not None]
-    known = [metric for metric in METRICS if scores and all(metric in corpus for corpus in scores)]
+    known = [metric for metric in in_order(scores[0] if scores else ()) if all(metric in own for own in scores)]
     judged = next((one for one in judgement.rows if one.name == row.name), None) if judgement else None
     return SummaryRow(
         row=row,
