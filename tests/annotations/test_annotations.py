@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -295,6 +296,62 @@ def test_a_file_that_is_not_found_names_what_is_near(tmp_path: Path, asked: str)
     (tmp_path / "captions_val.json").write_text('{"a.jpg": ["two planes"]}')
     for error in both_doors(tmp_path / asked):
         assert str(tmp_path / "captions_val.json") in str(error.hint)
+
+
+TEXT = "image,caption_1,caption_2\na.jpg,the city’s “old” planes – wide,a café with 30 °C\n"
+CHINESE = "image,caption_1\na.jpg,两架飞机停在跑道上。\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        (TEXT, "windows-1252"),
+        ("image,caption\na.jpg,Straße über die Brücke\n", "windows-1252"),
+        (TEXT, "mac_roman"),
+        (CHINESE, "gb18030"),
+        *((text, wide) for text in (TEXT, CHINESE) for wide in ("utf-16", "utf-32")),
+        *((TEXT, wide) for wide in ("utf-16-le", "utf-16-be")),
+    ],
+)
+def test_the_hint_names_an_encoding_that_gives_the_text(tmp_path: Path, text: str, encoding: str) -> None:
+    """Who follows the hint for a file in another encoding gets the text that was written, through both doors."""
+    path = tmp_path / "captions.csv"
+    path.write_bytes(text.encode(encoding))
+    hints = {str(error.hint) for error in both_doors(path)}
+    named = re.search(r"iconv -f (\S+) -t UTF-8 captions\.csv", hints.pop())
+    assert named
+    assert not hints
+    known = {"macintosh": "mac_roman"}.get(named[1], named[1])
+    assert path.read_bytes().decode(known).lstrip("\ufeff") == text
+
+
+@pytest.mark.parametrize("name", ["captions.csv", "train.json", "train.jsonl", "train.parquet"])
+@pytest.mark.parametrize(
+    ("content", "said", "way_out"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "Git LFS pointer", "git lfs pull"),
+        (b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X", "AppleDouble", "lacks the ._"),
+        (b"<!DOCTYPE html><html>404</html>", "HTML page", "download it again"),
+        (b"PK\x03\x04\x14\x00", "zip archive or an Excel workbook", "CSV"),
+        (b"\x1f\x8b\x08\x00", "gzip archive", "unpack"),
+    ],
+)
+def test_what_is_no_text_is_called_by_its_name(
+    tmp_path: Path, name: str, content: bytes, said: str, way_out: str
+) -> None:
+    """Pointers, companions, failed downloads and archives under the name of annotations, through both doors."""
+    (tmp_path / name).write_bytes(content)
+    for error in both_doors(tmp_path / name):
+        assert said in error.message
+        assert way_out in str(error.hint)
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar", ".xlsx", ".pkl", ".npz", ".h5", ".tgz"])
+def test_files_of_other_kinds_have_a_way_out(tmp_path: Path, suffix: str) -> None:
+    """Archives, workbooks and arrays are refused with what to do."""
+    (tmp_path / f"data{suffix}").write_bytes(b"x")
+    for error in both_doors(tmp_path / f"data{suffix}"):
+        assert any(word in str(error.hint) for word in ("unpack", "export", "save"))
 
 
 LAYOUTS = {

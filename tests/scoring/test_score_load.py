@@ -271,7 +271,7 @@ def test_not_utf8(tmp_path: Path) -> None:
     with pytest.raises(ScoreError, match=r"captions\.csv line 3: not UTF-8 \(byte 0xe9"):
         scoring.load_references(file)
     file.write_bytes(b"PK\x03\x04\x00\xff")
-    with pytest.raises(ScoreError, match="binary file"):
+    with pytest.raises(ScoreError, match="zip archive or an Excel workbook"):
         scoring.load_references(file)
     with pytest.raises(ScoreError, match=r"none\.json does not exist"):
         scoring.load_candidates(tmp_path / "none.json")

@@ -15,7 +15,6 @@ into an `Annotation` or says why it cannot be used. docs/formats.md shows every 
 | `fields` | which keys and columns are read in all of them |
 """
 
-from rscap.annotations.files import folded, missing
 from rscap.annotations.opening import Annotations, find
 from rscap.annotations.rows import (
     UNSPLIT,
@@ -27,6 +26,7 @@ from rscap.annotations.rows import (
     judged,
     split_name,
 )
+from rscap.annotations.text import folded, missing
 
 __all__ = [
     "UNSPLIT",

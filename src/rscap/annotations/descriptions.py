@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from rscap.annotations.files import read_text
 from rscap.annotations.rows import AnnotationRow, Found, merged, split_in
+from rscap.annotations.text import read_text
 from rscap.errors import DataError
 from rscap.records import Rejected
 

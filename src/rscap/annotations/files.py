@@ -1,25 +1,20 @@
-"""Text, JSON, JSON Lines and tables from files whose encoding and form cannot be taken for granted."""
+"""JSON, JSON Lines and tables as records that know their place; what is no record is rejected with its reason."""
 
 from __future__ import annotations
 
 import csv
-import difflib
 import json
-import os
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
+from rscap.annotations.text import read_text
 from rscap.errors import DataError
 from rscap.records import Rejected
-
-MAX_BYTES = 2**31
-"""Annotation files above 2 GiB are refused rather than read into memory."""
 
 Record = dict[str, Any]
 Located = tuple[str, Record]
@@ -30,81 +25,6 @@ _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 """A line with its end; found one by one, where io.StringIO would hold the text once more, in four bytes a letter."""
 _SWALLOWED = re.compile(r"[\r\n][^\r\n]*\.(?:jpe?g|png|tiff?|webp|bmp|gif|jp2|j2k|ppm)\b", re.IGNORECASE)
 """A second line of a cell that names an image file: a row that a quote left open has swallowed."""
-
-
-def read_text(path: Path) -> str:
-    """The text of a UTF-8 file, a byte-order mark dropped, line ends kept.
-
-    Raises:
-        DataError: missing, not a regular file, empty, too large or not UTF-8; the hint names the likely encoding.
-    """
-    if not path.exists():
-        raise missing(path)
-    if not path.is_file():
-        raise DataError(f"{path} is not a regular file")
-    if path.stat().st_size > MAX_BYTES:
-        raise DataError(f"{path} has {path.stat().st_size} bytes; at most {MAX_BYTES} are read")
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise _not_utf8(path, data, error.start) from None
-    if not text.strip():
-        raise DataError(f"{path} is empty")
-    return text
-
-
-def missing(path: Path) -> DataError:
-    """The error for a path that does not exist; its hint names what nearly matches, or the folder that is missing."""
-    parent = path.parent
-    if not os.path.isdir(parent):
-        return DataError(f"{path} does not exist", hint=f"there is no folder {parent} either; looked from {Path.cwd()}")
-    names = {folded(name): name for name in sorted(os.listdir(parent), reverse=True)}
-    near = names.get(folded(path.name)) or next(
-        (names[name] for name in difflib.get_close_matches(folded(path.name), names, n=1, cutoff=0.8)), None
-    )
-    return DataError(f"{path} does not exist", hint=f"there is {str(parent / near)!r}" if near else None)
-
-
-def folded(name: str) -> str:
-    """A name without suffix, case and the form of its accents: equal for names that look alike."""
-    return unicodedata.normalize("NFC", PurePosixPath(name.replace("\\", "/")).stem).casefold()
-
-
-def _not_utf8(path: Path, data: bytes, start: int) -> DataError:
-    """What the bytes show: another encoding, or no text at all."""
-    if data.startswith(b"\x00\x05\x16\x07"):
-        return DataError(
-            f"{path} is a companion file that macOS wrote (AppleDouble), not a data file",
-            hint="open the file without ._",
-        )
-    utf16 = {b"\xff\xfe": "UTF-16LE", b"\xfe\xff": "UTF-16BE"}.get(data[:2])
-    if utf16:
-        return DataError(f"{path} is UTF-16, not UTF-8", hint=f"convert it: iconv -f UTF-16 -t UTF-8 {path.name}")
-    if b"\0" in data[:4096]:
-        return DataError(f"{path} is a binary file, not text")
-    line = data.count(b"\n", 0, start) + 1
-    return DataError(
-        f"{path} line {line}: not UTF-8 (byte 0x{data[start]:02x} at offset {start})",
-        hint=f"it looks like {_likely(data)}: iconv -f {_likely(data)} -t UTF-8 {path.name}",
-    )
-
-
-_EXPECTED = frozenset("éèêëàâäáãåçñîïíôöóõøùûüúßæœÉÈÀÂÄÅÇÑÔÖØÙÜ’‘“”„«»–—…°²³µ½×±•€£ ")
-"""Characters beyond ASCII that captions hold; what a wrong encoding makes of them is hardly ever among them."""
-
-
-def _likely(data: bytes) -> str:
-    """The eight-bit encoding under which most of the high bytes are characters that captions hold."""
-    high = bytes(byte for byte in data if byte >= 0x80)
-
-    def expected(encoding: str) -> int:
-        return sum(count for letter, count in Counter(high.decode(encoding, "replace")).items() if letter in _EXPECTED)
-
-    return "windows-1252" if expected("windows-1252") >= expected("mac_roman") else "macintosh"
 
 
 def load_json(path: Path) -> Any:

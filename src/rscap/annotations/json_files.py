@@ -149,6 +149,6 @@ def json_lines(path: Path, *, split: str | None = None, **told: Any) -> Iterator
     those of a run's references `{"id", "captions", "source", "scene_class"}`.
 
     Raises:
-        DataError: see `rscap.annotations.files.read_text`.
+        DataError: see `rscap.annotations.text.read_text`.
     """
     return merged(_records(path.name, json_objects(path), split=split or split_in(path.stem), **told))

@@ -9,14 +9,25 @@ from pathlib import Path
 from typing import Literal
 
 from rscap.annotations import descriptions, image_folder, json_files, parquet, tables
-from rscap.annotations.files import json_lines, load_json, missing
+from rscap.annotations.files import json_lines, load_json
 from rscap.annotations.rows import AnnotationRow, Found, split_in, told_apart
+from rscap.annotations.text import missing
 from rscap.errors import DataError
 from rscap.records import Note, Rejected
 
 CAPTIONS_CSV = "captions.csv"
 COCO_FOLDER = "annotations"
 WANTED = "captions.csv, metadata.jsonl, *.parquet, or annotations in *.json, *.jsonl or *.csv"
+
+_ARCHIVE = "archives are not unpacked: unpack it and open the folder"
+_WAYS_OUT = {
+    **dict.fromkeys((".zip", ".tar", ".gz", ".tgz", ".rar", ".7z"), _ARCHIVE),
+    **dict.fromkeys((".xlsx", ".xls", ".ods"), "export the sheet as CSV in UTF-8"),
+    **dict.fromkeys(
+        (".pkl", ".pickle", ".pt", ".pth", ".npy", ".npz", ".mat", ".h5", ".hdf5"), "save it as JSON Lines"
+    ),
+}
+"""What to do with files of other kinds, by suffix."""
 
 Kind = Literal["table", "image folder", "JSON Lines", "JSON", "parquet", "descriptions"]
 Rows = Iterator[Found]
@@ -69,7 +80,7 @@ def _file(path: Path) -> Annotations:
     if suffix in tables.SUFFIXES:
         name = path.resolve().parent.name if path.name == CAPTIONS_CSV else path.stem
         return Annotations("table", name, path, lambda: tables.read(path))
-    raise DataError(f"{path} is not a data set that can be read", hint=f"wanted: {WANTED}")
+    raise DataError(f"{path} is not a data set that can be read", hint=_WAYS_OUT.get(suffix, f"wanted: {WANTED}"))
 
 
 def _image_folder(root: Path) -> Annotations:

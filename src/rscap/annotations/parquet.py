@@ -18,6 +18,7 @@ from typing import Any
 from rscap.annotations.fields import Fields, rows_of
 from rscap.annotations.files import Record
 from rscap.annotations.rows import UNSPLIT, Found, split_in
+from rscap.annotations.text import no_text
 from rscap.errors import DataError
 
 MAX_ROWS = 10_000_000
@@ -81,6 +82,10 @@ def reader(path: Path, file: Path) -> Any:
         return pyarrow.parquet.ParquetFile(file)
     except (OSError, pyarrow.ArrowException) as error:
         reason = str(error).splitlines()[0]
+        with file.open("rb") as stream:
+            head = stream.read(100)
+        if not head.startswith(b"PAR1") and (told := no_text(head)):
+            raise DataError(f"{file} is {told[0]}", hint=told[1]) from None
         raise DataError(f"{path} cannot be read as parquet: {reason}") from error
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rscap.annotations import AnnotationRow, UnusableRowError, example_id
-from rscap.annotations.files import Located, Record, json_lines, load_json, read_table, read_text
+from rscap.annotations.files import Located, Record, json_lines, load_json, read_table
+from rscap.annotations.text import read_text
 from rscap.errors import DataError, ScoreError
 from rscap.records import Rejected
 from rscap.scoring.pairing import listed

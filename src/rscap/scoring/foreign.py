@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from rscap.annotations.files import read_text
+from rscap.annotations.text import read_text
 from rscap.errors import DataError, ScoreError
 from rscap.metrics import METRICS, TABLE, known
 from rscap.records import ScoreSheet
