@@ -18,7 +18,7 @@ def ablate(
         Path,
         typer.Argument(
             metavar="STUDY",
-            help="A study: a file in TOML, one that ships with rscap, by name, or a study's folder.",
+            help="A study: a TOML file, the name of one that ships with rscap, or the folder of a study.",
         ),
     ],
     set_: Annotated[
@@ -26,7 +26,7 @@ def ablate(
         typer.Option(
             "--set",
             metavar="A.B=C",
-            help="Override a key of the study (budget.steps=30, 'seeds=[0,1]'), or a recipe's for all rows.",
+            help="Override a key of the study (budget.steps=30, 'seeds=[0,1]') or, for all rows, of the recipe.",
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The study folder; runs/<name> by default.")] = None,
@@ -34,18 +34,18 @@ def ablate(
         Literal["local", "ray"], typer.Option(help="This machine, or a Ray cluster (RAY_ADDRESS, or one started here).")
     ] = "local",
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Runs at once; by default one a GPU, or one a core and at most 4.")
+        int | None, typer.Option(min=1, help="Runs at a time; by default one per GPU, or one per core and at most 4.")
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Processor threads a run; by default the cores shared out.")
+        int | None, typer.Option(min=1, help="CPU threads per run; by default the cores divided by the runs at a time.")
     ] = None,
-    only: Annotated[list[str] | None, typer.Option(metavar="ROW", help="Run this row only; may be repeated.")] = None,
+    only: Annotated[list[str] | None, typer.Option(metavar="ROW", help="Run only this row; may be repeated.")] = None,
     plan_only: Annotated[bool, typer.Option("--plan-only", "--dry-run", help="Print the plan and stop.")] = False,
 ) -> None:
-    """Run what is missing of a study: a base recipe, what is varied, seeds, a budget and one set of images for all.
+    """Run or resume an ablation study: one base recipe, what varies, the seeds, a budget, and the same images for all.
 
-    Killed and started again it goes on; a run that failed or was cut off is never counted. The exit code is 0 when
-    every row is finished, 1 when one is not.
+    Finished runs are kept and the others are run, also after a stop or a crash. A run that failed or was cut off counts
+    nowhere. Exit code 0 if every row is finished, 1 otherwise.
     """
     from rscap.ablation.plan import make_plan
     from rscap.ablation.runner import StudyStatus
@@ -66,15 +66,15 @@ def ablate(
     todo = place.missing(threads=width, only=only or ())
     seconds = estimate(todo, place.folder.attempts(), built.at_once)
     time = f"about {duration(seconds)}" if seconds is not None else "time unknown until a run has finished"
-    say(f"{place.folder.path}: {len(todo)} to do, {built.at_once} at once with {width} threads each; {time}")
+    say(f"{place.folder.path}: {len(todo)} jobs to run, {built.at_once} at a time with {width} threads each; {time}")
     if plan_only:
         return
-    say(f"what each run says: {place.folder.logs}")
+    say(f"logs of the runs: {place.folder.logs}")
     try:
         carry_out(checked, plan, place.folder, built, todo, say=say)
     except KeyboardInterrupt:
         print_table(place)
-        say(f"stopped; goes on with: rscap ablate {place.folder.path}")
+        say(f"stopped; continue with: rscap ablate {place.folder.path}")
         raise typer.Exit(130) from None
     lines = print_table(place)
     _print_verdicts(place)
@@ -82,7 +82,7 @@ def ablate(
     say(
         f"next: rscap report {place.folder.path}"
         if finished
-        else f"not finished; goes on with: rscap ablate {place.folder.path}"
+        else f"not finished; continue with: rscap ablate {place.folder.path}"
     )
     raise typer.Exit(0 if finished else 1)
 
@@ -96,9 +96,9 @@ def _print_plan(place: StudyStatus) -> None:
         done = sum(run.folder in finished for run in row.runs)
         table.add_row(row.name, _differences(row), str(len(row.runs)), "excluded" if row.excluded else str(done))
     _print(table)
-    words = evaluation.prefix or "each row's own words"
+    words = evaluation.prefix or "that of each row"
     images = f"{evaluation.limit} images" if evaluation.limit else "all images"
-    _print(f"measured on {images} of {evaluation.source}, {evaluation.split} ({evaluation.splits}); asked in {words}")
+    _print(f"evaluated on {images} of {evaluation.source}, {evaluation.split} ({evaluation.splits}); prompt: {words}")
 
 
 def _differences(row: PlannedRow) -> str:

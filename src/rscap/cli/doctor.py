@@ -14,17 +14,19 @@ if TYPE_CHECKING:
 def doctor(
     subject: Annotated[
         Path,
-        typer.Argument(metavar="RUN|RECIPE", help="A run folder, a recipe, or a folder with files of another program."),
+        typer.Argument(
+            metavar="RUN|RECIPE", help="A run folder, a recipe, or a folder with the files of another program's run."
+        ),
     ],
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a key of the recipe; may be repeated.")
     ] = None,
     probe: Annotated[
-        bool, typer.Option(help="Load base model and data and measure; without it only files are read.")
+        bool, typer.Option(help="Load the base model and the data and measure; --no-probe reads files only.")
     ] = True,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the diagnosis as JSON.")] = False,
 ) -> None:
-    """Say why a run is bad or a recipe will be; exit code 1 if there is an error, 0 if there is none."""
+    """Find out why a run is bad, or why a recipe would be; exit code 1 if there is an error, 0 otherwise."""
     from rscap.doctor import diagnose
 
     diagnosis = diagnose(subject, overrides=set_ or [], live=probe)

@@ -15,7 +15,7 @@ def evaluate(
     source: Annotated[str | None, typer.Option(help="Data to evaluate on; by default the run's own.")] = None,
     splits: Annotated[str | None, typer.Option(help="How the source is split; by default as in the run.")] = None,
     split: Annotated[str, typer.Option(help="Which split.")] = "test",
-    limit: Annotated[int | None, typer.Option(min=1, help="At most this many images, chosen by a hash.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most this many images; a hash chooses them.")] = None,
     prefix: Annotated[str | None, typer.Option(help="The words before the caption; by default as in training.")] = None,
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16"] | None,
@@ -26,7 +26,10 @@ def evaluate(
         typer.Option("--set", metavar="GENERATE.B=C", help="Decode differently: generate.beams=3; may be repeated."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Where the result goes; the run folder itself when it is the run's own data.")
+        Path | None,
+        typer.Option(
+            help="The folder of the result; by default the run folder for the run's own data, else a new one in runs/."
+        ),
     ] = None,
     max_rejected_share: Annotated[
         float | None,
@@ -36,7 +39,7 @@ def evaluate(
         bool, typer.Option(help="Also score the constant caption and the nearest training image.")
     ] = True,
 ) -> None:
-    """Caption a split, write the predictions and score them, with baselines that need no model beside them."""
+    """Caption a split, write the predictions and score them, and two baselines that need no model."""
     from rscap.cli.screen import print_sheets, progress, say
     from rscap.evaluation.request import Request, prepare
     from rscap.evaluation.request import evaluate as carry_out
@@ -65,7 +68,7 @@ def evaluate(
 
 
 def caption(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="Image files.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Image files.")],
     model: Annotated[str, typer.Option(help="A run folder or a base model.")],
     prefix: Annotated[str | None, typer.Option(help="The words before the caption; by default as in training.")] = None,
     dtype: Annotated[
@@ -76,9 +79,9 @@ def caption(
         list[str] | None,
         typer.Option("--set", metavar="GENERATE.B=C", help="Decode differently: generate.beams=3; may be repeated."),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON Lines, one object an image.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON Lines, one object per image.")] = False,
 ) -> None:
-    """Caption image files; captions go to standard output, one image a line."""
+    """Caption image files; captions go to standard output, one line per image."""
     import json as encode
 
     from rscap.captioner import ModelRef

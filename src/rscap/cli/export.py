@@ -10,7 +10,7 @@ import typer
 
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
-    out: Annotated[Path | None, typer.Option(help="Where the export goes; exports/<run> by default.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The folder of the export; exports/<run> by default.")] = None,
     merge: Annotated[
         bool, typer.Option("--merge/--adapter-only", help="Merge the adapter into the base, or export it alone.")
     ] = True,
@@ -20,14 +20,14 @@ def export(
     ] = None,
     images: Annotated[int, typer.Option(min=1, help="Validation images on which run and export are compared.")] = 8,
     agree: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Share of captions that must agree, or nothing is written.")
+        float, typer.Option(min=0.0, max=1.0, help="Share of captions that must agree; below it nothing is written.")
     ] = 0.9,
     push_to: Annotated[
-        str | None, typer.Option(metavar="OWNER/NAME", help="Upload to this new model on the Hub as well.")
+        str | None, typer.Option(metavar="OWNER/NAME", help="Also upload to this new model repository on the Hub.")
     ] = None,
-    public: Annotated[bool, typer.Option("--public", help="Upload for all to see; private without it.")] = False,
+    public: Annotated[bool, typer.Option("--public", help="Make the upload public; it is private by default.")] = False,
 ) -> None:
-    """Make a run ready to be handed on: merged weights or an adapter, checked against the run, with a model card."""
+    """Export a run for sharing: merged weights or an adapter, compared with the run, with a model card."""
     from rscap.cli.screen import say
     from rscap.exporting.request import Request
     from rscap.exporting.request import export as carry_out

@@ -10,7 +10,8 @@ import typer
 
 def report(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN…|STUDY", help="Run folders, in the order of the table; or one study.")
+        list[Path],
+        typer.Argument(metavar="RUN|STUDY", help="Run folders, in the order of the table, or the folder of one study."),
     ],
     out: Annotated[
         Path | None,
@@ -20,12 +21,12 @@ def report(
         ),
     ] = None,
     split: Annotated[str, typer.Option(help="The split whose scores are shown; a study has its own.")] = "test",
-    metric: Annotated[str, typer.Option(help="What a study is judged by.")] = "CIDEr",
+    metric: Annotated[str, typer.Option(help="The metric by which a study is judged.")] = "CIDEr",
     markdown: Annotated[
         bool, typer.Option("--markdown", help="Print the table as Markdown and write nothing.")
     ] = False,
 ) -> None:
-    """Compare runs and their baselines, or judge a study, in one HTML page, its table in other formats beside it."""
+    """Compare runs and their baselines, or judge a study, on one HTML page; write its table in other formats too."""
     from rscap.reports import build_table, tables_markdown, write_report
     from rscap.reports.study import is_study, load_study, study_markdown, summarise, write_study_report
     from rscap.store import StudyFolder

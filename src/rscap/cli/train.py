@@ -13,7 +13,7 @@ def train(
     recipe: Annotated[
         Path,
         typer.Argument(
-            help="A recipe: a file in TOML, or one that ships with rscap, by name. Or a run folder, with --resume."
+            help="A recipe: a TOML file, or the name of one that ships with rscap; with --resume also a run folder."
         ),
     ],
     set_: Annotated[
@@ -21,10 +21,10 @@ def train(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder; runs/<recipe> by default.")] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a run that was cut off; begin it where there is none.")
+        bool, typer.Option("--resume", help="Continue a run that was cut off; begin it if there is none.")
     ] = False,
 ) -> None:
-    """Train as a recipe says; the result is a run folder with an adapter in PEFT's format."""
+    """Train a model by a recipe; the result is a run folder with an adapter (PEFT) or a whole model."""
     from rscap.cli.screen import default_run_folder, say
     from rscap.errors import RecipeError
     from rscap.recipe import read_recipe
@@ -34,12 +34,10 @@ def train(
     recipe = shipped(recipe, "recipes")
     if recipe.is_dir():
         if not resume:
-            raise RecipeError(
-                f"{recipe} is a folder", hint=f"`rscap train {recipe} --resume` goes on with the run in it"
-            )
+            raise RecipeError(f"{recipe} is a folder", hint=f"`rscap train {recipe} --resume` continues the run in it")
         if out is not None or set_:
             raise RecipeError(
-                f"{recipe} goes on by its own recipe in its own folder; --set and --out cannot be given",
+                f"{recipe} continues by its own recipe in its own folder; --set and --out cannot be given",
                 hint="another recipe, or more steps, is another run",
             )
         recipe, out = RunFolder(recipe).recipe_file, recipe
@@ -60,9 +58,9 @@ def train(
 
 
 def quickstart(
-    out: Annotated[Path, typer.Option(help="Where runs and report go.")] = Path("runs/quickstart"),
+    out: Annotated[Path, typer.Option(help="The folder of the runs and the report.")] = Path("runs/quickstart"),
 ) -> None:
-    """Run the main job in minutes on a CPU: built-in sample, built-in model, scores and a report."""
+    """Train and evaluate the built-in model on the built-in sample, in minutes on a CPU, and write a report."""
     from rscap.cli.screen import print_sheets, say
     from rscap.quickstart import quickstart as run
 

@@ -151,7 +151,7 @@ def evaluate(
                 state: Ending = "interrupted" if isinstance(error, Interrupted) else "failed"
                 target.close(state, error=f"{type(error).__name__}: {error}")
         if isinstance(error, Interrupted):
-            error.hint = "the same command goes on where it was"
+            error.hint = "the same command continues where it stopped"
         raise
     return target, sheets
 
