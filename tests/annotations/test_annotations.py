@@ -346,6 +346,13 @@ def test_what_is_no_text_is_called_by_its_name(
         assert way_out in str(error.hint)
 
 
+def test_references_on_the_hub_have_a_way_out() -> None:
+    """Scoring reads files alone; who names a data set on the Hub is told how to make one of it."""
+    with pytest.raises(ScoreError) as caught:
+        scoring.load_references("owner/name")
+    assert "rscap data convert owner/name FOLDER" in str(caught.value.hint)
+
+
 @pytest.mark.parametrize("suffix", [".zip", ".tar", ".xlsx", ".pkl", ".npz", ".h5", ".tgz"])
 def test_files_of_other_kinds_have_a_way_out(tmp_path: Path, suffix: str) -> None:
     """Archives, workbooks and arrays are refused with what to do."""

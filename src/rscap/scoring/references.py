@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from rscap.records import Note, Rejected
 from rscap.scoring.candidates import Candidates, load_candidates, refuse_twice
 from rscap.store import REFERENCES
 
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w-]+(@[\w./-]+)?")
 SAMPLE = "sample"
 """The name under which every command opens the built-in data set."""
 
@@ -88,7 +90,9 @@ def load_references(source: Path | str, split: str | None = None) -> References:
         found = find(path)
         items = list(found.read())
     except DataError as error:
-        raise ScoreError(error.message, hint=error.hint) from error
+        on_hub = not path.exists() and _HUB_ID.fullmatch(str(source))
+        hint = f"of a data set on the Hub: `rscap data convert {source} FOLDER --to jsonl`, then name FOLDER"
+        raise ScoreError(error.message, hint=hint if on_hub else error.hint) from error
     rejected = next((item for item in items if isinstance(item, Rejected)), None)
     if rejected:
         raise _unusable(path, rejected.row, rejected.reason)
