@@ -159,6 +159,7 @@ def evaluate(
     dtype: Dtype | None = None,
     max_rejected_share: float | None = None,
     baselines: bool = True,
+    allow_seen: bool = False,
     progress: bool = True,
     **decode: Any,
 ) -> ScoreSheet:
@@ -174,6 +175,7 @@ def evaluate(
         dtype: precision of a base model, bfloat16 by default; a run is evaluated as it was trained.
         max_rejected_share: the share of images that may be unreadable; by default as in the run.
         baselines: also score the constant caption and the nearest training image, in the same folder.
+        allow_seen: also score images that the run was trained on; signature, sheet and report are marked.
         progress: show messages and a progress bar.
         decode: decode settings, such as `beams=3`.
 
@@ -181,7 +183,8 @@ def evaluate(
         `sheet.corpus["CIDEr"]`, `sheet.intervals["CIDEr"]`, `sheet.items[id]`, `sheet.signature`.
 
     Raises:
-        RscapError: whatever makes it impossible; says what to do.
+        DataError: the run was trained on images of this evaluation, and `allow_seen` is not set; says how many.
+        RscapError: whatever else makes it impossible; says what to do.
         Interrupted: SIGTERM or Ctrl-C; the same call continues.
     """
     from rscap.evaluation.request import Request, prepare
@@ -200,6 +203,7 @@ def evaluate(
         out=None if out is None else Path(out),
         max_rejected_share=max_rejected_share,
         baselines=baselines,
+        allow_seen=allow_seen,
         changes=tuple(f"generate.{key}={value}" for key, value in decode.items()),
     )
     task = prepare(request)

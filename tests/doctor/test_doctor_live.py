@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from checkout import ROOT
 from rscap.captioner.prompt import Prompter
+from rscap.data.learned import training_examples
 from rscap.doctor import diagnose, probe
 from rscap.doctor.checks import CHECKS
 from rscap.doctor.evidence import Evidence, Expected
@@ -23,7 +24,6 @@ from rscap.model.load import load_base
 from rscap.model.packed import PackedModel
 from rscap.recipe import Recipe, dump_recipe, parse_recipe, read_recipe
 from rscap.store import RunFolder, read_json, write_json
-from rscap.training.examples import training_examples
 
 
 def codes(findings: Any) -> set[str]:

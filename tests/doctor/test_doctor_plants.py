@@ -186,6 +186,7 @@ PLANTS: list[tuple[str, Plant]] = [
         "many-rejected",
         lambda folder: write_jsonl(folder / "rejected.jsonl", ({"row": str(n), "reason": "torn"} for n in range(9))),
     ),
+    ("seen-images", edit_json("scores/test.json", lambda sheet: sheet.update(seen={"of": 192, "trained": 3}))),
     ("few-test-images", fewer(60)),
     ("single-reference", edit_lines("references/test.jsonl", one_reference)),
     ("unscored", edit_lines("references/test.jsonl", lambda rows: [*rows, *({**rows[0], "id": n} for n in "abc")])),

@@ -38,6 +38,9 @@ def evaluate(
     baselines: Annotated[
         bool, typer.Option(help="Also score the constant caption and the nearest training image.")
     ] = True,
+    allow_seen: Annotated[
+        bool, typer.Option("--allow-seen", help="Also score images that the run was trained on; the score is marked.")
+    ] = False,
 ) -> None:
     """Caption a split, write the predictions and score them, and two baselines that need no model."""
     from rscap.cli.screen import print_sheets, progress, say
@@ -55,6 +58,7 @@ def evaluate(
         out=out,
         max_rejected_share=max_rejected_share,
         baselines=baselines,
+        allow_seen=allow_seen,
         changes=tuple(set_ or ()),
     )
     task = prepare(request)

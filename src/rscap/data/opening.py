@@ -72,6 +72,7 @@ def open_source(
         digest=digest(examples),
         split_scheme=split_scheme,
         normalised=tuple(normalise),
+        contents=judged.contents,
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from rscap.annotations import AnnotationRow, Found, UnusableRowError, judged
+from rscap.data.contents import Content, content_of
 from rscap.data.images import ArrowImage, FileImage, MissingImage
 from rscap.data.places import Locator
 from rscap.errors import DataError, ImageError
@@ -30,6 +31,8 @@ class Judged:
     """The position of each example among all rows, the rejected ones included: what a seeded split counts by."""
     rejected: list[Rejected] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
+    contents: dict[str, Content] = field(default_factory=dict)
+    """What each image shows, by id, where images were decoded."""
     total: int = 0
 
 
@@ -54,7 +57,7 @@ def assemble(found: Iterable[Found], *, origin: str, root: Path | None, check: I
             result.rejected.append(row)
             continue
         try:
-            example = _example(row, origin, locate, check)
+            example, content = _example(row, origin, locate, check)
             if example.id in seen:
                 raise UnusableRowError(f"the image {example.id} is at {seen[example.id]} already")
         except UnusableRowError as reason:
@@ -65,6 +68,8 @@ def assemble(found: Iterable[Found], *, origin: str, root: Path | None, check: I
             continue
         seen[example.id] = row.where
         result.examples.append(example)
+        if content is not None:
+            result.contents[example.id] = content
         result.positions.append(result.total - 1)
     if locate:
         result.notes.extend(locate.notes())
@@ -93,13 +98,16 @@ def refuse_if_too_many(name: str, found: Judged, max_rejected_share: float, *, i
         )
 
 
-def _example(row: AnnotationRow, origin: str, locate: Locator | None, check: ImageCheck) -> Example:
+def _example(
+    row: AnnotationRow, origin: str, locate: Locator | None, check: ImageCheck
+) -> tuple[Example, Content | None]:
+    """The example of a row, and what its image shows where it was decoded."""
     image: FileImage | ArrowImage | MissingImage
     if isinstance(row.image, ArrowImage):
         annotation, image = judged(replace(row, image=row.image.name), origin=origin), row.image
         if not image.size_bytes:
             raise UnusableRowError("the image cell holds no bytes")
-        _check_image(image, check)
+        content = _check_image(image, check)
     else:
         annotation = judged(row, origin=origin)
         if locate is None:
@@ -107,8 +115,8 @@ def _example(row: AnnotationRow, origin: str, locate: Locator | None, check: Ima
         path = locate.path(row, annotation.id)
         if check != "none" and not os.path.lexists(path):
             raise UnusableRowError(locate.missing(path))
-        image = _file_image(path, check)
-    return Example(
+        image, content = _file_image(path, check)
+    example = Example(
         id=annotation.id,
         captions=annotation.captions,
         image=image,
@@ -116,11 +124,12 @@ def _example(row: AnnotationRow, origin: str, locate: Locator | None, check: Ima
         source=annotation.source or origin,
         scene_class=annotation.scene_class,
     )
+    return example, content
 
 
-def _file_image(path: Path, check: ImageCheck) -> FileImage | MissingImage:
+def _file_image(path: Path, check: ImageCheck) -> tuple[FileImage | MissingImage, Content | None]:
     if check == "none":
-        return FileImage(path) if path.is_file() else MissingImage(path.name)
+        return FileImage(path) if path.is_file() else MissingImage(path.name), None
     try:
         status = path.stat()
     except OSError as error:
@@ -130,12 +139,10 @@ def _file_image(path: Path, check: ImageCheck) -> FileImage | MissingImage:
     if status.st_size == 0:
         raise UnusableRowError(f"the image {path} is empty, 0 bytes")
     image = FileImage(path)
-    _check_image(image, check)
-    return image
+    return image, _check_image(image, check)
 
 
-def _check_image(image: FileImage | ArrowImage, check: ImageCheck) -> None:
+def _check_image(image: FileImage | ArrowImage, check: ImageCheck) -> Content | None:
     if check == "header":
         image.header()
-    elif check == "decode":
-        image.load()
+    return content_of(image.load()) if check == "decode" else None

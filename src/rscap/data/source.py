@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from rscap.annotations import UNSPLIT
+from rscap.data.contents import Content
 from rscap.data.draw import key
 from rscap.errors import DataError
 from rscap.records import Example, Note, Rejected
@@ -29,6 +30,8 @@ class Source:
     split_scheme: str = "official"
     normalised: tuple[str, ...] = ()
     """The steps of text normalisation that the captions went through, in order."""
+    contents: Mapping[str, Content] = field(default_factory=dict, repr=False)
+    """What each image shows, by id, where images were decoded when the source was opened; it is no part of `digest`."""
 
     @property
     def splits(self) -> dict[str, int]:
@@ -81,15 +84,15 @@ def digest(examples: Iterable[Example]) -> str:
     """SHA-256 over ids, splits, sources, captions and cheap image identity; see `Source`."""
     total = hashlib.sha256()
     for example in examples:
-        fields = [
+        parts = [
             example.id,
             example.split,
             example.source,
             *example.captions,
             example.image.identity,
         ]
-        for field in fields:
-            data = field.encode("utf-8", "surrogatepass")
+        for part in parts:
+            data = part.encode("utf-8", "surrogatepass")
             total.update(len(data).to_bytes(8, "big") + data)
         total.update(b"\n")
     return total.hexdigest()

@@ -294,6 +294,15 @@ DATA: dict[str, FindingKind] = {
 }
 
 EVALUATION: dict[str, FindingKind] = {
+    "seen-images": FindingKind(
+        "error",
+        "the score is of images that the run has seen",
+        "The score sheet says that evaluated images were trained on. That they selected the weights, look like "
+        "training images, or that nobody knows, is a warning.",
+        "A model remembers captions of the images it was trained on. Such a score says nothing about new images and is "
+        "above those of others that were evaluated on images they had not seen.",
+        "Evaluate on a split of which no image was trained on, in the split scheme that the run was trained with.",
+    ),
     "few-test-images": FindingKind(
         "warning",
         "too few test images for a claim",

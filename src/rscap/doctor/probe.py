@@ -19,6 +19,7 @@ from rscap.captioner.batch import Batch, Encoder
 from rscap.captioner.loading import best_device
 from rscap.captioner.prompt import Prompter
 from rscap.data import Source, open_data
+from rscap.data.learned import training_examples
 from rscap.doctor.evidence import (
     AttentionReach,
     DataFacts,
@@ -40,7 +41,7 @@ from rscap.quality import QualityRules, select
 from rscap.recipe import Recipe
 from rscap.records import Example
 from rscap.store import RunFolder
-from rscap.training.examples import check_validation, training_examples
+from rscap.training.examples import check_validation
 from rscap.training.optimiser import build_optimiser, build_scaler, rate_factor, set_rate
 from rscap.training.targets import guesses_evenly
 from rscap.training.updates import CaptionWeights, Schedule, updates

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rscap import scoring
@@ -39,14 +39,17 @@ def evaluate_model(
     captioner: Captioner,
     *,
     test: Sequence[Example],
-    train: Sequence[Example],
+    train: Sequence[Example] | None,
     max_rejected_share: float,
     workers: int = 0,
     progress: Progress | None = None,
     say: Say = to_stderr,
     journal: Journal | None = None,
+    seen: Mapping[str, int | str] | None = None,
 ) -> Outcome:
-    """Caption `test` and score it; captions that stand verbatim in `train` are counted.
+    """Caption `test` and score it; captions that stand verbatim in `train`, where it is known, are counted.
+
+    `seen` is what the model has seen of `test`, see `rscap.scoring.with_seen`.
 
     With a `journal`, captions are kept as they come, and those that it holds are not asked for again.
 
@@ -70,11 +73,16 @@ def evaluate_model(
     )
     decode = decode_name(captioner.settings)
     sheet = score_predictions(predictions, test, train=train, prefix=captioner.prefix, decode=decode)
-    return Outcome(predictions=predictions, rejected=rejected, sheet=sheet)
+    return Outcome(predictions=predictions, rejected=rejected, sheet=scoring.with_seen(sheet, seen or {}))
 
 
 def score_predictions(
-    predictions: Sequence[Prediction], test: Sequence[Example], *, train: Sequence[Example], prefix: str, decode: str
+    predictions: Sequence[Prediction],
+    test: Sequence[Example],
+    *,
+    train: Sequence[Example] | None,
+    prefix: str,
+    decode: str,
 ) -> ScoreSheet:
     """The score sheet of predictions against the references of their examples."""
     return scoring.score_captions(
@@ -83,7 +91,7 @@ def score_predictions(
         decode=decode,
         sources={example.id: example.source for example in test},
         scene_classes={example.id: example.scene_class for example in test if example.scene_class},
-        training_captions={caption for example in train for caption in example.captions},
+        training_captions=None if train is None else {caption for example in train for caption in example.captions},
         prefix=prefix,
         allow_missing=True,
     )

@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from rscap import provenance
+from rscap import provenance, scoring
 from rscap.captioner import Captioner, ModelRef
 from rscap.captioner.choice import decode_name
 from rscap.captioner.loading import Dtype, device_name, weights_digests
 from rscap.data import Source, open_data
 from rscap.errors import DataError, Interrupted, RecipeError, StoreError
 from rscap.evaluation.outcome import evaluate_model, write_baselines, write_outcome
+from rscap.evaluation.seen import Overlap, overlap, refuse_trained_on, seen_by, trained_on
 from rscap.progress import Progress, Say
 from rscap.recipe import DataSection, GenerateSection
 from rscap.records import Example, ScoreSheet
@@ -70,6 +71,8 @@ class Request:
     max_rejected_share: float | None = None
     baselines: bool = True
     seed: int = 0
+    allow_seen: bool = False
+    """Score a run on images it was trained on; the score is marked."""
     changes: tuple[str, ...] = ()
     """Overrides of decode settings, such as `generate.beams=3`."""
 
@@ -126,15 +129,17 @@ def evaluate(
     task names.
 
     Raises:
-        RscapError: whatever makes it impossible; a new folder then says `failed` and why.
+        DataError: a run would be scored on images it was trained on, and the request does not allow it.
+        RscapError: whatever else makes it impossible; a new folder then says `failed` and why.
         Interrupted: SIGTERM or Ctrl-C; the captions so far are kept.
     """
     request, place = task.request, task.out
     if source is None:
         source = open_data(task.data)
     test = source.subset(request.split, request.limit, request.seed) if request.limit else source.split(request.split)
+    seen = _seen(task, test, source, say)
     captioner = task.model.load()  # before the folder is made: a missing token should not take the name
-    work = _Work(task, source, test, captioner, progress, say, captioner.base.describe())
+    work = _Work(task, source, test, seen, captioner, progress, say, captioner.base.describe())
     target = RunFolder(place) if task.in_place else begin(place, work.settings())
     try:
         with FileLock(place / f".lock-{request.split}", timeout=0), stopping():
@@ -156,11 +161,30 @@ def evaluate(
     return target, sheets
 
 
+def _seen(task: Task, test: list[Example], source: Source, say: Say) -> dict[str, int | str]:
+    """What the model has seen of the evaluated images; nothing is known of what a base model was pretrained on.
+
+    Raises:
+        DataError: it was trained on some of them, and the request does not allow that.
+    """
+    if task.model.trained is None:
+        return {}
+    seen = seen_by(*task.model.trained, say)
+    found = Overlap(of=len(test), unknown=seen) if isinstance(seen, str) else overlap(seen, test, source.contents)
+    if not task.request.allow_seen:
+        refuse_trained_on(found, task.model.name)
+    for sentence in scoring.seen_sentences(found.fields()):
+        say(f"warning: {task.model.name} {sentence}")
+    return found.fields()
+
+
 @dataclass(frozen=True, slots=True)
 class _Work:
     task: Task
     source: Source
     test: list[Example]
+    seen: dict[str, int | str]
+    """What the model has seen of `test`, as a score sheet holds it."""
     captioner: Captioner
     progress: Progress
     say: Say
@@ -170,7 +194,7 @@ class _Work:
         split, data = self.task.request.split, self.task.data
         if not self.task.in_place:
             self._describe(target)
-        train = self.source.split("train") if self.source.splits.get("train") else []
+        train = self._trained_on()
         outcome = evaluate_model(
             self.captioner,
             test=self.test,
@@ -180,6 +204,7 @@ class _Work:
             progress=self.progress,
             say=self.say,
             journal=journal,
+            seen=self.seen,
         )
         baselines = self._baselines(target, split, train)
         write_outcome(target, split, outcome, self.test)  # its scores last of all: where they are, nothing is missing
@@ -189,11 +214,24 @@ class _Work:
             )
         return {target.name: outcome.sheet} | baselines
 
-    def _baselines(self, target: RunFolder, split: str, train: list[Example]) -> dict[str, ScoreSheet]:
+    def _trained_on(self) -> list[Example] | None:
+        """What the run was trained on, `train_limit` and quality rules included; for a base model the training split.
+
+        None where the data of the run cannot be opened.
+        """
+        source = self.source
+        if self.task.model.trained is None:
+            return source.split("train") if source.splits.get("train") else []
+        return trained_on(*self.task.model.trained, source, self.say)
+
+    def _baselines(self, target: RunFolder, split: str, train: list[Example] | None) -> dict[str, ScoreSheet]:
         if not self.task.request.baselines:
             return {}
         if not train:
-            self.say(f"{self.source.name} has no training split: no baselines")
+            why = (
+                "its training images are not at hand" if train is None else f"{self.source.name} has no training split"
+            )
+            self.say(f"no baselines: {why}")
             return {}
         return write_baselines(target, split, test=self.test, train=train, progress=self.progress)
 

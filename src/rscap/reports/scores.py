@@ -96,7 +96,7 @@ def _row(table: ScoreTable, row: Row, colours: dict[str, int]) -> Html:
     colour = colours.get(row.label) if row.kind == "run" else None
     swatch = element("span", "", class_=f"swatch c{colour}" if colour is not None else "swatch c-none")
     note = state_note(row)
-    flags = [element("span", flag, class_="flag") for flag in (note, "another prompt" if row.warnings else "") if flag]
+    flags = [element("span", flag, class_="flag") for flag in (note, *row.flags) if flag]
     name = element("th", swatch, row.label, *flags, _unscored(row), scope="row")
     cells = [_cell(table, row, metric) for metric in table.columns]
     number = element("td", f"{row.n:,}", data_name="n")

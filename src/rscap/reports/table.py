@@ -11,7 +11,15 @@ from rscap.errors import ScoreError
 from rscap.metrics import METRICS, headline_of, in_order
 from rscap.records import ScoreSheet
 from rscap.reports.load import LoadedRun, Scored, load_runs
-from rscap.scoring import Comparison, Difference, column_of, compare, is_higher_better
+from rscap.scoring import (
+    SEEN,
+    Comparison,
+    Difference,
+    column_of,
+    compare,
+    is_higher_better,
+    seen_sentences,
+)
 from rscap.store import BASELINE_LABELS
 
 Kind = Literal["run", "baseline"]
@@ -40,6 +48,8 @@ class Row:
     cells: Mapping[str, Cell]
     warnings: tuple[str, ...] = ()
     """What makes the scores mean something else than they seem to, as sentences without the label."""
+    flags: tuple[str, ...] = ()
+    """The same in two words each, for a narrow cell."""
 
     @property
     def finished(self) -> bool:
@@ -79,14 +89,22 @@ def prompts_of(run: LoadedRun) -> Prompts:
 
 
 def warnings_of(run: LoadedRun) -> tuple[str, ...]:
-    """What to say of a model that was asked with other words than it learned, without its name; else nothing."""
-    prompts = prompts_of(run)
+    """What to say, without its name, of a model that was asked with other words than it learned or saw the images."""
+    sheet, prompts = run.scored.sheet, prompts_of(run)
+    seen = seen_sentences(sheet.extra.get(SEEN)) if sheet else []
     if not prompts.strange:
-        return ()
+        return tuple(seen)
     return (
         f"was asked with the prompt {_said(prompts.strange)} but trained with {_said(prompts.trained)}: "
         "its scores are those of words it has not learned",
+        *seen,
     )
+
+
+def _flags_of(run: LoadedRun, sheet: ScoreSheet) -> tuple[str, ...]:
+    """What `warnings_of` says, in two words each."""
+    flags = ["another prompt"] if prompts_of(run).strange else []
+    return (*flags, *(["seen images"] if seen_sentences(sheet.extra.get(SEEN)) else []))
 
 
 def _said(words: Sequence[str]) -> str:
@@ -289,6 +307,7 @@ def _row(run: LoadedRun, scored: Scored, sheet: ScoreSheet, kind: Kind, taken: S
         signature=sheet.signature,
         cells={column_of(sheet, metric): _cell(sheet, metric) for metric in in_order(sheet.corpus)},
         warnings=warnings_of(run) if kind == "run" else (),
+        flags=_flags_of(run, sheet) if kind == "run" else (),
     )
 
 

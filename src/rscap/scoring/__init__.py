@@ -24,6 +24,7 @@ from rscap.scoring.judgement import Judgement, judge
 from rscap.scoring.pool import IdfPool
 from rscap.scoring.protocol import PROTOCOLS
 from rscap.scoring.references import References, load_pair, load_references
+from rscap.scoring.seen import SEEN, seen_sentences, with_seen
 from rscap.scoring.signature import score_line
 from rscap.scoring.systems import compare
 from rscap.store import read_sheet, sheet_text, write_sheet
@@ -33,6 +34,7 @@ __all__ = [
     "KINDS",
     "METRICS",
     "PROTOCOLS",
+    "SEEN",
     "Candidates",
     "Comparison",
     "Difference",
@@ -55,7 +57,9 @@ __all__ = [
     "read_sheet",
     "score_captions",
     "score_line",
+    "seen_sentences",
     "sheet_text",
+    "with_seen",
     "write_items",
     "write_sheet",
 ]

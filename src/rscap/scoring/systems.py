@@ -16,6 +16,7 @@ from rscap.scoring.foreign import is_higher_better
 from rscap.scoring.ngrams import Floats
 from rscap.scoring.paired import bootstrap_p, holm, images_needed, randomisation_p, swapped_sums
 from rscap.scoring.pairing import listed
+from rscap.scoring.seen import SEEN, seen_sentences
 from rscap.scoring.sheet import statistics_of
 from rscap.scoring.statistics import Statistics, mean_statistics
 
@@ -91,7 +92,7 @@ def compare(
         differences=_differences(members, metric, n, noise, draws, seed, higher),
         draws=draws,
         seed=seed,
-        notes=noise.notes,
+        notes=(*noise.notes, *_seen_notes(sheets)),
         seed_deviation=noise.deviation,
         seed_freedom=noise.freedom,
         higher_is_better=higher,
@@ -102,6 +103,11 @@ def _foreign(sheet: ScoreSheet, metric: str) -> dict[str, str]:
     """The source of a foreign metric, as one more condition."""
     declared = sheet.extra.get("foreign", {})
     return {"foreign": f"{metric}@{declared[metric]['source']}"} if metric in declared else {}
+
+
+def _seen_notes(sheets: Mapping[str, ScoreSheet]) -> list[str]:
+    """Which sheets score images that their model has seen."""
+    return [f"{name} {text}" for name, sheet in sheets.items() for text in seen_sentences(sheet.extra.get(SEEN))]
 
 
 @dataclass(frozen=True)

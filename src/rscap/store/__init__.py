@@ -5,6 +5,7 @@ runs/<name>/
   provenance.json   commit, versions, device, data digests
   status.json       started -> interrupted | finished | failed, written last
   parameters.json   total and trainable parameters per tower, and how they are held (dtype, nf4, int8), as read back
+  seen.npz          the images it was trained on, and those that selected its weights: ids and digests
   rejected.jsonl    rows of the data that could not be used, with the reason
   removed.jsonl     captions that the quality rules of the recipe removed, with the reason (if it has rules)
   weighted.jsonl    captions that they weighed down, with the weight; quality.json counts both
@@ -86,6 +87,7 @@ from rscap.store.run import (
     REMOVED,
     REPORT,
     SCORES,
+    SEEN,
     SPEED_LOG,
     STATUS,
     TRACKERS,
@@ -120,6 +122,7 @@ from rscap.store.run import (
     write_parameters,
     write_rejected,
 )
+from rscap.store.seen import Seen, SeenImage, read_seen, write_seen
 from rscap.store.study import (
     ATTEMPTS,
     BASE,
@@ -164,6 +167,7 @@ __all__ = [
     "REMOVED",
     "REPORT",
     "SCORES",
+    "SEEN",
     "SPEED_LOG",
     "STATUS",
     "STUDY",
@@ -192,6 +196,8 @@ __all__ = [
     "RowRecord",
     "RunFolder",
     "RunRecord",
+    "Seen",
+    "SeenImage",
     "Session",
     "SpeedStep",
     "State",
@@ -226,6 +232,7 @@ __all__ = [
     "read_references",
     "read_rejected",
     "read_rows",
+    "read_seen",
     "read_sheet",
     "read_speed_log",
     "read_train_log",
@@ -242,6 +249,7 @@ __all__ = [
     "write_references",
     "write_rejected",
     "write_rows",
+    "write_seen",
     "write_sheet",
     "write_text",
     "zero_shot_folder_of",

@@ -37,6 +37,7 @@ PANEL = "panel"
 BASELINES = "baselines"
 TRACKERS = "trackers"
 REPORT = "report.html"
+SEEN = "seen.npz"
 
 Ending = Literal["finished", "interrupted", "failed"]
 """What a run says of its own end, in its status file; until then it says `started`."""
@@ -455,6 +456,10 @@ class RunFolder:
     @property
     def quality_file(self) -> Path:
         return self.path / QUALITY
+
+    @property
+    def seen_file(self) -> Path:
+        return self.path / SEEN
 
     @property
     def train_log(self) -> Path:

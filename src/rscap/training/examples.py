@@ -11,6 +11,7 @@ import torch
 
 from rscap.captioner.batch import Batch, Encoder
 from rscap.data import Source
+from rscap.data.learned import training_examples, validation_panel
 from rscap.errors import RecipeError
 from rscap.model.adapters import Calibration
 from rscap.progress import Say
@@ -58,20 +59,6 @@ def _selected(source: Source, recipe: Recipe, run: RunFolder, say: Say, team: Te
         f"{summary.captions_weighted:,} captions, dropped {summary.images_dropped:,} images"
     )
     return selection.source, selection.weights
-
-
-def training_examples(source: Source, recipe: Recipe) -> list[Example]:
-    """The examples that a recipe trains on: the training split, or `train_limit` examples of it."""
-    limit = recipe.data.train_limit
-    return source.subset("train", limit, recipe.seed) if limit else source.split("train")
-
-
-def validation_panel(source: Source, recipe: Recipe) -> list[Example]:
-    """The fixed validation images for which captions are generated during training."""
-    if not recipe.train.evaluate_every:
-        return []
-    available = source.splits.get("val", 0)
-    return source.subset("val", min(recipe.train.evaluate_images, available), recipe.seed) if available else []
 
 
 def check_validation(recipe: Recipe, source: Source, say: Say, *, resumes: bool = False) -> None:

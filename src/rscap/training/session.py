@@ -21,6 +21,7 @@ from rscap.captioner.batch import Encoder
 from rscap.captioner.loading import device_name, weights_digests
 from rscap.data import Source, open_data
 from rscap.errors import ModelError, StoreError
+from rscap.evaluation.seen import seen_by_training
 from rscap.model.adapters import Calibration, initial_factors, precision_to_load, prepare, save_adapter
 from rscap.model.load import Base, load_base
 from rscap.model.packed import PackedModel
@@ -38,6 +39,7 @@ from rscap.store import (
     replace_folder,
     write_parameters,
     write_rejected,
+    write_seen,
     write_text,
 )
 from rscap.training.checkpoints import Checkpoints, read_checkpoint
@@ -143,6 +145,9 @@ class _Session:
             write_text(run.recipe_file, dump_recipe(recipe))
             record_provenance(run, self._provenance(), self.say)
         data = TrainingData.of(self.source, recipe, run, self.say, team)
+        if team.leads and not run.seen_file.exists():  # one list for all sessions
+            seen = seen_by_training(data.train, data.panel, recipe, self.source.contents)
+            write_seen(run.seen_file, seen)
         learner = self._learner(data)
         state = self._fit(learner, data)
         if not team.leads:

@@ -48,6 +48,7 @@ CHECKS: tuple[Check, ...] = (
     Check(data.caption_scheme, ("captions-unused", "captions-joined")),
     Check(data.rejected_rows, ("many-rejected",)),
     Check(data.length_limit, ("captions-cut",)),
+    Check(captions.seen_images, ("seen-images",)),
     Check(captions.few_images, ("few-test-images",)),
     Check(captions.single_reference, ("single-reference",)),
     Check(captions.left_out, ("unscored",)),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from rscap.doctor.evidence import Evidence, ScoredCaptions
 from rscap.doctor.findings import Finding, found
-from rscap.scoring import degenerate
+from rscap.scoring import SEEN, degenerate, seen_sentences
 
 _TOLERATED = 0.02  # human captions: 2 of 22,365 look degenerate
 _IMAGES_TO_COMPARE = 10
@@ -69,6 +70,19 @@ _UNCERTAIN = 0.5  # width of the interval over the score
 _MILD = 0.01  # a share of images left out up to this is a warning
 _SHUFFLED = 0.8  # share of the score that remains when captions are shuffled among images
 _IMAGES_TO_SHUFFLE = 30
+
+
+def seen_images(evidence: Evidence) -> Iterator[Finding]:
+    """Scores on images that the run was trained on, or may have been."""
+    for one in evidence.evaluations or ():
+        seen: Any = one.sheet.extra.get(SEEN) if one.sheet else None
+        for sentence in seen_sentences(seen):
+            yield found(
+                "seen-images",
+                f"the run {sentence}",
+                where=one.scores_where or one.where,
+                severity="error" if seen.get("trained") else "warning",
+            )
 
 
 def few_images(evidence: Evidence) -> Iterator[Finding]:

@@ -13,6 +13,7 @@ from rscap.exporting.hub import public_name
 from rscap.metrics import in_order, known
 from rscap.recipe import Recipe
 from rscap.records import ScoreSheet
+from rscap.scoring import SEEN, seen_sentences
 from rscap.scoring.foreign import column_of
 from rscap.store import (
     BASELINE_LABELS,
@@ -204,7 +205,9 @@ def _unscored(sheet: ScoreSheet) -> str:
 
 
 def _warning(scores: Scores) -> list[str]:
-    """Say it where a model is no better than a baseline that understands nothing."""
+    """Say it where a score is of images that the model has seen, or is not above that of a trivial baseline."""
+    seen = seen_sentences(scores.sheet.extra.get(SEEN))
+    lines = [line for text in seen for line in ("", f"**This model {text}.**")]
     ours = scores.sheet.corpus.get("CIDEr")
     above = [name for name, sheet in scores.baselines.items() if ours is not None and sheet.corpus["CIDEr"] >= ours]
-    return ["", f"**Its CIDEr-D is not above that of: {', '.join(above)}.**"] if above else []
+    return [*lines, *(["", f"**Its CIDEr-D is not above that of: {', '.join(above)}.**"] if above else [])]
