@@ -468,23 +468,26 @@ def export(
     return carry_out(Request(run=Path(run), out=place, form=form, dtype=dtype, **more), say=_say(progress))
 
 
-def diagnose(thing: Place, *overrides: str, probe: bool = True) -> Diagnosis:
-    """Say why a run is bad or a recipe will be.
+def diagnose(thing: Place | Mapping[str, Any] | Recipe, *overrides: str, probe: bool = True) -> Diagnosis:
+    """Find out why a run is bad, or why a recipe would be.
 
     Args:
-        thing: a run folder, a recipe (a name or a file), or a folder with the files of another program's run.
+        thing: a run folder, what `read_recipe` takes, or a folder with the files of another program's run.
         overrides: `section.key=value` for a recipe.
-        probe: load base model and data and measure; without it only files are read.
+        probe: load the base model and the data and measure; otherwise only files are read.
 
     Returns:
         `diagnosis.sound`, and `diagnosis.findings` with evidence, reason and cure each.
 
     Raises:
-        StoreError: there is nothing there that could be looked at.
+        StoreError: there is nothing to examine.
     """
     from rscap.doctor import diagnose as look
 
-    return look(Path(thing), overrides=overrides, live=probe)
+    if isinstance(thing, str | PathLike):
+        return look(Path(thing), overrides=overrides, live=probe)
+    table = thing if isinstance(thing, Mapping) else thing.model_dump(mode="json", exclude_none=True)
+    return look(table, overrides=overrides, live=probe)
 
 
 def _say(progress: bool) -> Say:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -18,6 +19,7 @@ from PIL import Image
 import rscap
 from rscap.captioner import Captioner, loading
 from rscap.errors import DataError, ImageError, ModelError, RecipeError, ScoreError
+from rscap.recipe import dump_recipe
 from rscap.records import Example, Prediction, Rejected
 from rscap.store import RunFolder
 
@@ -70,7 +72,9 @@ def test_scoring_through_the_library_imports_no_torch() -> None:
 def test_the_names_of_the_library_are_listed_typed_and_documented() -> None:
     """`dir(rscap)` lists what there is; each name is a function with a docstring, and the type stub has the same."""
     stub = ast.parse(Path(rscap.__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
-    typed = {alias.asname for node in ast.walk(stub) if isinstance(node, ast.ImportFrom) for alias in node.names}
+    typed = {alias.name for node in ast.walk(stub) if isinstance(node, ast.ImportFrom) for alias in node.names}
+    (exported,) = (ast.literal_eval(node.value) for node in stub.body if isinstance(node, ast.Assign))
+    assert exported == rscap.__all__
     assert set(dir(rscap)) == {"__version__", *typed}
     for name in typed:
         found = getattr(rscap, str(name))
@@ -169,17 +173,32 @@ def test_a_script_needs_no_main_guard_for_data_workers(tmp_path: Path) -> None:
     assert "data.workers=0" in hint
 
 
-@pytest.mark.parametrize("broken", ["twice", "nothing", "words", "empty"])
-def test_examples_that_cannot_be_used_are_refused(broken: str) -> None:
-    """Equal ids, no examples, other objects and empty captions are errors that say which."""
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        ("twice", "two examples have the id"),
+        ("nothing", "no examples"),
+        ("words", "example 1 is a str"),
+        ("empty", "has no caption"),
+        ("text", "captions of example 'x' is a string"),
+        ("number", "example 0 has the id 7"),
+        ("path", "image of example 'x' is a str"),
+    ],
+)
+def test_examples_that_cannot_be_used_are_refused(broken: str, message: str) -> None:
+    """Equal ids, no examples, other objects, captions and images of another form: errors that say which example."""
     first, second = rscap.open_data("sample").split("val")[:2]
+    one = Example(id="x", captions=("a plane",), image=second.image, split="val", source="")
     given: dict[str, list[Any]] = {
         "twice": [first, first],
         "nothing": [],
         "words": [first, "second"],
-        "empty": [Example(id="x", captions=(), image=second.image, split="val", source="")],
+        "empty": [replace(one, captions=())],
+        "text": [replace(one, captions="a plane")],  # type: ignore[arg-type]
+        "number": [replace(one, id=7)],  # type: ignore[arg-type]
+        "path": [replace(one, image="a.jpg")],  # type: ignore[arg-type]
     }
-    with pytest.raises(DataError, match=r"two examples|no examples|example 1 is a str|no caption"):
+    with pytest.raises(DataError, match=message):
         rscap.open_data(given[broken])
 
 
@@ -364,6 +383,21 @@ def test_comparing_takes_sheets_and_files(tmp_path: Path) -> None:
     write_sheet(tmp_path / "bad.json", bad)
     found = rscap.compare({"good": good, "bad": tmp_path / "bad.json"}, draws=200)
     assert found.differences[0].difference > 0
+
+
+def test_a_recipe_in_memory_is_diagnosed_as_its_file_is(tmp_path: Path) -> None:
+    """A dictionary, a recipe and a file have the same findings; a dictionary that is no recipe cannot start."""
+    named = rscap.read_recipe("risc-mini-nano", "train.learning_rate=3.0", "data.source=sample")
+    file = tmp_path / "mine.toml"
+    file.write_text(dump_recipe(named), encoding="utf-8")
+    written = rscap.diagnose(file, probe=False)
+    for thing in (named, named.model_dump(mode="json", exclude_none=True)):
+        found = rscap.diagnose(thing, probe=False)
+        assert (found.kind, found.not_looked_at) == (written.kind, written.not_looked_at)
+        assert [one.code for one in found.findings] == [one.code for one in written.findings]
+    (broken,) = rscap.diagnose({"data": {"source": "sample"}, "model": {"bass": "nano"}}, probe=False).findings
+    assert broken.code == "cannot-start"
+    assert "model.bass" in broken.evidence
 
 
 def test_planning_takes_a_recipe_and_a_card() -> None:

@@ -137,19 +137,16 @@ def source_of(
     """A source of examples that the caller made: any iterable of `Example`s with ids of their own.
 
     Raises:
-        DataError: there are none, something else is among them, an id occurs twice, or a caption is empty.
+        DataError: there are none, an id occurs twice, or an example lacks an id, a caption or an image handle.
     """
     found = list(examples)
     if not found:
         raise DataError("there are no examples")
     seen: set[str] = set()
     for number, example in enumerate(found):
-        if not isinstance(example, Example):
-            raise DataError(f"example {number} is a {type(example).__name__}", hint="hand in rscap.records.Example")
+        _check_example(number, example)
         if example.id in seen:
             raise DataError(f"two examples have the id {example.id!r}", hint="every image needs an id of its own")
-        if not example.captions or not all(caption.strip() for caption in example.captions):
-            raise DataError(f"example {example.id!r} has no caption, or an empty one")
         seen.add(example.id)
     judged = Judged(examples=found, positions=list(range(len(found))), total=len(found))
     split, notes = assign_splits(judged, split_scheme)
@@ -162,3 +159,24 @@ def source_of(
         split_scheme=split_scheme,
         normalised=tuple(normalise),
     )
+
+
+def _check_example(number: int, example: object) -> None:
+    """Refuse what a caller may easily hand in by mistake.
+
+    Raises:
+        DataError: names the example and what is wrong with it.
+    """
+    if not isinstance(example, Example):
+        raise DataError(f"example {number} is a {type(example).__name__}", hint="hand in rscap.records.Example")
+    if not isinstance(example.id, str) or not example.id:
+        raise DataError(f"example {number} has the id {example.id!r}", hint="an id is a string that is not empty")
+    if isinstance(example.captions, str):
+        raise DataError(f"captions of example {example.id!r} is a string", hint='hand in a tuple: captions=("…",)')
+    if not example.captions or not all(isinstance(text, str) and text.strip() for text in example.captions):
+        raise DataError(f"example {example.id!r} has no caption, or one that is empty or not a string")
+    if not all(hasattr(type(example.image), method) for method in ("load", "header", "data")):
+        raise DataError(
+            f"the image of example {example.id!r} is a {type(example.image).__name__} and not an image handle",
+            hint="rscap.data.opened makes a handle of a path, bytes, a Pillow image or an array",
+        )

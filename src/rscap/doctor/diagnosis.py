@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rscap.doctor.checks import CHECKS
 from rscap.doctor.checks.loss import ENTRIES_WANTED
@@ -40,8 +40,8 @@ _MEASURED = ("targets", "attention", "first_losses", "rate", "weights", "learnin
 _OF_AN_EVALUATION = ("state", "evaluations")
 
 
-def diagnose(subject: Path, *, overrides: Sequence[str] = (), live: bool = True) -> Diagnosis:
-    """Examine a run folder of rscap, a recipe (a TOML file), or a folder with files of another program.
+def diagnose(subject: Path | Mapping[str, Any], *, overrides: Sequence[str] = (), live: bool = True) -> Diagnosis:
+    """Examine a run folder of rscap, a recipe (a TOML file or its table), or a folder with files of another program.
 
     Args:
         overrides: `section.key=value` for a recipe.
@@ -50,9 +50,11 @@ def diagnose(subject: Path, *, overrides: Sequence[str] = (), live: bool = True)
     Raises:
         StoreError: there is nothing to examine at `subject`.
     """
+    if isinstance(subject, Mapping):
+        return _of_recipe(subject, Path("recipe in memory"), overrides, live=live)
     subject = shipped(subject, "recipes")
     if subject.is_file():
-        return _of_recipe(subject, overrides, live=live)
+        return _of_recipe(subject, subject, overrides, live=live)
     if not subject.is_dir():
         raise StoreError(
             f"{subject} is neither a run folder nor a recipe",
@@ -64,9 +66,9 @@ def diagnose(subject: Path, *, overrides: Sequence[str] = (), live: bool = True)
     return _conclude("foreign run", read_foreign(subject, reader), reader, _OF_A_FOREIGN_RUN)
 
 
-def _of_recipe(path: Path, overrides: Sequence[str], *, live: bool) -> Diagnosis:
+def _of_recipe(source: Path | Mapping[str, Any], path: Path, overrides: Sequence[str], *, live: bool) -> Diagnosis:
     try:
-        recipe = read_recipe(path, overrides)
+        recipe = read_recipe(source, overrides)
     except RscapError as error:
         finding = found("cannot-start", _sentence(error), where=str(path))
         return Diagnosis(subject=str(path), kind="recipe", findings=(finding,), looked_at=("the recipe",))

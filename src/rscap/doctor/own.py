@@ -77,7 +77,7 @@ def expected_by_recipe(recipe: Recipe, path: Path) -> Expected:
     adapter, plain = recipe.adapter, recipe.adapter is not None and recipe.adapter.method == "lora"
     return Expected(
         where=path.name,
-        lines=key_lines(path),
+        lines=key_lines(path) if path.is_file() else {},  # a recipe in memory has none
         pretrained=recipe.model.pretrained,
         dtype=recipe.model.dtype,
         quantisation=recipe.model.quantisation,
