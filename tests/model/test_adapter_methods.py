@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft.utils import save_and_load
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -184,6 +185,22 @@ def test_a_run_folder_gives_back_what_was_trained(case: str, folder: str, tmp_pa
     packed = ModelRef.of_run(run, one.recipe).load("cpu").packed
     assert torch.allclose(logits_of(packed.net), one.logits, atol=1e-5 if case == "adalora" else 0.0)
     assert not any(parameter.requires_grad for parameter in packed.net.parameters())
+
+
+def test_an_adapter_from_another_machine_asks_the_hub_for_nothing(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """adapter_config.json names the base by its path over there, which PEFT would take for a model of the Hub."""
+    one = trained("lora", folder)
+    save_adapter(one.net, tmp_path)
+    config = tmp_path / "adapter_config.json"
+    config.write_text(config.read_text(encoding="utf-8").replace(folder, "/elsewhere/nano2"), encoding="utf-8")
+    assert "/elsewhere/nano2" in config.read_text(encoding="utf-8")
+    asked: list[str] = []
+    monkeypatch.setattr(save_and_load, "check_file_exists_on_hf_hub", lambda name, _: asked.append(name))
+    loaded = load_adapter(load_base(one.recipe.model).model, tmp_path, one.recipe)
+    assert asked == []
+    assert torch.equal(logits_of(loaded), one.logits)
 
 
 @pytest.mark.parametrize("case", CASES)

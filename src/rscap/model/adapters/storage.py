@@ -90,6 +90,7 @@ def _wrap(base: Any, folder: Path) -> Any:
     from peft import PeftConfig, PeftModel
 
     config = PeftConfig.from_pretrained(folder)
+    config.base_model_name_or_path = base.name_or_path  # where it lies here; PEFT asks the Hub for a path it misses
     allocated = config.rank_pattern if config.peft_type == "ADALORA" else None
     if allocated is not None:
         config.rank_pattern = None  # wrapping would take it for LoRA's; loading the weights applies it
