@@ -62,6 +62,28 @@ def test_captions_are_scored_in_the_light_environment(light: Environment, tmp_pa
     assert "rscap[meteor]" in done.stdout
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "quickstart --out q",
+        "train risc-mini-nano",
+        "evaluate nano --source sample",
+        "caption a.png --model nano",
+        "plan risc-fast --gpu 16GB",
+        "ablate peft --out x",
+        "export run --out x",
+        "doctor risc-fast",
+    ],
+)
+def test_a_command_that_needs_torch_names_the_extra(words: str, light: Environment, tmp_path: Path) -> None:
+    """Without torch it ends with an error and the command that installs what is missing, not with a traceback."""
+    done = light.run("rscap", *words.split(), cwd=tmp_path)
+    assert done.returncode == 2
+    assert "not installed" in done.stderr
+    assert "pip install 'rscap[train]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_shipped_recipes_and_studies_are_found_by_name(light: Environment, tmp_path: Path) -> None:
     """All that the checkout has, read from a folder that has none."""
     code = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -86,7 +87,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except Exception as error:
-        if not (told := _no_room(error)):
+        if not (told := _no_room(error) or _not_installed(error)):
             raise
         _complain(told)
         sys.exit(2)
@@ -101,6 +102,22 @@ def _no_room(error: Exception) -> StoreError | None:
     return StoreError(
         f"nothing more can be written: {place}{reason}", hint=f"{way_out(reason)}, or choose another place"
     )
+
+
+def _not_installed(error: Exception) -> RscapError | None:
+    """An import failed because an optional dependency is missing: the metadata of rscap name the extra that has it."""
+    from importlib.metadata import requires
+
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        return None
+    package = error.name.partition(".")[0]
+    for line in requires("rscap") or ():
+        if found := re.match(rf"{re.escape(package)}\W.*extra == ['\"](\w+)", line):
+            return RscapError(
+                f"this command needs the package {package}, which is not installed",
+                hint=f"pip install 'rscap[{found.group(1)}]'",
+            )
+    return None
 
 
 def _complain(error: RscapError) -> None:
