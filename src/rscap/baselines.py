@@ -1,8 +1,8 @@
 """Predictions that need no model: one constant sentence, and the caption of the nearest training image.
 
-A captioning score means little alone. RISC's captions follow few patterns, so that one well-chosen sentence, said of
-every image, or the caption of the training image that looks most alike to a hand-made descriptor, already scores well.
-Both are written as ordinary predictions and scored in the same way as a model's.
+A captioning score means little alone. RISC's captions follow few patterns, so one well-chosen sentence for every image,
+or the caption of the most similar training image by a hand-made descriptor, already scores well. Both are written as
+ordinary predictions and scored like a model's.
 
 On the 900 test images of the RISC excerpt (2,900 training images, CIDEr, five references) the constant scores about
 .30 and the nearest image about .60. The parts of the descriptor weigh the same; no weight was fitted.
@@ -28,7 +28,7 @@ from rscap.records import Example, Prediction
 Gram = tuple[str, ...]
 
 POOL_IMAGES = 3_000
-"""Training images whose captions stand for all of them; chosen by a hash of the id, so that order does not matter."""
+"""The most training images whose captions are used; chosen by a hash of the id, so that order does not matter."""
 SHORTLIST = 100
 """Sentences whose CIDEr is computed exactly."""
 _LENGTH_SIGMA = 6.0  # CIDEr-D's width of the length penalty, in words
@@ -71,9 +71,9 @@ def nearest_image(
 ) -> list[Prediction]:
     """For every test image, a caption of the training image with the nearest `descriptor` (Euclidean distance).
 
-    Of the neighbour's captions the one that agrees best with its siblings is said (`typical_caption`). Equal
-    distances go to the smaller training id, so that the order of `train` does not matter. An image that cannot be
-    decoded takes no part: a test image then has no prediction, and the scores count it as unscored.
+    Of the neighbour's captions it takes the one that agrees best with its siblings (`typical_caption`). Equal distances
+    go to the smaller training id, so that the order of `train` does not matter. Images that cannot be decoded are left
+    out: such a test image has no prediction, and the scores count it as unscored.
 
     Raises:
         DataError: there is no training image, or none that can be decoded.
@@ -108,7 +108,7 @@ _CELLS, _DIRECTIONS = 4, 9
 
 
 def descriptor(image: Image.Image) -> NDArray[np.float32]:
-    """What an image looks like, as float32[1104]: three parts of unit length, one after the other.
+    """A description of an image, float32[1104]: three parts of unit length, one after the other.
 
     - 768: the 16x16 RGB thumbnail;
     - 192: a histogram of hue x saturation x value (12 x 4 x 4);
@@ -242,7 +242,7 @@ def _centroid_cosine(vector: _Vector, centroid: Sequence[Mapping[Gram, float]]) 
 
 @dataclass(frozen=True, slots=True)
 class _Postings:
-    """Where each n-gram stands among the references, so that one sentence is scored against all of them at once."""
+    """The references in which each n-gram occurs, so that one sentence is scored against all of them at once."""
 
     rows: dict[Gram, NDArray[np.int64]]
     weights: dict[Gram, NDArray[np.float64]]

@@ -1,7 +1,7 @@
-"""Which captions are worth learning from: scores, filters and weights for the captions of a training split.
+"""Quality of training captions: scores, filters and weights for the captions of a training split.
 
 A caption's consensus is its CIDEr-D against the other captions of its own image (leave one out), with the document
-frequencies of the whole split: what four people wrote says how well the fifth caption fits. Filters act on the
+frequencies of the whole split: four captions tell how well the fifth one fits. Filters act on the
 training split alone; what is measured on stays as published. Nothing here is random: the same rules on the same data
 remove the same captions.
 """
@@ -88,7 +88,7 @@ class Selection:
                 )
 
     def summary(self) -> Quality:
-        """What a report says: captions and images removed, by reason, and the mean weight of the weighted."""
+        """Figures for a report: captions and images removed, by reason, and the mean weight of the weighted."""
         lighter = [one.weight for one in self.weighted()]
         return Quality(
             captions_removed=len(self.removed),

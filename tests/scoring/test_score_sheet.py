@@ -178,7 +178,7 @@ def test_captions_that_are_no_strings() -> None:
         scoring.score_captions({1: "a"}, {1: ["a"]})
     with pytest.raises(ScoreError, match="1 images have no reference: '3'"):
         scoring.score_captions(CANDIDATES, {**REFERENCES, "3": []})
-    with pytest.raises(ScoreError, match="no candidate to score"):
+    with pytest.raises(ScoreError, match="no candidates to score"):
         scoring.score_captions({}, {})
 
 
@@ -201,6 +201,9 @@ def test_damaged_sheets(tmp_path: Path) -> None:
             scoring.read_sheet(file)
     file.write_text(json.dumps({**content, "statistics": {"BLEU": [[1, 2], [3]]}}), encoding="utf-8")
     with pytest.raises(ScoreError, match="statistics of the score sheet are damaged"):
+        statistics_of(scoring.read_sheet(file))
+    file.write_text(json.dumps({**content, "rscap": "9.9", "statistics": {"SPIDEr": [[1], [3]]}}), encoding="utf-8")
+    with pytest.raises(ScoreError, match=r"written by rscap 9\.9 with statistics of 'SPIDEr', a metric that this"):
         statistics_of(scoring.read_sheet(file))
     with pytest.raises(StoreError, match="not a finite number"):
         scoring.write_sheet(tmp_path / "t.json", replace(sheet(), corpus={"CIDEr": float("nan")}))

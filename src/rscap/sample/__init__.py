@@ -41,7 +41,7 @@ class RenderedScene:
         """None: the image is drawn, there is no file."""
 
     def facts(self) -> Scene:
-        """What the picture shows."""
+        """The facts that the picture shows."""
         return SCENES[self.scene_class].plan(self._rng("facts"))
 
     def canvas(self) -> Canvas:

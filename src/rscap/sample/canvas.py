@@ -153,7 +153,7 @@ def hull(points: Iterable[Point]) -> list[Point]:
 
 
 class Canvas:
-    """What the renderer draws on: `rgb` float32[224, 224, 3] and `labels` uint8[224, 224], an index into `names`.
+    """The surface of a scene: `rgb` float32[224, 224, 3] and `labels` uint8[224, 224], an index into `names`.
 
     Every paint that names a label moves its pixels to that label, so the map always shows what is visible.
     """
@@ -172,7 +172,7 @@ class Canvas:
         return self.names.index(name)
 
     def mask(self, name: str) -> NDArray[np.bool_]:
-        """Where a label is visible, bool[224, 224]."""
+        """bool[224, 224]: the pixels that show a label."""
         if name not in self.names:
             return np.zeros((SIZE, SIZE), np.bool_)
         return self.labels == self.names.index(name)

@@ -162,7 +162,7 @@ def dashes(line: Points, length: float) -> list[list[Point]]:
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """Where a building stands: centre, size and turn."""
+    """The place of a building: centre, size and turn."""
 
     x: float
     y: float

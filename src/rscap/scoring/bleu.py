@@ -16,7 +16,7 @@ from rscap.scoring.measures import Summed
 from rscap.scoring.ngrams import ORDERS, Floats
 
 COLUMNS = (*(f"matched-{k}" for k in range(1, 5)), *(f"total-{k}" for k in range(1, 5)), "reference-length")
-"""What is kept of each image: enough for the BLEU of any set of images."""
+"""The statistics kept per image: enough for the BLEU of any set of images."""
 
 _TINY, _SMALL = 1e-15, 1e-9
 

@@ -1,4 +1,4 @@
-"""What a comparison of systems finds: records, and one plain sentence for every pair."""
+"""The result of a comparison of systems: records, and one plain sentence for every pair."""
 
 from __future__ import annotations
 

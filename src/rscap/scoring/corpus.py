@@ -1,4 +1,4 @@
-"""What is scored: n candidates, each against its references, over one table of distinct texts."""
+"""The captions to be scored: n candidates, each with its references, over one table of distinct texts."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class ForeignMetric:
 
     name: str
     source: str
-    """Which program, model or person computed it, with its version: two sources are two different metrics."""
+    """The program, model or person that computed it, with a version: two sources are two different metrics."""
     low: float | None = None
     high: float | None = None
     """The range of its values; None: no limit."""
@@ -93,7 +93,7 @@ class ForeignMetric:
         return in_signature(self.name, self.source)
 
     def declaration(self, *, per_image: bool) -> dict[str, Any]:
-        """What a score sheet keeps of it."""
+        """The entry of this metric in a score sheet."""
         return {
             "source": self.source,
             "low": self.low,
@@ -169,13 +169,13 @@ def is_higher_better(sheet: ScoreSheet, metric: str) -> bool:
 
 
 def column_of(sheet: ScoreSheet, metric: str) -> str:
-    """What heads a column of this metric: a foreign one names its source, for two sources are two columns."""
+    """The heading of a column of this metric; a foreign one names its source, so two sources are two columns."""
     source = sheet.extra.get("foreign", {}).get(metric, {}).get("source")
     return metric if source is None else f"{metric} ({source})"
 
 
 def add_foreign(sheet: ScoreSheet, metrics: Sequence[ForeignMetric]) -> ScoreSheet:
-    """A score sheet with foreign metrics beside its own: item scores, corpus means, intervals, signature.
+    """A score sheet with foreign metrics added: item scores, corpus means, intervals, signature.
 
     Intervals come from the sheet's own number of draws and seed. A metric that the sheet already has from the same
     source is replaced.

@@ -31,7 +31,7 @@ Verdict = Literal["reference", "better", "worse", "undecided", "one seed"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Noise:
-    """How far scores move when only the training seed changes, or only the images drawn."""
+    """The spread of scores when only the training seed changes, or only the images drawn."""
 
     seed_deviation: float
     """Standard deviation of a row's score between seeds, pooled over the rows."""

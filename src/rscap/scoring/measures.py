@@ -1,4 +1,4 @@
-"""What computes a metric: a measure gives every image a score, or statistics that add up over images.
+"""Measures compute metrics: they give every image a score, or statistics that add up over images.
 
 The table `rscap.metrics` names the measure of each metric; `find` imports it. Statistics are all that score sheets,
 bootstrap and comparisons need: no texts.
@@ -35,7 +35,7 @@ class Material:
     pool: IdfPool | None
     """Document frequencies; None under the protocol `sentence`."""
     processes: int = 1
-    """How many a slow measure may use."""
+    """The most processes that a slow measure may use."""
 
     @property
     def candidates(self) -> list[str]:
@@ -60,7 +60,7 @@ class Summed:
     names: tuple[str, ...]
     """The metrics."""
     columns: tuple[str, ...]
-    """What is counted of each image, K numbers."""
+    """Names of the K statistics of an image."""
     statistics: Callable[[Material], Floats]
     """float[n, K]"""
     scores: Callable[[Floats], Mapping[str, Floats]]

@@ -83,7 +83,7 @@ class Bags:
 
 
 def count_ngrams(texts: Sequence[Sequence[str]], words: Sequence[str]) -> tuple[NgramTable, Bags]:
-    """Number all n-grams of `texts`, whose words all stand in `words`, and count them per text."""
+    """Number all n-grams of `texts`, whose words are all in `words`, and count them per text."""
     places = {word: place for place, word in enumerate(words)}
     lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
     numbered = map(places.__getitem__, chain.from_iterable(texts))

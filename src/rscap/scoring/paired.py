@@ -49,7 +49,7 @@ def randomisation_p(swapped: Floats, observed: Floats | float) -> Floats:
 
 
 def _share(size: Floats, observed: Floats | float) -> Floats:
-    """How many draws reach the observed size; the observation itself counts as one (Davison and Hinkley, 1997)."""
+    """The share of draws that reach the observed size; the observation counts as one (Davison and Hinkley, 1997)."""
     return (1 + (size >= observed - _ROUNDING).sum(axis=0)) / (len(size) + 1)
 
 
@@ -67,7 +67,7 @@ def images_needed(difference: float, error_images: float, error_seeds: float, n:
     """About how many images a 5 % test needs to find a true difference of this size in four of five trials.
 
     The variance over images falls as 1/n, that over training seeds does not: None where seeds alone hide the
-    difference, or where there is none.
+    difference, or where the difference is 0.
     """
     room = (difference / POWER_QUANTILES) ** 2 - error_seeds**2
     if room <= 0 or difference == 0:

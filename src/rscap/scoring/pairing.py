@@ -1,4 +1,4 @@
-"""Candidates and references brought together by id; what does not fit is an error that lists it."""
+"""Match candidates with references by id; ids on one side only are an error that lists them."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def check_ids(candidates: Iterable[str], references: Iterable[str], *, allow_mis
         hint = "ids must be equal strings on both sides; `--split` chooses the references of one split"
         raise ScoreError("; ".join(problems), hint=hint)
     if not mine:
-        raise ScoreError("there is no candidate to score")
+        raise ScoreError("there are no candidates to score")
 
 
 def listed(ids: Sequence[str]) -> str:

@@ -24,7 +24,7 @@ def check(protocol: str) -> None:
 
 
 def tokenizer_label(protocol: str) -> str:
-    """How the signature names the treatment of strings."""
+    """The name of the protocol's tokenizer in the signature."""
     check(protocol)
     if protocol == "coco":
         from rscap.scoring.ptb import TOKENIZER_VERSION

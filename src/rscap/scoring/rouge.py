@@ -20,7 +20,7 @@ _BETA_SQUARED = 1.2**2
 
 
 def positions(words: Sequence[str]) -> dict[str, int]:
-    """For every word a bit mask of the places where it stands."""
+    """For every word a bit mask of its positions."""
     masks: dict[str, int] = {}
     for place, word in enumerate(words):
         masks[word] = masks.get(word, 0) | 1 << place

@@ -13,7 +13,7 @@ from rscap.scoring.statistics import Statistics
 
 
 def kept_statistics(statistics: Statistics) -> dict[str, list[list[float]]]:
-    """What a sheet keeps beside the item scores, row for row as `items`: BLEU's counts, METEOR's …"""
+    """The statistics that a sheet keeps, one row per image in the order of `items`: BLEU's counts, METEOR's …"""
     return {measure.key: _plain(rows) for measure, rows in statistics.sums.items()}
 
 
@@ -35,6 +35,10 @@ def statistics_of(sheet: ScoreSheet) -> Statistics:
     if not isinstance(kept, Mapping):
         raise ScoreError("the score sheet holds no statistics", hint="score the predictions again with `rscap score`")
     measures = {measure.key: measure for measure in summed_measures()}
+    unknown = [key for key in kept if key not in measures]
+    if unknown:
+        written = f"the score sheet was written by rscap {sheet.extra.get('rscap', '(unknown)')}"
+        raise ScoreError(f"{written} with statistics of {unknown[0]!r}, a metric that this version does not have")
     try:
         sums = {
             measures[key]: np.array(rows, dtype=np.float64).reshape(len(ids), len(measures[key].columns))

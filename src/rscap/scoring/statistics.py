@@ -51,7 +51,7 @@ class Statistics:
         return self.corpus(self.matrix, 1)
 
     def of_metric(self, metric: str) -> Statistics:
-        """What one metric needs, images sorted by id."""
+        """The statistics of one metric alone, images sorted by id."""
         order = np.array(sorted(range(len(self.ids)), key=self.ids.__getitem__))
         ids = tuple(self.ids[place] for place in order)
         if metric in self.means:

@@ -1,4 +1,4 @@
-"""What a scene class is: facts drawn at random, a painter and sentences that both read them."""
+"""The interface of a scene class: facts drawn at random, and a painter and sentences that both use them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Claim:
 
 
 def way_claim(way: str) -> Claim:
-    """What `a gray road` or `a blue stream` claims."""
+    """The claim that `a gray road` or `a blue stream` makes."""
     _, colour, label = way.split()
     return Claim(label=label, count=1, colour=colour)
 
@@ -38,7 +38,7 @@ class Scene(Protocol):
         """Draw the picture."""
 
     def remarks(self) -> tuple[Remark, ...]:
-        """What there is to say, in at least five remarks."""
+        """At least five remarks about the facts."""
 
     def claims(self) -> tuple[Claim, ...]:
-        """What the remarks claim of the picture."""
+        """The claims that the remarks make about the picture."""

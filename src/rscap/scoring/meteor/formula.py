@@ -33,7 +33,7 @@ COLUMNS = (
     ),
     *("chunks", "candidate_matched", "reference_matched"),
 )
-"""What is counted of a segment, in the order of the Java program's own statistics."""
+"""The counts of a segment, in the order of the Java program's own statistics."""
 
 
 def meteor(statistics: Floats) -> Floats:
@@ -71,5 +71,5 @@ def blend(precision: float, recall: float, fragmentation: float) -> float:
 
 
 def _ratio(part: Floats, whole: Floats) -> Floats:
-    """part / whole, 0 where there is no whole."""
+    """part / whole, 0 where the whole is 0."""
     return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)

@@ -1,4 +1,4 @@
-"""METEOR's tables as arrays: built once from the installed package, then memory-mapped by every later start.
+"""METEOR's tables as arrays: built once from the installed package, memory-mapped from then on.
 
 ~/.cache/rscap/meteor-<digest>/
   meta.json        function words, prefixes, and the size of every array file
@@ -86,7 +86,7 @@ def cache_folder() -> Path:
 
 
 def _open(folder: Path) -> Index | None:
-    """The index in `folder`, or None where there is none or a file has not the size that meta.json states."""
+    """The index in `folder`; None if it is missing or a file has not the size that meta.json states."""
     try:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
         for name in ARRAYS:
@@ -205,5 +205,5 @@ def _synset_arrays(source: Source) -> dict[str, Ints | Words]:
 
 
 def _bounds(lengths: Sequence[int]) -> Ints:
-    """Where rows of these lengths begin and end in one flat array: int32[len + 1]."""
+    """int32[len + 1]: the bounds of rows of these lengths in one flat array."""
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)

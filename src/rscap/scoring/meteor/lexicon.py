@@ -31,7 +31,7 @@ DETACHMENT = (
 
 
 class Table:
-    """A sorted table of words that remembers where those it was asked for stand."""
+    """A sorted table of words that remembers the places it has looked up."""
 
     def __init__(self, words: Words) -> None:
         self._words = words
@@ -43,7 +43,7 @@ class Table:
         self._places.update(zip(fresh, places(self._words, fresh), strict=True))
 
     def place(self, word: str) -> int:
-        """Where the table holds a word, -1 where it does not."""
+        """The place of a word in the table, -1 if it is not there."""
         if word not in self._places:
             self.learn([word])
         return self._places[word]
@@ -131,7 +131,7 @@ def _regular_bases(word: str) -> list[str]:
 
 
 def places(table: Words, words: Sequence[str]) -> list[int]:
-    """Where a sorted table holds each word, -1 where it does not."""
+    """The place of each word in a sorted table, -1 if it is not there."""
     encoded = [word.encode("utf-8", "surrogatepass") for word in words]
     # NumPy would shorten a longer word and drop NUL characters at the end; no table holds either.
     wanted = np.array([b"" if len(one) > table.itemsize or b"\0" in one else one for one in encoded], dtype=table.dtype)

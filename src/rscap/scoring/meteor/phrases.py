@@ -19,7 +19,7 @@ class Phrases:
         self._ranks: dict[int, dict[int, int]] = {}
 
     def find(self, texts: Sequence[Sequence[int]]) -> list[tuple[dict[int, int], list[Span]]]:
-        """For each text (where each node of the trie stands, as a mask; the phrases that have paraphrases).
+        """For each text (the positions of each node of the trie, as a mask; the phrases that have paraphrases).
 
         The words of a text are places in `Index.phrase_words`, or -1. All starts of all texts go down the trie
         together, one word at a time: seven searches in all.
@@ -43,7 +43,7 @@ class Phrases:
         return self._by_text(np.concatenate(found, axis=1), first, len(texts))
 
     def _children(self, nodes: Ints, words: Ints) -> Ints:
-        """int[m]: where the edge from each node with a word leads; -1 where there is no such edge or word."""
+        """int[m]: the node that each node reaches with a word; -1 if the trie has no such edge."""
         keys = self._index.phrase_keys
         wanted, inverse = np.unique(nodes * len(self._index.phrase_words) + words, return_inverse=True)
         at = np.asarray(np.searchsorted(keys, wanted))

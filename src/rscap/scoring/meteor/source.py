@@ -27,7 +27,7 @@ class MeteorUnavailable(MetricUnavailable):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where the tables are read from."""
+    """The files that hold the tables."""
 
     jar: Path
     paraphrases: Path

@@ -25,13 +25,13 @@ class Text:
     functions: int
     """Bit 2k is set where word k is a function word; the odd bits are left to another text, see `Match.mask`."""
     weight: float
-    """What all words weigh: content words DELTA, function words 1 - DELTA each."""
+    """The weight of all words: content words count DELTA, function words 1 - DELTA each."""
     places: dict[int, int]
-    """Where each distinct word stands, as a mask: plain numbers, which the garbage collector need not visit."""
+    """The positions of each distinct word as a mask; plain numbers, which the garbage collector need not visit."""
     spans: tuple[Span, ...]
     """The phrases that have paraphrases, by start, then length."""
     phrase_places: dict[int, int]
-    """Where each node of the trie of phrases stands, as a mask."""
+    """The positions of each node of the trie of phrases, as a mask."""
 
 
 @lru_cache(maxsize=1 << 15)

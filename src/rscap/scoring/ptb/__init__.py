@@ -49,8 +49,8 @@ _LEANS_FORWARD = re.compile(r"\.\s*\Z")
 def tokenize(caption: str) -> list[str]:
     """The tokens of one caption, lower-cased, without punctuation; `" ".join` of them is coco-caption's string.
 
-    A line break of any kind inside the caption is a space. The caption stands by itself, as if on a line with an
-    empty one behind it.
+    A line break of any kind inside the caption is a space. The caption is tokenised on its own, as if an empty
+    line followed.
 
     Raises:
         ScoreError: `caption` is not a string, or holds half of a surrogate pair.
@@ -94,7 +94,7 @@ def _plain(caption: str) -> list[str] | None:
 
 
 def _following(lines: list[str], index: int) -> str:
-    """What the Java program can see behind this line: to the end of the next line that is not empty, if it matters."""
+    """The text after this line that the Java program looks at: to the end of the next non-empty line, if it matters."""
     if index == len(lines) - 1:
         return ""
     if not _LEANS_FORWARD.search(lines[index]):

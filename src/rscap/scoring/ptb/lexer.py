@@ -106,7 +106,7 @@ def _compiled(expression: str, rare: bool) -> re.Pattern[str]:
 
 
 def _spelling(token: str, verbatim: bool) -> str:
-    """How the token is printed; empty for white space."""
+    """The printed form of a token; empty for white space."""
     key = token.lower() if token[0] == "&" and token.lower() in _CASELESS else token
     if key in _SPELLINGS:
         return _SPELLINGS[key]
