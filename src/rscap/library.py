@@ -246,7 +246,8 @@ def load(
 
     Raises:
         StoreError: a run that did not finish, whose weights were changed, or that does not exist.
-        ModelError: a base model that cannot be loaded; says why.
+        ModelError: a base model that cannot be loaded, or a device that is not there; says why.
+        RecipeError: no such dtype.
     """
     from rscap.captioner import load as run
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -136,7 +136,15 @@ class Captioner:
     def stream(
         self, images: Iterable[Any], *, errors: Errors = "raise", prefix: str | None = None, **decode: Any
     ) -> Iterator[Prediction | Rejected]:
-        """Caption images as they come, in order; holds at most `batch_size` of them. Arguments as for `caption`."""
+        """Caption images as they come, in order; holds at most `batch_size` of them. Arguments as for `caption`.
+
+        An error of `images` itself is raised behind the captions of the images that came before it.
+        """
+        if not _is_several(images):
+            raise ImageError(
+                f"stream takes several images, found one object of type {type(images).__name__}",
+                hint="caption(image) captions one, and stream([image]) too",
+            )
         if errors not in ("raise", "keep"):
             raise ValueError(f"errors is 'raise' or 'keep', not {errors!r}")
         settings = with_decoding(self.settings, decode)
@@ -145,8 +153,7 @@ class Captioner:
     def _streamed(
         self, images: Iterator[Any], errors: Errors, prefix: str, settings: GenerateSection
     ) -> Iterator[Prediction | Rejected]:
-        numbered = enumerate(images)
-        while chunk := [_picture(image, number, errors) for number, image in islice(numbered, settings.batch_size)]:
+        for chunk in _chunks(images, settings.batch_size):
             found = self.predictions(chunk, prefix=prefix, settings=settings)
             for picture, item in zip(chunk, found, strict=True):
                 if isinstance(item, Rejected) and errors == "raise":
@@ -182,11 +189,10 @@ class Captioner:
         coming = batches(pictures, encode, size=settings.batch_size, pad=prompter.pad, workers=workers)
         if self.packed.device.type != "cpu":  # a processor has no time to spare: two pools of threads would take turns
             coming = ahead(coming)
-        asked = iter(pictures)
         for batch in coming:
             with self._lock:
                 found = self._decoded(batch, prefix, settings, say)
-            yield from _in_place([picture.id for picture in islice(asked, settings.batch_size)], batch.rejected, found)
+            yield from _in_place(batch, found)
 
     def _decoded(self, batch: Batch, prefix: str, settings: GenerateSection, say: Say) -> list[Prediction]:
         if not batch.images:
@@ -258,21 +264,41 @@ def caption_all(
 
 
 def _is_several(images: Any) -> bool:
-    """Whether this is a collection of images: strings, bytes and arrays of numbers are iterable too, and are one."""
-    if not isinstance(images, Iterable) or isinstance(images, str | bytes | bytearray):
+    """Whether this is a collection of images. Strings, bytes, files, mappings and arrays of numbers are iterable too.
+
+    The keys of a mapping or a table would be taken for paths, and the lines of a file for images.
+    """
+    if not isinstance(images, Iterable) or isinstance(images, str | bytes | bytearray | memoryview | Mapping):
+        return False
+    if hasattr(images, "read") or getattr(images, "ndim", 1) != 1:
         return False
     kind = getattr(getattr(images, "dtype", None), "kind", "O")
     return kind in "OSU"  # an array or a column of names
 
 
-def _picture(image: Any, number: int, errors: Errors) -> Example | Picture:
+def _chunks(images: Iterator[Any], size: int) -> Iterator[list[Example | Picture]]:
+    """Up to `size` images at a time; those that came before an error of `images` come before it here too."""
+    numbered = enumerate(images)
+    while True:
+        chunk: list[Example | Picture] = []
+        try:
+            for number, image in islice(numbered, size):
+                chunk.append(_picture(image, number))
+        except Exception:
+            if chunk:
+                yield chunk
+            raise
+        if not chunk:
+            return
+        yield chunk
+
+
+def _picture(image: Any, number: int) -> Example | Picture:
     if isinstance(image, Example | Picture):
         return image
     try:
         handle: ImageHandle = opened(image)
     except ImageError as error:
-        if errors == "raise":
-            raise
         handle = _Unusable(f"image {number}", error)
     return Picture(id=handle.name, image=handle)
 
@@ -298,15 +324,8 @@ class _Unusable:
         raise self.error
 
 
-def _in_place(
-    ids: Sequence[str], rejected: Sequence[Rejected], found: Sequence[Prediction]
-) -> Iterator[Prediction | Rejected]:
+def _in_place(batch: Batch, found: Sequence[Prediction]) -> Iterator[Prediction | Rejected]:
     """Predictions and rejections of one batch in the order in which the pictures were asked for."""
-    broken, captioned = iter(rejected), iter(found)
-    next_broken = next(broken, None)
-    for name in ids:
-        if next_broken is not None and next_broken.row == name:
-            yield next_broken
-            next_broken = next(broken, None)
-        else:
-            yield next(captioned)
+    broken, captioned = dict(zip(batch.rejected_at, batch.rejected, strict=True)), iter(found)
+    for place in range(len(broken) + len(found)):
+        yield broken[place] if place in broken else next(captioned)

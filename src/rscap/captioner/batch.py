@@ -75,6 +75,8 @@ class Batch:
     example_ids: tuple[str, ...] = ()
     captions: int = 0
     rejected: tuple[Rejected, ...] = ()
+    rejected_at: tuple[int, ...] = ()
+    """Where each of these stood among all that was asked for, images included, counted from 0."""
 
     @property
     def images(self) -> int:
@@ -113,6 +115,7 @@ class Batch:
             "example_ids": self.example_ids[start:end],
             "captions": int(self.branch[start:end].amax(dim=1).clamp(min=0).sum()),
             "rejected": (),
+            "rejected_at": (),
         }
         return Batch(**values)
 
@@ -155,8 +158,10 @@ def attention(branch: Tensor, positions: Tensor, *, window: int | None = None) -
     return pairs(tokens, tokens, window=window)
 
 
-def collate(rows: Sequence[PackedRow], *, pad: int, rejected: Sequence[Rejected] = ()) -> Batch:
+def collate(items: Sequence[PackedRow | Rejected], *, pad: int) -> Batch:
     """Pad encoded rows on the right and stack them; a batch of no images still tells what was rejected."""
+    rows = [item for item in items if isinstance(item, PackedRow)]
+    rejected = {place: item for place, item in enumerate(items) if isinstance(item, Rejected)}
 
     def padded(lists: list[list[int]], fill: int) -> Tensor:
         width = max(map(len, lists), default=0)
@@ -178,7 +183,8 @@ def collate(rows: Sequence[PackedRow], *, pad: int, rejected: Sequence[Rejected]
         targets=torch.tensor([token for row in rows for token in row.targets], dtype=torch.long),
         example_ids=tuple(row.example_id for row in rows),
         captions=sum(row.captions for row in rows),
-        rejected=tuple(rejected),
+        rejected=tuple(rejected.values()),
+        rejected_at=tuple(rejected),
     )
 
 

@@ -44,8 +44,7 @@ class _Collate:
     pad: int
 
     def __call__(self, items: list[PackedRow | Rejected]) -> Batch:
-        rows = [item for item in items if isinstance(item, PackedRow)]
-        return collate(rows, pad=self.pad, rejected=[item for item in items if isinstance(item, Rejected)])
+        return collate(items, pad=self.pad)
 
 
 Shown = TypeVar("Shown", bound=Example | Picture)

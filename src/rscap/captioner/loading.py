@@ -13,7 +13,7 @@ import torch
 from rscap import provenance
 from rscap.captioner.asking import Captioner
 from rscap.captioner.batch import Encoder
-from rscap.errors import AdapterError, StoreError
+from rscap.errors import AdapterError, ModelError, StoreError
 from rscap.model.adapters import load_adapter, precision_to_load
 from rscap.model.load import Base, load_base
 from rscap.model.packed import PackedModel
@@ -27,6 +27,7 @@ from rscap.recipe import (
     read_recipe,
 )
 from rscap.store import ADAPTER, MODEL, STATUS, RunFolder
+from rscap.tables import check_table
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 BASE_DTYPE: Dtype = "bfloat16"
@@ -46,7 +47,8 @@ def load(
 
     Raises:
         StoreError: a run that did not finish, whose weights were changed, or that does not exist.
-        ModelError: a base model that cannot be loaded; says why.
+        ModelError: a base model that cannot be loaded, or a device that is not there; says why.
+        RecipeError: no such dtype.
     """
     return ModelRef.of(str(model), prefix=prefix, dtype=dtype).load(device)
 
@@ -71,19 +73,20 @@ class ModelRef:
 
         Raises:
             StoreError: a run folder that trained no model, or none at all beside others.
-            RecipeError: the run's recipe cannot be read, or the changes cannot be made.
+            RecipeError: the run's recipe cannot be read, there is no such dtype, or the changes cannot be made.
         """
         folder = Path(model)
         if not RunFolder(folder).exists:
             _refuse_misspelt(folder)
-            section = ModelSection(base=model, dtype=dtype or BASE_DTYPE)
+            section = check_table(ModelSection, {"base": model, "dtype": dtype or BASE_DTYPE}, name="model")
             return cls.of_base(section, name=folder.name, prefix=prefix, generate=GenerateSection()).decoding(changes)
         run = RunFolder.open(folder)
         if not run.recipe_file.is_file():
             raise StoreError(f"{folder} trained no model", hint="name a run that `rscap train` made, or a base model")
         recipe = read_recipe(run.recipe_file)
         if dtype:
-            recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"dtype": dtype})})
+            section = check_table(ModelSection, {**recipe.model.model_dump(), "dtype": dtype}, name="model")
+            recipe = recipe.model_copy(update={"model": section})
         return cls.of_run(run, recipe, prefix=prefix).decoding(changes)
 
     @classmethod
@@ -116,8 +119,9 @@ class ModelRef:
         Raises:
             StoreError: weights that are not what training wrote.
             AdapterError: the run folder holds no weights, or an adapter whose keys do not fit the base model.
+            ModelError: there is no such device.
         """
-        device = device or best_device()
+        device = best_device() if device is None else present_device(device)
         if self.trained:
             check_weights(self.trained[0])
             base, packed = _load_run(*self.trained, device=device)
@@ -134,6 +138,24 @@ def best_device() -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def present_device(name: str) -> str:
+    """The device of that name.
+
+    Raises:
+        ModelError: no device has this name, or this machine has none of that kind and number.
+    """
+    try:
+        torch.empty(0, device=name)  # only an attempt tells whether a driver and a second card are there
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # the second from torch without CUDA
+        there = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+        there += ["mps"] if torch.backends.mps.is_available() else []
+        raise ModelError(
+            f"there is no device {str(name)!r} on this machine: {str(error).splitlines()[0]}",
+            hint=f"there is {', '.join([*there, 'cpu'])}",
+        ) from None
+    return name
 
 
 def device_name(device: torch.device) -> str:

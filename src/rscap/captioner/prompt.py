@@ -42,7 +42,15 @@ class Prompter:
         return self.tokenizer.pad_token_id
 
     def prefix(self, words: str) -> list[int]:
-        """Ids of image placeholders, `<bos>`, the words and the newline that ends a prefix."""
+        """Ids of image placeholders, `<bos>`, the words and the newline that ends a prefix.
+
+        Raises:
+            DataError: the words are no string, or spell a special token.
+        """
+        if not isinstance(words, str):
+            raise DataError(
+                f"a prefix is a string, found {words!r:.60} ({type(words).__name__})", hint='such as "caption en"'
+            )
         ids = self._encode(f"{words}\n", what=f"prompt {words!r}")
         return [self.image_token_id] * self.image_tokens + [self.tokenizer.bos_token_id, *ids]
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -36,7 +37,10 @@ class FileImage:
     @property
     def identity(self) -> str:
         """File name and size in bytes."""
-        return f"{self.path.name}:{self.path.stat().st_size}"
+        try:
+            return f"{self.path.name}:{self.path.stat().st_size}"
+        except (OSError, ValueError) as error:  # the latter: a zero byte in the name
+            raise ImageError(f"{self.name}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
     def load(self) -> Image.Image:
         return decode(self.path, name=self.name)
@@ -184,10 +188,16 @@ def opened(value: ImageInput) -> ImageHandle:
         return _named(Image.fromarray(_checked(value)))
     if all(hasattr(type(value), method) for method in ("load", "header", "data")):
         return value
-    raise ImageError(
-        f"a {type(value).__name__} is not an image",
-        hint="hand in a path, bytes, a Pillow image or a uint8[H, W, 3] array; several images go in a list",
-    )
+    raise ImageError(f"an object of type {type(value).__name__} is not an image", hint=_way_in(value))
+
+
+def _way_in(value: Any) -> str:
+    """What to hand in for an object that is no image."""
+    if hasattr(value, "read"):
+        return "hand in the path of an open file, or its bytes: file.read()"
+    if isinstance(value, Mapping):
+        return "hand in the image that it holds; several images go in a list"
+    return "hand in a path, bytes, a Pillow image or a uint8[H, W, 3] array; several images go in a list"
 
 
 def _named(pixels: Image.Image) -> PixelImage:

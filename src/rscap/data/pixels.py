@@ -161,6 +161,8 @@ def _require_content(data: bytes | Path, name: str) -> None:
 
 
 def _require_size(image: Image.Image, name: str, max_pixels: int) -> None:
+    if 0 in image.size:
+        raise ImageError(f"{name}: {image.width} x {image.height} pixels: there is nothing to see")
     if image.width * image.height > max_pixels:
         raise ImageError(
             f"{name}: {image.width} x {image.height} pixels, more than the {max_pixels} that are decoded safely",
