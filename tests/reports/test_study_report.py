@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 import study_folder as make
+from rscap import scoring
 from rscap.data import open_source
 from rscap.errors import StoreError
 from rscap.reports.study import load_study, study_markdown, summarise, write_study_report
 from rscap.reports.study.browser import browser_data
-from rscap.store import RunFolder, StudyFolder, write_jsonl, write_panel
+from rscap.store import RunFolder, StudyFolder, read_sheet, write_jsonl, write_panel, write_sheet
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +58,19 @@ def test_a_run_that_did_not_finish_is_never_counted(tmp_path: Path) -> None:
     assert len(rows["same"].row.finished) == 1
     assert rows["same"].row.status == "interrupted"
     assert not rows["same"].deviations
+
+
+def test_a_row_that_has_seen_its_images_says_so(tmp_path: Path) -> None:
+    """A run of the study whose sheet is marked is told on the page and in the JSON; a study without any is silent."""
+    folder = make.write_study(tmp_path, seeds=2, failed=None)
+    assert load_study(folder).seen() == []
+    scores = RunFolder(folder / "runs" / "same" / "seed-1").scores("test")
+    sheet = read_sheet(scores)
+    write_sheet(scores, scoring.with_seen(sheet, {"of": sheet.n, "trained": 3}))
+    files = {path.suffix: path.read_bytes() for path in write_study_report(folder, folder / "report.html")}
+    said = f"same, seed 1, was trained on 3 of the {sheet.n} images scored"
+    assert said.encode() in files[".html"]
+    assert said in json.loads(files[".json"])["seen"][0]
 
 
 def test_all_formats_hold_the_same_scores(study: Path, written: dict[str, Path]) -> None:

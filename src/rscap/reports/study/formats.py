@@ -182,6 +182,7 @@ def study_json(summary: Summary) -> dict[str, Any]:
             for one in study.untrained
         ],
         "missing": list(study.missing),
+        **({"seen": seen} if (seen := study.seen()) else {}),
     }
 
 

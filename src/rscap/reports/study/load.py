@@ -14,6 +14,7 @@ from typing import Any, Literal
 from rscap.errors import StoreError
 from rscap.records import ScoreSheet
 from rscap.reports.load import LoadedRun, load_runs
+from rscap.scoring import SEEN, seen_sentences
 from rscap.store import (
     WORST_FIRST,
     Attempt,
@@ -110,6 +111,14 @@ class LoadedStudy:
             for one in row.finished
             if one.run is not None and one.run.scored.sheet is not None
         }
+
+    def seen(self) -> list[str]:
+        """Which finished runs have seen images that they are scored on, a sentence each."""
+        return [
+            f"{row}, seed {seed}, {text}"
+            for (row, seed), sheet in self.sheets().items()
+            for text in seen_sentences(sheet.extra.get(SEEN))
+        ]
 
 
 def is_study(path: Path) -> bool:

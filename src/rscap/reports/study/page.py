@@ -71,7 +71,7 @@ def _heading(summary: Summary) -> list[Html]:
         element("h1", study.name),
         element("p", "  ·  ".join(facts), class_="facts"),
         element("p", noise_sentence(summary), class_="lede"),
-        *[element("p", text, class_="warning") for text in [*warnings, *study.missing]],
+        *[element("p", text, class_="warning") for text in [*warnings, *study.missing, *study.seen()]],
     ]
 
 
