@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,15 @@ def test_one_number_for_all_images() -> None:
     scoring.compare({"a": sheet, "b": sheet}, "CIDEr", draws=100)
     with pytest.raises(ScoreError, match="one distinct for all images"):
         scoring.compare({"a": sheet, "b": sheet}, "distinct", draws=100)
+
+
+def test_adding_leaves_the_marks_of_a_signature_in_their_place() -> None:
+    """What follows the version in a signature, such as images that the model has seen, still follows it."""
+    sheet = scoring.score_captions(GOOD, REFERENCES, metrics=["CIDEr"], draws=0)
+    marked = replace(sheet, signature=f"{sheet.signature}|seen:12/60")
+    added = scoring.add_foreign(marked, [ForeignMetric(name="SPICE", source="1.0", scores=dict.fromkeys(IDS, 0.5))])
+    kinds = [part.partition(":")[0] for part in added.signature.split("|")]
+    assert kinds[-3:] == ["foreign", "rscap", "seen"]
 
 
 def test_sources_are_not_mixed() -> None:

@@ -103,7 +103,6 @@ def score_captions(
     statistics, notes = measured(paired.ids, material, wanted, protocol)
     others = {one.name: one.evaluated(paired.ids, candidates, references) for one in foreign}
     per_image = {name: values for name, values in others.items() if not isinstance(values, float)}
-    whole = {name: values for name, values in others.items() if isinstance(values, float)}
     everything = replace(statistics, means={**statistics.means, **per_image})
     conditions = _conditions(paired, references, idf, protocol, reference_duplicates, decode, pool is not None, foreign)
     found = diagnostics.describe(
@@ -126,17 +125,23 @@ def score_captions(
         "diagnostics": found,
         "statistics": kept_statistics(statistics),
     }
-    if idf is not None and (cider := statistics.corpus_scores().get("CIDEr")) is not None:
-        cautions = cider_cautions(
-            len(paired.ids), paired.references_per_image, idf, cider, own_pool=pool is None and not paired.unscored
-        )
-        extra |= {"cautions": cautions} if cautions else {}
+    if cautions := _cautions(statistics, paired, idf, own_pool=pool is None and not paired.unscored):
+        extra["cautions"] = cautions
     if foreign:
         extra["foreign"] = {one.name: one.declaration(per_image=one.name in per_image) for one in foreign}
     bounds = intervals(statistics, draws=draws, seed=seed)
     if per_image:  # by themselves: not a digit of the others depends on what else is scored
         bounds |= intervals(Statistics(ids=statistics.ids, means=per_image), draws=draws, seed=seed)
-    return _sheet(everything, whole, wanted, bounds, str(conditions), paired.unscored, extra)
+    sheet = _sheet(everything, wanted, bounds, str(conditions), paired.unscored, extra)
+    whole = {name: values for name, values in others.items() if isinstance(values, float)}
+    return replace(sheet, corpus={**sheet.corpus, **whole})
+
+
+def _cautions(statistics: Statistics, paired: Paired, idf: IdfPool | None, *, own_pool: bool) -> dict[str, str]:
+    if idf is None or "CIDEr" not in statistics.means:
+        return {}
+    score = statistics.corpus_scores()["CIDEr"]
+    return cider_cautions(len(paired.ids), paired.references_per_image, idf, score, own_pool=own_pool)
 
 
 def _check(protocol: str, duplicates: str, draws: int) -> None:
@@ -222,7 +227,6 @@ def _conditions(
 
 def _sheet(
     statistics: Statistics,
-    whole: Mapping[str, float],
     wanted: Sequence[str],
     bounds: Mapping[str, tuple[float, float]],
     signature: str,
@@ -237,7 +241,7 @@ def _sheet(
     return ScoreSheet(
         signature=signature,
         n=len(statistics.ids),
-        corpus={metric: corpus[metric] for metric in reported} | dict(whole),
+        corpus={metric: corpus[metric] for metric in reported},
         intervals={metric: bounds[metric] for metric in reported if metric in bounds},
         items={i: dict(zip(reported, row, strict=True)) for i, row in zip(statistics.ids, rows, strict=True)},
         unscored=unscored,

@@ -212,7 +212,8 @@ def _signed(signature: str, declared: Mapping[str, Mapping[str, Any]]) -> str:
     """The signature with these foreign metrics, where `Conditions` puts them: before the version."""
     parts = [part for part in signature.split("|") if not part.startswith("foreign:")]
     named = ",".join(in_signature(name, own["source"]) for name, own in declared.items())
-    return "|".join([*parts[:-1], f"foreign:{named}", parts[-1]])
+    at = next((place for place, part in enumerate(parts) if part.startswith("rscap:")), len(parts))
+    return "|".join([*parts[:at], f"foreign:{named}", *parts[at:]])
 
 
 def in_signature(name: str, source: str) -> str:
