@@ -215,7 +215,7 @@ def test_missing_data_says_how_to_point_to_it(tmp_path: Path, tiny_data: Path) -
     with pytest.raises(DataError, match="nowhere") as caught:
         pretend(path, engine)
     assert "--set data.source=FOLDER" in str(caught.value.hint)
-    with pytest.raises(DataError, match="99 of split 'test'"):
+    with pytest.raises(DataError, match="99 examples of split 'test'"):
         pretend(write_study(tmp_path, tiny_data, evaluation={"limit": 99}), engine)
     assert engine.done == []
 
