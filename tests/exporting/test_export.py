@@ -22,8 +22,8 @@ from rscap.errors import AdapterError, ExportError, NotFinite, StoreError
 from rscap.evaluation.outcome import Outcome, score_predictions, write_baselines, write_outcome
 from rscap.exporting import request as export_request
 from rscap.exporting.agreement import Agreement
-from rscap.exporting.card import CardSubject, card
-from rscap.exporting.card.page import NOTICE
+from rscap.exporting.card import NOTICE, card
+from rscap.exporting.card_subject import CardSubject
 from rscap.exporting.hub import push
 from rscap.exporting.reading import pictures
 from rscap.exporting.request import Exported, Request, export
@@ -32,7 +32,7 @@ from rscap.provenance import folder_digest
 from rscap.recipe import Recipe, parse_recipe, read_recipe
 from rscap.records import Prediction
 from rscap.sample import sample_examples
-from rscap.store import RunFolder, read_json, write_json
+from rscap.store import BaseOrigin, DataOrigin, RunFolder, read_json, write_json
 from rscap.training.session import train
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -195,7 +195,7 @@ def test_a_quantised_run_is_merged_into_unquantised_weights(
     assert trained.quantisation == "nf4"
     assert trained.same is not None
     text = (made.path / "README.md").read_text(encoding="utf-8")
-    assert f"The run as it was trained (nf4) says the same as the export on {trained.same} of 3" in text
+    assert f"The run as it was trained (nf4) gives the captions of the export on {trained.same} of 3" in text
 
 
 @pytest.mark.parametrize("kind", ["lora", "nf4"])
@@ -294,11 +294,12 @@ def test_a_card_of_a_gemma_model_names_base_revision_and_terms(
     subject = replace(
         known,
         recipe=recipe("caglarmert/full_riscm", model=model, adapter={"rank": 4}),
-        provenance={
-            **known.provenance,
-            "base": {"name": model["base"], "revision": "35e4f464", "digest": None},
-            "data": {"name": "caglarmert/full_riscm", "digest": "ab" * 32, "split_scheme": "seed42"},
-        },
+        provenance=known.provenance.model_copy(
+            update={
+                "base": BaseOrigin(name=str(model["base"]), revision="35e4f464", digest=None),
+                "data": DataOrigin(name="caglarmert/full_riscm", digest="ab" * 32, split_scheme="seed42"),
+            }
+        ),
     )
     text = card(subject)
     data = yaml.safe_load(text.split("---\n")[1])
@@ -473,7 +474,7 @@ def test_a_damaged_run_folder_is_named(run_of: Callable[[str], Path], tmp_path: 
     run = Path(shutil.copytree(run_of("dora"), tmp_path / "run"))
     (run / "adapter" / "adapter_config.json").write_text("{}", encoding="utf-8")
     agreement = Agreement(origin="", precision=torch.float32, items=(), effect=None)
-    with pytest.raises(StoreError, match="not as rscap writes it"):
+    with pytest.raises(StoreError, match=r"is damaged|is not"):
         CardSubject.of(
             RunFolder(run), read_recipe(RunFolder(run).recipe_file), agreement, form="merged", dtype="float32"
         )

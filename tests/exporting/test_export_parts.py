@@ -186,7 +186,7 @@ def no_token() -> Iterator[Exception]:
 @pytest.mark.parametrize(
     ("name", "hub", "message"),
     [
-        ("planes", StandIn(), "no name for the Hub"),
+        ("planes", StandIn(), "not a valid name on the Hub"),
         ("me/planes", StandIn({"me/planes": ["config.json", "model.safetensors"]}), "holds 2 files on the Hub already"),
         ("me/planes", StandIn(error=next(no_token())), "does not let this token write"),
         ("me/planes", StandIn(error=ConnectionError("no route")), "could not be reached on the Hub: no route"),
@@ -207,7 +207,7 @@ def test_a_failed_upload_leaves_the_export_and_says_how_to_go_on(tmp_path: Path)
             raise ConnectionError("reset by peer")
 
     check_target(Breaks(), "me/planes")
-    with pytest.raises(ExportError, match="reset by peer; the export itself is whole") as caught:
+    with pytest.raises(ExportError, match="reset by peer; the local export succeeded") as caught:
         push(Breaks(), tmp_path, "me/planes", public=False)
     assert f"hf upload me/planes {tmp_path}" in str(caught.value.hint)
 

@@ -259,9 +259,9 @@ def test_page_is_self_contained_and_complete(two_runs: list[Path], tmp_path: Pat
         "image_00",
         "3 references",
         "Loss",
-        "CIDEr during training",
+        "Validation CIDEr",
         "0.750 at step 20",
-        "Loss during training, other images",
+        "Validation loss",
         "captions/s, median 40.0",
         "images/s, median 8.0",
         "3.00 GiB",
@@ -407,11 +407,11 @@ def warned(runs: list[Path], out: Path) -> dict[str, bool]:
     rows = [row for table in json.loads(table_json.read_text())["tables"] for row in table["rows"]]
     markdown = tables_markdown(build_table(runs))
     return {
-        "page": "was asked with the prompt “" in text,
+        "page": "was evaluated with the prompt “" in text,
         "flag": "another prompt" in text,
-        "csv": "was asked with the prompt" in table_csv.read_text(),
-        "json": any("was asked with the prompt" in one for row in rows for one in row["warnings"]),
-        "markdown": "was asked with the prompt" in markdown,
+        "csv": "was evaluated with the prompt" in table_csv.read_text(),
+        "json": any("was evaluated with the prompt" in one for row in rows for one in row["warnings"]),
+        "markdown": "was evaluated with the prompt" in markdown,
     }
 
 

@@ -1,12 +1,9 @@
-"""A run made ready to be handed on: merged weights or an adapter, checked against the run, with a model card.
+"""Export a run for others: merged weights or an adapter, checked against the run, with a model card.
 
-request    what is asked for, and the order in which it happens
-pictures   the images on which run and export are compared
-reading    what a model says of an image, and how sure it is of every token
-agreement  do run and export say the same
-decoding   the recipe's decode settings in transformers' words
-weights    merge, put in one precision, write
-private    what must not leave the machine
-card/      the model card
-hub        upload
+request.py       the options, and the steps in their order
+reading.py       captions and logits of a run and of its export, on the same images
+agreement.py     whether run and export agree
+weights.py       merge, convert, write; decode settings for transformers
+card.py          the model card; card_subject.py holds its facts
+hub.py           what must not be published; upload to the Hub
 """

@@ -1,4 +1,4 @@
-"""Do a run and its export say the same? Captions word by word, logits by their largest difference, ties explained."""
+"""Compare a run with its export: captions word by word, logits by their largest difference, and near-ties."""
 
 from __future__ import annotations
 
@@ -16,46 +16,46 @@ Verdict = Literal["same", "near-tie", "different"]
 
 TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.0625, torch.bfloat16: 0.5}
 """Logits closer than this are a tie. In 16 bits: four units in the last place of a logit between 16 and 32, which the
-order of sums alone changes; in float32 there is room for deep models (nano: up to 2e-5)."""
+order of sums alone can change; in float32 a margin for deep models (nano: up to 2e-5)."""
 
 EFFECT_SHARE = {torch.float32: 0.01, torch.float16: 0.25, torch.bfloat16: 0.25}
-"""Rounding adds up over the layers, so logits may also differ by this share of what the adapter does to them."""
+"""Rounding adds up over layers, so logits may also differ by this share of the effect of the adapter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
-    """One image: what the run says of it and what the export says."""
+    """One image with the captions of the run and of the export."""
 
     example_id: str
     before: str
     after: str
     verdict: Verdict
     margin: float | None
-    """Where they part, how far the run's logit of its own token lies above that of the export's; None if they do not,
-    or if that token is not among the run's likeliest hundred."""
+    """At the first token that differs, the run's logit of its own token minus that of the export's token; None if none
+    differs, or if that token is not among the run's hundred likeliest."""
     logit_difference: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AsTrained:
-    """The quantised model itself, beside the unquantised one that is exported."""
+    """The quantised model of the run, compared with the unquantised export."""
 
     quantisation: str
     same: int | None
-    """Captions it shares with the export; None where it cannot be loaded here."""
+    """Captions that are the same in the export; None if the model cannot be loaded here."""
     reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
-    """How far an export says what its run says."""
+    """How far an export agrees with its run."""
 
     origin: str
     precision: torch.dtype
     """The coarser one of run and export."""
     items: tuple[Compared, ...]
     effect: float | None
-    """The largest difference that switching the adapter off makes to the same logits."""
+    """The largest change of these logits if the adapter is switched off."""
     as_trained: AsTrained | None = None
 
     @property
@@ -72,7 +72,7 @@ class Agreement:
 
     @property
     def limit(self) -> float:
-        """A larger logit difference than this is no rounding; infinite where nothing tells what would be."""
+        """Rounding explains logit differences up to this; infinite if the effect of the adapter is unknown."""
         if self.effect is None:
             return self.tolerance if self.precision == torch.float32 else torch.inf
         return max(self.tolerance, EFFECT_SHARE[self.precision] * self.effect)
@@ -86,8 +86,8 @@ class Agreement:
         words = [f"{self.count('same')} of {self.n} captions are the same, word for word, on {self.origin}."]
         if ties := [abs(item.margin) for item in self.items if item.verdict == "near-tie" and item.margin is not None]:
             words.append(
-                f"{len(ties)} part at a near-tie: at the first token that differs, the run itself held both within "
-                f"{max(ties):.2g} of a logit, which rounding decides."
+                f"{len(ties)} differ at a near-tie: at the first token that differs, the run's own logits of both are "
+                f"within {max(ties):.2g}, so that rounding decides."
             )
         if different := self.count("different"):
             words.append(f"{different} differ by more than a near-tie (closer than {self.tolerance:g} of a logit).")
@@ -95,30 +95,28 @@ class Agreement:
         return [*words, *self._quantised()]
 
     def beside(self, quantisation: str, said: Mapping[str, str] | str) -> Agreement:
-        """The same with the quantised run's captions by id, or with the reason why there are none."""
+        """The same, with the captions of the quantised run by id, or with the reason why there are none."""
         same = None if isinstance(said, str) else sum(said.get(item.example_id) == item.after for item in self.items)
         reason = said if isinstance(said, str) else ""
         return replace(self, as_trained=AsTrained(quantisation=quantisation, same=same, reason=reason))
 
     def require(self, share: float) -> None:
-        """Refuse an export that says something else than its run.
-
-        A share of 0 lets everything pass.
+        """Refuse an export that disagrees with its run; a share of 0 accepts everything.
 
         Raises:
-            ExportError: fewer than `share` of the captions are the same or part at a near-tie, or logits differ by
-                more than rounding changes; shows the worst image.
+            ExportError: fewer than `share` of the captions are the same or differ at a near-tie, or logits differ by
+                more than rounding explains; shows the worst image.
         """
         agreeing = self.n - self.count("different")
         if agreeing >= share * self.n and (self.logit_difference <= self.limit or share == 0):
             return
         worst = max(self.items, key=lambda item: (item.verdict == "different", item.logit_difference))
         raise ExportError(
-            f"the export does not say what the run says: {agreeing} of {self.n} captions agree, {share:.0%} are "
+            f"the export disagrees with the run: {agreeing} of {self.n} captions agree, {share:.0%} are "
             f"required; the largest logit difference is {self.logit_difference:.2g}{self._allowed()}; "
             f"{worst.example_id}: {worst.before!r} became {worst.after!r}",
             hint="nothing was written; --dtype float32 rounds least, --adapter-only leaves the base model as it is, "
-            "--agree lowers the share (0: whatever comes)",
+            "--agree lowers the share (0 accepts everything)",
         )
 
     def _allowed(self) -> str:
@@ -129,7 +127,9 @@ class Agreement:
             return ""
         words = f"; switching the adapter off moves the same logits by up to {self.effect:.2g}"
         if self.effect <= self.logit_difference:
-            words += ", no more than rounding does: too little was learned for captions to show that it was kept"
+            words += (
+                ", no more than rounding does: training changed too little for captions to show that it was exported"
+            )
         return words
 
     def _quantised(self) -> list[str]:
@@ -138,7 +138,7 @@ class Agreement:
         if trained.same is None:
             return [f"The run as it was trained ({trained.quantisation}) could not be compared: {trained.reason}"]
         return [
-            f"The run as it was trained ({trained.quantisation}) says the same as the export on {trained.same} of "
+            f"The run as it was trained ({trained.quantisation}) gives the captions of the export on {trained.same} of "
             f"{self.n}: quantisation rounds the weights, and the export has them unrounded."
         ]
 
@@ -151,7 +151,7 @@ def compare(
     origin: str,
     coarsest: torch.dtype,
 ) -> Agreement:
-    """Ask the export for the images that the run has captioned; `coarsest` is the coarser precision of the two.
+    """Caption with the export the images that the run has captioned; `coarsest` is the coarser precision of the two.
 
     Raises:
         ExportError: the exported processor has other tokens.
@@ -188,7 +188,7 @@ def _compared(reading: Reading, plain: Plain, asking: Asking, tolerance: float) 
 
 
 def _margin(reading: Reading, other: Sequence[int]) -> float | None:
-    """How far the run preferred its own token where another caption parts from its caption."""
+    """At the first token that differs, the run's logit of its own token minus that of the other."""
     parting = next(
         (place for place, (ours, theirs) in enumerate(zip(reading.tokens, other, strict=False)) if ours != theirs), None
     )

@@ -1,4 +1,4 @@
-"""What must not leave the machine: secrets, and paths that tell whose machine it is."""
+"""Publish an export: remove private paths, refuse secrets, and upload to the Hub."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SHORTEST_SECRET = 12
 
 
 def public_name(text: str) -> str:
-    """A name as it may be published: of an absolute or home-relative path the last part, anything else as it is."""
+    """A name fit to be published: the last part of an absolute or home-relative path, anything else unchanged."""
     windows = PureWindowsPath(text)
     if windows.drive:
         return windows.name or text
@@ -37,27 +37,27 @@ def refuse_secrets(text: str, *, what: str) -> None:
     """Refuse a text that holds an access token, or the value of an environment variable whose name says it is secret.
 
     Raises:
-        ExportError: says where it stands, and never what it is.
+        ExportError: names the place, never the secret.
     """
     if found := _TOKEN.search(text):
         line = text.count("\n", 0, found.start()) + 1
         raise ExportError(
             f"{what}, line {line}, would hold what looks like an access token ({found[0][:3]}…)",
-            hint="take it out of the recipe; a token belongs into the environment or into `hf auth login`",
+            hint="remove it from the recipe; tokens belong in the environment or in `hf auth login`",
         )
     for name, secret in os.environ.items():
         if _SECRET_NAME.search(name) and len(secret) >= _SHORTEST_SECRET and secret in text:
             raise ExportError(f"{what} would hold the value of the environment variable {name}")
 
 
-# Upload to the Hub. The token is the environment's or the login's; it is neither read here nor kept.
+# Upload to the Hub. huggingface_hub finds the token; rscap neither reads nor stores it.
 
 _NAME = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 _THERE_FROM_THE_START = {".gitattributes"}
 
 
 class Hub(Protocol):
-    """What is used of `huggingface_hub.HfApi`."""
+    """The part of `huggingface_hub.HfApi` that is used."""
 
     def whoami(self) -> Any: ...
 
@@ -71,20 +71,20 @@ class Hub(Protocol):
 
 
 def default_hub() -> Hub:
-    """The Hub as huggingface_hub reaches it, with the token of the environment or of the login."""
+    """The Hub, with the token of the environment or of `hf auth login`."""
     from huggingface_hub import HfApi
 
     return HfApi()
 
 
 def check_target(hub: Hub, name: str) -> None:
-    """See to it that an upload to `name` can succeed, before minutes go into the export.
+    """Check that an upload to `name` can succeed, before an export that takes minutes.
 
     Raises:
         ExportError: not of the form owner/name, no valid token, the Hub cannot be reached, or files are there already.
     """
     if not _NAME.fullmatch(name):
-        raise ExportError(f"{name!r} is no name for the Hub", hint="it has the form owner/name")
+        raise ExportError(f"{name!r} is not a valid name on the Hub", hint="it has the form owner/name")
     try:
         hub.whoami()
         there = set(hub.list_repo_files(name)) - _THERE_FROM_THE_START if hub.repo_exists(name) else set()
@@ -101,7 +101,7 @@ def push(hub: Hub, folder: Path, name: str, *, public: bool) -> str:
     """Upload an export; a new repository is private unless `public`. Returns its address.
 
     Raises:
-        ExportError: the upload failed; the folder is whole, and the hint says how to try again.
+        ExportError: the upload failed; the local export succeeded, and the hint says how to upload it.
     """
     try:
         hub.create_repo(name, private=not public, exist_ok=True)
@@ -109,7 +109,7 @@ def push(hub: Hub, folder: Path, name: str, *, public: bool) -> str:
     except _failures() as error:
         explained = _explain(name, error)
         raise ExportError(
-            f"{explained.message}; the export itself is whole: {folder}",
+            f"{explained.message}; the local export succeeded: {folder}",
             hint=f"try again with `hf upload {name} {folder}`",
         ) from error
     return f"https://huggingface.co/{name}"

@@ -1,7 +1,7 @@
-"""What a model says of an image, and how sure it is of every token of it.
+"""Captions and logits of a run and of its export, on the same images.
 
-The run is asked as `rscap evaluate` asks it; the export as anybody would, with nothing but transformers. Logits are
-compared under the run's own caption (teacher forcing), so that one other token does not make all later ones differ.
+The run captions as in `rscap evaluate`; the export as any user would, with transformers alone. Logits are compared
+under the run's own caption (teacher forcing), so that one different token does not make all later ones differ.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from rscap.records import Example, Prediction
 from rscap.store import RunFolder, read_panel
 
 KEPT = 100
-"""Logits kept a token, the largest: of 257,152 entries of a vocabulary most are never near to being chosen."""
+"""Logits kept for each token, the largest: most of the 257,152 entries of the vocabulary are never close."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asking:
-    """How captions are asked for: the words before the caption, and greedy decoding of so many tokens."""
+    """How captions are generated: the prompt, and greedy decoding up to a number of tokens."""
 
     prefix: str
     max_new_tokens: int
@@ -52,12 +52,12 @@ class Reading:
     logits: Tensor
     """float[T, KEPT]: their logits"""
     effect: float | None = None
-    """By how much these logits move when the adapter is switched off; None without an adapter."""
+    """The largest change of these logits if the adapter is switched off; None without an adapter."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plain:
-    """A model as transformers itself asks it; its products are done inside `compute()`."""
+    """A model used through transformers alone; matrix products run inside `compute()`."""
 
     model: Any
     processor: Any
@@ -65,7 +65,7 @@ class Plain:
 
     @classmethod
     def of(cls, model: Any, processor: Any) -> Plain:
-        """A model in its own precision, nothing of ours around it."""
+        """A model in its own precision."""
         return cls(model.eval(), processor, nullcontext)
 
     @torch.inference_mode()
@@ -95,7 +95,7 @@ class Plain:
         return tuple(labels[labels != -100].tolist())
 
     def _greedy(self, asking: Asking) -> GenerationConfig:
-        """Greedy, said in full: what is left out, transformers takes from the checkpoint's own settings."""
+        """Greedy decoding with every setting given: transformers takes omitted ones from the checkpoint."""
         tokenizer = self.processor.tokenizer
         return GenerationConfig(
             max_new_tokens=asking.max_new_tokens,
@@ -123,7 +123,7 @@ def captions(captioner: Captioner, examples: Sequence[Example], asking: Asking) 
 
 
 def read(captioner: Captioner, examples: Sequence[Example], asking: Asking) -> list[Reading]:
-    """What a run says of images, with the logits of every token.
+    """Captions of a run with the logits of every token.
 
     Raises:
         ExportError: none of the images can be decoded.
@@ -157,12 +157,12 @@ def _reading(plain: Plain, net: Any, example: Example, caption: str, asking: Ask
     )
 
 
-# The images on which run and export are compared: validation images of the run, or what can be had in their place.
+# The images on which run and export are compared.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pictures:
-    """Examples to compare on, and what they are in words."""
+    """Examples to compare on, and a description of them."""
 
     examples: Sequence[Example]
     origin: str
@@ -171,8 +171,8 @@ class Pictures:
 def pictures(run: RunFolder, recipe: Recipe, n: int) -> Pictures:
     """Up to `n` validation images of the run's own data, chosen by its seed.
 
-    Where the data are not at hand or have no validation split: the images that the run folder keeps for its report,
-    and where it was never evaluated, validation images of the built-in sample. `origin` says which.
+    If the data are not available or have no validation split: the images that the run folder keeps for its report; if
+    it was never evaluated, validation images of the built-in sample. `origin` says which.
     """
     return _validation(recipe, n) or _panel(run, n) or _sample(recipe, n)
 
@@ -189,7 +189,7 @@ def _validation(recipe: Recipe, n: int) -> Pictures | None:
 
 
 def _panel(run: RunFolder, n: int) -> Pictures | None:
-    """Of the panels that evaluations left, the first that can be read."""
+    """The first panel of an evaluation that can be read."""
     for split in run.pictured():
         with suppress(StoreError):
             kept = read_panel(run.panel(split))[:n]
@@ -207,5 +207,5 @@ def _sample(recipe: Recipe, n: int) -> Pictures:
     source = open_source("sample")
     chosen = source.subset("val", min(n, source.splits["val"]), recipe.seed)
     return Pictures(
-        examples=chosen, origin=f"{len(chosen)} images of the built-in sample (the run's own data are not at hand)"
+        examples=chosen, origin=f"{len(chosen)} images of the built-in sample (the run's own data are not available)"
     )

@@ -1,4 +1,4 @@
-"""`rscap export`: what is asked for, and the order in which it happens; the target appears at the very end, whole."""
+"""`rscap export`: the request, and the steps in their order; the target appears at the end, complete."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from rscap.captioner import ModelRef
 from rscap.captioner.loading import best_device, check_weights
 from rscap.errors import AdapterError, ExportError, ModelError, RscapError, StoreError
 from rscap.exporting.agreement import Agreement, compare
-from rscap.exporting.card import CardSubject, card
-from rscap.exporting.card.page import NOTICE, is_gemma
-from rscap.exporting.card.subject import Form
+from rscap.exporting.card import NOTICE, card, is_gemma
+from rscap.exporting.card_subject import CardSubject, Form
 from rscap.exporting.hub import Hub, check_target, default_hub, push
 from rscap.exporting.reading import Asking, Pictures, Plain, Reading, captions, pictures, read
 from rscap.exporting.weights import Dtype, generate_arguments, merged, write_adapter, write_checkpoint
@@ -31,30 +30,30 @@ from rscap.store import RunFolder, write_text
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What the command line asks for."""
+    """The options of an export."""
 
     run: Path
     out: Path | None = None
-    """Where the export goes; `exports/<run>` when absent."""
+    """The folder of the export; `exports/<run>` by default."""
     form: Literal["merged", "adapter"] = "merged"
     dtype: Dtype | None = None
-    """Precision of merged weights; that of the recipe when absent."""
+    """Precision of merged weights; by default that of the recipe."""
     images: int = 8
     """Images on which run and export are compared."""
     agree: float = 0.9
-    """Share of captions that must be the same, or part at a near-tie."""
+    """Share of captions that must be the same, or differ only at a near-tie."""
     push_to: str | None = None
     public: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
-    """What came of it."""
+    """The result of an export."""
 
     path: Path
     agreement: Agreement
     address: str | None
-    """On the Hub, where it was uploaded."""
+    """On the Hub, if it was uploaded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,12 +85,12 @@ class _Plan:
 
 
 def export(request: Request, *, say: Say, hub: Hub | None = None) -> Exported:
-    """Export a run; `hub` stands in for the Hub where given.
+    """Export a run; `hub` replaces the Hub if given.
 
     Raises:
         StoreError: no finished run, or the target is taken.
         AdapterError: a method that cannot be merged.
-        ExportError: the export does not say what the run says (nothing is written), or the upload failed.
+        ExportError: the captions of the export differ from those of the run (nothing is written), or the upload failed.
     """
     plan = _plan(request)
     if request.push_to:
@@ -141,7 +140,7 @@ def _plan(request: Request) -> _Plan:
 
 @contextmanager
 def _workplace(target: Path) -> Iterator[Path]:
-    """A folder beside `target` that takes its name if the block ends well, and vanishes if it does not."""
+    """A folder next to `target` that takes its name if the block succeeds, and is removed if it does not."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as place:
         folder = Path(place) / "export"
@@ -149,14 +148,14 @@ def _workplace(target: Path) -> Iterator[Path]:
         yield folder
         for file in folder.iterdir():
             file.chmod(0o644)  # transformers writes weights for the owner alone
-        RunFolder.check_free(target)  # somebody may have been quicker
+        RunFolder.check_free(target)  # another process may have made it meanwhile
         if target.exists():
             target.rmdir()
         folder.replace(target)
 
 
 def _make(plan: _Plan, folder: Path, *, say: Say) -> Agreement:
-    """Caption with the run, write the files, load them as anybody would, compare."""
+    """Caption with the run, write the files, load them as a user would, compare."""
     shown = pictures(plan.run, plan.recipe, plan.request.images)
     trained = _as_trained(plan, shown, say) if plan.recipe.model.quantisation != "none" else None
     gc.collect()  # two models at once may not fit
@@ -193,7 +192,7 @@ def _write(plan: _Plan, folder: Path, shown: Pictures) -> list[Reading]:
 
 
 def _load(plan: _Plan, folder: Path) -> Plain:
-    """The export as anybody loads it: nothing of the run, nothing of ours."""
+    """The export as a user loads it, without the run and without rscap."""
     from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
     device = best_device()

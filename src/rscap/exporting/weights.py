@@ -1,4 +1,4 @@
-"""A recipe's decode settings as transformers' `generate` takes them."""
+"""The files of an export: merged weights as a transformers checkpoint, or an adapter in PEFT's layout."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rscap.store import RunFolder, read_json, write_json
 
 
 def generate_arguments(settings: GenerateSection) -> dict[str, Any]:
-    """Keyword arguments of `generate` that decode as the recipe does; what is at its neutral value is left out.
+    """Keyword arguments of `generate` that decode as the recipe does; settings at their neutral value are omitted.
 
     Draws are seeded per example in rscap and from torch's own generator there, so sampled captions differ.
     """
@@ -35,14 +35,12 @@ def generate_arguments(settings: GenerateSection) -> dict[str, Any]:
     return arguments
 
 
-# The files of an export: merged weights as an ordinary transformers checkpoint, or an adapter in PEFT's layout.
-
 Dtype = Literal["float32", "bfloat16", "float16"]
 _HALVES = (torch.bfloat16, torch.float16)
 
 
 def merged(net: Any, dtype: torch.dtype) -> Any:
-    """The `PaliGemmaForConditionalGeneration` that `net` is with its adapter merged, every weight in `dtype`.
+    """`net` with its adapter merged, as a `PaliGemmaForConditionalGeneration` with every weight in `dtype`.
 
     The base is put in `dtype` before merging, so that base and update are rounded once, together: an export in
     float32 is the sum as training had it. Adapters keep the float32 they learned in until then.
@@ -57,7 +55,7 @@ def merged(net: Any, dtype: torch.dtype) -> Any:
     try:
         model = merge(net).to(dtype)
     except AdapterError as error:
-        hint = "--adapter-only exports it as it is, for use with PEFT"
+        hint = "--adapter-only exports it unmerged, for use with PEFT"
         raise AdapterError(error.message, hint=hint) from error
     model.requires_grad_(False)
     overflown = [name for name, parameter in model.named_parameters() if not bool(torch.isfinite(parameter).all())]
@@ -80,11 +78,13 @@ def write_checkpoint(model: Any, processor: Any, folder: Path, *, decoding: Mapp
         model.save_pretrained(folder)
         processor.save_pretrained(folder)
     except (OSError, SafetensorError) as error:
-        raise StoreError(f"{folder.parent} cannot take the weights: {error}", hint="is the disk full?") from error
+        raise StoreError(
+            f"the weights could not be written to {folder.parent}: {error}", hint="is the disk full?"
+        ) from error
 
 
 def write_adapter(run: RunFolder, base: Base, folder: Path) -> None:
-    """Copy an adapter; in place of a path on this machine its configuration names the base model and its revision.
+    """Copy an adapter; its configuration names the base model and its revision instead of a local path.
 
     Raises:
         StoreError: the adapter's files are missing, or the disk is full.

@@ -12,10 +12,10 @@ from rscap.errors import StoreError
 from rscap.reports.formats import tables_csv, tables_json, tables_markdown
 from rscap.reports.load import load_runs
 from rscap.reports.page import page
-from rscap.reports.table import Cell, Row, ScoreTable, build_table, tables_of
+from rscap.reports.table import Cell, ScoreRow, ScoreTable, build_table, tables_of
 from rscap.store import REPORT, write_json, write_text
 
-__all__ = ["Cell", "Row", "ScoreTable", "build_table", "tables_markdown", "write_report"]
+__all__ = ["Cell", "ScoreRow", "ScoreTable", "build_table", "tables_markdown", "write_report"]
 
 
 def write_report(runs: Sequence[Path], out: Path, *, split: str = "test") -> list[Path]:

@@ -1,4 +1,4 @@
-"""The sections at the end: data, provenance, recipes."""
+"""The sections on diagnostics, data, provenance and recipes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rscap.store import PROVENANCE, REJECTED, Quality
 
 
 def data(runs: Sequence[LoadedRun]) -> Html:
-    """Rows of the data that could not be used, with the reasons; and what was missing in the run folders."""
+    """Data rows that could not be used, with the reasons; and what is missing from the run folders."""
     return element("div", *[_data(run) for run in runs], class_="blocks")
 
 
@@ -39,7 +39,7 @@ def _data(run: LoadedRun) -> Html:
 
 
 def _quality(found: Quality) -> list[tuple[str, str]]:
-    """What the quality rules did to the captions that were learned."""
+    """What the quality rules did to the training captions."""
     reasons = ", ".join(f"{reason} {count}" for reason, count in found.by_reason.items())
     mean = f" (mean weight {found.mean_weight})" if found.mean_weight else ""
     return [
@@ -99,13 +99,13 @@ def recipes(runs: Sequence[LoadedRun]) -> Html | None:
     return join(*found) if found else None
 
 
-# The diagnostics section: what a corpus score hides, from the sheets' own diagnostics.
+# The diagnostics section: what a corpus score hides, from the diagnostics of the sheets.
 
 _GROUPS = (("by_source", "CIDEr by source"), ("by_scene_class", "CIDEr by scene class"))
 
 
 def diagnostics_section(tables: Sequence[ScoreTable]) -> Html | None:
-    """One set of diagnostic tables for each score table; None where no sheet has any."""
+    """One set of diagnostic tables for each score table; None if no sheet has any."""
     parts = [part for table in tables if (part := _diagnostics(table)) is not None]
     return join(*parts) if parts else None
 
@@ -135,12 +135,12 @@ def _diagnostics(table: ScoreTable) -> Html | None:
 
 _EXPLAINED = (
     "Degenerate outputs are flagged and scored like all others. “Images shuffled” is CIDEr after every caption was "
-    "given to another image: what it keeps, it owes to no image."
+    "given to another image: the part of the score that does not depend on the image."
 )
 
 
 def _facts(scored: Scored) -> dict[str, str]:
-    """Diagnostics of one row as text, by the name of their column; what the sheet does not know is left out."""
+    """Diagnostics of one row as text, by column name; those that the sheet lacks are omitted."""
     sheet = scored.sheet
     found = _mapping(sheet.extra.get("diagnostics")) if sheet else {}
     facts = {
@@ -167,7 +167,7 @@ def _cut(scored: Scored) -> int:
 
 
 def _groups(table: ScoreTable, key: str, title: str) -> Html | None:
-    """CIDEr of groups of images, a line a group; None where there are fewer than two groups."""
+    """CIDEr by group of images, one line for each; None for fewer than two groups."""
     columns = [
         (row.label, _mapping(_mapping(scored.sheet.extra.get("diagnostics")).get(key)) if scored.sheet else {})
         for row, scored in zip(table.rows, table.scored, strict=True)

@@ -1,4 +1,4 @@
-"""The figure: images with their references and what each run said, words marked by whether a reference has them."""
+"""Images with their references and captions, words marked by whether a reference has them; and embedded pictures."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rscap.errors import ImageError
+from rscap.records import Example
 from rscap.reports.html import Html, element, join
 from rscap.reports.load import LoadedRun
 from rscap.store import PanelImage, Reference
@@ -18,11 +20,12 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _WORD = re.compile(r"\w+(?:['’-]\w+)*")
+EXAMPLE_PX = 192
 _TYPES = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG": "image/png", b"RIFF": "image/webp"}
 
 
 def figure(runs: Sequence[LoadedRun]) -> Html | None:
-    """One card per panel image of any run; None where no run kept a panel."""
+    """One card for each panel image of any run; None if no run kept a panel."""
     images: dict[str, tuple[PanelImage, LoadedRun]] = {}
     for run in runs:
         for image in run.panel:
@@ -59,7 +62,7 @@ def _picture(image: PanelImage) -> Html:
 
 
 def data_address(path: Path) -> str | None:
-    """The file as a `data:` address; None where it is missing or no JPEG, PNG or WebP."""
+    """The file as a `data:` address; None if it is missing or not a JPEG, PNG or WebP."""
     try:
         content = path.read_bytes()
     except OSError:
@@ -75,10 +78,22 @@ def jpeg_address(content: bytes) -> str:
 
 def thumbnail(image: Image, side: int, *, quality: int) -> bytes:
     """A JPEG of an RGB image, shrunk until its longer side has `side` pixels."""
+    from PIL.Image import Resampling
+
     small, stream = image.copy(), io.BytesIO()
-    small.thumbnail((side, side))
+    small.thumbnail((side, side), Resampling.LANCZOS)
     small.save(stream, "JPEG", quality=quality)
     return stream.getvalue()
+
+
+def example_picture(example: Example) -> Html:
+    """The picture of an example, shrunk and embedded; a grey box if it cannot be decoded."""
+    try:
+        picture = example.image.load()
+    except ImageError:
+        return element("div", "no image", class_="missing")
+    address = jpeg_address(thumbnail(picture, EXAMPLE_PX, quality=82))
+    return element("img", src=address, alt=f"image {example.id}", loading="lazy")
 
 
 def _said(run: LoadedRun, number: int, example_id: str, reference: Reference | None) -> Html | None:
@@ -100,7 +115,7 @@ def _said(run: LoadedRun, number: int, example_id: str, reference: Reference | N
 def marked(caption: str, references: Sequence[str]) -> Html:
     """The caption with each word in `<span class="hit">` where some reference has it, else in `"miss"`.
 
-    Any case. Counts are clipped as in BLEU-1: a word said more often than any one reference has it is a miss.
+    Case is ignored. Counts are clipped as in BLEU-1: a word used more often than in any one reference is a miss.
     """
     left: Counter[str] = Counter()
     for reference in references:

@@ -8,19 +8,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from rscap.metrics import METRICS
-from rscap.reports.table import Cell, Row, ScoreTable, headline_metric
+from rscap.reports.table import Cell, ScoreRow, ScoreTable, headline_metric
 from rscap.scoring import Difference
 
 _STATES = {"finished": "", "started": "not finished", "interrupted": "interrupted", "failed": "failed"}
 
 
-def state_note(row: Row) -> str:
-    """What to say about a run that did not finish; empty for one that did."""
+def state_note(row: ScoreRow) -> str:
+    """A note on a run that did not finish; empty for one that did."""
     return _STATES.get(row.state, row.state)
 
 
 def score_text(cell: Cell | None) -> str:
-    """`0.853`, or a dash where the metric was not scored."""
+    """`0.853`, or a dash for a metric that was not scored."""
     return "—" if cell is None else f"{cell.value:.3f}"
 
 
@@ -77,7 +77,7 @@ def _difference(found: Difference, metric: str) -> dict[str, Any]:
     }
 
 
-def _row(row: Row) -> dict[str, Any]:
+def _row(row: ScoreRow) -> dict[str, Any]:
     return {
         "label": row.label,
         "kind": row.kind,

@@ -1,8 +1,13 @@
-"""Building HTML that is escaped by construction: whatever is not `Html` already is text."""
+"""HTML that is escaped by construction (whatever is not `Html` already is text), and the frame of every page."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
+from importlib.resources import files
+
+import rscap
 
 _VOID = frozenset({"img", "input", "meta", "br", "line", "circle", "rect", "path", "polyline", "polygon"})
 _SELF_CLOSED = _VOID - {"img", "input", "meta", "br"}  # SVG shapes: `<path/>`
@@ -44,3 +49,83 @@ def join(*children: Child) -> Html:
 
 def _text(value: str | float) -> str:
     return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One part of a page."""
+
+    address: str
+    heading: str
+    content: Html
+    link: str | None = None
+    """Its name in the list of sections, if the heading is long."""
+
+
+def frame(
+    sections: Sequence[Section],
+    *,
+    title: str,
+    kicker: str,
+    heading: str,
+    facts: Sequence[str],
+    lede: Sequence[str] = (),
+    warnings: Sequence[Html] = (),
+    written_from: str = "",
+    styles: Sequence[str] = (),
+    scripts: Sequence[Html] = (),
+) -> str:
+    """A whole page as HTML text, which fetches nothing: styles and pictures are inside.
+
+    Args:
+        kicker: a line above the heading that says what kind of page it is.
+        lede: the main results, as sentences.
+        written_from: what the page was made from, for its footer.
+        styles: files of CSS below rscap/reports, beside the common style.
+    """
+    css = "".join(files(__package__).joinpath(name).read_text(encoding="utf-8") for name in ("style.css", *styles))
+    head = join(
+        Html('<meta charset="utf-8">'),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="generator", content=f"rscap {rscap.__version__}"),
+        element("meta", name="color-scheme", content="light dark"),
+        element("title", title),
+        Html(f"<style>{css}</style>"),
+    )
+    links = [element("a", one.link or one.heading, href=f"#{one.address}") for one in sections]
+    header = element(
+        "header",
+        element("p", kicker, class_="kicker"),
+        element("h1", heading),
+        element("p", "  ·  ".join(facts), class_="facts"),
+        *[element("p", sentence, class_="lede") for sentence in lede],
+        *warnings,
+        element("nav", *links, aria_label="sections"),
+    )
+    parts = [element("section", element("h2", one.heading), one.content, id=one.address) for one in sections]
+    source = f" from {written_from}" if written_from else ""
+    footer = element("footer", f"Written by rscap {rscap.__version__}{source}.")
+    body = join(header, element("main", *parts), footer, *scripts)
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>{body}</body></html>\n'
+
+
+def bullets(lines: Sequence[Child]) -> Html:
+    """A plain list."""
+    return element("ul", *[element("li", line) for line in lines])
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, texts: int = 1) -> Html:
+    """A table in a box that scrolls sideways on a narrow screen; the first `texts` columns hold words."""
+    cells = [element("th", name, class_="text" if i < texts else None) for i, name in enumerate(head)]
+    lines = [
+        element(
+            "tr",
+            *[
+                element("th" if i == 0 else "td", cell, class_="text" if i < texts else None)
+                for i, cell in enumerate(row)
+            ],
+        )
+        for row in rows
+    ]
+    inner = element("table", element("thead", element("tr", *cells)), element("tbody", *lines), class_="figures")
+    return element("div", inner, class_="scroll")

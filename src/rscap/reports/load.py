@@ -1,4 +1,4 @@
-"""Read a run folder for a report: what is there becomes records, what is missing or damaged becomes a note."""
+"""Read run folders for a report: their files become records, and a missing or damaged one a note."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
-    """Predictions with their score sheet: of a run, or of a baseline beside it."""
+    """Predictions with their score sheet, of a run or of one of its baselines."""
 
     name: str
     sheet: ScoreSheet | None
@@ -54,7 +54,7 @@ class LoadedRun:
     label: str
     folder: RunFolder
     status: Status | None
-    """None where it cannot be read."""
+    """None if it cannot be read."""
     scored: Scored
     baselines: tuple[Scored, ...]
     references: Mapping[str, Reference]
@@ -70,14 +70,14 @@ class LoadedRun:
     provenance: Provenance | None
     recipe_text: str | None
     settings: EvaluationSettings | None
-    """Of an evaluation that stands apart from its run."""
+    """Of an evaluation in a folder of its own."""
     trained: Recipe | None
     """The recipe that the model was trained with: this run's own, or that of the run which the evaluation names."""
     notes: tuple[str, ...]
 
     @property
     def state(self) -> str:
-        """`finished`, `failed`, `interrupted`, `started`; `unreadable` where the status file is."""
+        """`finished`, `failed`, `interrupted`, `started`; `unreadable` if the status file is."""
         return self.status.state if self.status else "unreadable"
 
     @property
@@ -86,7 +86,7 @@ class LoadedRun:
 
     @property
     def references_digest(self) -> str:
-        """Twelve hexadecimal digits over ids and reference captions; empty where there are none."""
+        """Twelve hexadecimal digits over ids and reference captions; empty if there are none."""
         if not self.references:
             return ""
         rows = [[example_id, reference.captions] for example_id, reference in sorted(self.references.items())]
@@ -129,7 +129,7 @@ def _labels(places: Sequence[Path]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Reader:
-    """Reads the files of one run; what is missing or damaged is noted and replaced by an empty value."""
+    """Reads the files of one run; a missing or damaged one becomes a note and an empty value."""
 
     folder: RunFolder
     notes: list[str]
@@ -156,7 +156,7 @@ class _Reader:
         )
 
     def trained(self, settings: EvaluationSettings | None) -> Recipe | None:
-        """The recipe of this run, or of the run that an evaluation names; None where it names a base model."""
+        """The recipe of this run, or of the run that an evaluation names; None if it names a base model."""
         if self.folder.recipe_file.exists():
             return self.read(self.folder.recipe_file, read_recipe, None)
         run = _run_of(self.folder, (settings and settings.model) or "")
@@ -193,10 +193,10 @@ def _load(folder: RunFolder, label: str, split: str) -> LoadedRun:
 
 
 def _run_of(folder: RunFolder, model: str) -> RunFolder | None:
-    """The run that an evaluation names; None where it names a base model, or the run is gone.
+    """The run that an evaluation names; None if it names a base model, or the run no longer exists.
 
-    A run is named by its path from where `rscap evaluate` was called: that is here, or a folder above the evaluation. A
-    name without a folder is looked for here alone, since `nano` is a base model and may be a run's name elsewhere.
+    The path starts from the folder in which `rscap evaluate` ran: the current one, or one above the evaluation. A name
+    without a folder is only looked up in the current one, since `nano` is a base model and may be a run elsewhere.
     """
     above = folder.path.resolve().parents if "/" in model else ()
     for place in (parent / model for parent in (Path(), *above) if model):

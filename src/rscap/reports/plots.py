@@ -1,4 +1,4 @@
-"""Inline SVG drawn here: line charts of a training log, and dots with intervals. Colours come from the style sheet."""
+"""Charts: line charts as inline SVG, and dots with intervals. Colours come from the style sheet."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def label(value: float) -> str:
 
 
 def line_chart(series: Sequence[Series], *, title: str, x_label: str = "step", from_zero: bool = False) -> Html | None:
-    """A line chart as SVG with its title for screen readers; None where no point is finite."""
+    """A line chart as SVG, with a title for screen readers; None if no point is finite."""
     drawn = [(line, _thin(_finite(line.points))) for line in series]
     points = [point for _, line in drawn for point in line]
     if not points:

@@ -1,4 +1,4 @@
-"""The score section: what the numbers say in words, the table, and dots with intervals."""
+"""The score section: tables, intervals, and paired differences in a chart and in words."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from rscap.reports.formats import interval_text, score_text, state_note
 from rscap.reports.html import Html, element, join
 from rscap.reports.load import LoadedRun
 from rscap.reports.plots import Interval, interval_chart
-from rscap.reports.table import Row, ScoreTable, headline_metric
+from rscap.reports.table import ScoreRow, ScoreTable, headline_metric
 from rscap.scoring import Comparison
 
 
 def score_section(runs: Sequence[LoadedRun], tables: Sequence[ScoreTable]) -> Html:
-    """All score tables, each with its signature; a note where runs have no scores or cannot be compared."""
+    """All score tables, each with its signature; a note if runs have no scores or cannot be compared."""
     colours = {run.label: number % 8 for number, run in enumerate(runs)}
     missing = [run.label for run in runs if run.scored.sheet is None]
     notes = [element("p", f"{', '.join(missing)}: no scores for this split.", class_="note")] if missing else []
@@ -21,7 +21,7 @@ def score_section(runs: Sequence[LoadedRun], tables: Sequence[ScoreTable]) -> Ht
         notes.append(
             element(
                 "p",
-                f"These scores belong to {len(tables)} different sets of images, references or protocols. They stand "
+                f"These scores belong to {len(tables)} different sets of images, references or protocols. They are "
                 "in separate tables because they must not be compared with each other.",
                 class_="warning",
             )
@@ -92,7 +92,7 @@ def _differences(comparison: Comparison, colours: dict[str, int]) -> Html:
     )
 
 
-def _row(table: ScoreTable, row: Row, colours: dict[str, int]) -> Html:
+def _row(table: ScoreTable, row: ScoreRow, colours: dict[str, int]) -> Html:
     colour = colours.get(row.label) if row.kind == "run" else None
     swatch = element("span", "", class_=f"swatch c{colour}" if colour is not None else "swatch c-none")
     note = state_note(row)
@@ -103,11 +103,11 @@ def _row(table: ScoreTable, row: Row, colours: dict[str, int]) -> Html:
     return element("tr", name, *cells, number, class_=f"{row.kind} {'' if row.finished else 'unfinished'}".strip())
 
 
-def _unscored(row: Row) -> Html | None:
+def _unscored(row: ScoreRow) -> Html | None:
     return element("span", f"{row.unscored} without a prediction", class_="flag") if row.unscored else None
 
 
-def _cell(table: ScoreTable, row: Row, metric: str) -> Html:
+def _cell(table: ScoreTable, row: ScoreRow, metric: str) -> Html:
     cell = row.cells.get(metric)
     best = cell is not None and row.finished and len(table.rows) > 1 and cell.value == table.best(metric)
     value = element("b" if best else "span", score_text(cell), class_="value")

@@ -1,4 +1,8 @@
-"""One line of a score table: a run or a baseline with its scores."""
+"""Score tables as records, which HTML, CSV, JSON and Markdown print.
+
+Scores of different images, references or protocols are never in one table: a CIDEr without its pool and its n cannot be
+compared.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +26,12 @@ from rscap.scoring import (
 )
 from rscap.store import BASELINE_LABELS
 
-Kind = Literal["run", "baseline"]
+RowKind = Literal["run", "baseline"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """One corpus score with its 95 % interval over images, where there is one."""
+    """One corpus score with its 95 % interval over images, if there is one."""
 
     value: float
     low: float | None = None
@@ -36,18 +40,18 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class ScoreRow:
     """One run or baseline; `cells` lacks the metrics that were not scored, and names the source of foreign ones."""
 
     label: str
-    kind: Kind
+    kind: RowKind
     state: str
     n: int
     unscored: int
     signature: str
     cells: Mapping[str, Cell]
     warnings: tuple[str, ...] = ()
-    """What makes the scores mean something else than they seem to, as sentences without the label."""
+    """Why the scores do not mean what they seem to, as sentences without the label."""
     flags: tuple[str, ...] = ()
     """The same in two words each, for a narrow cell."""
 
@@ -56,19 +60,19 @@ class Row:
         return self.state == "finished"
 
 
-# The prompt a model was trained with against the one that its evaluation asked with.
+# The prompts of training against those of evaluation.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompts:
-    """The words before the caption, in training and in evaluation; empty where the folders do not say."""
+    """The prompts of training and of evaluation; empty if unknown."""
 
     trained: tuple[str, ...]
     asked: tuple[str, ...]
 
     @property
     def strange(self) -> tuple[str, ...]:
-        """The words that evaluation asked with and training never used."""
+        """Prompts of the evaluation that training never used."""
         return tuple(words for words in self.asked if words not in self.trained) if self.trained else ()
 
 
@@ -89,14 +93,14 @@ def prompts_of(run: LoadedRun) -> Prompts:
 
 
 def warnings_of(run: LoadedRun) -> tuple[str, ...]:
-    """What to say, without its name, of a model that was asked with other words than it learned or saw the images."""
+    """Warnings, without the label, for a model that was evaluated with another prompt, or on images that it saw."""
     sheet, prompts = run.scored.sheet, prompts_of(run)
     seen = seen_sentences(sheet.extra.get(SEEN)) if sheet else []
     if not prompts.strange:
         return tuple(seen)
     return (
-        f"was asked with the prompt {_said(prompts.strange)} but trained with {_said(prompts.trained)}: "
-        "its scores are those of words it has not learned",
+        f"was evaluated with the prompt {_said(prompts.strange)} but trained with {_said(prompts.trained)}: "
+        "its scores are those of a prompt that it was not trained on",
         *seen,
     )
 
@@ -114,13 +118,13 @@ def _said(words: Sequence[str]) -> str:
 # Paired differences between the finished rows of a table, as `rscap.scoring.compare` finds them.
 
 
-def headline_metric(rows: Sequence[Row]) -> str | None:
+def headline_metric(rows: Sequence[ScoreRow]) -> str | None:
     """The first metric, by the table's order of headlines, that all rows have: CIDEr as a rule."""
     return headline_of([metric for metric in METRICS if rows and all(metric in row.cells for row in rows)])
 
 
-def comparison_of(rows: Sequence[Row], scored: Sequence[Scored]) -> tuple[Comparison | None, str]:
-    """All finished rows against each other, best first, so that no difference is negative; or None with the reason."""
+def comparison_of(rows: Sequence[ScoreRow], scored: Sequence[Scored]) -> tuple[Comparison | None, str]:
+    """All pairs of finished rows, best first, so that no difference is negative; or None with the reason."""
     finished = [
         (row, own.sheet) for row, own in zip(rows, scored, strict=True) if row.finished and own.sheet is not None
     ]
@@ -130,7 +134,7 @@ def comparison_of(rows: Sequence[Row], scored: Sequence[Scored]) -> tuple[Compar
     return _compared(finished, metric, metric)
 
 
-def foreign_comparisons(rows: Sequence[Row], scored: Sequence[Scored]) -> tuple[Comparison, ...]:
+def foreign_comparisons(rows: Sequence[ScoreRow], scored: Sequence[Scored]) -> tuple[Comparison, ...]:
     """The same for every foreign metric that all finished rows have from one source."""
     finished = [
         (row, own.sheet) for row, own in zip(rows, scored, strict=True) if row.finished and own.sheet is not None
@@ -147,7 +151,9 @@ def foreign_comparisons(rows: Sequence[Row], scored: Sequence[Scored]) -> tuple[
     return tuple(found for found in compared if found is not None)
 
 
-def _compared(finished: Sequence[tuple[Row, ScoreSheet]], column: str, metric: str) -> tuple[Comparison | None, str]:
+def _compared(
+    finished: Sequence[tuple[ScoreRow, ScoreSheet]], column: str, metric: str
+) -> tuple[Comparison | None, str]:
     sign = -1 if finished[0][0].cells[column].higher_is_better else 1
     ordered = sorted(finished, key=lambda pair: sign * pair[0].cells[column].value)
     try:
@@ -158,8 +164,8 @@ def _compared(finished: Sequence[tuple[Row, ScoreSheet]], column: str, metric: s
         return None, f"No paired differences: the kept statistics of a sheet cannot be used ({error})."
 
 
-def headline(rows: Sequence[Row], comparison: Comparison | None) -> Difference | None:
-    """The best run against the best baseline, or where there is none against the next run."""
+def headline(rows: Sequence[ScoreRow], comparison: Comparison | None) -> Difference | None:
+    """The best run against the best baseline, or against the next run if there is no baseline."""
     if comparison is None:
         return None
     kinds = {row.label: row.kind for row in rows}
@@ -172,11 +178,6 @@ def headline(rows: Sequence[Row], comparison: Comparison | None) -> Difference |
     return next(found for found in comparison.differences if {found.first, found.second} == pair)
 
 
-# The score table as records: what HTML, CSV, JSON and Markdown print.
-#
-# Scores of different images, references or protocols never stand in one table: a CIDEr without its pool and its n is
-# not a number that can be compared.
-
 _NOT_PROTOCOL = frozenset({"decode", "rscap", "foreign"})
 """Parts of a signature that may differ between two rows of one table."""
 
@@ -186,11 +187,11 @@ class ScoreTable:
     """Rows that may be compared with each other: same images, references, protocol and pool."""
 
     split: str
-    rows: tuple[Row, ...]
+    rows: tuple[ScoreRow, ...]
     scored: tuple[Scored, ...]
     """The predictions and sheets behind the rows, in the same order."""
     comparison: Comparison | None
-    """Paired differences between the finished rows; None where there are fewer than two, or as `note` says."""
+    """Paired differences between the finished rows; None for fewer than two rows, or for the reason in `note`."""
     note: str
     foreign: tuple[Comparison, ...] = ()
     """The same for each foreign metric that all finished rows have."""
@@ -203,7 +204,7 @@ class ScoreTable:
 
     @property
     def headline(self) -> Difference | None:
-        """The best finished run against the best baseline, or where there is none against the next run."""
+        """The best finished run against the best baseline, or against the next run if there is no baseline."""
         return headline(self.rows, self.comparison)
 
     def best(self, metric: str) -> float | None:
@@ -220,7 +221,7 @@ class ScoreTable:
         return "|".join(part for part in self.rows[0].signature.split("|") if self._shared(part))
 
     def own_signatures(self) -> dict[str, tuple[str, ...]]:
-        """What is left of the rows' signatures, such as `decode:greedy-64`, with the labels of its rows."""
+        """The parts of the signature that differ, such as `decode:greedy-64`, with the labels of their rows."""
         found: dict[str, list[str]] = {}
         for row in self.rows:
             own = "|".join(part for part in row.signature.split("|") if not self._shared(part))
@@ -245,7 +246,7 @@ def build_table(runs: Sequence[Path], split: str = "test") -> tuple[ScoreTable, 
 
 def tables_of(runs: Sequence[LoadedRun], split: str) -> tuple[ScoreTable, ...]:
     """As `build_table`, of runs already read."""
-    groups: dict[tuple[object, ...], list[tuple[Row, Scored]]] = {}
+    groups: dict[tuple[object, ...], list[tuple[ScoreRow, Scored]]] = {}
     for run, scored, kind in _all_scored(runs):
         sheet = scored.sheet
         if sheet is None:
@@ -257,7 +258,7 @@ def tables_of(runs: Sequence[LoadedRun], split: str) -> tuple[ScoreTable, ...]:
     return tuple(_table(split, group) for group in groups.values())
 
 
-def _table(split: str, group: Sequence[tuple[Row, Scored]]) -> ScoreTable:
+def _table(split: str, group: Sequence[tuple[ScoreRow, Scored]]) -> ScoreTable:
     rows, scored = tuple(row for row, _ in group), tuple(own for _, own in group)
     comparison, note = comparison_of(rows, scored)
     return ScoreTable(
@@ -270,7 +271,7 @@ def _table(split: str, group: Sequence[tuple[Row, Scored]]) -> ScoreTable:
     )
 
 
-def _all_scored(runs: Sequence[LoadedRun]) -> Iterator[tuple[LoadedRun, Scored, Kind]]:
+def _all_scored(runs: Sequence[LoadedRun]) -> Iterator[tuple[LoadedRun, Scored, RowKind]]:
     for run in runs:
         yield run, run.scored, "run"
     for run in runs:
@@ -284,7 +285,7 @@ def _comparable(run: LoadedRun, sheet: ScoreSheet) -> tuple[object, ...]:
 
 
 def _same(one: Scored, other: Scored) -> bool:
-    """Whether a baseline came out alike beside two runs."""
+    """Whether a baseline has the same scores in two runs."""
     return (
         one.name == other.name
         and one.sheet is not None
@@ -294,11 +295,11 @@ def _same(one: Scored, other: Scored) -> bool:
     )
 
 
-def _row(run: LoadedRun, scored: Scored, sheet: ScoreSheet, kind: Kind, taken: Sequence[str]) -> Row:
+def _row(run: LoadedRun, scored: Scored, sheet: ScoreSheet, kind: RowKind, taken: Sequence[str]) -> ScoreRow:
     label = run.label if kind == "run" else BASELINE_LABELS.get(scored.name, scored.name)
     if label in taken:  # another outcome of a baseline of the same name: other training images
         label = f"{label} ({run.label})"
-    return Row(
+    return ScoreRow(
         label=label,
         kind=kind,
         state="finished" if kind == "baseline" else run.state,

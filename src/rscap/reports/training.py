@@ -1,4 +1,4 @@
-"""The training section: curves of the log, and what the run cost."""
+"""The training section: curves of the log, time, memory and parameters."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from rscap.store import PARAMETERS, TrainEvaluation, TrainStep
 
 
 def training_section(runs: Sequence[LoadedRun]) -> Html | None:
-    """Curves and costs of the runs that were trained; None where none was."""
+    """Curves and costs of the runs that were trained; None if none was."""
     trained = [(number % 8, run) for number, run in enumerate(runs) if run.steps or run.evaluations]
     if not trained:
         return None
     said = _evaluation_note(trained)
     charts = [
         _chart("Loss", _loss(trained), "thin: each step, thick: exponential mean"),
-        _chart("CIDEr during training", _evaluated(trained, lambda one: one.metrics.get("CIDEr")), said),
-        _chart("Loss during training, other images", _evaluated(trained, lambda one: one.loss), said),
+        _chart("Validation CIDEr", _evaluated(trained, lambda one: one.metrics.get("CIDEr")), said),
+        _chart("Validation loss", _evaluated(trained, lambda one: one.loss), said),
         _chart("Learning rate", _steps(trained, lambda step: step.learning_rate), ""),
         _chart("Captions per second", _steps(trained, lambda step: step.captions_per_s), "", from_zero=True),
     ]
@@ -114,7 +114,7 @@ def _parameters(run: LoadedRun) -> Html | None:
 
 
 def duration(run: LoadedRun) -> str:
-    """Time from start to end, `1 h 02 min 10 s`; empty where the run does not say."""
+    """Time from start to end, `1 h 02 min 10 s`; empty if unknown."""
     if run.status is None or run.status.seconds is None:
         return ""
     minutes, rest = divmod(round(run.status.seconds), 60)

@@ -1,4 +1,4 @@
-"""The page of `rscap data audit`: what was found, kind by kind, with the evidence side by side."""
+"""The page of `rscap data audit`: the findings by kind, with their images side by side."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from rscap.data.audit import KINDS, Audit, AuditFinding
 from rscap.data.source import Source
 from rscap.records import Example
-from rscap.reports.dataset.frame import Section, bullets, frame, table, thumbnail
-from rscap.reports.html import Html, element, join
+from rscap.reports.figure import example_picture
+from rscap.reports.html import Html, Section, bullets, element, frame, join, table
 
 SHOWN = 24
 """Findings of a kind that the page shows; the JSON file has them all."""
@@ -28,12 +28,16 @@ def audit_page(source: Source, found: Audit) -> str:
         sections.append(Section(kind, KINDS[kind], _kind(kind, members, by_id, count), link))
     errors = sum(one.severity == "error" for one in found.findings)
     return frame(
+        sections,
+        title=f"{found.name} · Data audit",
         kicker="Data audit",
-        title=found.name,
-        facts=f"{found.examples:,} images  ·  splits: {found.split_scheme}  ·  digest {found.digest[:12]}",
-        lede=f"{len(found.findings):,} findings; {errors:,} are errors: leaks between splits, unreadable images."
-        + ("" if found.images else " No image was looked at."),
-        sections=sections,
+        heading=found.name,
+        facts=[f"{found.examples:,} images", f"splits: {found.split_scheme}", f"digest {found.digest[:12]}"],
+        lede=[
+            f"{len(found.findings):,} findings; {errors:,} are errors: leaks between splits, unreadable images."
+            + ("" if found.images else " Images were not examined.")
+        ],
+        styles=["dataset/dataset.css"],
     )
 
 
@@ -76,7 +80,9 @@ def _evidence(finding: AuditFinding, by_id: dict[str, Example]) -> Html:
     members = [by_id[name] for name in finding.ids[:_IN_A_ROW] if name in by_id]
     pictures = [
         element(
-            "figure", thumbnail(one), element("figcaption", f"{one.id} ", element("span", one.split, class_="quiet"))
+            "figure",
+            example_picture(one),
+            element("figcaption", f"{one.id} ", element("span", one.split, class_="quiet")),
         )
         for one in members
     ]

@@ -1,4 +1,4 @@
-"""Histograms as SVG and ranked bars as HTML."""
+"""The page of `rscap data inspect`: tables, distributions, frequent words, and a sheet of examples."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from rscap.data.draw import key
 from rscap.data.inspection import CaptionTable, Histogram, ImageTable, Inspection
 from rscap.data.source import Source
 from rscap.records import Example
-from rscap.reports.dataset.frame import Section, bullets, frame, table, thumbnail
-from rscap.reports.html import Html, element, join
+from rscap.reports.figure import example_picture
+from rscap.reports.html import Html, Section, bullets, element, frame, join, table
 from rscap.reports.plots import label, ticks
 
 _WIDTH, _HEIGHT = 480.0, 240.0
@@ -68,8 +68,6 @@ def _grid(y: float, text: str) -> Html:
     return Html(line + element("text", text, x=_LEFT - 7, y=y + 4, text_anchor="end"))
 
 
-# The page of `rscap data inspect`: tables, distributions, frequent words, and a sheet of examples.
-
 SHEET = 12
 """Examples on the sheet."""
 ROWS = 50
@@ -105,11 +103,13 @@ def inspect_page(source: Source, found: Inspection) -> str:
         sections.append(Section("rows", "Rows to know about", _rows(source)))
     sections.append(Section("examples", "Examples", _sheet(sheet(source.examples))))
     return frame(
+        sections,
+        title=f"{found.name} · Data set",
         kicker="Data set",
-        title=found.name,
-        facts=f"{images:,} images  ·  splits: {found.split_scheme}  ·  digest {found.digest[:12]}",
-        lede=_lede(found),
-        sections=sections,
+        heading=found.name,
+        facts=[f"{images:,} images", f"splits: {found.split_scheme}", f"digest {found.digest[:12]}"],
+        lede=[_lede(found)],
+        styles=["dataset/dataset.css"],
     )
 
 
@@ -131,7 +131,7 @@ def cells(row: CaptionTable) -> list[str]:
 
 
 def sheet(examples: Sequence[Example]) -> list[Example]:
-    """Up to SHEET examples, as many from each source and split as can be, always the same ones."""
+    """Up to SHEET examples, evenly from all sources and splits, always the same ones."""
     groups: dict[tuple[str, str], list[Example]] = {}
     for example in sorted(examples, key=lambda one: key("sheet", one.id)):
         groups.setdefault((example.source, example.split), []).append(example)
@@ -200,13 +200,13 @@ def _images(found: Inspection) -> Html:
 
 
 def unusable(images: ImageTable) -> str:
-    """`; 2 could not be decoded; 1 missing`, or nothing where all is well."""
+    """`; 2 could not be decoded; 1 missing`, or nothing if there is no problem."""
     told = [(images.unreadable, "could not be decoded"), (images.missing, "missing")]
     return "".join(f"; {count:,} {what}" for count, what in told if count)
 
 
 def _rows(source: Source) -> Html:
-    """The first rows that cannot be used or have something to them, and how many more there are."""
+    """The first rows that cannot be used or have a note, and how many more there are."""
     parts = []
     for what, lines in (
         ("cannot be used", [(bad.row, bad.reason) for bad in source.rejected]),
@@ -231,4 +231,4 @@ def _card(example: Example) -> Html:
         bullets(example.captions),
         class_="words",
     )
-    return element("article", thumbnail(example), words, class_="card")
+    return element("article", example_picture(example), words, class_="card")

@@ -1,4 +1,4 @@
-"""The report of a study, from its folder alone: page, table in four formats, and a page as a paper would print it."""
+"""The report of a study, from its folder alone: a page, its table in four formats, and a PDF as in a paper."""
 
 from __future__ import annotations
 

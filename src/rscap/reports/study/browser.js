@@ -60,7 +60,9 @@
     option(fields.against, index, name);
   });
   const reference = data.runs.findIndex((name) => name.split(" · ")[0] === data.reference);
-  fields.against.value = String(Math.max(0, reference));
+  const against = Math.max(0, reference);
+  fields.against.value = String(against);
+  fields.run.value = String(Math.max(0, data.runs.findIndex((_, index) => index !== against)));
   option(fields.source, "", "all sources");
   Array.from(new Set(data.images.map((image) => image.source))).sort().forEach((name) => option(fields.source, name, name));
   option(fields.flag, "", "any");

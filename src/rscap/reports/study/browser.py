@@ -1,4 +1,4 @@
-"""Every image with its references and what each run said: data for the page's browser, and the thumbnails."""
+"""The data of the page's image browser: every image with its references, captions, scores and thumbnail."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ THUMBNAIL_QUALITY = 68
 
 
 def browser_data(summary: Summary) -> dict[str, Any]:
-    """What the browser shows, as JSON values: runs by name, and one entry an image.
+    """The content of the browser as JSON values: names of runs, and one entry for each image.
 
     `captions`, `scores` and `flags` of an image are lists in the order of `runs`.
     """
@@ -53,7 +53,7 @@ def browser_data(summary: Summary) -> dict[str, Any]:
 
 
 def _runs(summary: Summary) -> list[tuple[str, LoadedRun]]:
-    """Finished runs, the rows from the best to the worst."""
+    """Finished runs, by row from best to worst."""
     several = any(len(one.row.replicates) > 1 for one in summary.rows)
     return [
         (f"{one.row.name} · seed {each.seed}" if several else one.row.name, each.run)
@@ -85,7 +85,7 @@ def _flags(run: LoadedRun, example_id: str) -> list[str]:
 
 
 def thumbnails(examples: Iterable[Example]) -> Iterator[Thumbnail]:
-    """What a study keeps of its evaluation images for its page; an image that cannot be decoded is left out."""
+    """Small pictures of evaluation images, for a study to keep; an image that cannot be decoded is omitted."""
     for example in examples:
         with suppress(ImageError):
             small = thumbnail(example.image.load(), THUMBNAIL_PX, quality=THUMBNAIL_QUALITY)
@@ -93,9 +93,9 @@ def thumbnails(examples: Iterable[Example]) -> Iterator[Thumbnail]:
 
 
 def pictures(study: LoadedStudy) -> tuple[dict[str, str], str]:
-    """Small pictures of the evaluation images as data URLs, by id, and what to say where they are not all there.
+    """Small pictures of the evaluation images as data URLs, by id, and a note if some are missing.
 
-    They are those that the study keeps; a study of rscap 0.1 keeps none, but its runs keep a panel of images.
+    They are those that the study keeps. A study of rscap 0.1 keeps none; then the panels of its runs are used.
     """
     try:
         kept = study.folder.thumbnails()

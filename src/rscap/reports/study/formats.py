@@ -1,4 +1,4 @@
-"""A study's table as text cells, the same for every format."""
+"""The table of a study as text cells, and in CSV, JSON, Markdown and LaTeX."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DASH = "—"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One line of the table, in words."""
+    """One line of the table as text."""
 
     name: str
     kind: str
@@ -30,7 +30,7 @@ class Line:
     """`2/3`: finished and planned."""
     scores: dict[str, str]
     interval: str
-    """Of the study's metric."""
+    """Of the metric that the study is judged by."""
     against: str
     """Difference from the reference with its interval and p-value."""
     verdict: str
@@ -48,7 +48,7 @@ COSTS: dict[str, Callable[[Cost], str]] = {
 
 
 def lines(summary: Summary) -> list[Line]:
-    """All lines: rows from best to worst, then what was not trained."""
+    """All lines: rows from best to worst, then untrained systems."""
     return [_judged_row(one, summary) for one in summary.rows] + [
         _untrained(one, summary) for one in summary.study.untrained
     ]
@@ -62,7 +62,7 @@ def shown_metrics(summary: Summary) -> Sequence[str]:
 
 
 def noise_sentence(summary: Summary) -> str:
-    """The noise floor in words."""
+    """How much scores vary between seeds and images, in words."""
     if summary.judgement is None:
         return f"Not judged: {summary.not_judged}."
     noise, metric = summary.judgement.noise, summary.metric
@@ -71,11 +71,11 @@ def noise_sentence(summary: Summary) -> str:
         f"{noise.paired_image_error:.3f} (n = {summary.n:,})"
     )
     if noise.floor is None:
-        return f"One seed a row: how far seeds move a score is not known, so nothing is decided; {images}."
+        return f"One seed a row: how much scores vary between seeds is unknown, so nothing is decided; {images}."
     return (
-        f"Between seeds {metric} moves by {noise.seed_deviation:.3f} (standard deviation, {noise.seed_freedom} degrees "
-        f"of freedom); {images}. A true difference from {summary.study.reference} of {noise.floor:.3f} is found in "
-        "four of five studies of this size; smaller ones often are not."
+        f"{metric} varies between seeds by {noise.seed_deviation:.3f} (standard deviation, {noise.seed_freedom} "
+        f"degrees of freedom); {images}. A true difference from {summary.study.reference} of {noise.floor:.3f} is "
+        "detected in four of five studies of this size; smaller ones often are not."
     )
 
 
@@ -133,7 +133,7 @@ def _number(value: float, form: str) -> str:
     return form.format(value) if math.isfinite(value) else DASH
 
 
-# A study's table as CSV, JSON, Markdown and LaTeX.
+# CSV, JSON, Markdown and LaTeX.
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -211,14 +211,14 @@ def _row(one: SummaryRow) -> dict[str, Any]:
 
 
 def _finite(value: Any) -> Any:
-    """NaN, which JSON has not, as null."""
+    """Replace NaN, which JSON does not have, with null."""
     if isinstance(value, dict):
         return {key: _finite(part) for key, part in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def study_csv(summary: Summary) -> str:
-    """One line a run, with the scores of that run, and one for everything beside; for other programs."""
+    """One line for each run and each untrained system, with its scores; for other programs."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     metrics = in_order(dict.fromkeys([*METRICS, *shown_metrics(summary)]))

@@ -24,14 +24,14 @@ class FrontPoint:
     low: float
     high: float
     best: bool
-    """On the front: no other row is as cheap and as good."""
+    """On the Pareto front: no other row is as cheap and as good."""
     label: str
-    """The name; among many points only those on the front bear theirs."""
+    """The name; in a crowded plot only points on the front have one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrontPlot:
-    """Points and axes, placed; the page and the PDF draw the same."""
+    """Points and axes with their positions; the page and the PDF draw the same."""
 
     points: tuple[FrontPoint, ...]
     x_ticks: tuple[tuple[float, str], ...]
@@ -41,7 +41,7 @@ class FrontPlot:
 
 
 def front_plot(summary: Summary) -> FrontPlot | None:
-    """Place the rows that have minutes and a score; None where fewer than two have."""
+    """Position the rows that have a time and a score; None for fewer than two."""
     rows = [
         (one.row.name, one.cost.minutes, one.means[summary.metric], one.judged)
         for one in summary.rows

@@ -1,7 +1,7 @@
-"""Read a study folder for a report: the plan says what was meant to be, the run folders say what came of it.
+"""Read a study folder for a report: its plan, and the results in its run folders.
 
-A run counts when it finished and has scores of the evaluation split; every other run is listed with its state and never
-part of a mean.
+Only finished runs with scores of the evaluation split count; any other run is listed with its state, and is part of no
+mean.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ class Replicate:
     state: State
     reason: str
     run: LoadedRun | None
-    """What the folder holds, for finished runs."""
+    """The content of the folder, for finished runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedRow:
-    """One row: what sets it apart, and its runs."""
+    """One row: its differences from the base recipe, and its runs."""
 
     name: str
     differences: Mapping[str, Any]
@@ -57,7 +57,7 @@ class LoadedRow:
 
     @property
     def status(self) -> State | Literal["excluded"]:
-        """`finished` where all runs are, else the worst state of them."""
+        """`finished` if all runs are, else their worst state."""
         if self.excluded is not None:
             return "excluded"
         return min((one.state for one in self.replicates), key=WORST_FIRST.index, default="finished")
@@ -81,7 +81,7 @@ class Untrained:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedStudy:
-    """All that a study folder says."""
+    """The content of a study folder."""
 
     folder: StudyFolder
     plan: StudyRecord

@@ -1,4 +1,4 @@
-"""The page of a study: one HTML file with table, verdicts, cost against quality, and every image and caption."""
+"""The page of a study: one HTML file with table, verdicts, cost against quality, and all images and captions."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import json
 from collections.abc import Sequence
 from importlib.resources import files
 
-import rscap
-from rscap.reports.html import Html, element, join
+from rscap.reports.html import Html, Section, element, frame, join
 from rscap.reports.plots import Interval, interval_chart
 from rscap.reports.study.browser import browser_data
 from rscap.reports.study.formats import COSTS, DASH, Line, lines, noise_sentence, shown_metrics
@@ -25,54 +24,39 @@ _ORDERS = (
 
 def study_page(summary: Summary) -> str:
     """The whole page as HTML text."""
-    style = files("rscap.reports").joinpath("style.css").read_text(encoding="utf-8")
-    own = files(__package__)
-    head = join(
-        Html('<meta charset="utf-8">'),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="generator", content=f"rscap {rscap.__version__}"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("title", f"{summary.study.name} · ablation report"),
-        Html(f"<style>{style}{own.joinpath('study.css').read_text(encoding='utf-8')}</style>"),
-    )
-    sections = [
-        ("table", "Rows", _table(summary)),
-        ("verdicts", "Verdicts", _verdicts(summary)),
-        ("cost", "Cost and quality", _front(summary)),
-        ("images", "Images and captions", _browser()),
-    ]
-    links = [element("a", heading, href=f"#{address}") for address, heading, _ in sections]
-    body = join(
-        element("header", *_heading(summary), element("nav", *links, aria_label="sections")),
-        element("main", *[_section(*section) for section in sections]),
-        element("footer", f"Written by rscap {rscap.__version__} from the folder of the study {summary.study.name}."),
-        Html(f'<script type="application/json" id="browser-data">{_embedded(browser_data(summary))}</script>'),
-        Html(f"<script>{own.joinpath('browser.js').read_text(encoding='utf-8')}</script>"),
-    )
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>{body}</body></html>\n'
-
-
-def _embedded(value: object) -> str:
-    """JSON that cannot end the script it stands in."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
-
-
-def _section(address: str, heading: str, content: Html) -> Html:
-    return element("section", element("h2", heading), content, id=address)
-
-
-def _heading(summary: Summary) -> list[Html]:
     study = summary.study
     unfinished = [one.row for one in summary.rows if one.row.status not in ("finished", "excluded")]
     warnings = [f"{row.name}: {row.status}{f', {row.reason}' if row.reason else ''}" for row in unfinished]
-    facts = [f"{len(study.rows)} rows", f"{len(study.sheets())} finished runs", f"{summary.n:,} {study.split} images"]
-    return [
-        element("p", "Ablation report", class_="kicker"),
-        element("h1", study.name),
-        element("p", "  ·  ".join(facts), class_="facts"),
-        element("p", noise_sentence(summary), class_="lede"),
-        *[element("p", text, class_="warning") for text in [*warnings, *study.missing, *study.seen()]],
-    ]
+    script = files(__package__).joinpath("browser.js").read_text(encoding="utf-8")
+    return frame(
+        [
+            Section("table", "Rows", _table(summary)),
+            Section("verdicts", "Verdicts", _verdicts(summary)),
+            Section("cost", "Cost and quality", _front(summary)),
+            Section("images", "Images and captions", _browser()),
+        ],
+        title=f"{study.name} · ablation report",
+        kicker="Ablation report",
+        heading=study.name,
+        facts=[
+            f"{len(study.rows)} rows",
+            f"{len(study.sheets())} finished runs",
+            f"{summary.n:,} {study.split} images",
+        ],
+        lede=[noise_sentence(summary)],
+        warnings=[element("p", text, class_="warning") for text in [*warnings, *study.missing, *study.seen()]],
+        written_from=f"the folder of the study {study.name}",
+        styles=["study/study.css"],
+        scripts=[
+            Html(f'<script type="application/json" id="browser-data">{_embedded(browser_data(summary))}</script>'),
+            Html(f"<script>{script}</script>"),
+        ],
+    )
+
+
+def _embedded(value: object) -> str:
+    """JSON that cannot close the script element around it."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
 
 
 def _table(summary: Summary) -> Html:
@@ -93,7 +77,7 @@ def _table(summary: Summary) -> Html:
         element(
             "p",
             f"Scores are means over seeds (sd: standard deviation over the row's own seeds). The interval is that of "
-            f"{summary.metric}, over images and seeds. Ranks are those that hold beyond doubt, all pairs corrected.",
+            f"{summary.metric}, over images and seeds. Ranks are statistically supported, corrected for all pairs.",
             class_="note",
         ),
         element("p", element("code", summary.signature), class_="note"),
@@ -117,7 +101,7 @@ def _line(line: Line, metrics: Sequence[str]) -> Html:
 
 
 def _number(text: str | None) -> Html:
-    """The number, and below it in small what stands in brackets behind it."""
+    """The number, with what follows in brackets below it in small type."""
     value, _, rest = (text or "").partition(" ")
     small = element("span", rest.strip("()"), class_="interval") if rest else None
     return element("td", value or DASH, small, data_value=value.replace(",", "") or "-1")
@@ -161,7 +145,7 @@ def _front(summary: Summary) -> Html:
         return element("p", "Fewer than two rows have both a score and a time.", class_="note")
     return join(
         front_svg(plot),
-        element("p", f"Green: no other row is both as quick and as good: {', '.join(summary.front)}.", class_="note"),
+        element("p", f"Green: no other row is both as fast and as good: {', '.join(summary.front)}.", class_="note"),
     )
 
 
@@ -171,7 +155,7 @@ def _browser() -> Html:
         element(
             "form",
             element("label", "run", element("select", id="browser-run")),
-            element("label", "beside", element("select", id="browser-against")),
+            element("label", "compared with", element("select", id="browser-against")),
             element("label", "order", element("select", *orders, id="browser-order")),
             element("label", "score from", element("input", id="browser-low", type="number", step="0.1")),
             element("label", "to", element("input", id="browser-high", type="number", step="0.1")),
@@ -188,7 +172,7 @@ def _browser() -> Html:
             element("span", "green", class_="hit"),
             " where a reference has them, ",
             element("span", "red", class_="miss"),
-            " where none has, dotted where the run beside does not say them.",
+            " where none has, dotted where the compared run does not use them.",
             class_="note",
         ),
         element("div", "", id="browser-list"),

@@ -1,4 +1,4 @@
-"""One page as a paper would print it: the table, a figure, and what they mean. Drawn with fpdf2, without TeX."""
+"""One page as in a paper, with table, figure and conclusions. Drawn with fpdf2, without TeX."""
 
 from __future__ import annotations
 
@@ -125,20 +125,18 @@ def _figure(pdf: Any, plot: FrontPlot) -> None:
     pdf.set_draw_color(*_BLACK)
     pdf.set_y(y1 + 9)
     pdf.set_font("Times", "I", 8.5)
-    said = (
-        "Figure 1. Minutes of a run against its score, with 95 % intervals; green: none is both as quick and as good."
-    )
+    said = "Figure 1. Minutes of a run against its score, with 95 % intervals; green: none is both as fast and as good."
     pdf.multi_cell(_TEXT, 4.2, said, new_x="LMARGIN", new_y="NEXT")
 
 
 def _text(pdf: Any, summary: Summary) -> None:
-    """The noise, what was decided, and the signature, as far as the page reaches."""
+    """Noise, decisions and signature, as far as they fit."""
     pdf.ln(2)
     pdf.set_font("Times", "", 9)
     decided = [one for one in lines(summary) if one.verdict in ("better", "worse")]
     said = [noise_sentence(summary), *[f"{one.name}: {one.sentence}." for one in decided]]
     if summary.judgement and not decided:
-        said.append("No row is told apart from the reference.")
+        said.append("No row differs significantly from the reference.")
     for text in said:
         if pdf.get_y() > 268:
             break
@@ -149,6 +147,6 @@ def _text(pdf: Any, summary: Summary) -> None:
 
 
 def _latin(text: str) -> str:
-    """Text in the characters of the PDF's built-in fonts; dashes are kept, what is left becomes a question mark."""
+    """Text in the characters of the PDF's built-in fonts; dashes are kept, others become question marks."""
     plain = text.replace("–", "-").replace("—", "-").replace("−", "-").replace("“", '"').replace("”", '"')
     return plain.encode("latin-1", "replace").decode("latin-1")

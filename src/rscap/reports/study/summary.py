@@ -1,4 +1,4 @@
-"""A study in numbers: the judgement of its finished runs, what each row cost, and what is not beaten on both."""
+"""A study in numbers: the judgement of its finished runs, the cost of each row, and the Pareto front."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from rscap.scoring.judgement import Judgement, RowJudgement, judge, pareto_front
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What a row's runs took, the median over its seeds; NaN where the logs do not say."""
+    """The cost of a row, as medians over its seeds; NaN if unknown."""
 
     minutes: float
-    """In the loop, all sittings together; from the start of a run to its end where the run does not say."""
+    """Time in the training loop, over all sessions; from start to end of a run if that is unknown."""
     captions_per_s: float
     peak_bytes: float
     trainable: float
-    """Parameters that learn."""
+    """Trainable parameters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +33,7 @@ class SummaryRow:
 
     row: LoadedRow
     judged: RowJudgement | None
-    """None where no run finished, or the study cannot be judged."""
+    """None if no run finished, or the study cannot be judged."""
     means: dict[str, float]
     """Mean over seeds of every metric."""
     deviations: dict[str, float]
@@ -125,7 +125,7 @@ def _cost(runs: Sequence[LoadedRun]) -> Cost:
 
 
 def minutes(run: LoadedRun) -> float:
-    """Minutes that a run took; NaN where its status does not say."""
+    """The minutes of a run; NaN if unknown."""
     if run.status is None:
         return math.nan
     seconds = run.status.seconds if run.status.loop_seconds is None else run.status.loop_seconds

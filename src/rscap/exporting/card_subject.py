@@ -1,4 +1,4 @@
-"""What a card is about: the run, the form it is exported in, and what is known of both."""
+"""The facts of a model card: run, form of the export, scores."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ class Scores:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CardSubject:
-    """All that a model card says, before it is put in words."""
+    """The facts of a model card."""
 
     name: str
     form: Form
     dtype: str
     """Precision of the exported weights."""
     method: str | None
-    """What PEFT calls the adapter; None where towers were trained whole."""
+    """PEFT's name of the adapter; None if towers were trained whole."""
     recipe: Recipe
     provenance: Provenance
     parameters: Mapping[str, TowerParameters]
@@ -78,12 +78,12 @@ class CardSubject:
 
     @property
     def base(self) -> str:
-        """The base model by the name it may be published under."""
+        """The base model's name, fit to be published."""
         return public_name(self.recipe.model.base)
 
     @property
     def hub_base(self) -> str | None:
-        """The base model's name on the Hub; None for a local folder and for the built-in one."""
+        """The base model's name on the Hub; None for a local folder and for the built-in model."""
         local = self.provenance.base.digest is not None
         return self.recipe.model.base if not local and "/" in self.recipe.model.base else None
 
@@ -105,7 +105,7 @@ class CardSubject:
 
     @property
     def language(self) -> str | None:
-        """The language that the prompt names (`caption en`); None where it names none."""
+        """The language that the prompt names (`caption en`); None if it names none."""
         match = _LANGUAGE.match(self.recipe.prompt.prefix)
         return match[1] if match else None
 
@@ -137,11 +137,11 @@ def _scores(run: RunFolder, split: str) -> Scores:
     return Scores(split=split, sheet=read_sheet(run.scores(split)), baselines=beside)
 
 
-# The scores of a card: every metric with its interval, baselines beside, n and signature below.
+# The scores section: every metric with its interval, the baselines, n and signature.
 
 
 def scores_section(subject: CardSubject) -> str:
-    """A table a split, or the plain statement that nothing was measured."""
+    """One table for each split, or a statement that nothing was measured."""
     if not subject.scores:
         return "## Scores\n\nThis run was not evaluated: nothing is known of how good its captions are.\n"
     notes = "\n\n".join(filter(None, [_whose(subject)]))
@@ -150,7 +150,7 @@ def scores_section(subject: CardSubject) -> str:
 
 
 def _whose(subject: CardSubject) -> str:
-    """Which weights were scored: never silently others than those that are exported."""
+    """Which weights were scored, if they differ from the exported ones."""
     model = subject.recipe.model
     if subject.form != "adapter" and subject.quantised:
         return (
@@ -205,7 +205,7 @@ def _unscored(sheet: ScoreSheet) -> str:
 
 
 def _warning(scores: Scores) -> list[str]:
-    """Say it where a score is of images that the model has seen, or is not above that of a trivial baseline."""
+    """Warnings if the model has seen images that it is scored on, or is not above a baseline."""
     seen = seen_sentences(scores.sheet.extra.get(SEEN))
     lines = [line for text in seen for line in ("", f"**This model {text}.**")]
     ours = scores.sheet.corpus.get("CIDEr")

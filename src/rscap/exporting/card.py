@@ -1,4 +1,4 @@
-"""Whose terms the exported weights are under, as far as rscap can know."""
+"""The model card, README.md of an export: front matter, usage, scores, training, limits, licence, provenance."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import tomli_w
 
-from rscap.exporting.card.subject import CardSubject, scores_section
+from rscap.exporting.card_subject import CardSubject, scores_section
 from rscap.exporting.hub import public, refuse_secrets
 from rscap.exporting.weights import generate_arguments
 from rscap.recipe import GenerateSection
@@ -43,23 +43,23 @@ def is_gemma(base: str) -> bool:
 
 
 def licence_id(base: str) -> str | None:
-    """The licence as hubs abbreviate it; None where it is not known."""
+    """The licence as the Hub abbreviates it; None if unknown."""
     if is_gemma(base):
         return "gemma"
     return "apache-2.0" if base == "nano" else None
 
 
 def licence_section(base: str) -> str:
-    """What a card says of licences. No legal advice: it names the terms, and what is not known."""
+    """The licence section. It names the terms and what is unknown; it is no legal advice."""
     text = _GEMMA if is_gemma(base) else _NANO if base == "nano" else _UNKNOWN
     return f"## Licence\n\n{text.format(base=base)}\n\n{_DATA}\n"
 
 
-# The YAML block that opens a card: what a hub files it under.
+# The YAML block at the top of a card, which the Hub indexes.
 
 
 def front_matter(subject: CardSubject) -> str:
-    """YAML between two lines of dashes. What is not known is left out rather than guessed."""
+    """YAML between two lines of dashes. Unknown facts are omitted rather than guessed."""
     from huggingface_hub import ModelCardData
 
     data = ModelCardData(
@@ -81,7 +81,7 @@ def _tags(subject: CardSubject) -> list[str]:
     return ["remote-sensing", "image-captioning", "paligemma", "rscap", *method]
 
 
-# How to ask the exported model: code that runs as it stands (a test runs it).
+# How to use the exported model: code that a test runs as it is.
 
 _MERGED = """\
 import torch
@@ -115,7 +115,7 @@ print(processor.decode(ids[0, inputs["input_ids"].shape[1] :], skip_special_toke
 
 
 def usage_section(subject: CardSubject) -> str:
-    """The prompt, the decode settings, and a program of ten lines."""
+    """Prompt, decode settings, and a program of ten lines."""
     prefix, settings = subject.recipe.prompt.prefix, subject.recipe.generate
     load = _ADAPTER if subject.form == "adapter" else _MERGED
     revision = f'revision="{subject.revision}"' if subject.revision and subject.hub_base else ""
@@ -136,7 +136,7 @@ def usage_section(subject: CardSubject) -> str:
 
 
 def _asked(subject: CardSubject) -> str:
-    """Who used the words of the prompt."""
+    """Whether training and evaluation used the same prompt."""
     drawn = subject.recipe.prompt.training_prefixes
     if not drawn:
         return "training and scores used these words"
@@ -162,9 +162,6 @@ def _decoding(settings: GenerateSection) -> str:
     if settings.temperature > 0:
         way = "by draws (rscap seeds them per image, transformers does not: sampled captions differ)"
     return f"{way}, with at most {settings.max_new_tokens} tokens"
-
-
-# The whole card, section by section.
 
 
 def card(subject: CardSubject) -> str:
