@@ -53,17 +53,38 @@ def open_data(
         max_rejected_share: the share of rows that may be unusable.
 
     Raises:
-        DataError: nothing to open, or too much of it cannot be used; names it and the way out.
+        DataError: nothing to open, too much of it cannot be used, or it was opened in another way before; names it and
+            the way out.
     """
     from rscap.data import Source, open_source, source_of
 
     if isinstance(data, Source):
+        _refuse_other(data, splits, normalise)
         return data
     if isinstance(data, str | PathLike):
         return open_source(
             fspath(data), split_scheme=splits, check=check, normalise=normalise, max_rejected_share=max_rejected_share
         )
     return source_of(data, name=_IN_MEMORY, split_scheme=splits, normalise=normalise)
+
+
+def _refuse_other(source: Source, splits: str, normalise: Sequence[str]) -> None:
+    """Refuse an opened source where a split scheme or a normalisation is named that it was not opened with.
+
+    Raises:
+        DataError: names both.
+    """
+    from rscap.errors import DataError
+
+    for name, wanted, found, default in (
+        ("splits", splits, source.split_scheme, "official"),
+        ("normalise", tuple(normalise), source.normalised, ()),
+    ):
+        if wanted not in (default, found):
+            raise DataError(
+                f"{source.name} was opened with {name}={found!r}, not with {name}={wanted!r}",
+                hint=f"open_data(…, {name}={wanted!r}) opens it so",
+            )
 
 
 def read_recipe(recipe: Place | Mapping[str, Any] | Recipe, *overrides: str) -> Recipe:
@@ -118,7 +139,8 @@ def train(
 
     source = None if data is None else open_data(data, splits=checked.data.splits, normalise=checked.data.normalise)
     if source is not None:  # the recipe in the run folder names what it was trained on
-        checked = read_recipe(checked, f"data.source={source.name}")
+        data_section = {"source": source.name, "splits": source.split_scheme, "normalise": source.normalised}
+        checked = checked.model_copy(update={"data": checked.data.model_copy(update=data_section)})
         _check_importable(source, checked.data.workers)
     return run(checked, Path(out), say=_say(progress), resume=resume, source=source, progress=progress)
 
@@ -195,7 +217,7 @@ def evaluate(
     request = Request(
         model=fspath(model),
         source=named if given is None else given.name,
-        splits=splits,
+        splits=splits if given is None else given.split_scheme,
         split=split,
         limit=limit,
         prefix=prefix,
@@ -320,22 +342,42 @@ def _pair(
 
 def _captions(given: Any) -> Mapping[str, str]:
     """Captions by id of `{id: caption}` or of predictions; an image that was rejected has none, which scoring tells."""
-    from rscap.records import Prediction
+    from rscap.records import Prediction, Rejected
     from rscap.scoring import Candidates
     from rscap.scoring.candidates import refuse_twice
 
     if isinstance(given, Mapping):
         return given
-    predictions = [item for item in given if isinstance(item, Prediction)]
+    items = _listed(given, (Prediction, Rejected), "candidates are {id: caption}, a list of predictions, or a file")
+    predictions = [item for item in items if isinstance(item, Prediction)]
     refuse_twice("predictions", [prediction.example_id for prediction in predictions])
     prefixes = {prediction.prefix for prediction in predictions}
     captions = {prediction.example_id: prediction.caption for prediction in predictions}
     return Candidates(captions, prefixes.pop() if len(prefixes) == 1 else None)
 
 
+def _listed(given: Any, kinds: tuple[type, ...], hint: str) -> list[Any]:
+    """The items of an iterable, all of some kinds.
+
+    Raises:
+        ScoreError: it is no iterable, or names the first item of another kind.
+    """
+    from rscap.errors import ScoreError
+
+    if not isinstance(given, Iterable):
+        raise ScoreError(f"an object of type {type(given).__name__} holds no captions", hint=hint)
+    items = list(given)
+    for number, item in enumerate(items):
+        if not isinstance(item, kinds):
+            names = " or ".join(kind.__name__ for kind in kinds)
+            raise ScoreError(f"item {number} is of type {type(item).__name__}, not {names}", hint=hint)
+    return items
+
+
 def _references(given: Any, split: str | None) -> Mapping[str, Sequence[str]]:
     """Captions by id of `{id: captions}`, of examples, or of a data set."""
     from rscap.data.source import Source
+    from rscap.records import Example
     from rscap.scoring import References
     from rscap.scoring.candidates import refuse_twice
 
@@ -343,7 +385,7 @@ def _references(given: Any, split: str | None) -> Mapping[str, Sequence[str]]:
         return given
     if isinstance(given, Source):
         given = given.examples if split is None else given.split(split)
-    examples = list(given)
+    examples = _listed(given, (Example,), "references are {id: [caption]}, a list of examples, a data set, or a file")
     refuse_twice("references", [example.id for example in examples])
     return References(
         captions={example.id: example.captions for example in examples},
@@ -370,17 +412,26 @@ def compare(
         draws, seed: of the bootstrap and the random swaps.
 
     Raises:
-        ScoreError: fewer than two systems, or sheets that cannot be compared; says why.
+        ScoreError: fewer than two systems, one without a sheet, or sheets that cannot be compared; says why.
     """
     from rscap import scoring
+    from rscap.errors import ScoreError
     from rscap.records import ScoreSheet
 
+    if not isinstance(systems, Mapping):
+        raise ScoreError(
+            f"systems is a {type(systems).__name__} and names none", hint='{"mine": sheet, "theirs": sheet}'
+        )
     sheets: dict[str, ScoreSheet] = {}
     names: dict[str, str] = {}
     for name, given in systems.items():
-        several = given if isinstance(given, list | tuple) else [given]
+        several = [given] if isinstance(given, ScoreSheet | str | PathLike) else list(given)
+        if not several:
+            raise ScoreError(f"system {name!r} has no score sheet", hint="a list holds one sheet a training seed")
         for number, one in enumerate(several):
             key = name if len(several) == 1 else f"{name} {number + 1}"
+            if key in sheets:
+                raise ScoreError(f"{key!r} names a system and a replicate of {name!r}", hint="rename one of them")
             sheets[key] = one if isinstance(one, ScoreSheet) else scoring.read_sheet(_sheet_file(Path(one), split))
             names[key] = name
     return scoring.compare(sheets, metric, systems=names, draws=draws, seed=seed)

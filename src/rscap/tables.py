@@ -48,6 +48,8 @@ def read_toml(path: Path, *, what: str, known: Sequence[str] = ()) -> dict[str, 
         raise RecipeError(f"{what} {path} is not UTF-8 (byte {error.start})") from None
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{what} {path} is not TOML: {error}") from None
+    except OSError as error:
+        raise RecipeError(f"{what} {path} cannot be read: {error.strerror or error}") from None
 
 
 def parse_override(override: str) -> tuple[str, Any]:
@@ -56,6 +58,10 @@ def parse_override(override: str) -> tuple[str, Any]:
     Raises:
         RecipeError: the override has another form.
     """
+    if not isinstance(override, str):
+        raise RecipeError(
+            f"override {override!r} is no string", hint="each is a string of its own: 'section.key=value'"
+        )
     path, separator, text = override.partition("=")
     if not separator or not path.strip():
         raise RecipeError(f"override {override!r} is not of the form section.key=value")
@@ -143,7 +149,8 @@ def _explain(problem: Any, kind: type[BaseModel]) -> str:
     if problem["type"] == "extra_forbidden":
         return _unknown(parents, last, _known_keys(kind, parents))
     given = "" if problem["type"] in ("missing", "value_error") else f" (given: {problem['input']!r})"
-    return f"{_path(*problem['loc']) or 'recipe'}: {problem['msg'].removeprefix('Value error, ')}{given}"
+    where = f"{_path(*problem['loc'])}: " if problem["loc"] else ""
+    return f"{where}{problem['msg'].removeprefix('Value error, ')}{given}"
 
 
 def _unknown(parents: Sequence[str | int], last: str | int, known: Sequence[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from os import PathLike
@@ -294,12 +294,14 @@ def _chunks(images: Iterator[Any], size: int) -> Iterator[list[Example | Picture
 
 
 def _picture(image: Any, number: int) -> Example | Picture:
-    if isinstance(image, Example | Picture):
-        return image
+    named = image if isinstance(image, Example | Picture) else None
+    given = named.image if named else image
     try:
-        handle: ImageHandle = opened(image)
+        handle: ImageHandle = opened(given)
     except ImageError as error:
         handle = _Unusable(f"image {number}", error)
+    if named:  # the image of one that was written by hand may be a path
+        return named if handle is given else replace(named, image=handle)
     return Picture(id=handle.name, image=handle)
 
 

@@ -171,6 +171,11 @@ def _check_example(number: int, example: object) -> None:
         raise DataError(f"example {number} is a {type(example).__name__}", hint="hand in rscap.records.Example")
     if not isinstance(example.id, str) or not example.id:
         raise DataError(f"example {number} has the id {example.id!r}", hint="an id is a string that is not empty")
+    for name in ("split", "source"):
+        if not isinstance(value := getattr(example, name), str):
+            raise DataError(
+                f"{name} of example {example.id!r} is {value!r} and no string", hint=f'{name}="" says nothing'
+            )
     if isinstance(example.captions, str):
         raise DataError(f"captions of example {example.id!r} is a string", hint='hand in a tuple: captions=("…",)')
     if not example.captions or not all(isinstance(text, str) and text.strip() for text in example.captions):

@@ -13,7 +13,7 @@ from rscap.doctor.findings import Diagnosis, found, ordered
 from rscap.doctor.foreign import read_foreign
 from rscap.doctor.own import read_only_recipe, read_run
 from rscap.doctor.reading import Reader
-from rscap.errors import RscapError, StoreError
+from rscap.errors import RecipeError, RscapError, StoreError
 from rscap.recipe import Recipe, read_recipe
 from rscap.shipped import names, shipped
 from rscap.store import RunFolder
@@ -49,6 +49,7 @@ def diagnose(subject: Path | Mapping[str, Any], *, overrides: Sequence[str] = ()
 
     Raises:
         StoreError: there is nothing to examine at `subject`.
+        RecipeError: overrides for what is no recipe.
     """
     if isinstance(subject, Mapping):
         return _of_recipe(subject, Path("recipe in memory"), overrides, live=live)
@@ -59,6 +60,11 @@ def diagnose(subject: Path | Mapping[str, Any], *, overrides: Sequence[str] = ()
         raise StoreError(
             f"{subject} is neither a run folder nor a recipe",
             hint=f"a folder, a file in TOML, or one that ships with rscap: {', '.join(names('recipes'))}",
+        )
+    if overrides:
+        raise RecipeError(
+            f"overrides change a recipe, and {subject} is a folder whose run is over",
+            hint=f"leave them out; a recipe with them is examined as `rscap doctor RECIPE.toml --set {overrides[0]}`",
         )
     reader = Reader(subject)
     if (run := RunFolder(subject)).exists:

@@ -23,6 +23,7 @@ from rscap.recipe import DataSection, GenerateSection
 from rscap.records import Example, ScoreSheet
 from rscap.stopping import stopping
 from rscap.store import Ending, EvaluationSettings, Journal, Provenance, RunFolder, write_rejected
+from rscap.tables import check_table
 
 
 def is_cut_off(place: Path) -> bool:
@@ -97,9 +98,11 @@ def prepare(request: Request) -> Task:
 
     Raises:
         StoreError: the place is taken.
-        RecipeError: a precision was named for a run.
+        RecipeError: a precision was named for a run, or a value is out of range.
         DataError: a base model was named without data to evaluate it on.
     """
+    if request.limit is not None and request.limit < 1:
+        raise RecipeError(f"a limit of {request.limit} images leaves none", hint="without a limit all are captioned")
     model = ModelRef.of(request.model, prefix=request.prefix, dtype=request.dtype, changes=request.changes)
     if model.trained and request.dtype:
         raise RecipeError(
@@ -109,14 +112,14 @@ def prepare(request: Request) -> Task:
     named = ("source", "splits", "max_rejected_share")
     changes = {name: value for name in named if (value := getattr(request, name)) is not None}
     if model.trained:
-        data = model.trained[1].data.model_copy(update=changes)
+        data = check_table(DataSection, {**model.trained[1].data.model_dump(), **changes}, name="data")
     elif request.source is None:
         raise DataError(
             f"no data named to evaluate {request.model} on",
             hint="add --source, for example --source sample; if a run was meant, there is none at that path",
         )
     else:
-        data = DataSection.model_validate(changes)
+        data = check_table(DataSection, changes, name="data")
     return Task(request=request, model=model, data=data, out=_place(request, model))
 
 

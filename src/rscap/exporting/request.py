@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
@@ -113,6 +113,9 @@ def export(request: Request, *, say: Say, hub: Hub | None = None) -> Exported:
 
 
 def _plan(request: Request) -> _Plan:
+    for name, kind in (("form", Literal["merged", "adapter"]), ("dtype", Dtype)):
+        if (value := getattr(request, name)) is not None and value not in get_args(kind):
+            raise ExportError(f"there is no {name} {value!r}", hint=f"one of {', '.join(get_args(kind))}")
     run = RunFolder.open(request.run)
     if (state := run.status().state) != "finished":
         raise StoreError(f"{run.path} is {state!r}, not finished", hint="only a finished run is exported")

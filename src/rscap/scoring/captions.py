@@ -159,6 +159,8 @@ def _wanted(
     here = defined(protocol)
     if metrics is None:
         return here, []
+    if isinstance(metrics, str) or not metrics:
+        raise ScoreError(f"metrics is a list of metrics, found {metrics!r}", hint='such as ["CIDEr"]')
     names = [metric for metric in metrics if isinstance(metric, str)]
     unknown = [name for name in names if name not in here]
     if unknown:

@@ -82,7 +82,7 @@ def read_json(path: Path) -> Any:
     """
     try:
         return json.loads(_text(path))
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # the former also for a number of thousands of digits
         raise StoreError(f"{path} is not JSON: {error}") from error
 
 
@@ -96,8 +96,8 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     for number, line in numbered_lines(path):
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise StoreError(f"{path}, line {number}: not JSON ({error.msg})") from error
+        except (ValueError, RecursionError) as error:
+            raise StoreError(f"{path}, line {number}: not JSON ({error})") from error
         if not isinstance(row, dict):
             raise StoreError(f"{path}, line {number}: expected a JSON object, found {type(row).__name__}")
         rows.append(row)
@@ -133,7 +133,7 @@ def numbered_lines(path: Path, *, growing: bool = False) -> Iterator[tuple[int, 
 def _is_json(text: str) -> bool:
     try:
         json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return False
     return True
 

@@ -59,7 +59,7 @@ class Journal:
             return []
         lines = self.path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]  # the last may be cut off
         done: list[Prediction] = []
-        with suppress(StoreError, json.JSONDecodeError):  # what follows such a line is done again
+        with suppress(StoreError, ValueError, RecursionError):  # what follows such a line is done again
             if not lines or json.loads(lines[0]) != self._heading():
                 return []
             for line in lines[1:]:
