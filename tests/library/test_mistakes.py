@@ -163,3 +163,16 @@ def test_a_folder_in_place_of_a_recipe_is_a_note_of_the_report(tmp_path: Path) -
     run.recipe_file.mkdir()
     page, *_ = rscap.report(run, tmp_path / "page.html", split="val")
     assert "recipe.toml cannot be read" in page.read_text()
+
+
+@pytest.mark.parametrize("place", ["folder", "file/below.json"])
+def test_a_place_where_no_file_can_be_written_is_named(place: str, tmp_path: Path) -> None:
+    """A folder of this name, or a file where a folder would be: two lines and no traceback."""
+    from rscap.store import write_text
+
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(StoreError, match=f"{place} cannot be written") as caught:
+        write_text(tmp_path / place, "{}")
+    assert caught.value.hint
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder"]

@@ -25,9 +25,20 @@ _NO_ROOM_WORDS = "|".join(map(os.strerror, _NO_ROOM))
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`: it takes the name if the block ends well, and vanishes if it does not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    """Yield a temporary path beside `path`: it takes the name if the block ends well, and vanishes if it does not.
+
+    Raises:
+        StoreError: a folder has this name, or no file can be made here.
+    """
+    if path.is_dir():
+        raise StoreError(f"{path} cannot be written: it is a folder", hint="name a file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    except OSError as error:
+        if no_room(error):
+            raise
+        raise StoreError(f"{path} cannot be written: {error.strerror}", hint="choose another place") from error
     os.close(descriptor)
     temporary = Path(name)
     try:
