@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rscap.progress import ProgressBar, to_stderr
@@ -21,16 +20,6 @@ def print_json(value: Any) -> None:
     from json import dumps
 
     print(dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
-
-
-def default_run_folder(name: str) -> Path:
-    """`runs/<name>`, with a number behind it where that is taken."""
-    folder = Path("runs") / name
-    number = 2
-    while folder.exists():
-        folder = Path("runs") / f"{name}-{number}"
-        number += 1
-    return folder
 
 
 # Score sheets as tables on standard output.

@@ -25,8 +25,9 @@ def train(
     ] = False,
 ) -> None:
     """Train a model by a recipe; the result is a run folder with an adapter (PEFT) or a whole model."""
-    from rscap.cli.screen import default_run_folder, say
+    from rscap.cli.screen import say
     from rscap.errors import RecipeError
+    from rscap.library import free_run_folder
     from rscap.recipe import read_recipe
     from rscap.shipped import shipped
     from rscap.store import RunFolder
@@ -44,7 +45,7 @@ def train(
     elif resume and not recipe.exists() and recipe.suffix != ".toml":
         raise RecipeError(f"there is no run folder {recipe}", hint="`rscap train RECIPE --out FOLDER` makes one")
     elif out is None:
-        out = Path("runs") / recipe.stem if resume else default_run_folder(recipe.stem)
+        out = Path("runs") / recipe.stem if resume else free_run_folder(recipe.stem)
     checked = read_recipe(recipe, set_ or [])  # before torch is imported: a typo should not cost seconds
 
     from rscap.training.session import train as run_recipe
