@@ -22,10 +22,9 @@ import numpy as np
 import numpy.typing as npt
 
 from rscap.scoring import score_captions
-from rscap.scoring.bootstrap import resampled_sums
-from rscap.scoring.paired import bootstrap_p, randomisation_p, swapped_sums
+from rscap.scoring.measures import Statistics
+from rscap.scoring.resampling import bootstrap_p, randomisation_p, resampled_sums, swapped_sums
 from rscap.scoring.sheet import statistics_of
-from rscap.scoring.statistics import Statistics
 from rscap.store import write_json
 
 SEED = 20_260_101

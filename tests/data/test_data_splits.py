@@ -14,7 +14,7 @@ from rscap.data import MissingImage, Source, open_source
 from rscap.data.rows import Judged
 from rscap.data.source import digest
 from rscap.data.splits import assign_splits
-from rscap.data.splits.frozen import apply_frozen, freeze, split_digest
+from rscap.data.splits.drawn import apply_frozen, freeze, split_digest
 from rscap.data.splits.official import AMBIGUOUS, caption_hash, shipped
 from rscap.errors import DataError
 from rscap.records import Example

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from checkout import ROOT
 from rscap.captioner.prompt import Prompter
-from rscap.data.learned import training_examples
+from rscap.data.choice import training_examples
 from rscap.doctor import diagnose, probe
 from rscap.doctor.checks import CHECKS
 from rscap.doctor.evidence import Evidence, Expected

@@ -22,7 +22,15 @@ from rscap.evaluation.seen import overlap, seen_by_training
 from rscap.exporting.card_subject import Scores, _split
 from rscap.recipe import Recipe, parse_recipe
 from rscap.records import Example, ScoreSheet
-from rscap.store import RunFolder, Seen, SeenImage, read_seen, write_json, write_jsonl, write_seen
+from rscap.store import (
+    RunFolder,
+    Seen,
+    SeenImage,
+    read_seen,
+    write_json,
+    write_jsonl,
+    write_seen,
+)
 from rscap.training.session import train
 
 TABLE: dict[str, Any] = {

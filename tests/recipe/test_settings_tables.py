@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from rscap.errors import RecipeError
 from rscap.recipe import Recipe
-from rscap.tables import changed, differences, flatten, overridden, parse_override, read_toml, unknown_key
+from rscap.tables import (
+    changed,
+    differences,
+    flatten,
+    overridden,
+    parse_override,
+    read_toml,
+    unknown_key,
+)
 
 NAMES = st.text("abc", min_size=1, max_size=3)
 TABLES = st.recursive(

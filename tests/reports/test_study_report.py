@@ -16,7 +16,14 @@ from rscap.data import open_source
 from rscap.errors import StoreError
 from rscap.reports.study import load_study, study_markdown, summarise, write_study_report
 from rscap.reports.study.browser import browser_data
-from rscap.store import RunFolder, StudyFolder, read_sheet, write_jsonl, write_panel, write_sheet
+from rscap.store import (
+    RunFolder,
+    StudyFolder,
+    read_sheet,
+    write_jsonl,
+    write_panel,
+    write_sheet,
+)
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from rscap import scoring
 from rscap.errors import ScoreError
 from rscap.records import ScoreSheet
-from rscap.scoring.bootstrap import resampled_sums
 from rscap.scoring.comparison import rounded
-from rscap.scoring.paired import bootstrap_p, holm, images_needed, randomisation_p, swapped_sums
+from rscap.scoring.resampling import bootstrap_p, holm, images_needed, randomisation_p, resampled_sums, swapped_sums
 
 WORDS = np.array(
     ["a", "two", "many", "planes", "river", "road", "houses", "trees", "green", "beside", "on", "the", "near", "meadow"]
@@ -196,7 +195,7 @@ def test_swaps(monkeypatch: pytest.MonkeyPatch) -> None:
     mine, theirs = swapped_sums(first, second, 400, seed=1)
     assert (mine + theirs).tolist() == [[first.sum()]] * 400
     assert mine.mean() == pytest.approx(first.sum() / 2, rel=0.02)
-    monkeypatch.setattr("rscap.scoring.paired.CELLS", 700)
+    monkeypatch.setattr("rscap.scoring.resampling.CELLS", 700)
     assert (swapped_sums(first, second, 400, seed=1)[0] == mine).all()
 
 

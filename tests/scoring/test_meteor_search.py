@@ -8,10 +8,10 @@ from bisect import bisect_left
 import pytest
 
 from rscap.scoring.meteor import Meteor, MeteorUnavailable
-from rscap.scoring.meteor.counts import count
 from rscap.scoring.meteor.formula import segment
 from rscap.scoring.meteor.index import LONGEST_PHRASE, ROOT
 from rscap.scoring.meteor.matching import Match, matches, reach
+from rscap.scoring.meteor.scorer import count
 from rscap.scoring.meteor.search import BEAM, CHUNK, align, upper_bound
 
 WORDS = [

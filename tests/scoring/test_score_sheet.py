@@ -13,8 +13,8 @@ from rscap import scoring
 from rscap.errors import ScoreError, StoreError
 from rscap.metrics import METRICS
 from rscap.records import ScoreSheet
-from rscap.scoring.bootstrap import intervals, resampled_sums
 from rscap.scoring.meteor import MeteorUnavailable
+from rscap.scoring.resampling import intervals, resampled_sums
 from rscap.scoring.sheet import statistics_of
 
 CANDIDATES = {
@@ -114,7 +114,7 @@ def test_resamples_are_of_n_images(monkeypatch: pytest.MonkeyPatch) -> None:
     sums = resampled_sums(np.column_stack([np.ones(37), np.arange(37)]), 300, seed=3)
     assert (sums[:, 0] == 37).all()
     assert 37 * 36 / 2 * 0.98 < sums[:, 1].mean() < 37 * 36 / 2 * 1.02
-    monkeypatch.setattr("rscap.scoring.bootstrap.CELLS", 37 * 20)
+    monkeypatch.setattr("rscap.scoring.resampling.CELLS", 37 * 20)
     assert (resampled_sums(np.column_stack([np.ones(37), np.arange(37)]), 300, seed=3) == sums).all()
 
 

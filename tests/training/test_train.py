@@ -21,9 +21,9 @@ from rscap.model.load import load_base
 from rscap.model.packed import PackedModel
 from rscap.recipe import Recipe, TrainSection, parse_recipe
 from rscap.store import RunFolder, read_jsonl
+from rscap.training.examples import check_targets
 from rscap.training.optimiser import rate_factor
 from rscap.training.session import train
-from rscap.training.targets import check_targets
 from rscap.training.updates import Schedule, updates
 
 

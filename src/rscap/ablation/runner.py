@@ -9,9 +9,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from rscap.ablation.jobs import Engine, Job, JobKind
+from rscap.ablation.jobs import Engine, Job, JobKind, run_state, same_images
 from rscap.ablation.plan import StudyPlan, check_continues, write_plan
-from rscap.ablation.state import run_state, same_images
 from rscap.ablation.study import Study
 from rscap.data import open_data
 from rscap.errors import DataError, RecipeError
@@ -19,7 +18,15 @@ from rscap.progress import Say
 from rscap.recipe import Recipe
 from rscap.records import Example
 from rscap.reports.study.browser import thumbnails
-from rscap.store import BASELINES, WORST_FIRST, Attempt, FolderState, State, StudyFolder, explained
+from rscap.store import (
+    BASELINES,
+    WORST_FIRST,
+    Attempt,
+    FolderState,
+    State,
+    StudyFolder,
+    explained,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,8 +10,7 @@ import traceback
 import torch
 from filelock import FileLock
 
-from rscap.ablation.jobs import Job
-from rscap.ablation.state import run_state
+from rscap.ablation.jobs import Job, run_state
 from rscap.captioner import ModelRef
 from rscap.data import open_data
 from rscap.errors import DataError, Interrupted, Refusal, RscapError

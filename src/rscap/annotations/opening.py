@@ -8,7 +8,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-from rscap.annotations import descriptions, image_folder, json_files, parquet, tables
+from rscap.annotations import image_folder, json_files, parquet, tables
+from rscap.annotations import text as descriptions
 from rscap.annotations.files import json_lines, load_json
 from rscap.annotations.rows import AnnotationRow, Found, split_in, told_apart
 from rscap.annotations.text import missing

@@ -1,11 +1,15 @@
-"""`rscap report RUN…`: one page about run folders, or about a study, with its table in other formats."""
+"""The commands about results: `rscap report` writes pages, `rscap compare` says whether systems differ."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from rscap.records import ScoreSheet
+    from rscap.scoring import Comparison
 
 
 def report(
@@ -51,3 +55,108 @@ def _beside(runs: list[Path]) -> Path:
     parents = {run.resolve().parent for run in runs}
     folder = runs[0] if len(runs) == 1 else parents.pop() if len(parents) == 1 else Path()
     return RunFolder(folder).report_file
+
+
+def compare(
+    systems: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[NAME=]SHEET[,SHEET…]…",
+            help="Score sheets or run folders, one per system; commas join replicates (seeds) of one system.",
+        ),
+    ],
+    metric: Annotated[str, typer.Option(help="A metric that all sheets have: CIDEr, METEOR, BLEU-4 …")] = "CIDEr",
+    split: Annotated[str, typer.Option(help="Which score sheet of a run folder.")] = "test",
+    draws: Annotated[int, typer.Option(min=100, help="Resamples of the images, and random swaps.")] = 10_000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of both.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Write the comparison as JSON here.")] = None,
+) -> None:
+    """Paired comparison on the same images: differences, intervals, p-values, and a plain sentence for each pair."""
+    from dataclasses import asdict
+
+    from rscap import scoring
+    from rscap.cli.screen import print_json
+    from rscap.store import write_json
+
+    sheets, names = read_systems(systems, split)
+    found = scoring.compare(sheets, metric, systems=names, draws=draws, seed=seed)
+    if out:
+        write_json(out, asdict(found))
+    if json:
+        print_json(asdict(found))
+    else:
+        show(found)
+
+
+def read_systems(systems: list[str], split: str) -> tuple[dict[str, ScoreSheet], dict[str, str]]:
+    """The sheets by path, and the system of each."""
+    from rscap.errors import ScoreError
+    from rscap.scoring import read_sheet
+
+    sheets: dict[str, ScoreSheet] = {}
+    names: dict[str, str] = {}
+    for system in systems:
+        given, _, paths = system.rpartition("=")
+        places = [path for path in paths.split(",") if path]
+        if not places:
+            raise ScoreError(f"{system!r} names no score sheet")
+        for place in places:
+            if place in sheets:
+                raise ScoreError(f"{place} is given twice")
+            sheets[place] = read_sheet(_sheet_file(Path(place), split))
+            names[place] = given or _name(places)
+    if not any("=" in system for system in systems) and len(set(names.values())) < len(systems):
+        names = {place: system for system in systems for place in system.split(",") if place}
+    return sheets, names
+
+
+def _sheet_file(path: Path, split: str) -> Path:
+    """A sheet, or the sheet of a run folder."""
+    from rscap.errors import ScoreError
+    from rscap.store import RunFolder
+
+    if not path.is_dir():
+        return path
+    run = RunFolder(path)
+    file = run.scores(split)
+    if not file.is_file():
+        known = ", ".join(run.splits()) or "none"
+        raise ScoreError(
+            f"{path} has no scores for split {split!r}; it has {known}", hint="`rscap evaluate` makes them"
+        )
+    return file
+
+
+def _name(places: list[str]) -> str:
+    """A run folder's or a file's own name."""
+    path = Path(places[0])
+    own = path.resolve().name if path.is_dir() else path.stem
+    return own if len(places) == 1 else f"{own} and {len(places) - 1} more"
+
+
+def show(found: Comparison) -> None:
+    """Print scores, differences and sentences."""
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    from rscap.scoring.comparison import probability
+
+    console = Console(highlight=False, soft_wrap=True)
+    scores = Table("system", "runs", found.metric, "95 %", title=f"{found.n:,} images")
+    for system in found.systems:
+        low, high = system.interval
+        scores.add_row(system.name, str(system.replicates), f"{system.score:.4f}", f"{low:.4f}–{high:.4f}")
+    console.print(scores)
+    table = Table("difference", found.metric, Column("95 %", no_wrap=True), "bootstrap", "random swaps", "Holm")
+    for row in found.differences:
+        low, high = row.interval
+        table.add_row(
+            f"{row.first} − {row.second}",
+            f"{row.difference:+z.4f}",
+            f"{low:+z.3f} … {high:+z.3f}",
+            *(probability(p) for p in (row.p_bootstrap, row.p_randomisation, row.p_holm)),
+        )
+    console.print(table)
+    console.print("\n".join([*(row.sentence for row in found.differences), *found.notes]), markup=False)
+    console.print("|".join(f"{key}:{value}" for key, value in found.conditions.items()), markup=False)

@@ -1,4 +1,4 @@
-"""The captions of an image that an epoch trains on, and the order of the images.
+"""What a recipe trains on: its examples, the captions of an image in an epoch, and the order of the images.
 
 Pure functions of (seed, epoch, example id): no global random state, nothing to save for a resumed run.
 """
@@ -9,7 +9,10 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from rscap.data.draw import key, pick
+from rscap.data.source import Source
 from rscap.errors import DataError
+from rscap.recipe import Recipe
+from rscap.records import Example
 
 
 class _Turn(NamedTuple):
@@ -115,3 +118,25 @@ _SCHEMES: dict[str, Callable[[_Turn], tuple[str, ...]]] = {
     "all": _all,
 }
 SCHEMES: tuple[str, ...] = tuple(_SCHEMES)
+
+
+def training_examples(source: Source, recipe: Recipe) -> list[Example]:
+    """The examples that a recipe trains on: the training split, or `train_limit` examples of it.
+
+    Args:
+        source: the recipe's data, after its quality rules where it has any.
+        recipe: `data.train_limit` and `seed` are used.
+
+    Raises:
+        DataError: there is no training split, or it is smaller than the limit.
+    """
+    limit = recipe.data.train_limit
+    return source.subset("train", limit, recipe.seed) if limit else source.split("train")
+
+
+def validation_panel(source: Source, recipe: Recipe) -> list[Example]:
+    """The fixed validation images for which captions are generated during training."""
+    if not recipe.train.evaluate_every:
+        return []
+    available = source.splits.get("val", 0)
+    return source.subset("val", min(recipe.train.evaluate_images, available), recipe.seed) if available else []

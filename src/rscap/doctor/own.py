@@ -7,7 +7,16 @@ from pathlib import Path
 
 from rscap.doctor.adapters import CONFIG, read_adapter
 from rscap.doctor.evaluations import of_run
-from rscap.doctor.evidence import DataFacts, Evidence, Expected, Learning, LogEntry, RunState, TrainingLog, Validated
+from rscap.doctor.evidence import (
+    DataFacts,
+    Evidence,
+    Expected,
+    Learning,
+    LogEntry,
+    RunState,
+    TrainingLog,
+    Validated,
+)
 from rscap.doctor.reading import Reader, key_lines
 from rscap.doctor.snapshot_files import known_tokens
 from rscap.methods import METHODS

@@ -19,7 +19,7 @@ from rscap.captioner.batch import Batch, Encoder
 from rscap.captioner.loading import best_device
 from rscap.captioner.prompt import Prompter
 from rscap.data import Source, open_data
-from rscap.data.learned import training_examples
+from rscap.data.choice import training_examples
 from rscap.doctor.evidence import (
     AttentionReach,
     DataFacts,
@@ -32,7 +32,14 @@ from rscap.doctor.evidence import (
     Weights,
 )
 from rscap.doctor.snapshot import frozen_dtypes, product_dtypes, reach, rows_are_apart, trainable
-from rscap.errors import AdapterError, DataError, ModelError, OutOfMemory, RscapError, StoreError
+from rscap.errors import (
+    AdapterError,
+    DataError,
+    ModelError,
+    OutOfMemory,
+    RscapError,
+    StoreError,
+)
 from rscap.methods import METHODS
 from rscap.model.adapters import prepare
 from rscap.model.load import Base, load_base
@@ -41,9 +48,8 @@ from rscap.quality import QualityRules, select
 from rscap.recipe import Recipe
 from rscap.records import Example
 from rscap.store import RunFolder
-from rscap.training.examples import check_validation
+from rscap.training.examples import check_validation, guesses_evenly
 from rscap.training.optimiser import build_optimiser, build_scaler, rate_factor, set_rate
-from rscap.training.targets import guesses_evenly
 from rscap.training.updates import CaptionWeights, Schedule, updates
 
 WHERE = "measured on the first batch"

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from rscap.data import Source, open_data
+from rscap.data.choice import training_examples, validation_panel
 from rscap.data.contents import ALIKE, LOOK_BYTES, Content, contents_of, nearest_look
-from rscap.data.learned import training_examples, validation_panel
 from rscap.errors import DataError, StoreError
 from rscap.progress import Say
 from rscap.quality import QualityRules, select

@@ -10,7 +10,15 @@ from rscap.planning.kept import SCORE, eight_bit_inputs, norm, text_layer, visio
 from rscap.planning.parameters import COMPONENTS, TRAINABLE, Component, Resident, residents
 from rscap.planning.setting import Setting
 from rscap.planning.shapes import Linear, Shapes
-from rscap.planning.timeline import Moment, Segment, frozen_vision, peak, text_working, vision_working, weight_working
+from rscap.planning.timeline import (
+    Moment,
+    Segment,
+    frozen_vision,
+    peak,
+    text_working,
+    vision_working,
+    weight_working,
+)
 from rscap.recipe import Tower
 
 

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from rscap.scoring.corpus import Corpus
+from rscap.scoring.corpus import ORDERS, Corpus, Floats
 from rscap.scoring.measures import Summed
-from rscap.scoring.ngrams import ORDERS, Floats
 
 COLUMNS = (*(f"matched-{k}" for k in range(1, 5)), *(f"total-{k}" for k in range(1, 5)), "reference-length")
 """The statistics kept per image: enough for the BLEU of any set of images."""

@@ -13,17 +13,15 @@ from rscap.errors import ScoreError
 from rscap.metrics import METRICS, defined, known
 from rscap.records import ScoreSheet
 from rscap.scoring import diagnostics
-from rscap.scoring.bootstrap import DRAWS, intervals
 from rscap.scoring.cider import cautions as cider_cautions
 from rscap.scoring.corpus import Corpus
 from rscap.scoring.foreign import ForeignMetric, Function
-from rscap.scoring.measures import Material
+from rscap.scoring.measures import Material, Statistics, measured, shuffled
 from rscap.scoring.pairing import Paired, pair
 from rscap.scoring.pool import IdfPool
-from rscap.scoring.protocol import check, tokenizer_label
+from rscap.scoring.protocol import Conditions, check, data_digest, tokenizer_label
+from rscap.scoring.resampling import DRAWS, intervals
 from rscap.scoring.sheet import kept_statistics
-from rscap.scoring.signature import Conditions, data_digest
-from rscap.scoring.statistics import Statistics, measured, shuffled
 
 DUPLICATES = ("keep", "distinct")
 P = ParamSpec("P")

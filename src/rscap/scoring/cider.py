@@ -16,9 +16,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from rscap.errors import ScoreError
-from rscap.scoring.corpus import Corpus
+from rscap.scoring.corpus import ORDERS, Corpus, Floats
 from rscap.scoring.measures import Averaged, Material
-from rscap.scoring.ngrams import ORDERS, Floats
 from rscap.scoring.pairing import check_captions, check_references
 from rscap.scoring.pool import IdfPool
 from rscap.scoring.protocol import prepare_remembered

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from rscap.scoring.bleu import BLEU
-from rscap.scoring.corpus import Corpus
-from rscap.scoring.ngrams import Ints
+from rscap.scoring.corpus import Corpus, Ints
+from rscap.scoring.measures import Statistics
 from rscap.scoring.pairing import Paired
-from rscap.scoring.statistics import Statistics
 
 KINDS = ("empty", "prompt-echo", "loop", "non-language")
 """Kinds of output that are no caption: flagged and scored, never skipped."""

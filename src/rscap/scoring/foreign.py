@@ -27,10 +27,10 @@ from rscap.annotations.text import read_text
 from rscap.errors import DataError, ScoreError
 from rscap.metrics import METRICS, TABLE, known
 from rscap.records import ScoreSheet
-from rscap.scoring.bootstrap import intervals
-from rscap.scoring.ngrams import Floats
+from rscap.scoring.corpus import Floats
+from rscap.scoring.measures import Statistics
 from rscap.scoring.pairing import listed
-from rscap.scoring.statistics import Statistics
+from rscap.scoring.resampling import intervals
 from rscap.store import write_text
 
 Function = Callable[

@@ -20,9 +20,8 @@ from typing import Literal
 
 from rscap.errors import ScoreError
 from rscap.records import ScoreSheet
-from rscap.scoring.bootstrap import DRAWS
 from rscap.scoring.comparison import LEVEL, Comparison, Difference, SystemScore, probability
-from rscap.scoring.paired import holm
+from rscap.scoring.resampling import DRAWS, holm
 from rscap.scoring.systems import compare
 
 Verdict = Literal["reference", "better", "worse", "undecided", "one seed"]

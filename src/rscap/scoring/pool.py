@@ -15,8 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from rscap.errors import ScoreError
-from rscap.scoring.corpus import Corpus
-from rscap.scoring.ngrams import Floats, Ints, NgramTable
+from rscap.scoring.corpus import Corpus, Floats, Ints, NgramTable
 from rscap.scoring.pairing import check_references
 from rscap.scoring.protocol import prepare, tokenizer_label
 from rscap.store import atomic_path

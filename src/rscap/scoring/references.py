@@ -8,7 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from rscap.annotations import UNSPLIT, Annotation, AnnotationRow, UnusableRowError, find, judged, split_name
+from rscap.annotations import (
+    UNSPLIT,
+    Annotation,
+    AnnotationRow,
+    UnusableRowError,
+    find,
+    judged,
+    split_name,
+)
 from rscap.errors import DataError, ScoreError
 from rscap.records import Note, Rejected
 from rscap.scoring.candidates import Candidates, load_candidates, refuse_twice

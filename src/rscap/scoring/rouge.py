@@ -12,9 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rscap.scoring.corpus import Corpus
+from rscap.scoring.corpus import Corpus, Floats
 from rscap.scoring.measures import Averaged
-from rscap.scoring.ngrams import Floats
 
 _BETA_SQUARED = 1.2**2
 

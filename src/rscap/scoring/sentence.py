@@ -16,9 +16,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from rscap.scoring import bleu
-from rscap.scoring.corpus import Corpus
+from rscap.scoring.corpus import ORDERS, Corpus, Floats
 from rscap.scoring.measures import Averaged
-from rscap.scoring.ngrams import ORDERS, Floats
 from rscap.scoring.porter import stem
 from rscap.scoring.rouge import lcs_length, positions
 

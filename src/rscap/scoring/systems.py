@@ -10,15 +10,21 @@ import numpy as np
 
 from rscap.errors import ScoreError
 from rscap.records import ScoreSheet
-from rscap.scoring.bootstrap import DRAWS, resampled_sums
 from rscap.scoring.comparison import Comparison, Difference, SystemScore, sentence
+from rscap.scoring.corpus import Floats
 from rscap.scoring.foreign import is_higher_better
-from rscap.scoring.ngrams import Floats
-from rscap.scoring.paired import bootstrap_p, holm, images_needed, randomisation_p, swapped_sums
+from rscap.scoring.measures import Statistics, mean_statistics
 from rscap.scoring.pairing import listed
-from rscap.scoring.seen import SEEN, seen_sentences
-from rscap.scoring.sheet import statistics_of
-from rscap.scoring.statistics import Statistics, mean_statistics
+from rscap.scoring.resampling import (
+    DRAWS,
+    bootstrap_p,
+    holm,
+    images_needed,
+    randomisation_p,
+    resampled_sums,
+    swapped_sums,
+)
+from rscap.scoring.sheet import SEEN, seen_sentences, statistics_of
 
 _CONDITIONS = {
     "protocol": "protocols",

@@ -14,7 +14,15 @@ from pydantic import Field
 from rscap import errors
 from rscap.errors import StoreError
 from rscap.records import Rejected
-from rscap.store.files import Record, now, numbered_lines, read_rows, write_json, write_jsonl, write_rows
+from rscap.store.files import (
+    Record,
+    now,
+    numbered_lines,
+    read_rows,
+    write_json,
+    write_jsonl,
+    write_rows,
+)
 
 RECIPE = "recipe.toml"
 STATUS = "status.json"

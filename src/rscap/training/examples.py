@@ -1,4 +1,4 @@
-"""The examples of a run: those it trains on, and those that evaluate it during training."""
+"""The examples of a run: those it trains on, those that evaluate it, and whether its first targets are right."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import torch
 
 from rscap.captioner.batch import Batch, Encoder
 from rscap.data import Source
-from rscap.data.learned import training_examples, validation_panel
-from rscap.errors import RecipeError
+from rscap.data.choice import training_examples, validation_panel
+from rscap.errors import BrokenTargets, RecipeError
 from rscap.model.adapters import Calibration
+from rscap.model.packed import PackedModel
 from rscap.progress import Say
 from rscap.quality import QualityRules, select
 from rscap.recipe import Recipe
@@ -92,3 +93,40 @@ def calibration(data: TrainingData, recipe: Recipe, encoder: Encoder, compute_dt
             yield from (batch for batch in micro_batches if batch.images)
 
     return Calibration(batches=first_batches, compute_dtype=compute_dtype)
+
+
+_UNIFORM = 0.1  # share of ln V
+_EVEN = 1.0  # nats
+_SILENT = 1e-3
+
+
+@torch.no_grad()
+def check_targets(packed: PackedModel, batch: Batch) -> None:
+    """Check the first losses of a pretrained base, one for each token.
+
+    A uniform guess has the loss ln V on every token. A base that knows language, but not these captions, can have the
+    same mean, with some tokens near 0 and some twice as high; so the standard deviation counts as well.
+
+    Raises:
+        BrokenTargets: all losses are near ln V, or near 0; says what that means.
+    """
+    losses = packed.token_losses(batch)
+    mean, spread = losses.mean().item(), losses.std(correction=0).item()
+    if guesses_evenly(packed, losses):
+        uniform = math.log(packed.paligemma.config.text_config.vocab_size)
+        raise BrokenTargets(
+            f"the first loss is {mean:.2f} (standard deviation {spread:.2f}), as for a uniform guess: ln(vocabulary) = "
+            f"{uniform:.2f}",
+            hint="a pretrained base does better: the targets are not the caption, or these are not its weights",
+        )
+    if mean < _SILENT:
+        raise BrokenTargets(
+            f"the first loss is {mean:.2g}: the model sees the answer, or no token is supervised",
+            hint="only the caption and its <eos> may be targets, and no position may see the token that it predicts",
+        )
+
+
+def guesses_evenly(packed: PackedModel, losses: torch.Tensor) -> bool:
+    """Whether losses, one for each token, are those of a model that gives all tokens the same probability."""
+    uniform = math.log(packed.paligemma.config.text_config.vocab_size)
+    return abs(losses.mean().item() / uniform - 1.0) < _UNIFORM and losses.std(correction=0).item() < _EVEN

@@ -23,7 +23,15 @@ from rscap.errors import StoreError
 from rscap.metrics import TABLE
 from rscap.progress import ProgressBar, Say, to_stderr
 from rscap.records import Example, Prediction
-from rscap.store import SPEED_LOG, Record, SpeedStep, TrainEvaluation, TrainStep, append_row, forget_speed_after
+from rscap.store import (
+    SPEED_LOG,
+    Record,
+    SpeedStep,
+    TrainEvaluation,
+    TrainStep,
+    append_row,
+    forget_speed_after,
+)
 from rscap.training.trackers import Trackers
 
 _RECENT_STEPS = 20

@@ -20,6 +20,7 @@ from rscap.records import Example, Rejected
 from rscap.stopping import StopRequest
 from rscap.store import TrainingState
 from rscap.training.checkpoints import Checkpoints, read_checkpoint
+from rscap.training.examples import check_targets
 from rscap.training.log import TrainLog, memory_bytes
 from rscap.training.optimiser import (
     budget_used,
@@ -34,7 +35,6 @@ from rscap.training.optimiser import (
 )
 from rscap.training.panel import consider, evaluate_panel
 from rscap.training.room import Gradients, micro_batch_size, pieces
-from rscap.training.targets import check_targets
 from rscap.training.team import Team, gathered
 from rscap.training.updates import CaptionWeights, Schedule, updates
 

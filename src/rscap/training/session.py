@@ -22,7 +22,13 @@ from rscap.captioner.loading import device_name, weights_digests
 from rscap.data import Source, open_data
 from rscap.errors import ModelError, StoreError
 from rscap.evaluation.seen import seen_by_training
-from rscap.model.adapters import Calibration, initial_factors, precision_to_load, prepare, save_adapter
+from rscap.model.adapters import (
+    Calibration,
+    initial_factors,
+    precision_to_load,
+    prepare,
+    save_adapter,
+)
 from rscap.model.load import Base, load_base
 from rscap.model.packed import PackedModel
 from rscap.model.towers import count_parameters

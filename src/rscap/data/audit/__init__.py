@@ -12,7 +12,12 @@ from rscap.data.audit.captions import (
     repeated_captions,
     same_captions,
 )
-from rscap.data.audit.duplicates import find_duplicates, groups_of_duplicates, missing_images, picture_findings
+from rscap.data.audit.duplicates import (
+    find_duplicates,
+    groups_of_duplicates,
+    missing_images,
+    picture_findings,
+)
 from rscap.data.audit.findings import KINDS, SEVERITIES, Audit, AuditFinding, about
 from rscap.data.images import MissingImage
 from rscap.data.source import Source

@@ -15,8 +15,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rscap.data.rows import Judged
-from rscap.data.splits.drawn import SEEDED, assign_seeded
-from rscap.data.splits.frozen import apply_frozen
+from rscap.data.splits.drawn import SEEDED, apply_frozen, assign_seeded
 from rscap.data.splits.official import restore_official
 from rscap.errors import DataError
 from rscap.records import Example, Note

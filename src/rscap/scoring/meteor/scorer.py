@@ -1,4 +1,4 @@
-"""METEOR 1.5 for English without Java."""
+"""METEOR 1.5 for English without Java: from texts to alignments, and to the 23 counts of `formula.COLUMNS`."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ from operator import itemgetter
 import numpy as np
 
 from rscap.errors import ScoreError
-from rscap.scoring.meteor.counts import count
 from rscap.scoring.meteor.formula import COLUMNS, Floats, meteor, segment
 from rscap.scoring.meteor.index import Index, load
 from rscap.scoring.meteor.lexicon import EXACT, Lexicon
-from rscap.scoring.meteor.matching import match, matches, reach
+from rscap.scoring.meteor.matching import Match, Phrases, match, matches, reach
 from rscap.scoring.meteor.normalise import Prefixes, normaliser
-from rscap.scoring.meteor.phrases import Phrases
 from rscap.scoring.meteor.search import align, upper_bound
 from rscap.scoring.meteor.source import Source
-from rscap.scoring.meteor.texts import Text, Texts
+from rscap.scoring.meteor.texts import Text, Texts, spread
 
 ROUNDING = 1e-9
 """Scores and bounds this close may be equal."""
@@ -109,3 +107,33 @@ def _check(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> No
             )
         if not own:
             raise ScoreError(f"candidate {number} ({candidates[number][:60]!r}) has no reference")
+
+
+def count(candidate: Text, reference: Text, alignment: Sequence[Match]) -> tuple[int, ...]:
+    """Words, matched words by matcher, kind and side, and chunks; `alignment` is in the order of the reference.
+
+    One chunk that covers both texts whole counts as none: the corpus score wants it so.
+    """
+    matched = [0] * 4  # by matcher, masks as in Match.mask
+    chunks = 0
+    at = (-1, -1)
+    for start, place, matcher, end, candidate_end, mask, _, _ in alignment:
+        matched[matcher] |= mask
+        chunks += (start, place) != at
+        at = (end, candidate_end)
+    sizes = (len(candidate.words), len(reference.words))
+    candidate_bits, reference_bits = spread(sizes[0]) << 1, spread(sizes[1])
+    functions = candidate.functions << 1 | reference.functions
+    by_matcher: list[int] = []
+    for mask in matched:
+        for part in (mask & ~functions, mask & functions):
+            by_matcher += ((part & candidate_bits).bit_count(), (part & reference_bits).bit_count())
+    words = (sum(by_matcher[::2]), sum(by_matcher[1::2]))
+    return (
+        *sizes,
+        candidate.functions.bit_count(),
+        reference.functions.bit_count(),
+        *by_matcher,
+        0 if chunks == 1 and words == sizes else chunks,
+        *words,
+    )

@@ -11,7 +11,7 @@ from rscap.scoring.meteor.formula import DELTA
 from rscap.scoring.meteor.lexicon import Lexicon
 
 if TYPE_CHECKING:
-    from rscap.scoring.meteor.phrases import Phrases
+    from rscap.scoring.meteor.matching import Phrases
 
 Span = tuple[int, int, int]
 """(start, length, node) of a phrase."""

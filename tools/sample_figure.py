@@ -1,4 +1,4 @@
-"""A contact sheet of the sample, one picture of each scene class: `python -m rscap.sample.figure sample.jpg`."""
+"""A contact sheet of the sample, one picture of each scene class: `python tools/sample_figure.py sample.jpg`."""
 
 from __future__ import annotations
 
