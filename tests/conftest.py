@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -18,6 +19,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # one test process a core, and on
 TESTS = Path(__file__).parent
 WITHOUT_TORCH = ("annotations", "baselines", "data", "quality", "recipe", "reports", "sample", "scoring", "store")
 """Folders of tests that work where torch is not installed, but for those marked `torch`."""
+
+LARGE = 16
+"""GiB of memory below which PaliGemma-3B is not tried: a training step takes about 12 (tests/model/test_large.py)."""
 
 
 class _WithoutTorch(MetaPathFinder, Loader):
@@ -51,6 +55,18 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--without-torch"):
         items[:] = [item for item in items if not item.get_closest_marker("torch")]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A test skips, and says so, where the machine lacks what its marker stands for."""
+    if item.get_closest_marker("java") and not shutil.which("java"):
+        pytest.skip("java is not on the PATH")
+    if item.get_closest_marker("large") and (gib := _memory() / 2**30) < LARGE:
+        pytest.skip(f"needs {LARGE} GiB of memory; {gib:.0f} GiB are installed")
+
+
+def _memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 @pytest.fixture(scope="session")

@@ -361,7 +361,7 @@ def test_ray_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "rscap[ray]" in str(caught.value.hint)
 
 
-@pytest.mark.large  # three imports of torch and a cluster: minutes on a busy machine
+@pytest.mark.ray
 def test_ray_gives_the_same_adapters(tmp_path: Path, tiny_data: Path) -> None:
     """The same study on a Ray cluster of this machine, threads pinned: the same adapters bit for bit."""
     ray = pytest.importorskip("ray")

@@ -16,7 +16,10 @@ from rscap.data import Source, open_source
 from rscap.data.audit import audit
 from rscap.quality import disagreements
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the benchmark pins itself, as Linux can")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the benchmark pins itself, as Linux can"),
+]
 BENCHMARKS = ROOT / "benchmarks"
 
 

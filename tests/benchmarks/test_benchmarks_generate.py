@@ -12,7 +12,10 @@ import torch
 
 from checkout import ROOT
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # inside the processor
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # inside the processor
+]
 
 FOLDER = ROOT / "benchmarks"
 

@@ -16,7 +16,10 @@ import torch
 from checkout import ROOT
 from rscap.data import open_source
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+]
 FOLDER = ROOT / "benchmarks"
 
 

@@ -8,11 +8,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = [sys.executable, "-m", "rscap"]
-
-
-def rscap(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*SCRIPT, *arguments], capture_output=True, text=True, cwd=cwd, check=False)
+from command_line import rscap
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -42,7 +38,7 @@ def test_help_imports_nothing_heavy() -> None:
 def test_an_error_is_a_sentence_with_a_way_out(arguments: list[str], message: str, tmp_path: Path) -> None:
     """Errors go to standard error, name the thing, exit with 2 and show no traceback."""
     done = rscap(*arguments, cwd=tmp_path)
-    assert done.returncode == 2
+    assert done.code == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
@@ -52,8 +48,14 @@ def test_a_misspelt_override_is_found_before_torch_is_loaded(tmp_path: Path) -> 
     """A wrong key costs no seconds and leaves no folder."""
     recipe = tmp_path / "r.toml"
     recipe.write_text('[data]\nsource = "sample"\n[model]\nbase = "nano"\n[adapter]\n', encoding="utf-8")
-    done = rscap("train", str(recipe), "--set", "train.lr=3", cwd=tmp_path)
-    assert done.returncode == 2
+    code = (
+        "import sys; from rscap.cli import main\n"
+        f"sys.argv = ['rscap', 'train', {str(recipe)!r}, '--set', 'train.lr=3']\n"
+        "try: main()\n"
+        "finally: print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert (done.returncode, done.stdout) == (2, "False\n")
     assert "unknown key 'train.lr'" in done.stderr
     assert not (tmp_path / "runs").exists()
 
@@ -65,7 +67,7 @@ def test_caption_prints_one_line_an_image(tmp_path: Path) -> None:
     sample_examples()[0].image.load().save(tmp_path / "a.png")
     (tmp_path / "b.jpg").write_bytes(b"")
     done = rscap("caption", "a.png", "b.jpg", "--model", "nano", "--dtype", "float32", cwd=tmp_path)
-    assert done.returncode == 1
+    assert done.code == 1
     name, caption = done.stdout.strip().split("\t")
     assert name == "a.png"
     assert len(caption.split()) > 2

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import os
 import re
-import subprocess
-import sys
+import shlex
 from pathlib import Path
 
 from checkout import ROOT
+from command_line import rscap
 from rscap.data import open_source
 
 TUTORIAL = ROOT / "docs" / "tutorial.md"
@@ -44,11 +43,11 @@ def test_every_command_of_the_tutorial_runs(tmp_path: Path) -> None:
     assert len(commands) == 8
     said = {}
     for command in commands:
-        words = command.replace("rscap ", f"{sys.executable} -m rscap ", 1)
-        done = subprocess.run(
-            words, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False, env=dict(os.environ)
-        )
-        assert done.returncode == 0, f"{command}\n{done.stderr[-3000:]}"
+        words, _, may_fail = command.partition(" || ")
+        program, *arguments = shlex.split(words)
+        assert program == "rscap"
+        done = rscap(*arguments, cwd=tmp_path)
+        assert done.code == 0 or may_fail == "true", f"{command}\n{done.stderr[-3000:]}"
         said[command] = done.stdout
     assert (tmp_path / "runs" / "report.html").is_file()
     assert len(said[commands[-1]].splitlines()) == 2

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from recipes import small_recipe
 from rscap import scoring
 from rscap.captioner import ModelRef
 from rscap.errors import DataError, ModelError, StoreError
@@ -30,15 +31,8 @@ def carry_out(**fields: Any) -> tuple[RunFolder, dict]:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two steps on eight images of the sample."""
-    recipe = parse_recipe(
-        {
-            "data": {"source": "sample", "train_limit": 8},
-            "model": {"base": "nano", "dtype": "float32"},
-            "adapter": {"rank": 2},
-            "train": {"max_steps": 2, "micro_batch": 4, "learning_rate": 1e-2},
-            "generate": {"max_new_tokens": 6},
-        }
-    )
+    steps = {"max_steps": 2, "micro_batch": 4, "learning_rate": 1e-2}
+    recipe = small_recipe({"data": {"train_limit": 8}, "train": steps, "generate": {"max_new_tokens": 6}})
     return train(recipe, tmp_path_factory.mktemp("runs") / "small", say=silent).path
 
 

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from PIL import Image, ImageFile
 
+from recipes import small_recipe
 from rscap.data import open_source
 from rscap.errors import Interrupted, StoreError
 from rscap.evaluation.request import Request, evaluate, prepare
-from rscap.recipe import parse_recipe
 from rscap.records import Example, Prediction, Rejected
 from rscap.store import Journal, RunFolder, read_json, read_jsonl, write_json
 from rscap.training.session import train
@@ -30,11 +30,9 @@ IMAGES = 14
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two steps that captions in batches of four."""
-    recipe = parse_recipe(
+    recipe = small_recipe(
         {
-            "data": {"source": "sample", "train_limit": 8},
-            "model": {"base": "nano", "dtype": "float32"},
-            "adapter": {"rank": 2},
+            "data": {"train_limit": 8},
             "train": {"max_steps": 2, "micro_batch": 2},
             "generate": {"max_new_tokens": 6, "batch_size": BATCH},
         }

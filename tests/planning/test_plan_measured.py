@@ -73,6 +73,7 @@ def test_the_instrument_sees_what_is_allocated(bench: ModuleType) -> None:
     assert peaks._most_allocated(work) == 4 * 1500
 
 
+@pytest.mark.slow
 def test_the_benchmark_leaves_a_record(
     bench: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

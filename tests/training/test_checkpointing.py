@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from recipes import small_recipe
 from rscap.errors import RecipeError
 from rscap.planning import Card, choose_checkpointing, plan_recipe
 from rscap.recipe import Recipe, parse_recipe
@@ -24,15 +25,8 @@ GIB = 2**30
 
 def recipe(checkpointing: object = "auto", **train: Any) -> Recipe:
     """Three steps of nano on ten images of the sample."""
-    steps = {"max_steps": 3, "micro_batch": 4, "epochs": 9, "gradient_checkpointing": checkpointing, **train}
-    return parse_recipe(
-        {
-            "data": {"source": "sample", "train_limit": 10},
-            "model": {"base": "nano", "dtype": "float32"},
-            "adapter": {"rank": 2, "dropout": 0.1},
-            "train": steps,
-        }
-    )
+    steps = {"max_steps": 3, "micro_batch": 4, "gradient_checkpointing": checkpointing, **train}
+    return small_recipe({"data": {"train_limit": 10}, "adapter": {"dropout": 0.1}, "train": steps})
 
 
 def real(checkpointing: object) -> Recipe:

@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError
 
 import rscap.cli
+from recipes import small_recipe
 from rscap.captioner import ModelRef
 from rscap.errors import Interrupted, StoreError
 from rscap.exporting.request import Request as ExportRequest
@@ -31,13 +32,10 @@ FULL_TOO = SafetensorError(f"Error while serializing: I/O error: {os.strerror(er
 
 
 def recipe() -> Recipe:
-    return parse_recipe(
-        {
-            "data": {"source": "sample", "train_limit": 8},
-            "model": {"base": "nano", "dtype": "float32"},
-            "adapter": {"rank": 2},
-            "train": {"max_steps": 3, "micro_batch": 2, "epochs": 9, "checkpoint_every": 1},
-        }
+    """Three steps of nano, a checkpoint after each."""
+    return small_recipe(
+        {"data": {"train_limit": 8}, "train": {"max_steps": 3, "micro_batch": 2, "checkpoint_every": 1}},
+        {"seed": 0, "generate": None},
     )
 
 

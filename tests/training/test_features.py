@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from recipes import small_recipe
 from rscap.captioner.batch import Encoder, PackedRow, collate
 from rscap.captioner.loader import batches
 from rscap.data import open_source
@@ -24,7 +25,7 @@ from rscap.model.adapters import prepare
 from rscap.model.features import FeatureCache
 from rscap.model.load import load_base
 from rscap.model.packed import PackedModel
-from rscap.recipe import Recipe, parse_recipe
+from rscap.recipe import Recipe
 from rscap.records import Example
 from rscap.store import RunFolder, read_json, read_jsonl, write_json
 from rscap.training import features as building
@@ -37,16 +38,8 @@ CPU = Team(torch.device("cpu"))
 
 def recipe(**changes: Any) -> Recipe:
     """Two steps of nano on eight images of the sample, features cached."""
-    table: dict[str, Any] = {
-        "data": {"source": "sample", "train_limit": 8},
-        "model": {"base": "nano", "dtype": "float32"},
-        "adapter": {"rank": 2},
-        "train": {"max_steps": 2, "micro_batch": 4, "epochs": 9, "cache_features": True},
-        "generate": {"max_new_tokens": 8},
-    }
-    for section, values in changes.items():
-        table[section] = {**table.get(section, {}), **values}
-    return parse_recipe(table)
+    train = {"max_steps": 2, "micro_batch": 4, "cache_features": True}
+    return small_recipe({"seed": 0, "data": {"train_limit": 8}, "train": train}, changes)
 
 
 def ready(made: Recipe) -> tuple[PackedModel, Encoder]:

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from recipes import small_recipe
 from rscap.data import open_source
 from rscap.doctor import diagnose
 from rscap.errors import RecipeError
-from rscap.recipe import Recipe, dump_recipe, parse_recipe
+from rscap.recipe import Recipe, dump_recipe
 from rscap.store import read_jsonl
 from rscap.training.examples import check_validation
 from rscap.training.session import train
@@ -33,13 +34,9 @@ def two_splits(tmp_path: Path) -> Path:
 
 
 def recipe(data: Path, **sections: Any) -> Recipe:
-    table = {
-        "data": {"source": str(data)},
-        "model": {"base": "nano", "dtype": "float32"},
-        "adapter": {"rank": 2},
-        "train": {"max_steps": 2, "micro_batch": 2, "evaluate_every": 1},
-    }
-    return parse_recipe(table | sections)
+    """Two steps of nano, with validation images asked for after each."""
+    train = {"max_steps": 2, "micro_batch": 2, "evaluate_every": 1}
+    return small_recipe({"data": {"source": str(data)}, "train": train}, sections)
 
 
 def test_selecting_by_nothing_is_refused_before_the_model_is_loaded(two_splits: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from recipes import small_recipe
 from rscap.captioner import Captioner, ModelRef
 from rscap.captioner.batch import Batch, Encoder
 from rscap.data import open_source
@@ -27,17 +28,15 @@ from rscap.training.updates import updates
 
 def recipe(**changes: Any) -> Recipe:
     """Three updates of an image each: most CPUs multiply float16 far more slowly than float32."""
-    table: dict[str, Any] = {
-        "seed": 1,
-        "data": {"source": "sample", "train_limit": 4},
-        "model": {"base": "nano", "dtype": "float16"},
-        "adapter": {"rank": 2},
-        "train": {"max_steps": 3, "micro_batch": 1, "epochs": 9, "learning_rate": 1e-3},
-        "generate": {"max_new_tokens": 4},
-    }
-    for section, values in changes.items():
-        table[section] = {**table.get(section, {}), **values}
-    return parse_recipe(table)
+    return small_recipe(
+        {
+            "data": {"train_limit": 4},
+            "model": {"dtype": "float16"},
+            "train": {"max_steps": 3, "micro_batch": 1, "learning_rate": 1e-3},
+            "generate": {"max_new_tokens": 4},
+        },
+        changes,
+    )
 
 
 def rows(made: Recipe, folder: Path) -> list[dict[str, Any]]:

@@ -12,9 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from recipes import small_recipe
 from rscap.captioner.batch import Batch
 from rscap.errors import RecipeError
-from rscap.recipe import Recipe, dump_recipe, parse_recipe
+from rscap.recipe import Recipe, dump_recipe
 from rscap.store import RunFolder, read_jsonl
 from rscap.training import loop
 from rscap.training.session import train
@@ -35,17 +36,15 @@ WHOLE = ("--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_
 
 def recipe(**changes: Any) -> Recipe:
     """Ten images in updates of four: every third update has a micro batch for one of the two processes alone."""
-    table: dict[str, Any] = {
-        "seed": 1,
-        "data": {"source": "sample", "train_limit": 10},
-        "model": {"base": "nano", "dtype": "float32"},
-        "adapter": {"rank": 2, "dropout": 0.1},
-        "train": {"max_steps": 4, "micro_batch": 2, "accumulation": 2, "epochs": 9, "learning_rate": 1e-3},
-        "generate": {"max_new_tokens": 4},
-    }
-    for section, values in changes.items():
-        table[section] = {**table.get(section, {}), **values} if isinstance(values, dict) else values
-    return parse_recipe({name: values for name, values in table.items() if values is not None})
+    return small_recipe(
+        {
+            "data": {"train_limit": 10},
+            "adapter": {"dropout": 0.1},
+            "train": {"max_steps": 4, "micro_batch": 2, "accumulation": 2, "learning_rate": 1e-3},
+            "generate": {"max_new_tokens": 4},
+        },
+        changes,
+    )
 
 
 def launch(made: Recipe, folder: Path, *options: str, sharded: bool) -> RunFolder:
@@ -116,6 +115,7 @@ def test_sharded_weights_give_the_update_of_one_and_resume_another_s_run(
     same(alone, launch(made, tmp_path / "two", "--resume", sharded=True))
 
 
+@pytest.mark.slow  # shares of adapters and their base: test_sharded_weights_give_the_update_of_one…
 def test_sharded_full_fine_tuning_with_checkpointed_activations(tmp_path: Path) -> None:
     """All weights learn, shared out over two processes, layers computed again in the backward pass."""
     towers = {"vision_tower": "trained", "projector": "trained", "language_model": "trained"}

@@ -16,11 +16,12 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
+from recipes import small_recipe
 from rscap.captioner.loader import grouped
 from rscap.errors import Interrupted, OutOfMemory, RecipeError, StoreError
 from rscap.model.adapters import preparation
 from rscap.model.adapters.start import Factors
-from rscap.recipe import Recipe, dump_recipe, parse_recipe
+from rscap.recipe import Recipe, dump_recipe
 from rscap.store import AfterMemoryRanOut, Best, RunFolder, TrainingState, read_jsonl
 from rscap.training import checkpoints, loop
 from rscap.training.checkpoints import Checkpoints, read_checkpoint
@@ -29,25 +30,22 @@ from rscap.training.session import train
 
 def recipe(**changes: Any) -> Recipe:
     """Seven steps of nano on ten images of the sample, three an epoch, a checkpoint at every second."""
-    table: dict[str, Any] = {
-        "seed": 1,
-        "data": {"source": "sample", "train_limit": 10, "captions": "random", "augment": "turns"},
-        "model": {"base": "nano", "dtype": "float32"},
-        "adapter": {"rank": 2, "dropout": 0.1},
-        "train": {
-            "max_steps": 7,
-            "micro_batch": 2,
-            "accumulation": 2,
-            "epochs": 9,
-            "checkpoint_every": 2,
-            "evaluate_every": 3,
-            "evaluate_images": 2,
+    return small_recipe(
+        {
+            "data": {"train_limit": 10, "captions": "random", "augment": "turns"},
+            "adapter": {"dropout": 0.1},
+            "train": {
+                "max_steps": 7,
+                "micro_batch": 2,
+                "accumulation": 2,
+                "checkpoint_every": 2,
+                "evaluate_every": 3,
+                "evaluate_images": 2,
+            },
+            "generate": {"max_new_tokens": 4},
         },
-        "generate": {"max_new_tokens": 4},
-    }
-    for section, values in changes.items():
-        table[section] = {**table.get(section, {}), **values} if isinstance(values, dict) else values
-    return parse_recipe(table)
+        changes,
+    )
 
 
 def run(made: Recipe, folder: Path, *, resume: bool = False, said: list[str] | None = None) -> RunFolder:
@@ -115,6 +113,7 @@ def killed(command: list[str], folder: RunFolder, *, at: str, new: set[Path]) ->
     process.wait()
 
 
+@pytest.mark.slow  # three processes; the same within one: test_a_run_cut_off_anywhere_ends_the_same
 def test_a_process_killed_outright_ends_the_same(whole: RunFolder, tmp_path: Path) -> None:
     """kill -9 on the command itself, in the writing of its first checkpoint and again after its next one; then
     `--resume` ends as the run that nobody disturbed."""
@@ -376,7 +375,9 @@ def test_two_processes_never_train_in_one_folder(tmp_path: Path, monkeypatch: py
         run(recipe(), tmp_path / "run", resume=True)
 
 
-@pytest.mark.parametrize("method", ["adalora", "pissa", "eva", "corda", "vera"])
+@pytest.mark.parametrize(
+    "method", ["adalora", "vera", *(pytest.param(name, marks=pytest.mark.slow) for name in ("pissa", "eva", "corda"))]
+)
 def test_every_kind_of_method_resumes_bit_for_bit(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Methods that start from a decomposition or from activations, or that move their ranks while they train."""
     train = {"max_steps": 6, "evaluate_every": None, "checkpoint_every": 1}
@@ -400,8 +401,15 @@ def starts_elsewhere(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preparation, "start_factors", other)
 
 
-@pytest.mark.parametrize("after", [1, 4], ids=["before the first checkpoint", "after it"])
-@pytest.mark.parametrize("method", ["pissa", "olora", "eva", "corda"])
+@pytest.mark.parametrize(
+    ("method", "after"),  # the first checkpoint is that of step 3
+    [
+        ("pissa", 4),
+        ("eva", 1),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in (("pissa", 1), ("eva", 4))),
+        *(pytest.param(name, after, marks=pytest.mark.slow) for name in ("olora", "corda") for after in (1, 4)),
+    ],
+)
 def test_a_run_resumed_on_another_machine_keeps_its_start(
     method: str, after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

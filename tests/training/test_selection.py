@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
+from recipes import small_recipe
 from rscap.errors import RecipeError
-from rscap.recipe import Recipe, SelectionSection, TrackSection, parse_recipe
+from rscap.recipe import Recipe, SelectionSection, TrackSection
 from rscap.records import Prediction
 from rscap.store import Best, RunFolder, TrainingState, read_jsonl
 from rscap.training import loop, trackers
@@ -21,17 +22,9 @@ from rscap.training.session import train
 
 
 def recipe(**changes: Any) -> Recipe:
-    table: dict[str, Any] = {
-        "seed": 1,
-        "data": {"source": "sample", "train_limit": 8},
-        "model": {"base": "nano", "dtype": "float32"},
-        "adapter": {"rank": 2},
-        "train": {"max_steps": 8, "micro_batch": 2, "epochs": 9, "evaluate_every": 1, "evaluate_images": 2},
-        "generate": {"max_new_tokens": 4},
-    }
-    for section, values in changes.items():
-        table[section] = {**table.get(section, {}), **values}
-    return parse_recipe(table)
+    """Eight steps of nano, an evaluation after each."""
+    train = {"max_steps": 8, "micro_batch": 2, "evaluate_every": 1, "evaluate_images": 2}
+    return small_recipe({"data": {"train_limit": 8}, "train": train, "generate": {"max_new_tokens": 4}}, changes)
 
 
 def judged(values: list[float], selection: SelectionSection, degenerate: list[float] | None = None) -> TrainingState:

@@ -13,13 +13,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from recipes import small_recipe
 from rscap.captioner.batch import Batch, Encoder
 from rscap.data import open_source
 from rscap.errors import BrokenTargets, StoreError, TrainingDiverged
 from rscap.model.adapters import prepare
 from rscap.model.load import load_base
 from rscap.model.packed import PackedModel
-from rscap.recipe import Recipe, TrainSection, parse_recipe
+from rscap.recipe import Recipe, TrainSection
 from rscap.store import RunFolder, read_jsonl
 from rscap.training.examples import check_targets
 from rscap.training.optimiser import rate_factor
@@ -29,17 +30,8 @@ from rscap.training.updates import Schedule, updates
 
 def recipe(**changes: Any) -> Recipe:
     """Three small steps of nano on the sample, with sections changed as asked."""
-    table: dict[str, Any] = {
-        "seed": 1,
-        "data": {"source": "sample", "train_limit": 10},
-        "model": {"base": "nano", "dtype": "float32"},
-        "adapter": {"rank": 2},
-        "train": {"max_steps": 3, "micro_batch": 4, "epochs": 9, "learning_rate": 1e-3},
-        "generate": {"max_new_tokens": 8},
-    }
-    for section, values in changes.items():
-        table[section] = {**table.get(section, {}), **values} if isinstance(values, dict) else values
-    return parse_recipe({name: values for name, values in table.items() if values is not None})
+    train = {"max_steps": 3, "micro_batch": 4, "learning_rate": 1e-3}
+    return small_recipe({"data": {"train_limit": 10}, "train": train}, changes)
 
 
 def run(made: Recipe, folder: Path) -> RunFolder:
