@@ -510,14 +510,14 @@ def export(
         more: `images`, `agree`, `push_to`, `public`; see docs/export.md.
 
     Raises:
-        ExportError: the export does not say what the run says; nothing is written then.
+        ExportError: the captions of the export differ from those of the run; nothing is written then.
         StoreError: no finished run, or the target is taken.
     """
-    from rscap.exporting.request import Request
+    from rscap.exporting.request import ExportRequest
     from rscap.exporting.request import export as carry_out
 
     place = None if out is None else Path(out)
-    return carry_out(Request(run=Path(run), out=place, form=form, dtype=dtype, **more), say=_say(progress))
+    return carry_out(ExportRequest(run=Path(run), out=place, form=form, dtype=dtype, **more), say=_say(progress))
 
 
 def diagnose(thing: Place | Mapping[str, Any] | Recipe, *overrides: str, probe: bool = True) -> Diagnosis:

@@ -16,7 +16,7 @@ from checkout import ROOT
 from rscap.cli import app
 from rscap.doctor import CATALOGUE, KINDS
 from rscap.doctor.foreign import Statement, read_foreign
-from rscap.doctor.reading import Reader
+from rscap.doctor.reading import EvidenceReader
 
 Start = tuple[Any, Any, dict[str, torch.Tensor]]
 PAGE = (ROOT / "docs" / "doctor.md").read_text(encoding="utf-8")
@@ -59,7 +59,7 @@ def test_the_snapshot_of_the_page_runs(plain_start: Start, tmp_path: Path, monke
     processor, model, batch = plain_start
     monkeypatch.chdir(tmp_path)
     exec(code, {"model": model, "batch": batch, "processor": processor})
-    evidence = read_foreign(tmp_path / "my-run", Reader(tmp_path / "my-run"))
+    evidence = read_foreign(tmp_path / "my-run", EvidenceReader(tmp_path / "my-run"))
     assert evidence.targets is not None
     assert evidence.targets.captions == 2
     assert evidence.attention is not None

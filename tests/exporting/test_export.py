@@ -26,7 +26,7 @@ from rscap.exporting.card import NOTICE, card
 from rscap.exporting.card_subject import CardSubject
 from rscap.exporting.hub import push
 from rscap.exporting.reading import pictures
-from rscap.exporting.request import Exported, Request, export
+from rscap.exporting.request import Exported, ExportRequest, export
 from rscap.model.load import NANO
 from rscap.provenance import folder_digest
 from rscap.recipe import Recipe, parse_recipe, read_recipe
@@ -115,7 +115,7 @@ def exported(run_of: Callable[[str], Path], tmp_path_factory: pytest.TempPathFac
 
     def made(kind: str, form: Any = "merged") -> Exported:
         if (kind, form) not in known:
-            request = Request(run=run_of(kind), out=place / f"{kind}-{form}", form=form, images=3)
+            request = ExportRequest(run=run_of(kind), out=place / f"{kind}-{form}", form=form, images=3)
             known[kind, form] = export(request, say=silent)
         return known[kind, form]
 
@@ -336,7 +336,7 @@ def test_a_merge_that_loses_the_adapter_is_refused(
     with pytest.raises(
         ExportError, match=r"[0-3] of 3 captions agree.*difference is \d\.\d+, rounding explains 0\.0\d+"
     ) as caught:
-        export(Request(run=run_of("lora"), out=tmp_path / "out", images=3), say=silent)
+        export(ExportRequest(run=run_of("lora"), out=tmp_path / "out", images=3), say=silent)
     assert "--adapter-only" in str(caught.value.hint)
     assert list(tmp_path.iterdir()) == []
 
@@ -346,7 +346,7 @@ def test_the_share_that_must_agree_can_be_lowered(
 ) -> None:
     """With a share of 0 the same export is written, and its card tells how far it is off."""
     monkeypatch.setattr(export_request, "merged", unlearned)
-    made = export(Request(run=run_of("lora"), out=tmp_path / "out", images=4, agree=0.0), say=silent)
+    made = export(ExportRequest(run=run_of("lora"), out=tmp_path / "out", images=4, agree=0.0), say=silent)
     assert made.agreement.logit_difference > made.agreement.limit
     assert f"logit difference is {made.agreement.logit_difference:.2g}; switching the adapter off" in (
         made.path / "README.md"
@@ -360,7 +360,7 @@ def test_an_existing_target_is_refused_before_anything_is_loaded(
     monkeypatch.setattr(export_request.ModelRef, "load", lambda *_, **__: pytest.fail("loaded"))
     (tmp_path / "precious").write_text("x", encoding="utf-8")
     with pytest.raises(StoreError, match="exists and is not an empty folder"):
-        export(Request(run=run_of("lora"), out=tmp_path), say=silent)
+        export(ExportRequest(run=run_of("lora"), out=tmp_path), say=silent)
     assert [file.name for file in tmp_path.iterdir()] == ["precious"]
 
 
@@ -369,27 +369,27 @@ def test_only_a_finished_run_is_exported(run_of: Callable[[str], Path], tmp_path
     failed = Path(shutil.copytree(run_of("lora"), tmp_path / "failed"))
     RunFolder(failed).close("failed")
     with pytest.raises(StoreError, match="is 'failed', not finished"):
-        export(Request(run=failed), say=silent)
+        export(ExportRequest(run=failed), say=silent)
     zero = RunFolder.create(tmp_path / "zero")
     zero.close("finished")
     with pytest.raises(StoreError, match="trained no model"):
-        export(Request(run=zero.path), say=silent)
+        export(ExportRequest(run=zero.path), say=silent)
     with pytest.raises(StoreError, match="is not a run folder"):
-        export(Request(run=tmp_path), say=silent)
+        export(ExportRequest(run=tmp_path), say=silent)
 
 
 def test_forms_that_a_run_does_not_have_are_refused(run_of: Callable[[str], Path], tmp_path: Path) -> None:
     """No adapter to export alone where towers were trained whole; no other precision for an adapter."""
     with pytest.raises(AdapterError, match="has no adapter"):
-        export(Request(run=run_of("whole"), out=tmp_path / "x", form="adapter"), say=silent)
+        export(ExportRequest(run=run_of("whole"), out=tmp_path / "x", form="adapter"), say=silent)
     with pytest.raises(ExportError, match="--dtype is for merged weights"):
-        export(Request(run=run_of("lora"), out=tmp_path / "x", form="adapter", dtype="float16"), say=silent)
+        export(ExportRequest(run=run_of("lora"), out=tmp_path / "x", form="adapter", dtype="float16"), say=silent)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_every_weight_is_in_the_precision_asked_for(dtype: Any, run_of: Callable[[str], Path], tmp_path: Path) -> None:
     """A float32 run exported in 16 bits: half the bytes, captions the same or parted at a near-tie."""
-    made = export(Request(run=run_of("lora"), out=tmp_path / "out", dtype=dtype, images=3), say=silent)
+    made = export(ExportRequest(run=run_of("lora"), out=tmp_path / "out", dtype=dtype, images=3), say=silent)
     assert {value.dtype for value in load_file(made.path / "model.safetensors").values()} == {getattr(torch, dtype)}
     assert made.agreement.precision == getattr(torch, dtype)
     assert made.agreement.count("different") == 0
@@ -406,7 +406,7 @@ def test_damaged_weights_are_not_merged(run_of: Callable[[str], Path], tmp_path:
     save_file(weights, file, metadata={"format": "pt"})
     write_json(run / "status.json", {"state": "finished"})  # as if training had written them
     with pytest.raises(NotFinite, match="lora_B"):
-        export(Request(run=run, out=tmp_path / "out", images=2), say=silent)
+        export(ExportRequest(run=run, out=tmp_path / "out", images=2), say=silent)
     assert not (tmp_path / "out").exists()
 
 
@@ -458,7 +458,7 @@ def test_an_export_is_pushed_whole_and_private(
     monkeypatch.setattr(export_request, "is_gemma", lambda _: True)
     hub = StandIn({"me/planes": [".gitattributes"]})
     before = folder_digest(run_of("lora"))
-    request = Request(run=run_of("lora"), out=tmp_path / "out", form="adapter", images=1, push_to="me/planes")
+    request = ExportRequest(run=run_of("lora"), out=tmp_path / "out", form="adapter", images=1, push_to="me/planes")
     made = export(request, say=silent, hub=hub)
     assert made.address == "https://huggingface.co/me/planes"
     assert hub.uploaded["me/planes"] == {file.name for file in made.path.iterdir()}
@@ -492,5 +492,5 @@ def test_the_hub_is_asked_before_the_work(
     monkeypatch.setattr(export_request.ModelRef, "load", lambda *_, **__: pytest.fail("loaded"))
     hub = StandIn({"me/planes": ["model.safetensors"]})
     with pytest.raises(ExportError, match="holds 1 files on the Hub already"):
-        export(Request(run=run_of("lora"), out=tmp_path / "out", push_to="me/planes"), say=silent, hub=hub)
+        export(ExportRequest(run=run_of("lora"), out=tmp_path / "out", push_to="me/planes"), say=silent, hub=hub)
     assert list(tmp_path.iterdir()) == []

@@ -17,8 +17,7 @@ import rscap.cli
 from recipes import small_recipe
 from rscap.captioner import ModelRef
 from rscap.errors import Interrupted, StoreError
-from rscap.exporting.request import Request as ExportRequest
-from rscap.exporting.request import export
+from rscap.exporting.request import ExportRequest, export
 from rscap.recipe import Recipe, parse_recipe
 from rscap.stopping import StopRequest, heeded, stopping
 from rscap.store import RunFolder, no_room, read_json, read_jsonl, write_json

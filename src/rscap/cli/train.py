@@ -88,10 +88,10 @@ def export(
 ) -> None:
     """Export a run for sharing: merged weights or an adapter, compared with the run, with a model card."""
     from rscap.cli.screen import say
-    from rscap.exporting.request import Request
+    from rscap.exporting.request import ExportRequest
     from rscap.exporting.request import export as carry_out
 
-    request = Request(
+    request = ExportRequest(
         run=run,
         out=out,
         form="merged" if merge else "adapter",

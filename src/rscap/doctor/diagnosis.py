@@ -12,7 +12,7 @@ from rscap.doctor.evidence import Evidence
 from rscap.doctor.findings import Diagnosis, found, ordered
 from rscap.doctor.foreign import read_foreign
 from rscap.doctor.own import read_only_recipe, read_run
-from rscap.doctor.reading import Reader
+from rscap.doctor.reading import EvidenceReader
 from rscap.errors import RecipeError, RscapError, StoreError
 from rscap.recipe import Recipe, read_recipe
 from rscap.shipped import names, shipped
@@ -66,7 +66,7 @@ def diagnose(subject: Path | Mapping[str, Any], *, overrides: Sequence[str] = ()
             f"overrides change a recipe, and {subject} is a folder whose run is over",
             hint=f"leave them out; a recipe with them is examined as `rscap doctor RECIPE.toml --set {overrides[0]}`",
         )
-    reader = Reader(subject)
+    reader = EvidenceReader(subject)
     if (run := RunFolder(subject)).exists:
         return _of_run(run, reader, live=live)
     return _conclude("foreign run", read_foreign(subject, reader), reader, _OF_A_FOREIGN_RUN)
@@ -78,7 +78,7 @@ def _of_recipe(source: Path | Mapping[str, Any], path: Path, overrides: Sequence
     except RscapError as error:
         finding = found("cannot-start", _sentence(error), where=str(path))
         return Diagnosis(subject=str(path), kind="recipe", findings=(finding,), looked_at=("the recipe",))
-    evidence, reader = read_only_recipe(recipe, path), Reader(path.parent)
+    evidence, reader = read_only_recipe(recipe, path), EvidenceReader(path.parent)
     reason = "no model was loaded"
     if live:
         from rscap.doctor.probe import probe_recipe
@@ -91,7 +91,7 @@ def _of_recipe(source: Path | Mapping[str, Any], path: Path, overrides: Sequence
     return _conclude("recipe", evidence, reader, _OF_A_RECIPE, reason)
 
 
-def _of_run(run: RunFolder, reader: Reader, *, live: bool) -> Diagnosis:
+def _of_run(run: RunFolder, reader: EvidenceReader, *, live: bool) -> Diagnosis:
     evidence, recipe = read_run(run, reader)
     reason = _NO_FILES
     if recipe is not None:
@@ -117,7 +117,7 @@ def _probed(evidence: Evidence, recipe: Recipe, run: RunFolder, *, live: bool) -
 def _conclude(
     kind: Literal["run", "recipe", "foreign run"],
     evidence: Evidence,
-    reader: Reader,
+    reader: EvidenceReader,
     parts: Sequence[str],
     reason: str = _NO_FILES,
 ) -> Diagnosis:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rscap.doctor.evidence import Caption, ScoredCaptions
-from rscap.doctor.reading import Reader, json_lines, mapping, number, whole
+from rscap.doctor.reading import EvidenceReader, json_lines, mapping, number, whole
 from rscap.errors import StoreError
 from rscap.records import ScoreSheet
 from rscap.scoring import load_candidates, load_references, score_captions
@@ -27,12 +27,12 @@ _DRAWS = 1000
 _METRICS = ("CIDEr",)
 
 
-def of_run(run: RunFolder, reader: Reader) -> tuple[ScoredCaptions, ...]:
+def of_run(run: RunFolder, reader: EvidenceReader) -> tuple[ScoredCaptions, ...]:
     """The evaluations of a run folder, one a split, with its baselines."""
     return tuple(found for split in run.captioned() if (found := _of_split(run, split, reader)) is not None)
 
 
-def _of_split(run: RunFolder, split: str, reader: Reader) -> ScoredCaptions | None:
+def _of_split(run: RunFolder, split: str, reader: EvidenceReader) -> ScoredCaptions | None:
     captions = reader.read(run.predictions(split), _captions)
     if not captions:
         return None
@@ -64,7 +64,7 @@ def _captions(path: Path) -> dict[str, Caption]:
     }
 
 
-def _references(path: Path | None, reader: Reader) -> Mapping[str, tuple[str, ...]]:
+def _references(path: Path | None, reader: EvidenceReader) -> Mapping[str, tuple[str, ...]]:
     found = reader.read(path, load_references) if path else None
     return dict(found.captions) if found else {}
 
@@ -92,7 +92,7 @@ def _any(path: Path) -> dict[str, Caption]:
     return {name: Caption(text=text, line=None) for name, text in load_candidates(path).items()}
 
 
-def of_folder(folder: Path, reader: Reader, *, reported: int | None) -> tuple[ScoredCaptions, ...]:
+def of_folder(folder: Path, reader: EvidenceReader, *, reported: int | None) -> tuple[ScoredCaptions, ...]:
     """The evaluations of a foreign run: every file of predictions, with references and scores of the same name.
 
     They are named as in a run folder, with any ending: predictions, references and scores as one file each, or as
@@ -102,7 +102,7 @@ def of_folder(folder: Path, reader: Reader, *, reported: int | None) -> tuple[Sc
     return tuple(_foreign(folder, reader, file, captions, systems, reported) for file, captions in systems.items())
 
 
-def _systems(folder: Path, reader: Reader) -> Iterator[tuple[Path, dict[str, Caption]]]:
+def _systems(folder: Path, reader: EvidenceReader) -> Iterator[tuple[Path, dict[str, Caption]]]:
     places = [folder / f"{PREDICTIONS}{ending}" for ending in _ENDINGS]
     places += sorted(path for path in (folder / PREDICTIONS).glob("*") if path.suffix in _ENDINGS)
     for path in places:
@@ -118,7 +118,7 @@ def _beside(folder: Path, kind: str, stem: str) -> Path | None:
 
 def _foreign(
     folder: Path,
-    reader: Reader,
+    reader: EvidenceReader,
     file: Path,
     captions: dict[str, Caption],
     systems: Mapping[Path, Mapping[str, Caption]],

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from rscap.doctor.adapters import CONFIG, read_adapter
 from rscap.doctor.evaluations import of_folder
 from rscap.doctor.evidence import DataFacts, Evidence, Expected, RunState, TrainingLog
-from rscap.doctor.reading import Reader, key_lines, mapping, read_log, whole
+from rscap.doctor.reading import EvidenceReader, key_lines, mapping, read_log, whole
 from rscap.doctor.snapshot_files import (
     BATCH_NAMES,
     MEASURED,
@@ -161,7 +161,7 @@ def is_foreign(folder: Path) -> bool:
     return bool(names.intersection(_KNOWN)) or _adapter_folder(folder) is not None or _newest(folder) is not None
 
 
-def read_foreign(folder: Path, reader: Reader) -> Evidence:
+def read_foreign(folder: Path, reader: EvidenceReader) -> Evidence:
     """The evidence in the files of a foreign run.
 
     Raises:
@@ -222,13 +222,13 @@ def _adapter_folder(folder: Path) -> Path | None:
     return config.parent if config else None
 
 
-def _log(folder: Path, state_file: Path | None, reader: Reader) -> TrainingLog | None:
+def _log(folder: Path, state_file: Path | None, reader: EvidenceReader) -> TrainingLog | None:
     files = ([state_file] if state_file else []) + [folder / name for name in NAMES]
     file = next((path for path in files if path.is_file()), None)
     return reader.read(file, lambda path: read_log(path, reader.name(path))) if file else None
 
 
-def _state(state_file: Path | None, statement: Statement, reader: Reader) -> RunState | None:
+def _state(state_file: Path | None, statement: Statement, reader: EvidenceReader) -> RunState | None:
     state = reader.read(state_file, mapping) if state_file else None
     steps = whole(state.get("global_step")) if state else None
     planned = statement.train.steps or (whole(state.get("max_steps")) if state else None)
@@ -242,19 +242,19 @@ def _state(state_file: Path | None, statement: Statement, reader: Reader) -> Run
     )
 
 
-def _tokens(statement: Statement, measured: Measured, adapter: Path | None, reader: Reader) -> dict[str, int]:
+def _tokens(statement: Statement, measured: Measured, adapter: Path | None, reader: EvidenceReader) -> dict[str, int]:
     """Vocabulary size and special ids: measured, stated, or those of the base model."""
     base = statement.model.base or measured.base or _base_of(adapter, reader) or ""
     stated = {name: value for name, value in statement.tokens.model_dump().items() if value is not None}
     return {**known_tokens(base, reader), **stated, **measured.tokens}
 
 
-def _base_of(adapter: Path | None, reader: Reader) -> str | None:
+def _base_of(adapter: Path | None, reader: EvidenceReader) -> str | None:
     config = reader.read(adapter / CONFIG, mapping) if adapter else None
     return config.get("base_model_name_or_path") if config else None
 
 
-def _batch(folder: Path, measured: Measured, tokens: Mapping[str, int], reader: Reader) -> dict[str, Any]:
+def _batch(folder: Path, measured: Measured, tokens: Mapping[str, int], reader: EvidenceReader) -> dict[str, Any]:
     """Targets and attention, from the saved batch and from what was measured with it."""
     file = next((path for name in BATCH_NAMES if (path := folder / name).is_file()), None)
     batch = reader.read(file, read_batch) if file else None

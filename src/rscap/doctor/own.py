@@ -7,17 +7,8 @@ from pathlib import Path
 
 from rscap.doctor.adapters import CONFIG, read_adapter
 from rscap.doctor.evaluations import of_run
-from rscap.doctor.evidence import (
-    DataFacts,
-    Evidence,
-    Expected,
-    Learning,
-    LogEntry,
-    RunState,
-    TrainingLog,
-    Validated,
-)
-from rscap.doctor.reading import Reader, key_lines
+from rscap.doctor.evidence import DataFacts, Evidence, Expected, Learning, LogEntry, RunState, TrainingLog, Validated
+from rscap.doctor.reading import EvidenceReader, key_lines
 from rscap.doctor.snapshot_files import known_tokens
 from rscap.methods import METHODS
 from rscap.recipe import TOWERS, Recipe, read_recipe
@@ -37,7 +28,7 @@ from rscap.store import (
 Log = list[tuple[int, TrainStep | TrainEvaluation]]
 
 
-def read_run(run: RunFolder, reader: Reader) -> tuple[Evidence, Recipe | None]:
+def read_run(run: RunFolder, reader: EvidenceReader) -> tuple[Evidence, Recipe | None]:
     """The evidence in a run folder; and its recipe, if it trained a model."""
     status = reader.read(run.status_file, Status.read)
     recipe = reader.read(run.recipe_file, read_recipe)
@@ -106,7 +97,7 @@ def expected_by_recipe(recipe: Recipe, path: Path) -> Expected:
     )
 
 
-def _expected_of_evaluation(run: RunFolder, reader: Reader) -> Expected:
+def _expected_of_evaluation(run: RunFolder, reader: EvidenceReader) -> Expected:
     """For an evaluation in its own folder: the training prompts of the run it evaluates, if that still exists."""
     settings = reader.read(run.evaluation_file, EvaluationSettings.read)
     trained = RunFolder(Path(settings.model)) if settings and settings.model else None
@@ -116,13 +107,13 @@ def _expected_of_evaluation(run: RunFolder, reader: Reader) -> Expected:
     return Expected(where=EVALUATION, trains=False)
 
 
-def _learning(path: Path, reader: Reader) -> Learning:
+def _learning(path: Path, reader: EvidenceReader) -> Learning:
     counts = read_parameters(path)
     known = {tower: counts[tower].trainable for tower in TOWERS if tower in counts}
     return Learning(where=reader.name(path), trainable=known)
 
 
-def _data(run: RunFolder, recipe: Recipe, rows: Log, reader: Reader) -> DataFacts:
+def _data(run: RunFolder, recipe: Recipe, rows: Log, reader: EvidenceReader) -> DataFacts:
     """Training images by the recipe's limit or the log's count, captions per image by the references."""
     rejected = reader.read(run.rejected_file, read_rejected) or []
     epoch = _images_of_an_epoch([row for _, row in rows if isinstance(row, TrainStep)])
@@ -144,7 +135,7 @@ def _images_of_an_epoch(steps: list[TrainStep]) -> int | None:
     return sum(counts) if complete else None
 
 
-def _captions_per_image(run: RunFolder, reader: Reader) -> float | None:
+def _captions_per_image(run: RunFolder, reader: EvidenceReader) -> float | None:
     splits = run.referenced()
     found = reader.read(run.references(splits[0]), read_references) if splits else None
     counts = [len(set(one.captions)) for one in (found or {}).values()]

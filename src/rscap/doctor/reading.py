@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 @dataclass(slots=True)
-class Reader:
+class EvidenceReader:
     """Reads files of one folder and collects those that could not be read."""
 
     folder: Path

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 import rscap.model
 from rscap.doctor.evidence import AttentionReach, FirstLosses, Learning, Targets, Weights
-from rscap.doctor.reading import Reader, mapping
+from rscap.doctor.reading import EvidenceReader, mapping
 from rscap.errors import StoreError
 from rscap.recipe import Tower
 from rscap.store import write_json
@@ -22,7 +22,7 @@ _NANO = Path(rscap.model.__file__).parent / "nano"
 _PALIGEMMA = {"vocabulary": 257_216, "image": 257_152, "bos": 2, "eos": 1, "pad": 0}
 
 
-def known_tokens(base: str, reader: Reader) -> dict[str, int]:
+def known_tokens(base: str, reader: EvidenceReader) -> dict[str, int]:
     """`vocabulary`, `image`, `bos`, `eos`, `pad`: of a local base model's config.json, or PaliGemma's by its name."""
     known = dict(_PALIGEMMA) if "paligemma" in base.lower() else {}
     file = (_NANO if base == "nano" else Path(base)) / "config.json"

@@ -29,7 +29,7 @@ from rscap.store import RunFolder, write_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class ExportRequest:
     """The options of an export."""
 
     run: Path
@@ -58,7 +58,7 @@ class Exported:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Plan:
-    request: Request
+    request: ExportRequest
     run: RunFolder
     recipe: Recipe
     target: Path
@@ -84,7 +84,7 @@ class _Plan:
         return max(both, key=lambda dtype: torch.finfo(dtype).eps)
 
 
-def export(request: Request, *, say: Say, hub: Hub | None = None) -> Exported:
+def export(request: ExportRequest, *, say: Say, hub: Hub | None = None) -> Exported:
     """Export a run; `hub` replaces the Hub if given.
 
     Raises:
@@ -112,7 +112,7 @@ def export(request: Request, *, say: Say, hub: Hub | None = None) -> Exported:
     return Exported(path=plan.target, agreement=agreement, address=address)
 
 
-def _plan(request: Request) -> _Plan:
+def _plan(request: ExportRequest) -> _Plan:
     for name, kind in (("form", Literal["merged", "adapter"]), ("dtype", Dtype)):
         if (value := getattr(request, name)) is not None and value not in get_args(kind):
             raise ExportError(f"there is no {name} {value!r}", hint=f"one of {', '.join(get_args(kind))}")

@@ -52,7 +52,7 @@ def _text(value: str | float) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
+class PageSection:
     """One part of a page."""
 
     address: str
@@ -63,7 +63,7 @@ class Section:
 
 
 def frame(
-    sections: Sequence[Section],
+    sections: Sequence[PageSection],
     *,
     title: str,
     kicker: str,

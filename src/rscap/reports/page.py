@@ -8,7 +8,7 @@ from datetime import datetime
 from rscap.reports import details, scores, training
 from rscap.reports.details import diagnostics_section
 from rscap.reports.figure import figure
-from rscap.reports.html import Html, Section, element, frame, join
+from rscap.reports.html import Html, PageSection, element, frame, join
 from rscap.reports.load import LoadedRun
 from rscap.reports.table import ScoreTable, warnings_of
 from rscap.store import STATUS
@@ -29,7 +29,7 @@ def page(runs: Sequence[LoadedRun], tables: Sequence[ScoreTable], split: str) ->
     )
 
 
-def _sections(runs: Sequence[LoadedRun], tables: Sequence[ScoreTable]) -> list[Section]:
+def _sections(runs: Sequence[LoadedRun], tables: Sequence[ScoreTable]) -> list[PageSection]:
     builders: list[tuple[str, str, Callable[[], Html | None]]] = [
         ("scores", "Scores", lambda: scores.score_section(runs, tables)),
         ("images", "Images and captions", lambda: _figure(runs)),
@@ -40,7 +40,7 @@ def _sections(runs: Sequence[LoadedRun], tables: Sequence[ScoreTable]) -> list[S
         ("recipes", "Recipes", lambda: details.recipes(runs)),
     ]
     built = [(address, heading, build()) for address, heading, build in builders]
-    return [Section(address, heading, content) for address, heading, content in built if content is not None]
+    return [PageSection(address, heading, content) for address, heading, content in built if content is not None]
 
 
 def _facts(runs: Sequence[LoadedRun], split: str) -> list[str]:

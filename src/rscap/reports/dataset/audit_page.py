@@ -8,7 +8,7 @@ from rscap.data.audit import KINDS, Audit, AuditFinding
 from rscap.data.source import Source
 from rscap.records import Example
 from rscap.reports.figure import example_picture
-from rscap.reports.html import Html, Section, bullets, element, frame, join, table
+from rscap.reports.html import Html, PageSection, bullets, element, frame, join, table
 
 SHOWN = 24
 """Findings of a kind that the page shows; the JSON file has them all."""
@@ -21,11 +21,11 @@ _IN_A_ROW = 4
 def audit_page(source: Source, found: Audit) -> str:
     """The whole page as HTML text."""
     by_id = {example.id: example for example in source.examples}
-    sections = [Section("summary", "Summary", _summary(found))]
+    sections = [PageSection("summary", "Summary", _summary(found))]
     for kind, count in found.counts.items():
         members = [finding for finding in found.findings if finding.kind == kind]
         link = f"{kind.replace('-', ' ')} ({count:,})"
-        sections.append(Section(kind, KINDS[kind], _kind(kind, members, by_id, count), link))
+        sections.append(PageSection(kind, KINDS[kind], _kind(kind, members, by_id, count), link))
     errors = sum(one.severity == "error" for one in found.findings)
     return frame(
         sections,

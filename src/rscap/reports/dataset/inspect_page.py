@@ -9,7 +9,7 @@ from rscap.data.inspection import CaptionTable, Histogram, ImageTable, Inspectio
 from rscap.data.source import Source
 from rscap.records import Example
 from rscap.reports.figure import example_picture
-from rscap.reports.html import Html, Section, bullets, element, frame, join, table
+from rscap.reports.html import Html, PageSection, bullets, element, frame, join, table
 from rscap.reports.plots import label, ticks
 
 _WIDTH, _HEIGHT = 480.0, 240.0
@@ -93,15 +93,15 @@ def inspect_page(source: Source, found: Inspection) -> str:
     """The whole page as HTML text."""
     images = sum(found.splits.values())
     sections = [
-        Section("captions", "Captions by source and split", _captions(found)),
-        Section("distributions", "Distributions", _distributions(found)),
-        Section("words", "Frequent words", _words(found)),
+        PageSection("captions", "Captions by source and split", _captions(found)),
+        PageSection("distributions", "Distributions", _distributions(found)),
+        PageSection("words", "Frequent words", _words(found)),
     ]
     if found.images is not None:
-        sections.append(Section("images", "Images", _images(found)))
+        sections.append(PageSection("images", "Images", _images(found)))
     if source.rejected or source.notes:
-        sections.append(Section("rows", "Rows to know about", _rows(source)))
-    sections.append(Section("examples", "Examples", _sheet(sheet(source.examples))))
+        sections.append(PageSection("rows", "Rows to know about", _rows(source)))
+    sections.append(PageSection("examples", "Examples", _sheet(sheet(source.examples))))
     return frame(
         sections,
         title=f"{found.name} · Data set",

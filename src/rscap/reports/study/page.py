@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from importlib.resources import files
 
-from rscap.reports.html import Html, Section, element, frame, join
+from rscap.reports.html import Html, PageSection, element, frame, join
 from rscap.reports.plots import Interval, interval_chart
 from rscap.reports.study.browser import browser_data
 from rscap.reports.study.formats import COSTS, DASH, Line, lines, noise_sentence, shown_metrics
@@ -30,10 +30,10 @@ def study_page(summary: Summary) -> str:
     script = files(__package__).joinpath("browser.js").read_text(encoding="utf-8")
     return frame(
         [
-            Section("table", "Rows", _table(summary)),
-            Section("verdicts", "Verdicts", _verdicts(summary)),
-            Section("cost", "Cost and quality", _front(summary)),
-            Section("images", "Images and captions", _browser()),
+            PageSection("table", "Rows", _table(summary)),
+            PageSection("verdicts", "Verdicts", _verdicts(summary)),
+            PageSection("cost", "Cost and quality", _front(summary)),
+            PageSection("images", "Images and captions", _browser()),
         ],
         title=f"{study.name} · ablation report",
         kicker="Ablation report",
