@@ -147,12 +147,11 @@ def measure(recipe: Recipe, *, device: str, suffixes: Sequence[int] = SUFFIXES) 
     return Measured(fixed=fixed, kept=seen[0], peak=fixed + batch.pixel_values.nbytes + most), size_of(batch)
 
 
-@torch.inference_mode()
 def measure_generation(recipe: Recipe) -> tuple[int, int]:
     """Bytes that decoding one batch of `generate.batch_size` has allocated at most, on a CPU; tokens of its prefix."""
     base = load_base(recipe.model, device="cpu")
     net = prepare(base.model, recipe.towers, recipe.adapter, seed=0, model=recipe.model)
-    packed = PackedModel(net, compute_dtype=base.compute_dtype).eval()
+    packed = PackedModel(net.requires_grad_(False), compute_dtype=base.compute_dtype).eval()
     batch = micro_batch(packed.paligemma, recipe.generate.batch_size, suffixes=())
     most = _most_allocated(lambda: decode(packed, batch, settings=recipe.generate, eos=1))
     return most + batch.pixel_values.nbytes, batch.tokens.shape[1]

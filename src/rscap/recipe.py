@@ -113,8 +113,8 @@ class ModelSection(Section):
     pretrained: bool = True
     """False: the base has random weights, so a first loss near that of a uniform guess is expected."""
     attention: Literal["auto", "plain", "flex"] = "auto"
-    """`plain`: SDPA, eager for Gemma 2; `flex`: FlexAttention in training steps; `auto`: `flex` for Gemma 2 on a GPU
-    where a check finds that it computes the same."""
+    """`auto` and `plain`: SDPA, eager for Gemma 2; `flex`: FlexAttention in training steps, if it is shown to compute
+    the same on the GPU, else the run is refused."""
 
 
 class TowersSection(Section):

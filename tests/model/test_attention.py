@@ -181,3 +181,42 @@ def test_a_cpu_trains_the_plain_way() -> None:
     with pytest.raises(ModelError, match="does not support backward on CPU"):
         packed.choose_attention("flex", checkpointed=True)
     assert packed.paligemma.config.text_config._attn_implementation == "eager"
+
+
+def test_a_fallback_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While FlexAttention computes, too many graphs raise an error, and there is room for every variant; afterwards
+    torch's own limit holds again."""
+    from torch._dynamo import config
+
+    before, seen = (config.recompile_limit, config.fail_on_recompile_limit_hit), []
+
+    def compute(query: torch.Tensor, *_: object, **__: object) -> torch.Tensor:
+        seen.append((config.recompile_limit, config.fail_on_recompile_limit_hit))
+        return query
+
+    monkeypatch.setattr(attention, "flex_attention", compute)
+    laid = tokens([(4, [2])])
+    states = torch.zeros(1, 1, 6, 8)
+    attention.attend(torch.nn.Module(), states, states, states, blocks(laid, laid, window=3), scaling=1.0)
+    assert seen == [(64, True)]
+    assert (config.recompile_limit, config.fail_on_recompile_limit_hit) == before
+
+
+@pytest.mark.parametrize(("window", "masks"), [(4096, 2), (40, 3)])
+def test_a_window_that_hides_nothing_costs_no_mask(window: int, masks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One mask for all layers but the last and one for its picked queries; one more only where the window binds."""
+    made = model("nano2")
+    config = made.config.text_config
+    config.sliding_window, config.layer_types = window, ["sliding_attention", "full_attention", "full_attention"]
+    layers = made.model.language_model.layers
+    layers.insert(1, layers[1])
+    config.num_hidden_layers = 3
+    calls: list[int | None] = []
+
+    def counted(*given: Any, window: int | None) -> torch.Tensor:
+        calls.append(window)
+        return pairs(*given, window=window)
+
+    monkeypatch.setattr("rscap.model.packed.pairs", counted)
+    PackedModel(made, compute_dtype=torch.float32)(batch())
+    assert len(calls) == masks

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from checkout import ROOT
 from rscap.captioner.batch import Batch, Encoder, collate
+from rscap.captioner.decoding import decode
 from rscap.data import open_source
 from rscap.errors import AdapterError
 from rscap.methods import METHODS
@@ -21,7 +22,7 @@ from rscap.model.adapters import merge, prepare
 from rscap.model.decoding import prefill, step
 from rscap.model.load import load_base
 from rscap.model.packed import PackedModel
-from rscap.recipe import Recipe, parse_recipe
+from rscap.recipe import GenerateSection, Recipe, parse_recipe
 from rscap.training.updates import updates
 
 BENCHMARKS = ROOT / "benchmarks"
@@ -135,6 +136,20 @@ def asked(packed: PackedModel, batch: Batch) -> Batch:
     base = load_base(recipe({"dtype": str(packed.compute_dtype).removeprefix("torch.")}).model)
     encoder, examples = Encoder.of(base), open_source("sample").subset("train", 2, 0)
     return collate([encoder(one, prefix="caption en", captions=()) for one in examples], pad=0)
+
+
+def test_a_model_trains_on_after_it_captioned() -> None:
+    """Captions between two passes, in inference mode as they are made: gradients are those without captions."""
+    found = []
+    for captions in (True, False):
+        packed, batch = build(recipe())
+        if captions:
+            packed.eval()
+            decode(packed, asked(packed, batch), settings=GenerateSection(max_new_tokens=3), eos=1)
+            packed.train()
+        found.append(learned(packed, batch))
+    assert found[0][0] == found[1][0]
+    assert all(torch.equal(one, found[1][1][name]) for name, one in found[0][1].items())
 
 
 def test_a_merged_adapter_says_what_the_adapter_says() -> None:

@@ -3,7 +3,8 @@
 Plain attention (SDPA; eager for Gemma 2) takes the rule as a mask of all pairs. FlexAttention
 (torch.nn.attention.flex_attention, arXiv:2412.05496) takes it as a function, skips blocks that no query attends to, and
 soft-caps scores (Gemma 2, arXiv:2408.00118) without holding them in memory. It needs a GPU and a compiler at run time,
-and is used only after `flex_differs` has found it equal to plain attention on the device at hand.
+and is used only if a recipe asks for it and `flex_differs` finds it equal to plain attention on the device: with torch
+2.11 it could not be compiled for Gemma 2 at all, and what it saves, checkpointing saves too (docs/speed.md).
 """
 
 from __future__ import annotations
@@ -16,12 +17,16 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch._dynamo import config as _dynamo
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface
 
 FLEX, CACHED = "rscap_flex", "rscap_cached"
+_VARIANTS = 64
+"""Graphs of FlexAttention: by autocast, one row or several, all tokens or picked ones. One more would be an error: past
+its own limit of 8 torch would go on uncompiled, without a word, where gradients of capped scores may be wrong."""
 _TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 2e-2, torch.float16: 5e-3}
 """Norm of the difference over the norm, for outputs and gradients; a GPU may multiply float32 as TF32."""
 
@@ -44,7 +49,7 @@ class Tokens(NamedTuple):
         return Tokens(*(part.gather(1, columns) for part in self))
 
 
-def sees(query: Tokens, key: Tokens, *, window: int | None) -> Tensor:
+def sees(query: Tokens, key: Tokens, *, window: int | Tensor | None) -> Tensor:
     """True where `query` attends to `key`, element by element.
 
     The prefix sees itself whole; a branch sees the prefix and its own past; padding sees only itself, so that no row of
@@ -66,10 +71,11 @@ def pairs(query: Tokens, key: Tokens, *, window: int | None) -> Tensor:
 
 
 def blocks(query: Tokens, key: Tokens, *, window: int | None) -> BlockMask:
-    """`sees` in the form FlexAttention takes."""
+    """`sees` in the form FlexAttention takes; the window as a tensor, so that one graph serves any."""
+    limit = torch.full((), 2**31 - 1 if window is None else window, device=query.branch.device)
 
     def visible(row: Tensor, _: Tensor, at: Tensor, of: Tensor) -> Tensor:
-        return sees(Tokens(*(part[row, at] for part in query)), Tokens(*(part[row, of] for part in key)), window=window)
+        return sees(Tokens(*(part[row, at] for part in query)), Tokens(*(part[row, of] for part in key)), window=limit)
 
     (rows, queries), keys = query.branch.shape, key.branch.shape[1]
     return create_block_mask(visible, rows, None, queries, keys, device=query.branch.device)
@@ -92,8 +98,10 @@ def attend(
     """
     if isinstance(attention_mask, BlockMask):
         cap = None if softcap is None else _capped(softcap)
+        query, key = query.to(value.dtype), key.to(value.dtype)  # float16 turns them in float32
         compute: Any = _compiled() if query.is_cuda else flex_attention
-        out = compute(query, key, value, score_mod=cap, block_mask=attention_mask, scale=scaling, enable_gqa=True)
+        with _dynamo.patch(recompile_limit=_VARIANTS, fail_on_recompile_limit_hit=True):
+            out = compute(query, key, value, score_mod=cap, block_mask=attention_mask, scale=scaling, enable_gqa=True)
     else:
         out = _plain(query, key, value, attention_mask, scaling=scaling, softcap=softcap)
     return out.transpose(1, 2).contiguous(), None
@@ -171,18 +179,20 @@ class Shape:
 def flex_differs(shape: Shape, device: torch.device, *, checkpointed: bool) -> str | None:
     """Compare FlexAttention with plain attention on this device: None if they agree, else what is wrong.
 
-    PackedBatch rows of two lengths, all tokens and a few of them as queries, with and without a window; outputs and
-    gradients, and if training will compute activations again in its backward pass, then here too: torch 2.13, not
-    compiled, has wrong gradients of capped scores there and says nothing.
+    One row and two, of two lengths, all tokens and a few of them as queries, with and without a window, under autocast
+    as in training; outputs and gradients, and if training will compute activations again in its backward pass, then
+    here too: torch 2.13, not compiled, has wrong gradients of capped scores there and says nothing.
     """
     generator = torch.Generator().manual_seed(0)
+    autocast = torch.autocast(device.type, dtype=shape.dtype, enabled=shape.dtype != torch.float32)
     try:
-        for suffixes in ((9, 14, 11), (13, 8)):
-            tokens = _packed(prefix=260, suffixes=suffixes, device=device)
+        for rows, suffixes in ((2, (9, 14, 11)), (1, (13, 8))):
+            tokens = _packed(prefix=260, suffixes=suffixes, rows=rows, device=device)
             length = tokens.column.shape[1]
-            last = torch.arange(259, length, device=device).unsqueeze(0)
+            last = torch.arange(259, length, device=device).expand(rows, -1)
             for query, window in ((tokens, None), (tokens, 40), (tokens.at(last), None)):
-                apart = _apart(shape, query, tokens, window=window, generator=generator, checkpointed=checkpointed)
+                with autocast:
+                    apart = _apart(shape, query, tokens, window=window, generator=generator, checkpointed=checkpointed)
                 if not apart <= _TOLERANCE[shape.dtype]:
                     return f"its outputs or gradients differ by {apart:.1e} of their norm"
     except Exception as error:  # a compiler or a driver can fail in any way, and plain attention always works
@@ -190,11 +200,11 @@ def flex_differs(shape: Shape, device: torch.device, *, checkpointed: bool) -> s
     return None
 
 
-def _packed(*, prefix: int, suffixes: Sequence[int], device: torch.device) -> Tokens:
-    """One row: a prefix and its branches."""
+def _packed(*, prefix: int, suffixes: Sequence[int], rows: int, device: torch.device) -> Tokens:
+    """Equal rows: a prefix and its branches."""
     branch = [0] * prefix + [k for k, length in enumerate(suffixes, start=1) for _ in range(length)]
     positions = [*range(1, prefix + 1), *(prefix + 1 + place for length in suffixes for place in range(length))]
-    return Tokens.of(torch.tensor([branch], device=device), torch.tensor([positions], device=device))
+    return Tokens.of(torch.tensor([branch] * rows, device=device), torch.tensor([positions] * rows, device=device))
 
 
 def _apart(
@@ -209,12 +219,12 @@ def _apart(
     """Largest relative distance between the two ways, over outputs and the gradients of queries, keys and values."""
     sizes = [(shape.heads, query), (shape.groups, key), (shape.groups, key)]
     inputs = [
-        torch.randn(1, heads, tokens.column.shape[1], shape.width, generator=generator)
+        torch.randn(len(key.column), heads, tokens.column.shape[1], shape.width, generator=generator)
         .to(key.column.device, shape.dtype)
         .requires_grad_(True)
         for heads, tokens in sizes
     ]
-    upstream = torch.randn(1, query.column.shape[1], shape.heads, shape.width, generator=generator)
+    upstream = torch.randn(len(key.column), query.column.shape[1], shape.heads, shape.width, generator=generator)
     results = []
     for mask in (blocks(query, key, window=window), pairs(query, key, window=window).unsqueeze(1)):
         layer = partial(attend, nn.Module(), attention_mask=mask, scaling=shape.scaling, softcap=shape.softcap)

@@ -113,20 +113,22 @@ class Held:
         if not self.wide or self.wide[0].dtype != torch.float32:  # nothing to do, or inside already
             yield
             return
-        given = [one.data for one in self.wide]
-        torch._foreach_copy_(self.copies, given)
-        for layer, place in self.folded:
-            self.copies[place].mul_(layer.scaling[_ADAPTER])
-            layer.folded = True
-        for parameter, copy in zip(self.wide, self.copies, strict=True):
-            parameter.data = copy
+        with torch.inference_mode(False), torch.no_grad():  # what it makes could not be trained afterwards
+            given = [one.data for one in self.wide]
+            torch._foreach_copy_(self.copies, given)
+            for layer, place in self.folded:
+                self.copies[place].mul_(layer.scaling[_ADAPTER])
+                layer.folded = True
+            for parameter, copy in zip(self.wide, self.copies, strict=True):
+                parameter.data = copy
         try:
             yield
         finally:
-            for layer, _ in self.folded:
-                layer.folded = False
-            for parameter, data in zip(self.wide, given, strict=True):
-                parameter.data = data
+            with torch.inference_mode(False):
+                for layer, _ in self.folded:
+                    layer.folded = False
+                for parameter, data in zip(self.wide, given, strict=True):
+                    parameter.data = data
 
 
 def _linear_weights(net: nn.Module, lean: Sequence[Any]) -> Iterator[nn.Parameter]:

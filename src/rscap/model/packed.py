@@ -155,25 +155,22 @@ class PackedModel(nn.Module):
         self.recomputes = True
         self.paligemma.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
 
-    def choose_attention(self, asked: Attention, *, checkpointed: bool) -> str | None:
-        """Use FlexAttention for training steps if asked for or if it pays; call after the weights are loaded.
-
-        `auto` uses it for Gemma 2 on a GPU, whose soft-capped scores no other fused kernel computes. It is first
-        compared with plain attention on this device. Returns why it is not used although wanted, else None.
+    def choose_attention(self, asked: Attention, *, checkpointed: bool) -> None:
+        """Use FlexAttention for training steps if asked for; call after the weights are loaded.
 
         Raises:
-            ModelError: `flex` was asked for and computes something else on this device.
+            ModelError: it computes something else on this device than plain attention, or cannot be compiled.
         """
+        if asked != "flex":
+            return
         config, layer = self.paligemma.config.text_config, self.paligemma.model.language_model.layers[0].self_attn
-        capped = getattr(config, "attn_logit_softcapping", None) is not None
-        if asked == "plain" or (asked == "auto" and not (capped and self.device.type == "cuda")):
-            return None
         wrong = flex_differs(Shape.of(layer, config, self.compute_dtype), self.device, checkpointed=checkpointed)
-        if wrong and asked == "flex":
-            raise ModelError(f"model.attention = 'flex' cannot be used on {self.device}: {wrong}")
-        if wrong is None:
-            self.flex, config._attn_implementation = True, FLEX
-        return wrong
+        if wrong is not None:
+            raise ModelError(
+                f"model.attention = 'flex' cannot be used on {self.device}: {wrong}",
+                hint="train with model.attention = 'plain'",
+            )
+        self.flex, config._attn_implementation = True, FLEX
 
     def forward(self, batch: PackedBatch) -> Tensor:
         """Summed negative log-likelihood of all supervised tokens (PaliGemma, arXiv:2407.07726, section 3.2).
@@ -223,7 +220,8 @@ class PackedModel(nn.Module):
         model = self.paligemma.model.language_model
         hidden = self.embed(batch)
         tokens, grid = Tokens.of(batch.branch, batch.positions), batch.source_grid
-        masks = self._looks(tokens, tokens, hidden.dtype)
+        before = range(len(model.layers) - 1)
+        masks = self._looks(tokens, tokens, hidden.dtype, layers=before)
         rotary = model.rotary_emb(hidden, batch.positions)
         for index, layer in enumerate(model.layers[:-1]):
             hidden = layer(
@@ -237,7 +235,7 @@ class PackedModel(nn.Module):
         outputs = inspect.unwrap(type(last).forward)(
             last,
             _at(grid, hidden),
-            attention_mask=self._looks(tokens.at(grid), tokens, hidden.dtype)[self.layer_type(-1)],
+            attention_mask=self._looks(tokens.at(grid), tokens, hidden.dtype, layers=[-1])[self.layer_type(-1)],
             position_ids=batch.positions.gather(1, grid),
             position_embeddings=tuple(_at(grid, part) for part in rotary),
             past_key_values=keys_and_values(last, hidden, rotary),
@@ -283,13 +281,24 @@ class PackedModel(nn.Module):
         types = getattr(self.paligemma.config.text_config, "layer_types", None)
         return types[layer] if types else "full_attention"
 
-    def _looks(self, query: Tokens, key: Tokens, dtype: torch.dtype) -> dict[str, Any]:
-        """Per layer type, who of the queries sees whom of the keys, in the form that training's attention takes."""
-        windows = {"full_attention": None, "sliding_attention": self.window}
-        types = {self.layer_type(layer) for layer in range(self.paligemma.config.text_config.num_hidden_layers)}
-        if self.flex and torch.is_grad_enabled():
-            return {name: blocks(query, key, window=windows[name]) for name in types}
-        return {name: self._form(pairs(query, key, window=windows[name]), dtype) for name in types}
+    def _looks(self, query: Tokens, key: Tokens, dtype: torch.dtype, *, layers: Sequence[int]) -> dict[str, Any]:
+        """By type of these layers, who of the queries attends to whom, in the form that training's attention takes.
+
+        A window that is no shorter than the rows hides nothing, so that one mask serves all layers.
+        """
+        window = self.window if self.window is not None and self.window < key.column.shape[1] else None
+        windows = {"full_attention": None, "sliding_attention": window}
+        made: dict[int | None, Any] = {}
+        found = {}
+        for name in {self.layer_type(layer) for layer in layers}:
+            limit = windows[name]
+            if limit not in made:
+                flex = self.flex and torch.is_grad_enabled()
+                made[limit] = (
+                    blocks(query, key, window=limit) if flex else self._form(pairs(query, key, window=limit), dtype)
+                )
+            found[name] = made[limit]
+        return found
 
     def _form(self, mask: Tensor, dtype: torch.dtype) -> Tensor:
         mask = mask.unsqueeze(1)

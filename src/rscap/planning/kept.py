@@ -43,15 +43,15 @@ def inputs_kept(setting: Setting, tower: Tower, linears: Iterable[Linear], sourc
     kept = sum(setting.footprint(one).token * product for one in adapted)
     readers = sum(setting.footprint(one).reads for one in adapted)
     if readers:
-        kept += width * product * _copies(readers, source, shared=_shared(setting, tower, source))
+        kept += width * product * _copies(readers, source, shared=_shared(setting, source))
     if setting.dropout:
-        kept += width * setting.mask(tower) * len(adapted)
+        kept += width * setting.mask(source.given) * len(adapted)
     return kept
 
 
-def _shared(setting: Setting, tower: Tower, source: Inputs) -> bool:
+def _shared(setting: Setting, source: Inputs) -> bool:
     """True if adapters keep their common input as it is, without copies of their own."""
-    return source.given == setting.product and not setting.detour(tower) and not setting.dropout
+    return source.given == setting.product and not setting.dropout
 
 
 def _copies(count: int, source: Inputs, *, shared: bool) -> int:
@@ -74,7 +74,7 @@ def text_layer(shape: TextShape, setting: Setting, *, queries: int, keys: int, f
         kept += queries * inputs_kept(setting, tower, [maps["q_proj"]], stream)
         kept += keys * shape.width * setting.residual if setting.residual < SCORE else 0
     kept += attention(shape, setting, queries=queries, keys=keys)
-    fused = not shape.capped or setting.flex(capped=shape.capped)
+    fused = not shape.capped or setting.flex
     kept += queries * inputs_kept(setting, tower, [maps["o_proj"]], Inputs(product, held=fused))
     kept += queries * inputs_kept(setting, tower, (maps["gate_proj"], maps["up_proj"]), stream)
     kept += queries * mlp_kept(shape, setting)
@@ -94,11 +94,11 @@ def eight_bit_inputs(shape: TextShape, setting: Setting, *, queries: int, keys: 
     targets = setting.targets(tower)
 
     def held(source: Inputs, width: int, *names: str) -> int:
-        kept_anyway = not again and targets.intersection(names) and _shared(setting, tower, source)
+        kept_anyway = not again and targets.intersection(names) and _shared(setting, source)
         return 0 if kept_anyway else source.given * width
 
     inner = shape.heads * shape.head_width
-    fused = not shape.capped or setting.flex(capped=shape.capped)
+    fused = not shape.capped or setting.flex
     kept = keys * held(stream, shape.width, "q_proj", "k_proj", "v_proj")
     kept += 0 if queries == keys else queries * held(stream, shape.width, "q_proj")
     kept += 0 if fused and not again else queries * held(product, inner, "o_proj")
@@ -127,7 +127,7 @@ def attention(shape: TextShape, setting: Setting, *, queries: int, keys: int) ->
     """
     inner, product = shape.heads * shape.head_width, setting.product
     shared = shape.groups * shape.head_width
-    flex = setting.flex(capped=shape.capped)
+    flex = setting.flex
     if shape.capped and not flex:
         scores = shape.heads * (product + SCORE + (product if product < SCORE else 0))
         return queries * inner * product + 2 * keys * inner * product + queries * keys * scores

@@ -150,7 +150,9 @@ def _embeddings(shapes: Shapes, setting: Setting, batch: MicroBatch, held: Resid
     """Masks and rotations that all layers share; the head's gradient waits here for that of the embeddings."""
     shape = shapes.text
     pairs = batch.tokens * batch.tokens
-    masks = pairs * ((1 + setting.residual) * 2 if shape.capped and not setting.flex(capped=True) else 1)
+    masks = pairs * (1 + setting.residual if shape.capped and not setting.flex else 1)
+    if shape.window is not None and shape.window < batch.tokens:
+        masks *= 2
     rotation = 2 * batch.tokens * shape.head_width * setting.residual
     table = TRAINABLE * shape.embedding_parameters if setting.state("language_model") == "trained" else 0
     return Segment(

@@ -158,8 +158,6 @@ def _notes(recipe: Recipe, card: Card, closest: Candidate) -> list[str]:
         found.append(
             f"method {recipe.adapter.method!r} starts from unquantised weights: loading needs more memory than training"
         )
-    if closest.setting.flex(capped=closest.situation.shapes.text.capped):
-        found.append("assumes FlexAttention; if a run reports that it is not used, plan with model.attention=plain")
     if recipe.data.quality is not None:
         found.append("includes captions that [data.quality] removes")
     if recipe.train.evaluate_every is not None:

@@ -95,23 +95,14 @@ class Setting:
     def decomposed(self) -> bool:
         return self.recipe.adapter is not None and self.recipe.adapter.weight_decomposed
 
-    def detour(self, tower: Tower) -> bool:
-        """True if PEFT casts an adapter's input to float32, so that autocast casts it back.
-
-        Its quantised layers do so only if `torch.is_autocast_enabled()`, which asks about CUDA, is false.
-        """
-        return self.autocast and not (self.quantised(tower) and self.device == "cuda")
-
-    def mask(self, tower: Tower) -> int:
+    def mask(self, given: int) -> int:
         """Of dropout's mask, per number: CUDA's kernel keeps a boolean, the CPU's a number like its input."""
-        if self.device == "cuda":
-            return 1
-        return 4 if self.detour(tower) else self.product
+        return 1 if self.device == "cuda" else given
 
-    def flex(self, *, capped: bool) -> bool:
-        """True if training uses FlexAttention: see `PackedModel.choose_attention`."""
-        asked = self.recipe.model.attention
-        return self.device == "cuda" and (asked == "flex" or (asked == "auto" and capped))
+    @property
+    def flex(self) -> bool:
+        """True if training uses FlexAttention."""
+        return self.device == "cuda" and self.recipe.model.attention == "flex"
 
     @property
     def checkpointing(self) -> bool:

@@ -96,6 +96,8 @@ class TextShape:
     """Norms a block: two in Gemma, four in Gemma 2."""
     capped: bool
     """Attention scores and logits are soft-capped (Gemma 2), so that plain attention holds all scores in memory."""
+    window: int | None
+    """Sliding window of every other layer (Gemma 2), in positions."""
 
     @cached_property
     def linears(self) -> dict[str, Linear]:
@@ -168,6 +170,7 @@ def shapes_of(config: Any, *, name: str) -> Shapes:
             vocabulary=text.vocab_size,
             norms=4 if gemma2 else 2,
             capped=gemma2,
+            window=text.sliding_window if gemma2 else None,
         ),
     )
 

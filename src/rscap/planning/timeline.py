@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from rscap.model.decoding import TOGETHER
+from rscap.model.decoding import PREFIXES, TOGETHER
 from rscap.planning.kept import mlp_kept, vision_mlp_kept
 from rscap.planning.parameters import Component
 from rscap.planning.setting import Setting
@@ -118,7 +118,7 @@ def text_working(shape: TextShape, setting: Setting, *, queries: int) -> int:
     kept, the gradient that comes and the two that go, less what is no longer kept.
     """
     wide, stream = setting.inner, setting.residual * shape.width
-    backward = max(6 * wide, 3 * wide + _dropped(setting, "language_model")) * shape.mlp
+    backward = max(6 * wide, 3 * wide + _dropped(setting, wide)) * shape.mlp
     forward = _input_of(setting, "language_model", shape.linears["down_proj"], wide) + 2 * wide * shape.width
     forward = max(forward, _weighed(setting, "language_model", shape.linears))
     return queries * (stream + max(forward, backward - mlp_kept(shape, setting)))
@@ -127,7 +127,7 @@ def text_working(shape: TextShape, setting: Setting, *, queries: int) -> int:
 def vision_working(shape: VisionShape, setting: Setting) -> int:
     """Bytes per image of a trainable block of SigLIP; backward through GELU: its input and two gradients."""
     product, stream = setting.product, setting.vision_residual * shape.width
-    backward = max(3 * product, product + _dropped(setting, "vision_tower")) * shape.mlp
+    backward = max(3 * product, product + _dropped(setting, product)) * shape.mlp
     forward = _input_of(setting, "vision_tower", shape.linears["fc2"], product) + 2 * product * shape.width
     forward = max(forward, _weighed(setting, "vision_tower", shape.linears))
     return shape.tokens * (stream + max(forward, backward - vision_mlp_kept(shape, setting)))
@@ -156,13 +156,11 @@ def weight_working(linears: Mapping[str, Linear], setting: Setting, tower: Tower
 
 
 def _input_of(setting: Setting, tower: Tower, down: Linear, given: int) -> int:
-    """Bytes per token at the last layer of an MLP: its input, and the casts and dropout of an adapter on it."""
+    """Bytes per token at the last layer of an MLP: its input, and what an adapter's dropout makes of it."""
     if setting.state(tower) == "trained":
         return 0
-    if down.name not in setting.targets(tower) or not setting.detour(tower):
-        return given * down.inputs
-    cast = 4 if given < 4 else 0
-    return (given + cast + (4 if setting.dropout else 0)) * down.inputs
+    dropped = setting.dropout and down.name in setting.targets(tower)
+    return given * down.inputs * (2 if dropped else 1)
 
 
 def _weighed(setting: Setting, tower: Tower, linears: Mapping[str, Linear]) -> int:
@@ -174,12 +172,9 @@ def _weighed(setting: Setting, tower: Tower, linears: Mapping[str, Linear]) -> i
     return (3 * 4 - setting.product) * max(weighing, default=0)
 
 
-def _dropped(setting: Setting, tower: Tower) -> int:
-    """Bytes per number while the gradient passes an adapter's dropout: mask, gradient, result."""
-    if not setting.dropout:
-        return 0
-    wide = 4 if setting.detour(tower) else setting.product
-    return setting.mask(tower) + 2 * wide
+def _dropped(setting: Setting, given: int) -> int:
+    """Bytes per number of `given` bytes while the gradient passes an adapter's dropout: mask, gradient, result."""
+    return setting.mask(given) + 2 * given if setting.dropout else 0
 
 
 def generation_moving(shapes: Shapes, setting: Setting, *, prefix: int) -> int:
@@ -189,24 +184,26 @@ def generation_moving(shapes: Shapes, setting: Setting, *, prefix: int) -> int:
     """
     decode, shape = setting.recipe.generate, shapes.text
     room = prefix + decode.max_new_tokens * decode.beams
-    cache = 2 * shape.layers * shape.groups * shape.head_width * room * setting.residual
-    reading = prefix * _reading(shapes, setting) + 2 * prefix * prefix
-    if shape.capped:  # scores of all heads in float32 and in the precision of products, and two masks to add
-        reading += prefix * prefix * (shape.heads * (4 + 2 * setting.product) + 2 * setting.residual)
+    cache = 2 * shape.layers * shape.groups * shape.head_width * room * setting.product
+    reading = prefix * _reading(shapes, setting)
+    if shape.capped:  # scores of all heads in float32 and in the precision of products
+        reading += prefix * prefix * shape.heads * (4 + 2 * setting.product)
     choosing = decode.beams * shape.vocabulary * (4 + setting.product) * (3 if shape.capped else 1)
     seeing = frozen_vision(shapes.vision, setting)
     unpacked = weight_working(shape.linears, setting, "language_model")
     if setting.autocast and setting.state("language_model") == "trained":  # one copy at a time, the head's the largest
         unpacked = setting.product * shape.embedding_parameters
+    if setting.autocast:  # weights of adapters, cast once
+        copied = sum(setting.footprint(one).copied for one in setting.adapted("language_model", shape.linears))
+        unpacked += setting.product * shape.layers * copied
     images = decode.batch_size
-    at_once = min(images, TOGETHER) if setting.device == "cpu" else images
+    at_once = min(images, TOGETHER if setting.device == "cpu" else PREFIXES)
     held = images * (shapes.vision.pixels * 4 + cache)
     return held + max(at_once * max(seeing, reading), images * choosing) + unpacked
 
 
 def _reading(shapes: Shapes, setting: Setting) -> int:
     """Bytes per token where a block's `up` adds its adapter's output: stream, normed stream, four numbers of MLP."""
-    detour = bool(setting.targets("language_model")) and setting.detour("language_model")
     numbers = 3 if setting.state("language_model") == "trained" else 4
-    narrow = 2 * setting.residual + (4 if detour else setting.product)
+    narrow = 2 * setting.residual + setting.product
     return numbers * setting.inner * shapes.text.mlp + narrow * shapes.text.width

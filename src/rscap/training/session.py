@@ -189,8 +189,7 @@ class _Session:
         if self.recomputes:
             packed.checkpoint_activations()
         may = recipe.train.gradient_checkpointing is not False  # `auto` may turn it on later
-        if problem := packed.choose_attention(recipe.model.attention, checkpointed=may):
-            self.say(f"FlexAttention is not used here: {problem}")
+        packed.choose_attention(recipe.model.attention, checkpointed=may)
         if self.team.leads:
             _report_parameters(packed, self.run, self.say)
         if self.team.sharded:
