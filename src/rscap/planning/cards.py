@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import psutil
@@ -19,7 +20,8 @@ USABLE = 0.92
 card that drives a screen 5.5."""
 
 CONTEXT_BYTES = GIB // 2
-"""CUDA's context, kernels and cuBLAS workspaces, which no allocator counts: 0.3 to 0.6 GiB, by card and driver."""
+"""CUDA's context, kernels and cuBLAS workspaces, which no allocator counts: 0.3 to 0.6 GiB, by card and driver. An H200
+took .77 GiB, which cards of that size have."""
 
 RESERVE = 0.15
 """Share of a step's temporary memory set aside for fragmentation of CUDA's caching allocator (about a third of it, an
@@ -35,6 +37,8 @@ class Card:
     """Available to a process."""
     tflops: float
     """Peak of dense 16-bit products, in 10^12 operations per second."""
+    bytes_per_s: float | None = None
+    """Bandwidth of a GPU's memory."""
     bfloat16: bool = True
     device: str = "cuda"
     measured: bool = False
@@ -46,30 +50,31 @@ class Card:
         return CONTEXT_BYTES if self.device == "cuda" else 0
 
 
-def _card(name: str, gib: float, tflops: float, *, bfloat16: bool = True) -> Card:
-    return Card(name=name, bytes=int(USABLE * gib * GIB), tflops=tflops, bfloat16=bfloat16)
+def _card(name: str, gib: float, tflops: float, gigabytes_per_s: float, *, bfloat16: bool = True) -> Card:
+    memory = int(USABLE * gib * GIB)
+    return Card(name=name, bytes=memory, tflops=tflops, bytes_per_s=gigabytes_per_s * 1e9, bfloat16=bfloat16)
 
 
 CARDS = {
     card.name.lower(): card
     for card in (
-        _card("RTX-3060-laptop", 6, 42.0),
-        _card("RTX-3070", 8, 81.0),
-        _card("RTX-3060", 12, 51.0),
-        _card("P100", 16, 18.7, bfloat16=False),
-        _card("T4", 16, 65.0, bfloat16=False),
-        _card("V100", 16, 112.0, bfloat16=False),
-        _card("L4", 24, 121.0),
-        _card("RTX-3090", 24, 71.0),
-        _card("RTX-4090", 24, 165.0),
-        _card("A100-40GB", 40, 312.0),
-        _card("L40S", 48, 362.0),
-        _card("A100", 80, 312.0),
-        _card("H100", 80, 989.0),
-        _card("H200", 141, 989.0),
+        _card("RTX-3060-laptop", 6, 42.0, 336),
+        _card("RTX-3070", 8, 81.0, 448),
+        _card("RTX-3060", 12, 51.0, 360),
+        _card("P100", 16, 18.7, 732, bfloat16=False),
+        _card("T4", 16, 65.0, 320, bfloat16=False),
+        _card("V100", 16, 112.0, 900, bfloat16=False),
+        _card("L4", 24, 121.0, 300),
+        _card("RTX-3090", 24, 71.0, 936),
+        _card("RTX-4090", 24, 165.0, 1008),
+        _card("A100-40GB", 40, 312.0, 1555),
+        _card("L40S", 48, 362.0, 864),
+        _card("A100", 80, 312.0, 2039),
+        _card("H100", 80, 989.0, 3350),
+        _card("H200", 141, 989.0, 4800),
     )
 }
-"""Peaks are NVIDIA's, with float32 sums and without sparsity."""
+"""Peaks and bandwidths are NVIDIA's; products with float32 sums and without sparsity."""
 
 TYPICAL = {
     6: "rtx-3060-laptop",
@@ -102,7 +107,8 @@ def find_card(text: str) -> Card:
     gib = float(size[1])
     typical = CARDS[TYPICAL[min(TYPICAL, key=lambda known: (abs(known - gib), known))]]
     # Cards of one size differ in bfloat16; a size alone does not rule it out.
-    return Card(name=f"{gib:g} GB (as fast as: {typical.name})", bytes=int(USABLE * gib * GIB), tflops=typical.tflops)
+    name = f"{gib:g} GB (as fast as: {typical.name})"
+    return replace(typical, name=name, bytes=int(USABLE * gib * GIB), bfloat16=True)
 
 
 def this_machine(dtype: str) -> Card:
@@ -110,7 +116,7 @@ def this_machine(dtype: str) -> Card:
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     card = available_memory(device)  # before timing products, which leaves matrices in the allocator's cache
     speed = _product_tflops(device, getattr(torch, dtype), side=4096 if device.type == "cuda" else 512)
-    return replace(card, tflops=speed, measured=True)
+    return replace(card, tflops=speed, bytes_per_s=_copied_bytes_per_s(device), measured=True)
 
 
 def available_memory(device: torch.device) -> Card:
@@ -126,17 +132,31 @@ def available_memory(device: torch.device) -> Card:
     return Card(name="CPU, this machine", bytes=psutil.virtual_memory().available, tflops=math.nan, device="cpu")
 
 
-def _product_tflops(device: torch.device, dtype: torch.dtype, *, side: int, seconds: float = 0.3) -> float:
-    """Speed of products of square matrices, in 10^12 operations per second, after one that is not counted."""
+def _product_tflops(device: torch.device, dtype: torch.dtype, *, side: int) -> float:
+    """Speed of products of square matrices, in 10^12 operations per second."""
     a, b = (torch.ones(side, side, device=device, dtype=dtype) for _ in range(2))
-    a @ b
+    return 2 * side**3 * _times_per_s(lambda: a @ b, device) / 1e12
+
+
+def _copied_bytes_per_s(device: torch.device) -> float | None:
+    """Bandwidth of a GPU's memory, read and written by a copy of 256 MiB."""
+    if device.type != "cuda":
+        return None
+    given = torch.ones(2**26, device=device)
+    copy = torch.empty_like(given)
+    return 2 * given.nbytes * _times_per_s(lambda: copy.copy_(given), device)
+
+
+def _times_per_s(work: Callable[[], object], device: torch.device, *, seconds: float = 0.3) -> float:
+    """How often a second the device does something, after once that is not counted."""
+    work()
     _wait(device)
     begun, count = time.perf_counter(), 0
     while time.perf_counter() - begun < seconds:
-        a @ b
+        work()
         _wait(device)
         count += 1
-    return 2 * side**3 * count / (time.perf_counter() - begun) / 1e12
+    return count / (time.perf_counter() - begun)
 
 
 def _wait(device: torch.device) -> None:

@@ -1,6 +1,9 @@
-"""The time of a run: operations of a training step, counted from the shape, over what a card achieves of its peak.
+"""The time of a run: what the slower of host and card needs for the micro batches of a recipe.
 
-An operation count is two for each weight and token, plus attention. Every factor below names its source.
+The card computes products (operations counted from the shape, two for each weight and token, plus attention, over what
+it achieves of its peak) and passes over activations (bytes over its bandwidth). The host starts the kernels. Factors
+were measured on an H200 with random weights at PaliGemma's geometry (28 November 2026, docs/speed.md); for other cards
+they are assumptions.
 """
 
 from __future__ import annotations
@@ -97,22 +100,34 @@ def _adapter_forward(shapes: Shapes, setting: Setting, tokens: float, supervised
     return 2.0 * (said + seen)
 
 
-ACHIEVED = 0.45
-"""Share of a card's peak that large products of a training step achieve; an assumption until measured."""
+ACHIEVED = 0.6
+"""Share of a card's peak that products of a training step achieve: 600 of 989 TFLOP/s at PaliGemma-3B."""
 
-HALF_SPEED_TOKENS = 300
-"""Tokens of a micro batch that reach half of it: all weights are read, however few tokens use them."""
+UNPACKED = 0.88
+"""Speed of products with 4- or 8-bit weights over that without, which every pass unpacks."""
 
-UNPACKED = 0.65
-"""Speed with 4- or 8-bit weights over speed without: every pass unpacks them; an assumption."""
+SINGLE = 0.07
+"""Speed of float32 products over 16-bit ones on a GPU: 67 of 989 TFLOP/s by the data sheet, without TF32."""
 
-SINGLE = 0.25
-"""Speed of float32 products over 16-bit ones on a GPU's matrix units; an assumption."""
+BANDWIDTH = 0.87
+"""Share of a card's memory bandwidth that passes over activations achieve: 4.2 of 4.8 TB/s."""
 
-LAUNCH_SECONDS = 8e-6
-KERNELS, ADAPTER_KERNELS = 40, 12
-"""Time to launch one kernel, and kernels that a block and an adapter launch in their forward pass: a lower bound on the
-time of a micro batch, however small the model; assumptions, rounded from counts of operators."""
+NORM_BYTES, MLP_BYTES = 280, 70
+"""Traffic of such passes, forward and backward, per token: for every number of each norm's input, and for every number
+as wide as the MLP. From kernel times of PaliGemma-3B and PaliGemma 2 with adapters, less the passes saved since."""
+
+KERNEL_SECONDS = 20e-6
+"""Time in which the host starts one kernel, Python included."""
+
+BLOCK, CAPPED_BLOCK, SIGHT = (45, 61), (75, 100), (12, 14)
+"""Kernels of a block of Gemma, of Gemma 2 and of SigLIP, forward and backward: operators counted as dispatched."""
+
+ADAPTER, REST = (5, 10), 115
+"""Kernels of an adapter on a linear layer, forward and backward; and of all that is in no block."""
+
+CPU_ACHIEVED, HALF_SPEED_TOKENS = 0.45, 300
+"""Share of a CPU's peak of products that a training step achieves, and tokens of a micro batch that reach half of it;
+assumptions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,13 +151,14 @@ def duration(
 ) -> Duration:
     """The time of a recipe. `achieved_tflops`, measured on a run, replaces all assumptions."""
     work = operations(shapes, setting, tokens=rows.mean_tokens, supervised=rows.mean_supervised).total
-    rate, basis = _rate(setting, rows, card, achieved_tflops)
     size = setting.recipe.train.micro_batch
-    computing, starting = size * work / (rate * 1e12), LAUNCH_SECONDS * _kernels(shapes, setting)
-    if achieved_tflops is None and starting > computing:
-        basis = f"assumes {LAUNCH_SECONDS * 1e6:.0f} µs per kernel launch, more than the card takes to compute"
-        computing = starting
-    images_per_s = size / computing
+    if achieved_tflops is not None:
+        step, basis = size * work / (achieved_tflops * 1e12), f"{achieved_tflops:g} TFLOP/s, as given"
+    elif setting.device == "cpu":
+        step, basis = _on_cpu(setting, rows, card, size * work)
+    else:
+        step, basis = _on_gpu(shapes, setting, rows, card, size * work)
+    images_per_s = size / step
     updates, images = _extent(setting, rows)
     seconds = None if images is None else images / images_per_s
     if (limit := setting.recipe.train.max_minutes) is not None:
@@ -158,24 +174,60 @@ def duration(
     )
 
 
-def _kernels(shapes: Shapes, setting: Setting) -> int:
-    """Kernels that a micro batch launches: backward twice as many as forward; checkpointing adds a forward pass."""
-    text = KERNELS + ADAPTER_KERNELS * len(setting.adapted("language_model", shapes.text.linears))
-    vision = KERNELS + ADAPTER_KERNELS * len(setting.adapted("vision_tower", shapes.vision.linears))
-    passes = 4 if setting.checkpointing else 3
-    seeing = (passes if setting.trainable("vision_tower") else 1) * vision * shapes.vision.layers
-    return passes * text * shapes.text.layers + (0 if setting.cached_features else seeing)
-
-
-def _rate(setting: Setting, rows: Lengths, card: Card, achieved: float | None) -> tuple[float, str]:
-    if achieved is not None:
-        return achieved, f"{achieved:g} TFLOP/s, as given"
+def _on_cpu(setting: Setting, rows: Lengths, card: Card, work: float) -> tuple[float, str]:
+    """Seconds of a micro batch of `work` operations, and what they are based on."""
     tokens = setting.recipe.train.micro_batch * rows.mean_tokens
-    share = ACHIEVED * tokens / (tokens + HALF_SPEED_TOKENS)
-    share *= UNPACKED if setting.quantised("language_model") else 1.0
+    share = CPU_ACHIEVED * tokens / (tokens + HALF_SPEED_TOKENS)
+    return work / (share * card.tflops * 1e12), f"assumes {share:.0%} of peak matmul throughput ({_peak(card)})"
+
+
+def _on_gpu(shapes: Shapes, setting: Setting, rows: Lengths, card: Card, work: float) -> tuple[float, str]:
+    """Likewise: the host starts kernels while the card computes, and the slower of both decides."""
+    share = ACHIEVED * (UNPACKED if setting.quantised("language_model") else 1.0)
     share *= SINGLE if setting.product == 4 and not card.measured else 1.0
-    peak = f"{card.tflops:.3g} TFLOP/s, {'measured here' if card.measured else 'data sheet'}"
-    return share * card.tflops, f"assumes {share:.0%} of peak matmul throughput ({peak})"
+    if card.bytes_per_s is None:
+        raise ValueError(f"the memory bandwidth of {card.name} is unknown")
+    tokens = setting.recipe.train.micro_batch * rows.mean_tokens
+    passes = tokens * traffic(shapes, setting) / (BANDWIDTH * card.bytes_per_s)
+    starting, computing = KERNEL_SECONDS * kernels(shapes, setting), work / (share * card.tflops * 1e12) + passes
+    if starting > computing:
+        return starting, (
+            f"assumes {KERNEL_SECONDS * 1e6:.0f} µs to start a kernel, slower than the card computes: larger micro "
+            "batches are faster"
+        )
+    return computing, (
+        f"assumes {share:.0%} of peak matmul throughput ({_peak(card)}) and {BANDWIDTH:.0%} of the memory bandwidth "
+        f"({card.bytes_per_s / 1e12:.3g} TB/s)"
+    )
+
+
+def _peak(card: Card) -> str:
+    return f"{card.tflops:.3g} TFLOP/s, {'measured here' if card.measured else 'data sheet'}"
+
+
+def traffic(shapes: Shapes, setting: Setting) -> float:
+    """Bytes per token that a micro batch moves beside its products, the last layer of few tokens left out."""
+    text = shapes.text
+    layer = NORM_BYTES * text.norms * text.width + MLP_BYTES * text.mlp
+    return (text.layers - 1) * layer * (4 / 3 if setting.checkpointing else 1)
+
+
+def kernels(shapes: Shapes, setting: Setting) -> int:
+    """Kernels that a micro batch starts; checkpointing adds a forward pass."""
+    text, vision = shapes.text, shapes.vision
+    count = REST + text.layers * _started(
+        CAPPED_BLOCK if text.capped else BLOCK, len(setting.adapted("language_model", text.linears)), setting
+    )
+    if setting.cached_features:
+        return count
+    if not setting.trainable("vision_tower"):
+        return count + vision.layers * SIGHT[0]
+    return count + vision.layers * _started(SIGHT, len(setting.adapted("vision_tower", vision.linears)), setting)
+
+
+def _started(block: tuple[int, int], adapters: int, setting: Setting) -> int:
+    forward, backward = (own + adapters * one for own, one in zip(block, ADAPTER, strict=True))
+    return forward * (2 if setting.checkpointing else 1) + backward
 
 
 def _extent(setting: Setting, rows: Lengths) -> tuple[int | None, float | None]:
