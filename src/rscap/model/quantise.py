@@ -24,7 +24,7 @@ def quantise(net: Any, section: ModelSection) -> None:
     """
     make = {"nf4": _nf4, "int8": _int8}.get(section.quantisation)
     if make is None:
-        raise ModelError(f"unknown quantisation {section.quantisation!r}; use nf4 or int8")
+        raise ModelError(f"unknown model.quantisation {section.quantisation!r}: use 'nf4' or 'int8'")
     compute = torch.bfloat16 if section.dtype == "float32" else getattr(torch, section.dtype)
     for tower in section.quantise:
         root = net.get_submodule(MODULES[tower])
