@@ -396,7 +396,7 @@ WRONG_INPUTS = {
     "0 and 1": (np.eye(9, dtype=np.uint8)[:, :, None].repeat(3, 2), "0 and 1 alone"),
     "list": ([[0, 0, 0]], "uint8[H, W, 3]"),
     "None": (None, "uint8[H, W, 3]"),
-    "file object": (io.BytesIO(b"x"), "uint8[H, W, 3]"),
+    "file object": (io.BytesIO(b"x"), "file.read()"),
 }
 
 

@@ -38,7 +38,7 @@ class Card:
     tflops: float
     """Peak of dense 16-bit products, in 10^12 operations per second."""
     bytes_per_s: float | None = None
-    """Bandwidth of a GPU's memory."""
+    """Bandwidth of a GPU's memory; None where it was not asked for, and then no time is predicted."""
     bfloat16: bool = True
     device: str = "cuda"
     measured: bool = False

@@ -185,10 +185,9 @@ def _on_gpu(shapes: Shapes, setting: Setting, rows: Lengths, card: Card, work: f
     """Likewise: the host starts kernels while the card computes, and the slower of both decides."""
     share = ACHIEVED * (UNPACKED if setting.quantised("language_model") else 1.0)
     share *= SINGLE if setting.product == 4 and not card.measured else 1.0
-    if card.bytes_per_s is None:
-        raise ValueError(f"the memory bandwidth of {card.name} is unknown")
+    bandwidth = math.nan if card.bytes_per_s is None else card.bytes_per_s  # of a card that was asked for memory alone
     tokens = setting.recipe.train.micro_batch * rows.mean_tokens
-    passes = tokens * traffic(shapes, setting) / (BANDWIDTH * card.bytes_per_s)
+    passes = tokens * traffic(shapes, setting) / (BANDWIDTH * bandwidth)
     starting, computing = KERNEL_SECONDS * kernels(shapes, setting), work / (share * card.tflops * 1e12) + passes
     if starting > computing:
         return starting, (
@@ -197,7 +196,7 @@ def _on_gpu(shapes: Shapes, setting: Setting, rows: Lengths, card: Card, work: f
         )
     return computing, (
         f"assumes {share:.0%} of peak matmul throughput ({_peak(card)}) and {BANDWIDTH:.0%} of the memory bandwidth "
-        f"({card.bytes_per_s / 1e12:.3g} TB/s)"
+        f"({bandwidth / 1e12:.3g} TB/s)"
     )
 
 
