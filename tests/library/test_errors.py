@@ -6,7 +6,7 @@ from rscap import errors
 
 
 def test_errors_that_refuse_the_input_are_refusals():
-    """A bad recipe, bad data, a missing base, overflowed weights or wrong targets are refusals; a diverged run is not."""
+    """A bad recipe, bad data, a missing base, overflow or wrong targets are refusals; a diverged run is not."""
     found = {name for name, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, errors.Refusal)}
     assert found - {"Refusal"} == {
         "AdapterError",
