@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 LOOK = """
 import importlib, pkgutil, types
@@ -25,3 +28,32 @@ def test_no_public_name_is_a_module() -> None:
     found under their own names."""
     looked = subprocess.run([sys.executable, "-c", LOOK], capture_output=True, text=True, check=True)
     assert looked.stdout.splitlines() == []
+
+
+SCORE = """
+import json, sys
+from pathlib import Path
+from rscap.scoring import load_pair, score_captions, write_sheet
+Path("c.json").write_text(json.dumps({"1": "a plane"}))
+Path("r.json").write_text(json.dumps({"1": ["a plane"]}))
+write_sheet("sheet.json", score_captions(*load_pair("c.json", "r.json"), metrics=["CIDEr"], draws=0))
+print([name for name in ("pydantic", "torch", "PIL", "rich") if name in sys.modules])
+"""
+
+
+def test_scoring_loads_no_more_than_it_needs(tmp_path: Path) -> None:
+    """Files in, sheet out: neither pydantic nor torch nor Pillow nor rich is imported."""
+    done = subprocess.run([sys.executable, "-c", SCORE], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_package_names_what_its_stub_lists() -> None:
+    """Names that are loaded on first use come from where the stub says; another name is an AttributeError, and a
+    submodule is still found by an import statement."""
+    from rscap import scoring, store
+    from rscap.scoring import captions
+
+    assert scoring.score_captions is captions.score_captions
+    assert set(dir(store)) == set(store.__all__)
+    with pytest.raises(AttributeError, match=r"module 'rscap\.store' has no attribute 'nothing'"):
+        store.nothing  # noqa: B018

@@ -15,7 +15,7 @@ from rscap.store import checkpoint, study
 
 PACKAGE = Path(rscap.__file__).parent
 STORE = PACKAGE / "store"
-NAMES = {name: value for name, value in vars(store).items() if name.isupper() and isinstance(value, str)}
+NAMES = {name: getattr(store, name) for name in dir(store) if name.isupper() and isinstance(getattr(store, name), str)}
 """What the store calls files and folders."""
 FILES = sorted(value for value in NAMES.values() if "." in value)
 FOLDERS = sorted(value for value in NAMES.values() if "." not in value)

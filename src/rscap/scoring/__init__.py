@@ -12,60 +12,6 @@ needed. METEOR reads its tables from the installed package pycocoevalcap (`pip i
 the sheet leaves METEOR out and says so in a note.
 """
 
-from rscap.metrics import METRICS
-from rscap.scoring.candidates import Candidates, load_candidates
-from rscap.scoring.captions import score_captions
-from rscap.scoring.cider import cider_rewards
-from rscap.scoring.comparison import Comparison, Difference, SystemScore
-from rscap.scoring.diagnostics import KINDS, degenerate
-from rscap.scoring.foreign import (
-    ForeignMetric,
-    add_foreign,
-    column_of,
-    is_higher_better,
-    load_foreign,
-    write_items,
-)
-from rscap.scoring.judgement import Judgement, judge
-from rscap.scoring.pool import IdfPool
-from rscap.scoring.protocol import PROTOCOLS, score_line
-from rscap.scoring.references import References, load_pair, load_references
-from rscap.scoring.resampling import DRAWS
-from rscap.scoring.sheet import SEEN, seen_sentences, with_seen
-from rscap.scoring.systems import compare
-from rscap.store import read_sheet, sheet_text, write_sheet
+from rscap.lazy import attach
 
-__all__ = [
-    "DRAWS",
-    "KINDS",
-    "METRICS",
-    "PROTOCOLS",
-    "SEEN",
-    "Candidates",
-    "Comparison",
-    "Difference",
-    "ForeignMetric",
-    "IdfPool",
-    "Judgement",
-    "References",
-    "SystemScore",
-    "add_foreign",
-    "cider_rewards",
-    "column_of",
-    "compare",
-    "degenerate",
-    "is_higher_better",
-    "judge",
-    "load_candidates",
-    "load_foreign",
-    "load_pair",
-    "load_references",
-    "read_sheet",
-    "score_captions",
-    "score_line",
-    "seen_sentences",
-    "sheet_text",
-    "with_seen",
-    "write_items",
-    "write_sheet",
-]
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from rscap.errors import StoreError
-from rscap.records import Example, Prediction, ScoreSheet, Stopped
-from rscap.store.files import Record, read_json, read_rows, write_json, write_rows, write_text
+from rscap.records import Example, Prediction, Stopped
+from rscap.store.files import read_json, write_json
+from rscap.store.record import Record, read_rows, write_rows
 
 BASELINE_LABELS: Mapping[str, str] = {"constant": "constant caption", "nearest": "nearest training image"}
 """The baselines that are scored beside a run, by the name of their folder, and what a table calls them."""
@@ -96,7 +97,7 @@ def read_references(path: Path) -> dict[str, Reference]:
     return {row.id: row for row in read_rows(path, Reference)}
 
 
-class _Sheet(Record):
+class SheetFile(Record):
     """scores/<split>.json: the fields of a ScoreSheet; what else there is belongs to its `extra`."""
 
     signature: str
@@ -105,73 +106,6 @@ class _Sheet(Record):
     intervals: dict[str, tuple[float, float]]
     items: dict[str, dict[str, float]]
     unscored: int
-
-
-def read_sheet(path: Path | str) -> ScoreSheet:
-    """Read a score sheet; keys that are no fields of it go to `extra`.
-
-    Raises:
-        StoreError: the file is missing, is not JSON, or lacks a field; names it.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise StoreError(f"{path} does not exist", hint="`rscap score` and `rscap evaluate` write score sheets")
-    found = _Sheet.read(path)
-    return ScoreSheet(
-        signature=found.signature,
-        n=found.n,
-        corpus=found.corpus,
-        intervals=found.intervals,
-        items=found.items,
-        unscored=found.unscored,
-        extra=found.model_extra or {},
-    )
-
-
-def write_sheet(path: Path | str, sheet: ScoreSheet) -> None:
-    """Write a sheet as JSON; see `sheet_text`.
-
-    Raises:
-        StoreError: a key of `extra` bears the name of a field, or a score is not finite.
-    """
-    write_text(Path(path), sheet_text(sheet))
-
-
-def sheet_text(sheet: ScoreSheet) -> str:
-    """`{"signature", "n", "corpus", "intervals", "items", "unscored", …}`; the keys of `extra` stand beside them.
-
-    Sheets can be read and compared line by line: one line an image.
-
-    Raises:
-        StoreError: a key of `extra` bears the name of a field, or a score is not finite.
-    """
-    taken = [key for key in sheet.extra if key in _Sheet.model_fields]
-    if taken:
-        raise StoreError(f"extra holds {taken}, which are fields of the sheet")
-    lines = [
-        f'"signature": {_dump(sheet.signature)}',
-        f'"n": {sheet.n}',
-        f'"corpus": {_dump(dict(sheet.corpus))}',
-        f'"intervals": {_dump({metric: list(bounds) for metric, bounds in sheet.intervals.items()})}',
-        f'"unscored": {sheet.unscored}',
-        *(f"{_dump(key)}: {_lines(value)}" for key, value in sheet.extra.items()),
-        f'"items": {_lines({example: dict(scores) for example, scores in sheet.items.items()})}',
-    ]
-    return "{\n" + ",\n".join(lines) + "\n}\n"
-
-
-def _dump(value: Any) -> str:
-    try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False)
-    except ValueError as error:
-        raise StoreError(f"a score sheet holds a value that is not a finite number: {str(value)[:200]}") from error
-
-
-def _lines(value: Any) -> str:
-    """A mapping with one line a key."""
-    if not isinstance(value, Mapping) or not value:
-        return _dump(value)
-    return "{\n" + ",\n".join(f"{_dump(key)}: {_dump(row)}" for key, row in value.items()) + "\n}"
 
 
 _PANEL_FILE = "panel.json"

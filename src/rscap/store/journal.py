@@ -13,7 +13,8 @@ from pydantic import ConfigDict
 
 from rscap.errors import StoreError
 from rscap.records import Example, Prediction, Rejected, Stopped
-from rscap.store.files import Record, write_text
+from rscap.store.files import write_text
+from rscap.store.record import Record
 
 Item = Prediction | Rejected
 

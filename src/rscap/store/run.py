@@ -14,38 +14,32 @@ from pydantic import Field
 from rscap import errors
 from rscap.errors import StoreError
 from rscap.records import Rejected
-from rscap.store.files import (
-    Record,
-    now,
-    numbered_lines,
-    read_rows,
-    write_json,
-    write_jsonl,
-    write_rows,
+from rscap.store.files import now, numbered_lines, write_json, write_jsonl
+from rscap.store.names import (
+    ADAPTER,
+    BASELINES,
+    CHECKPOINTS,
+    EVALUATION,
+    MODEL,
+    PANEL,
+    PARAMETERS,
+    PREDICTIONS,
+    PROVENANCE,
+    QUALITY,
+    RECIPE,
+    REFERENCES,
+    REJECTED,
+    REMOVED,
+    REPORT,
+    SCORES,
+    SEEN,
+    SPEED_LOG,
+    STATUS,
+    TRACKERS,
+    TRAIN_LOG,
+    WEIGHTED,
 )
-
-RECIPE = "recipe.toml"
-STATUS = "status.json"
-PROVENANCE = "provenance.json"
-PARAMETERS = "parameters.json"
-REJECTED = "rejected.jsonl"
-REMOVED = "removed.jsonl"
-WEIGHTED = "weighted.jsonl"
-QUALITY = "quality.json"
-TRAIN_LOG = "train.jsonl"
-SPEED_LOG = "speed.jsonl"
-EVALUATION = "evaluation.json"
-CHECKPOINTS = "checkpoints"
-ADAPTER = "adapter"
-MODEL = "model"
-PREDICTIONS = "predictions"
-REFERENCES = "references"
-SCORES = "scores"
-PANEL = "panel"
-BASELINES = "baselines"
-TRACKERS = "trackers"
-REPORT = "report.html"
-SEEN = "seen.npz"
+from rscap.store.record import Record, read_rows, write_rows
 
 Ending = Literal["finished", "interrupted", "failed"]
 """What a run says of its own end, in its status file; until then it says `started`."""
