@@ -16,6 +16,8 @@ modules = [importlib.import_module(name) for name in names if not name.endswith(
 for module in [rscap, *modules]:
     for name in getattr(module, "__all__", ()):
         value = getattr(module, name)
+        if f"{module.__name__}.{name}" in names:
+            print(f"{module.__name__}.{name} has the name of a submodule")
         if isinstance(value, types.ModuleType):
             print(f"{module.__name__}.{name} is a module")
         if isinstance(value, (type, types.FunctionType)) and value.__name__ != name:
@@ -24,8 +26,8 @@ for module in [rscap, *modules]:
 
 
 def test_no_public_name_is_a_module() -> None:
-    """After every submodule of rscap was imported, no name in any `__all__` is a module, and classes and functions are
-    found under their own names."""
+    """After every submodule of rscap was imported, no name in any `__all__` is a module or named like a submodule, and
+    classes and functions are found under their own names."""
     looked = subprocess.run([sys.executable, "-c", LOOK], capture_output=True, text=True, check=True)
     assert looked.stdout.splitlines() == []
 

@@ -175,7 +175,7 @@ def _progress(title: str, source: Source, *, shown: bool):  # type: ignore[no-un
 def _print_inspection(source: Source, found: Inspection) -> None:
     from rich.table import Table
 
-    from rscap.reports.dataset.inspect_page import COLUMNS, cells, unusable
+    from rscap.reports.dataset.inspection import COLUMNS, cells, unusable
 
     console = _console()
     console.print(f"{found.name}: {sum(found.splits.values()):,} images, digest {found.digest[:12]}", markup=False)
