@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -63,8 +64,14 @@ def learned(packed: PackedModel, batch: Batch) -> tuple[float, dict[str, Tensor]
     return loss.item(), {name: one.grad for name, one in named if one.requires_grad and one.grad is not None}
 
 
-@pytest.mark.parametrize("quantisation", ["none", "nf4", "int8"])
-@pytest.mark.parametrize("adapter", [{}, {"rank_stabilised": True, "alpha": 5.0}, {"alpha": 4.0}])
+SCALES: list[dict[str, Any]] = [{}, {"rank_stabilised": True, "alpha": 5.0}, {"alpha": 4.0}]
+EACH_ONCE = list(zip(("none", "nf4", "int8"), SCALES, strict=True))
+THE_REST = [case for case in itertools.product(("none", "nf4", "int8"), SCALES) if case not in EACH_ONCE]
+
+
+@pytest.mark.parametrize(
+    ("quantisation", "adapter"), [*EACH_ONCE, *(pytest.param(*case, marks=pytest.mark.slow) for case in THE_REST)]
+)
 def test_training_differs_from_peft_by_roundings(quantisation: str, adapter: dict[str, Any]) -> None:
     """Loss and every gradient are PEFT's to bfloat16's rounding (8 bits round inputs, too), whatever the scale."""
     made = recipe({"quantisation": quantisation}, adapter)
@@ -107,8 +114,14 @@ def logits(packed: PackedModel, batch: Batch, *, held: bool) -> list[Tensor]:
         return [first, second, step(packed, second.argmax(-1), state)]
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize(
+    ("method", "dtype"),
+    [
+        ("lora", "float16"),
+        *((method, "bfloat16") for method in sorted(METHODS)),
+        *(pytest.param(method, "float16", marks=pytest.mark.slow) for method in sorted(METHODS) if method != "lora"),
+    ],
+)
 def test_holding_weights_in_16_bits_changes_no_logit(method: str, dtype: str) -> None:
     """Logits are the same bit for bit, by every method; afterwards the weights are the float32 tensors they were."""
     if METHODS[method].calibration_images:  # type: ignore[index]

@@ -144,7 +144,7 @@ def test_a_float16_run_resumes_bit_for_bit(tmp_path: Path, monkeypatch: pytest.M
     assert ends[0]["scaler"] == ends[1]["scaler"]
 
 
-@pytest.mark.parametrize("geometry", ["nano", "nano2"])
+@pytest.mark.parametrize("geometry", [pytest.param("nano", marks=pytest.mark.slow), "nano2"])
 def test_the_mlp_may_outgrow_float16(geometry: str, nano2: Path) -> None:
     """Products of gate and up of 300,000, and what `down_proj` makes of them: finite, and float32's to its rounding."""
     source = "nano" if geometry == "nano" else str(nano2)
@@ -227,8 +227,15 @@ def test_captions_are_never_made_of_infinities(dtype: str, beams: int) -> None:
         asked.caption(images, beams=beams)
 
 
-@pytest.mark.parametrize("quantisation", ["int8", "nf4"])
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize(
+    ("dtype", "quantisation"),
+    [
+        ("float16", "nf4"),
+        ("bfloat16", "int8"),
+        pytest.param("float16", "int8", marks=pytest.mark.slow),
+        pytest.param("bfloat16", "nf4", marks=pytest.mark.slow),
+    ],
+)
 def test_quantised_bases_train_and_caption(quantisation: str, dtype: str, tmp_path: Path) -> None:
     """8 and 4 bits, products in either half precision: finite losses, gradients, and captions from the run folder."""
     folder = train(recipe(model={"quantisation": quantisation, "dtype": dtype}), tmp_path / "run", say=lambda _: None)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -90,12 +92,26 @@ def cut_off(folder: Path, *, after: int, monkeypatch: pytest.MonkeyPatch, made: 
             run(made or recipe(), folder)
 
 
+@pytest.fixture(scope="module")
+def cut_short(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., None]:
+    """Puts the folder of a run that was cut off somewhere; each is trained once and copied."""
+    place = tmp_path_factory.mktemp("cut")
+
+    def put(folder: Path, *, after: int) -> None:
+        if not (kept := place / str(after)).exists():
+            with pytest.MonkeyPatch.context() as patch:
+                cut_off(kept, after=after, monkeypatch=patch)
+        shutil.copytree(kept, folder)
+
+    return put
+
+
 @pytest.mark.parametrize("after", [1, 4, 5])
 def test_a_run_cut_off_anywhere_ends_the_same(
-    after: int, whole: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    after: int, whole: RunFolder, tmp_path: Path, cut_short: Callable[..., None]
 ) -> None:
     """Before the first checkpoint, in the middle of an epoch, at its end: adapter, optimiser and log byte for byte."""
-    cut_off(tmp_path / "run", after=after, monkeypatch=monkeypatch)
+    cut_short(tmp_path / "run", after=after)
     resumed = run(recipe(), tmp_path / "run", resume=True)
     assert ends(resumed) == ends(whole)
     assert resumed.status().state == "finished"
@@ -134,6 +150,7 @@ def test_a_process_killed_outright_ends_the_same(whole: RunFolder, tmp_path: Pat
 INTERRUPTED = '''"""What a worker does in the test below."""
 
 import os
+import shutil
 import signal
 
 from rscap.errors import DataError
@@ -186,10 +203,10 @@ def test_a_worker_leaves_ctrl_c_to_the_training_process(tmp_path: Path, monkeypa
 @pytest.mark.parametrize("name", ["weights.safetensors", "optimiser.safetensors", "progress.json"])
 @pytest.mark.parametrize("damage", ["truncated", "flipped"])
 def test_a_damaged_checkpoint_is_refused_by_name_and_the_one_before_used(
-    name: str, damage: str, whole: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, damage: str, whole: RunFolder, tmp_path: Path, cut_short: Callable[..., None]
 ) -> None:
     """One byte changed or the end cut off, in any file: it is set aside, and the run goes on from the one before."""
-    cut_off(tmp_path / "run", after=5, monkeypatch=monkeypatch)
+    cut_short(tmp_path / "run", after=5)
     folder = RunFolder(tmp_path / "run")
     path = folder.checkpoints / "step-000004" / name
     content = bytearray(path.read_bytes())
@@ -281,9 +298,9 @@ def test_a_finished_run_is_left_alone(whole: RunFolder) -> None:
     assert {path: path.stat().st_mtime_ns for path in whole.path.rglob("*")} == before
 
 
-def test_changed_data_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_data_is_refused(tmp_path: Path, cut_short: Callable[..., None]) -> None:
     """A run does not go on with other images or captions than it began with."""
-    cut_off(tmp_path / "run", after=3, monkeypatch=monkeypatch)
+    cut_short(tmp_path / "run", after=3)
     provenance = tmp_path / "run" / "provenance.json"
     row = json.loads(provenance.read_text(encoding="utf-8"))
     row["data"]["digest"] = "0" * 64
@@ -307,9 +324,9 @@ def test_a_kill_in_the_first_write_does_not_take_the_name(tmp_path: Path) -> Non
     RunFolder.check_free(tmp_path / "run")
 
 
-def test_an_interrupted_run_that_finished_says_nothing_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_that_finished_says_nothing_of_it(tmp_path: Path, cut_short: Callable[..., None]) -> None:
     """The status of a finished run holds no error of an earlier sitting, and the seconds of all of them."""
-    cut_off(tmp_path / "run", after=3, monkeypatch=monkeypatch)
+    cut_short(tmp_path / "run", after=3)
     assert RunFolder(tmp_path / "run").status().error
     status = run(recipe(), tmp_path / "run", resume=True).status()
     assert status.error is None
@@ -366,11 +383,11 @@ def test_one_image_that_does_not_fit_is_an_error_with_ways_out(tmp_path: Path, m
     assert "gradient_checkpointing" in str(caught.value.hint)
 
 
-def test_two_processes_never_train_in_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_processes_never_train_in_one_folder(tmp_path: Path, cut_short: Callable[..., None]) -> None:
     """The folder is locked while a run is in it."""
     from filelock import FileLock
 
-    cut_off(tmp_path / "run", after=2, monkeypatch=monkeypatch)
+    cut_short(tmp_path / "run", after=2)
     with FileLock(tmp_path / "run" / ".lock"), pytest.raises(StoreError, match="another process"):
         run(recipe(), tmp_path / "run", resume=True)
 
