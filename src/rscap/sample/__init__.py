@@ -64,7 +64,7 @@ class RenderedScene:
 
     def captions(self) -> tuple[str, ...]:
         """Five sentences about the facts."""
-        return compose(self.facts().remarks(), self._rng("captions"))
+        return _composed(self)
 
     def _rng(self, purpose: str) -> np.random.Generator:
         stream = ("facts", "pixels", "captions", "light").index(purpose)
@@ -75,6 +75,12 @@ class RenderedScene:
 def _rendered(scene: RenderedScene) -> Image:
     """Training asks for a picture every epoch, and drawing takes ten times as long as decoding a file (150 kB each)."""
     return scene.render()
+
+
+@lru_cache(maxsize=1024)
+def _composed(scene: RenderedScene) -> tuple[str, ...]:
+    """Whoever opens the sample asks for all captions, which take a quarter of a second to write."""
+    return compose(scene.facts().remarks(), scene._rng("captions"))
 
 
 def sample_examples(*, seed: int = 0) -> list[Example]:
