@@ -111,6 +111,35 @@ class Prediction:
     """Steps at which the two best tokens lay within rounding error of each other."""
 
 
+@dataclass(frozen=True, slots=True)
+class TokenScore:
+    """One generated token, and how sure the model was of it."""
+
+    text: str
+    """What it adds to the caption; nothing for `<eos>`."""
+    logprob: float
+    """The natural logarithm of its probability to the model, before penalties and temperature."""
+    margin: float | None
+    """How far the choice was from another one: the score of the best token less that of the second best, or the
+    distance of a draw from the edge of the token's share. None in beam search, which chooses whole captions."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A prediction with how sure the model was."""
+
+    prediction: Prediction
+    tokens: tuple[TokenScore, ...]
+    """Every generated token, `<eos>` included."""
+    margin: float
+    """The closest choice of the caption; see `TokenScore.margin`. In beam search it may be one between two captions."""
+
+    @property
+    def confidence(self) -> float:
+        """The mean log-probability of a token, at most 0."""
+        return sum(token.logprob for token in self.tokens) / len(self.tokens)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreSheet:
     """All that is known about how well a set of predictions did: a score sheet, as a file too.

@@ -9,6 +9,6 @@ loading   from the name of a run or a base model to a captioner
 """
 
 from rscap.captioner.asking import Captioner, caption_all
-from rscap.captioner.loading import ModelRef, load
+from rscap.captioner.loading import ModelRef, load, load_together
 
-__all__ = ["Captioner", "ModelRef", "caption_all", "load"]
+__all__ = ["Captioner", "ModelRef", "caption_all", "load", "load_together"]

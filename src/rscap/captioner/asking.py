@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
+from itertools import islice, repeat
+from math import inf
 from os import PathLike
 from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Union, overload
 
-from rscap.captioner.batch import Batch, Encoder
+from rscap.captioner.batch import Batch, Encoder, PackedRow, collate
 from rscap.captioner.choice import Decoded
 from rscap.captioner.decoding import Fitting
 from rscap.captioner.loader import ahead, batches
@@ -23,7 +24,16 @@ from rscap.model.memory import release
 from rscap.model.packed import PackedModel
 from rscap.progress import Progress, Say, to_stderr
 from rscap.recipe import GenerateSection, with_decoding
-from rscap.records import Example, ImageHandle, ImageHeader, Picture, Prediction, Rejected
+from rscap.records import (
+    Answer,
+    Example,
+    ImageHandle,
+    ImageHeader,
+    Picture,
+    Prediction,
+    Rejected,
+    TokenScore,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,7 +49,8 @@ class Captioner:
     """A model with its prompt and decode settings, ready to caption; `rscap.load` makes one from a run or a base.
 
     Several threads may share it: one lock lets one batch at a time through the model, so they take turns, and each
-    gets the captions that it would get alone. How many images fit in memory is learned once and kept.
+    gets the captions that it would get alone. How many images fit in memory is learned once and kept. Captioners of one
+    base model and several adapters share the lock: each is made `beside` the first.
     """
 
     def __init__(
@@ -51,6 +62,7 @@ class Captioner:
         settings: GenerateSection | None = None,
         name: str = "model",
         base: Base | None = None,
+        beside: Captioner | None = None,
     ) -> None:
         self.encoder = encoder
         self.prefix = prefix
@@ -59,7 +71,8 @@ class Captioner:
         self._packed: PackedModel | None = packed
         self._base = base
         self._fitting = Fitting(self.encoder.prompter.eos)
-        self._lock = Lock()
+        self._lock: Lock = beside._lock if beside else Lock()  # they share weights, a device and its memory
+        self._words: Lock = beside._words if beside else Lock()  # a tokenizer serves one thread at a time
 
     def __repr__(self) -> str:
         state = "closed" if self._packed is None else f"{self._packed.device}, {self._packed.compute_dtype}"
@@ -178,27 +191,95 @@ class Captioner:
         Raises:
             OutOfMemory: a single image does not fit.
         """
-        if self.packed.net.training:  # nothing here switches the mode of a model that somebody else holds
-            raise ValueError("the model is in training mode, where dropout changes captions: call eval() on it first")
+        for item in self._asked(pictures, prefix, settings, workers, say, scored=False):
+            yield item.prediction if isinstance(item, Answer) else item
+
+    def answers(
+        self,
+        pictures: Sequence[Example | Picture],
+        *,
+        prefix: str | None = None,
+        settings: GenerateSection | None = None,
+        workers: int = 0,
+        say: Say = to_stderr,
+    ) -> Iterator[Answer | Rejected]:
+        """The same as `predictions`, with the probability of every token and how close each choice was."""
+        return self._asked(pictures, prefix, settings, workers, say, scored=True)
+
+    def _asked(
+        self,
+        pictures: Sequence[Example | Picture],
+        prefix: str | None,
+        settings: GenerateSection | None,
+        workers: int,
+        say: Say,
+        *,
+        scored: bool,
+    ) -> Iterator[Answer | Rejected]:
+        self._refuse_training()
         prefix = self.prefix if prefix is None else prefix
         settings = self.settings if settings is None else settings
-        prompter = self.encoder.prompter
-        with self._lock:
-            ids = tuple(prompter.prefix(prefix))
-        encode = partial(self.encoder.asked, prefix=ids)
-        coming = batches(pictures, encode, size=settings.batch_size, pad=prompter.pad, workers=workers)
+        encode = partial(self.encoder.asked, prefix=self._ids(prefix))
+        coming = batches(pictures, encode, size=settings.batch_size, pad=self.encoder.prompter.pad, workers=workers)
         if self.packed.device.type != "cpu":  # a processor has no time to spare: two pools of threads would take turns
             coming = ahead(coming)
         for batch in coming:
             with self._lock:
-                found = self._decoded(batch, prefix, settings, say)
+                found = self._decoded(batch, prefix, settings, say, scored)
             yield from _in_place(batch, found)
 
-    def _decoded(self, batch: Batch, prefix: str, settings: GenerateSection, say: Say) -> list[Prediction]:
+    def encoded(self, picture: Example | Picture, *, prefix: str | None = None) -> PackedRow:
+        """A picture as `answers_of` takes it: decoded, resized, behind its prompt; a few hundred kilobytes.
+
+        It does not wait for the model, so that a server can refuse a picture, and make others ready, while it captions.
+
+        Raises:
+            DataError: the image cannot be decoded, or the words spell a special token.
+        """
+        return self.encoder.asked(picture, prefix=self._ids(self.prefix if prefix is None else prefix))
+
+    def answers_of(
+        self, rows: Sequence[PackedRow], *, prefix: str, settings: GenerateSection, say: Say = to_stderr
+    ) -> list[Answer]:
+        """Caption what `encoded` made ready with this prefix, as one batch.
+
+        Raises:
+            OutOfMemory: a single image does not fit.
+            NotFinite: an activation overflowed.
+        """
+        self._refuse_training()
+        with self._lock:
+            return self._decoded(collate(rows, pad=self.encoder.prompter.pad), prefix, settings, say, scored=True)
+
+    def _refuse_training(self) -> None:
+        if self.packed.net.training:  # nothing here switches the mode of a model that somebody else holds
+            raise ValueError("the model is in training mode, where dropout changes captions: call eval() on it first")
+
+    def _ids(self, prefix: str) -> tuple[int, ...]:
+        with self._words:
+            return tuple(self.encoder.prompter.prefix(prefix))
+
+    def _decoded(self, batch: Batch, prefix: str, settings: GenerateSection, say: Say, scored: bool) -> list[Answer]:
         if not batch.images:
             return []
-        found = self._fitting(self.packed, batch, settings=settings, say=say)
-        return [self._prediction(example_id, decoded, prefix) for example_id, decoded in found]
+        found = list(self._fitting(self.packed, batch, settings=settings, say=say, scored=scored))
+        with self._words:
+            return [
+                Answer(
+                    prediction=self._prediction(example_id, decoded, prefix),
+                    tokens=self._token_scores(decoded, each=settings.beams == 1),
+                    margin=min(decoded.margins, default=inf),
+                )
+                for example_id, decoded in found
+            ]
+
+    def _token_scores(self, decoded: Decoded, *, each: bool) -> tuple[TokenScore, ...]:
+        """The scores of the tokens, if they were asked for; `each` has a margin of its own."""
+        if not decoded.logprobs:
+            return ()
+        margins = decoded.margins if each else repeat(None, len(decoded.ids))
+        found = zip(self.encoder.prompter.pieces(decoded.ids), decoded.logprobs, margins, strict=True)
+        return tuple(TokenScore(*one) for one in found)
 
     def _prediction(self, example_id: str, decoded: Decoded, prefix: str) -> Prediction:
         prompter = self.encoder.prompter
@@ -326,8 +407,8 @@ class _Unusable:
         raise self.error
 
 
-def _in_place(batch: Batch, found: Sequence[Prediction]) -> Iterator[Prediction | Rejected]:
-    """Predictions and rejections of one batch in the order in which the pictures were asked for."""
+def _in_place(batch: Batch, found: Sequence[Answer]) -> Iterator[Answer | Rejected]:
+    """Answers and rejections of one batch in the order in which the pictures were asked for."""
     broken, captioned = dict(zip(batch.rejected_at, batch.rejected, strict=True)), iter(found)
     for place in range(len(broken) + len(found)):
         yield broken[place] if place in broken else next(captioned)

@@ -49,12 +49,19 @@ class _Search:
     """bool[B]: whether a better caption may be found."""
     close: Tensor
     """int[B]: near-ties."""
+    margin: Tensor
+    """float[B]: the closest choice so far."""
+    sure: Tensor
+    """float[B, W, T]: log-probabilities of the beams' tokens, before penalties; T = 0 unless asked for."""
+    finished_sure: Tensor
+    """float[B, W, T]: of the finished captions."""
 
     @classmethod
-    def of(cls, prefix: Tensor, settings: GenerateSection, eos: int) -> _Search:
+    def of(cls, prefix: Tensor, settings: GenerateSection, eos: int, scored: bool) -> _Search:
         rows = torch.arange(len(prefix), device=prefix.device)
         texts = prefix.new_full((len(prefix), settings.beams, settings.max_new_tokens), eos)
         marks = torch.full(texts.shape[:2], NEVER, device=prefix.device)
+        sure = marks.new_zeros(*marks.shape, settings.max_new_tokens if scored else 0)
         return cls(
             rows=rows,
             prefix=prefix,
@@ -64,6 +71,9 @@ class _Search:
             marks=marks,
             open=torch.ones_like(rows, dtype=torch.bool),
             close=torch.zeros_like(rows),
+            margin=torch.full_like(marks[:, 0], torch.inf),
+            sure=sure[:, :1],
+            finished_sure=sure,
         )
 
     def ids(self, length: int) -> Tensor:
@@ -77,20 +87,22 @@ class _Search:
 
     def results(self, eos: int) -> dict[int, Decoded]:
         """The best captions, by row of the batch; a second best of nearly the same mark is one more near-tie."""
-        ties = self.close + (self.marks[:, 0] - self.marks[:, 1] < NEAR_TIE)
-        best = zip(self.rows.tolist(), self.finished[:, 0].tolist(), ties.tolist(), strict=True)
-        return {row: Decoded.until(eos, ids, near) for row, ids, near in best}
+        ahead = self.marks[:, 0] - self.marks[:, 1]
+        ties, margins = self.close + (ahead < NEAR_TIE), torch.minimum(self.margin, ahead).unsqueeze(1)
+        found = (self.rows, self.finished[:, 0], ties, self.finished_sure[:, 0], margins)
+        best = zip(*(one.tolist() for one in found), strict=True)
+        return {row: Decoded.until(eos, *decoded) for row, *decoded in best}
 
 
-def search(packed: PackedModel, batch: Batch, *, settings: GenerateSection, eos: int) -> list[Decoded]:
+def search(packed: PackedModel, batch: Batch, *, settings: GenerateSection, eos: int, scored: bool) -> list[Decoded]:
     """Decode prefixes of one length by beam search, in their order."""
     limit, penalise = settings.max_new_tokens, penalties(settings)
     logits, state = prefill(packed, batch, room=settings.beams * (limit - 1))
-    logits, found = logits.unsqueeze(1), _Search.of(batch.tokens, settings, eos)
+    logits, found = logits.unsqueeze(1), _Search.of(batch.tokens, settings, eos, scored)
     results: dict[int, Decoded] = {}
     for length in range(1, limit + 1):
-        values, parents, tokens = _continuations(found, logits, length, settings, penalise)
-        parents, tokens = _advance(found, values, parents, tokens, length, settings, eos)
+        values, sure, parents, tokens = _continuations(found, logits, length, settings, penalise)
+        parents, tokens = _advance(found, values, sure, parents, tokens, length, settings, eos)
         if length == limit or (who := Leaving.of(~found.open)) is Leaving.ALL:
             break
         if who is Leaving.DONE:
@@ -106,35 +118,48 @@ def search(packed: PackedModel, batch: Batch, *, settings: GenerateSection, eos:
 
 def _continuations(
     found: _Search, logits: Tensor, length: int, settings: GenerateSection, penalise: Any
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The 2 W best continuations, best first: sums float[B, 2W], the beam int[B, 2W] and the token of each."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The 2 W best continuations, best first: sums float[B, 2W], the log-probability before penalties, the beam
+    int[B, 2W] and the token of each."""
     width, vocabulary = logits.shape[1:]
-    scores = logits.log_softmax(dim=-1).flatten(0, 1)
-    scores = penalise(found.ids(length - 1), scores).view(-1, width, vocabulary)
+    plain = logits.log_softmax(dim=-1)
+    scores = penalise(found.ids(length - 1), plain.flatten(0, 1)).view(-1, width, vocabulary)
     values, places = (scores + found.sums.unsqueeze(2)).flatten(1).topk(2 * settings.beams)
-    return values, places // vocabulary, places % vocabulary
+    return values, plain.flatten(1).gather(1, places), places // vocabulary, places % vocabulary
 
 
 def _advance(
-    found: _Search, values: Tensor, parents: Tensor, tokens: Tensor, length: int, settings: GenerateSection, eos: int
+    found: _Search,
+    values: Tensor,
+    sure: Tensor,
+    parents: Tensor,
+    tokens: Tensor,
+    length: int,
+    settings: GenerateSection,
+    eos: int,
 ) -> tuple[Tensor, Tensor]:
     """Take the continuations in: what ends, what goes on, who is done. Parents and tokens, int[B, W], of the beams."""
     beams, divisor = settings.beams, length**settings.length_penalty
     texts = _pick(found.said, parents)
     texts[:, :, length - 1] = tokens
+    known = _pick(found.sure, parents)
+    known[:, :, length - 1 : length] = sure.unsqueeze(2)[:, :, : known.shape[2]]
     ends = (tokens == eos) | (length == settings.max_new_tokens)
 
     marks = (values / divisor).masked_fill(~ends | ~found.open.unsqueeze(1), NEVER)
     marks = torch.cat([found.marks, marks[:, :beams]], dim=1)
     found.marks, places = marks.topk(beams)
     found.finished = _pick(torch.cat([found.finished, texts[:, :beams]], dim=1), places)
+    found.finished_sure = _pick(torch.cat([found.finished_sure, known[:, :beams]], dim=1), places)
 
     going = values.masked_fill(ends, NEVER)
     best, places = going.topk(beams + 1)
     edges = torch.stack([values[:, beams - 1] - values[:, beams], best[:, beams - 1] - best[:, beams]])
-    found.close += (edges < NEAR_TIE).any(dim=0) & found.open
+    edge = edges.amin(dim=0)
+    found.close += (edge < NEAR_TIE) & found.open
+    found.margin = torch.where(found.open, torch.minimum(found.margin, edge), found.margin)
     places = places[:, :beams]
-    found.sums, found.said = best[:, :beams], _pick(texts, places)
+    found.sums, found.said, found.sure = best[:, :beams], _pick(texts, places), _pick(known, places)
     found.open &= found.sums[:, 0] / divisor > found.marks[:, -1]
     return parents.gather(1, places), tokens.gather(1, places)
 

@@ -31,11 +31,20 @@ class Decoded:
     ids: list[int]
     near_ties: int
     """Choices that rounding errors could turn; see `NEAR_TIE`."""
+    logprobs: tuple[float, ...] = ()
+    """Of each token, where they were asked for: the natural logarithm of its probability to the model, before penalties
+    and temperature."""
+    margins: tuple[float, ...] = ()
+    """How far another choice was at each token, where that was asked for: what `NEAR_TIE` is compared with. Beam search
+    has one for the whole caption."""
 
     @classmethod
-    def until(cls, eos: int, ids: list[int], near_ties: int) -> Decoded:
-        """Ids up to the first `eos`."""
-        return cls(ids=ids[: ids.index(eos) + 1] if eos in ids else ids, near_ties=near_ties)
+    def until(
+        cls, eos: int, ids: list[int], near_ties: int, logprobs: Sequence[float] = (), margins: Sequence[float] = ()
+    ) -> Decoded:
+        """Ids up to the first `eos`, with what is known of each."""
+        length = ids.index(eos) + 1 if eos in ids else len(ids)
+        return cls(ids[:length], near_ties, tuple(logprobs[:length]), tuple(margins[:length]))
 
 
 class Leaving(Enum):
@@ -52,7 +61,7 @@ class Leaving(Enum):
         return cls.DONE if count >= LEAVING_SHARE * len(done) else cls.NONE
 
 
-# The next token of each row, and whether the choice was a near-tie: the best one, or one drawn.
+# The next token of each row, and how close the choice was: the best one, or one drawn.
 
 NEAR_TIE = 1e-4
 """Two scores (logits, log-probabilities), or a draw and the edge of a token's share, no further apart than this may
@@ -60,16 +69,17 @@ come out the other way round in a batch of another shape: floating-point sums de
 
 
 def best(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """The best token of each row of float[B, V]: int[B], and bool[B], where the second best is as good."""
+    """The best token of each row of float[B, V]: int[B], and float[B], by how much the second best scored less."""
     first, second = scores.topk(2, dim=-1).values.unbind(-1)
-    return scores.argmax(dim=-1), first - second < NEAR_TIE
+    return scores.argmax(dim=-1), first - second
 
 
 def drawn(scores: Tensor, at: Sequence[float]) -> tuple[Tensor, Tensor]:
     """Tokens drawn in proportion to softmax(scores), by the inverse of the cumulative distribution.
 
     `at` holds one number in [0, 1) a row. Tokens lie in the order of their ids, not of their scores: rounding errors
-    then move the edges of their shares a little and swap none.
+    then move the edges of their shares a little and swap none. Behind the tokens, how far from the edge of the token's
+    share the number lay: float[B].
     """
     wide = scores.cpu() if scores.device.type == "mps" else scores  # which knows no float64
     reached = wide.double().softmax(dim=-1).cumsum(dim=-1)
@@ -79,8 +89,13 @@ def drawn(scores: Tensor, at: Sequence[float]) -> tuple[Tensor, Tensor]:
     tokens = torch.minimum(torch.searchsorted(reached, threshold, right=True), torch.searchsorted(reached, total))
     above = reached.gather(1, tokens)
     below = torch.where(tokens > 0, reached.gather(1, (tokens - 1).clamp(min=0)), 0.0)
-    close = torch.minimum(above - threshold, threshold - below) < NEAR_TIE
-    return tokens.squeeze(1).to(scores.device), close.squeeze(1).to(scores.device)
+    margin = torch.minimum(above - threshold, threshold - below)
+    return tokens.squeeze(1).to(scores.device), margin.squeeze(1).to(scores.device)
+
+
+def logprobs(logits: Tensor, tokens: Tensor) -> Tensor:
+    """The logarithm of each token's probability: float[…] of float[…, V] and int[…]."""
+    return logits.gather(-1, tokens.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(dim=-1)
 
 
 # What happens to the scores of the next token before one is chosen, by transformers' own processors.

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rscap.captioner.batch import Batch
 from rscap.captioner.beams import search
-from rscap.captioner.choice import Decoded, Leaving, best, cuts, drawn, penalties
+from rscap.captioner.choice import NEAR_TIE, Decoded, Leaving, best, cuts, drawn, logprobs, penalties
 from rscap.data.draw import uniform
 from rscap.errors import NotFinite, OutOfMemory
 from rscap.model.activations import stopping_at_overflow
@@ -27,8 +27,12 @@ from rscap.recipe import GenerateSection
 
 
 @torch.inference_mode()
-def decode(packed: PackedModel, batch: Batch, *, settings: GenerateSection, eos: int) -> list[Decoded]:
+def decode(
+    packed: PackedModel, batch: Batch, *, settings: GenerateSection, eos: int, scored: bool = False
+) -> list[Decoded]:
     """Decode prefixes of one length, in their order. Images whose caption is finished leave the computation.
+
+    `scored` also gives the log-probability of every token, and how close the choice was.
 
     Raises:
         NotFinite: an activation overflowed; names the layer.
@@ -36,16 +40,18 @@ def decode(packed: PackedModel, batch: Batch, *, settings: GenerateSection, eos:
     way = search if settings.beams > 1 else partial(_extend, replay=True)
     with packed.held_for_captions():
         try:
-            return way(packed, batch, settings=settings, eos=eos)
+            return way(packed, batch, settings=settings, eos=eos, scored=scored)
         except NotFinite:
             packed.stills.drop()
             again = search if settings.beams > 1 else partial(_extend, replay=False)
             with stopping_at_overflow(packed):  # once more, to name the layer
-                again(packed, batch, settings=settings, eos=eos)
+                again(packed, batch, settings=settings, eos=eos, scored=False)
             raise
 
 
-def _extend(packed: PackedModel, batch: Batch, *, settings: GenerateSection, eos: int, replay: bool) -> list[Decoded]:
+def _extend(
+    packed: PackedModel, batch: Batch, *, settings: GenerateSection, eos: int, replay: bool, scored: bool
+) -> list[Decoded]:
     """One caption an image, greedily or by draws."""
     limit = settings.max_new_tokens
     logits, state = prefill(packed, batch, room=limit - 1, replay=replay)
@@ -53,10 +59,13 @@ def _extend(packed: PackedModel, batch: Batch, *, settings: GenerateSection, eos
     ids, said = batch.tokens, batch.tokens.new_full((batch.images, limit), eos)
     rows = torch.arange(batch.images, device=ids.device)  # of the batch, those that still grow
     close, done = torch.zeros_like(rows), torch.zeros_like(rows, dtype=torch.bool)
+    scores = logits.new_zeros(2, batch.images, limit if scored else 0)
     for length in range(limit):
-        tokens, near = choose(ids, logits, rows, length)
+        tokens, margin = choose(ids, logits, rows, length)
         said[rows, length] = tokens
-        close[rows] += near & ~done
+        close[rows] += (margin < NEAR_TIE) & ~done
+        if scored:
+            scores[0, rows, length], scores[1, rows, length] = logprobs(logits, tokens), margin.to(scores.dtype)
         done |= tokens == eos
         if length + 1 == limit or (who := _leaving(done, length, state)) is Leaving.ALL:
             break
@@ -67,7 +76,8 @@ def _extend(packed: PackedModel, batch: Batch, *, settings: GenerateSection, eos
             ids, tokens, rows, done = ids[kept], tokens[kept], rows[kept], done[kept]
         logits = step(packed, tokens.unsqueeze(1), state).squeeze(1)
     state.check_finite()
-    return [Decoded.until(eos, *found) for found in zip(said.tolist(), close.tolist(), strict=True)]
+    found = zip(said.tolist(), close.tolist(), *scores.tolist(), strict=True)
+    return [Decoded.until(eos, *one) for one in found]
 
 
 _LOOK_EVERY = 4
@@ -91,7 +101,7 @@ class _Choice:
         self.cuts = cuts(settings) if settings.temperature else None
 
     def __call__(self, ids: Tensor, logits: Tensor, rows: Tensor, length: int) -> tuple[Tensor, Tensor]:
-        """Tokens int[B] and near-ties bool[B] from ids int[B, L] and logits float[B, V] of some rows of the batch."""
+        """Tokens int[B] and margins float[B] from ids int[B, L] and logits float[B, V] of some rows of the batch."""
         scores = self.penalties(ids, logits)
         if self.cuts is None:
             return best(scores)
@@ -110,7 +120,7 @@ class Fitting:
     """Whether `say` knows that steps are not replayed."""
 
     def __call__(
-        self, packed: PackedModel, batch: Batch, *, settings: GenerateSection, say: Say
+        self, packed: PackedModel, batch: Batch, *, settings: GenerateSection, say: Say, scored: bool = False
     ) -> Iterator[tuple[str, Decoded]]:
         """Every image of the batch once, in its order: what does not fit together is decoded in halves.
 
@@ -123,7 +133,7 @@ class Fitting:
             if part.images > self.limits.get(size, part.images):
                 waiting[:0] = part.halves()
                 continue
-            decoded = _attempt(packed, part, settings, self.eos)
+            decoded = _attempt(packed, part, settings, self.eos, scored)
             if decoded is None:
                 release(packed.device)
                 self.limits[size] = _half(part, settings)
@@ -137,10 +147,12 @@ class Fitting:
             yield from zip(part.example_ids, decoded, strict=True)
 
 
-def _attempt(packed: PackedModel, part: Batch, settings: GenerateSection, eos: int) -> list[Decoded] | None:
+def _attempt(
+    packed: PackedModel, part: Batch, settings: GenerateSection, eos: int, scored: bool
+) -> list[Decoded] | None:
     """None if memory runs out. Nothing of the attempt is alive when this returns: the error held it all."""
     try:
-        return decode(packed, part.to(packed.device), settings=settings, eos=eos)
+        return decode(packed, part.to(packed.device), settings=settings, eos=eos, scored=scored)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -14,6 +15,7 @@ from rscap import provenance
 from rscap.captioner.asking import Captioner
 from rscap.captioner.batch import Encoder
 from rscap.errors import AdapterError, ModelError, StoreError
+from rscap.methods import METHODS
 from rscap.model.adapters import load_adapter, precision_to_load
 from rscap.model.load import Base, load_base
 from rscap.model.packed import PackedModel
@@ -124,13 +126,117 @@ class ModelRef:
         device = best_device() if device is None else present_device(device)
         if self.trained:
             check_weights(self.trained[0])
-            base, packed = _load_run(*self.trained, device=device)
-        else:
-            base = load_base(self.section, device=device)
-            packed = PackedModel(base.model, compute_dtype=base.compute_dtype)
+            return self.around(*_load_run(*self.trained, device=device))
+        base = load_base(self.section, device=device)
+        return self.around(base, PackedModel(base.model, compute_dtype=base.compute_dtype))
+
+    def around(self, base: Base, packed: PackedModel, *, beside: Captioner | None = None) -> Captioner:
+        """The captioner of a model that is loaded."""
         return Captioner(
-            packed.eval(), Encoder.of(base), prefix=self.prefix, settings=self.generate, name=self.name, base=base
+            packed.eval(),
+            Encoder.of(base),
+            prefix=self.prefix,
+            settings=self.generate,
+            name=self.name,
+            base=base,
+            beside=beside,
         )
+
+    def over(self, shell: Any, beside: Captioner, *, device: str) -> Captioner:
+        """A run's adapter over a model that shares its base's weights with the captioner `beside`.
+
+        Raises:
+            StoreError: weights that are not what training wrote.
+            AdapterError: an adapter whose keys do not fit the base model.
+        """
+        assert self.trained is not None
+        run, recipe = self.trained
+        check_weights(run)
+        net = load_adapter(shell, run.adapter, recipe).to(device).eval()
+        packed = PackedModel(net, compute_dtype=beside.base.compute_dtype)
+        return self.around(replace(beside.base, model=shell), packed, beside=beside)
+
+
+def load_together(
+    model: str, adapters: Mapping[str, str], *, device: str | None = None, dtype: Dtype | None = None
+) -> dict[str, Captioner]:
+    """A base model, held in memory once, and runs over it by name: each captions as it does when loaded alone.
+
+    Args:
+        model: a base model, or a run. The base of a run that trained an adapter comes with it, behind the run.
+        adapters: further runs by the name under which they are asked; their base must be the same, held the same way.
+        device, dtype: as for `load`; without a dtype, that of the first run.
+
+    Raises:
+        AdapterError: a run with another base or precision, or one that shares no weights with its base; says why.
+        RscapError: whatever else keeps one of them from being loaded.
+    """
+    refs = {name: ModelRef.of(folder, dtype=dtype) for name, folder in adapters.items()}
+    first = ModelRef.of(model, dtype=dtype)
+    if first.trained and first.trained[0].model.is_dir():
+        if refs:
+            raise AdapterError(
+                f"{model} is a run that trained whole weights, so no adapter fits beside it",
+                hint="name its base model in its place, with adapters of that base",
+            )
+        return {first.name: first.load(device)}
+    if first.trained:
+        refs = {first.name: first, **refs}
+        first = _base_of(first)
+    elif refs and dtype is None:
+        first = replace(first, section=next(iter(refs.values())).section.model_copy(update={"base": model}))
+    if first.name in refs:
+        raise AdapterError(f"{first.name!r} names the base model, so an adapter needs another name")
+    for name, ref in refs.items():
+        _refuse_other_base(name, ref, first.section)
+    device = best_device() if device is None else present_device(device)
+    base = load_base(first.section, device=device)
+    shells = {name: _shell(base.model, ref) for name, ref in refs.items()}
+    alone = first.around(base, PackedModel(base.model, compute_dtype=base.compute_dtype))
+    return {name: refs[name].over(shells[name], alone, device=device) for name in refs} | {first.name: alone}
+
+
+def _base_of(ref: ModelRef) -> ModelRef:
+    """The base model of a run, as the run holds it."""
+    return ModelRef.of_base(ref.section, name=Path(ref.section.base).name, prefix=None, generate=GenerateSection())
+
+
+def _refuse_other_base(name: str, ref: ModelRef, section: ModelSection) -> None:
+    """Refuse a run whose adapter does not belong over this base.
+
+    Raises:
+        AdapterError: says what differs.
+    """
+    if ref.trained is None or not ref.trained[0].adapter.is_dir():
+        raise AdapterError(
+            f"adapter {name!r}: {ref.name} is no run that trained an adapter", hint="name the folder of such a run"
+        )
+    theirs, adapter = ref.section, ref.trained[1].adapter
+    for key in ("base", "revision", "dtype", "quantisation", "quantise"):
+        if getattr(theirs, key) != getattr(section, key):
+            raise AdapterError(
+                f"adapter {name!r} was trained with model.{key} = {getattr(theirs, key)!r}, "
+                f"but the base is loaded with {getattr(section, key)!r}",
+                hint="serve them apart, or name a dtype that holds for all",
+            )
+    if adapter is not None and METHODS[adapter.method].residual and section.quantisation != "none":
+        raise AdapterError(
+            f"adapter {name!r} ({adapter.method}) quantises what it leaves of its base, so it cannot share one",
+            hint="load this run alone",
+        )
+
+
+def _shell(net: Any, ref: ModelRef) -> Any:
+    """A second model around the same weights, to be adapted without a change to the first.
+
+    A method that takes a part out of the weights it adapts (PiSSA, OLoRA, CorDA) gets its own copy of those towers.
+    """
+    assert ref.trained is not None
+    recipe = ref.trained[1]
+    moved = recipe.adapter is not None and METHODS[recipe.adapter.method].residual
+    own = tuple(f"{MODULES[tower]}." for tower in recipe.towers.in_state("adapted")) if moved else ()
+    shared = [one for name, one in [*net.named_parameters(), *net.named_buffers()] if not name.startswith(own)]
+    return copy.deepcopy(net, {id(one): one for one in shared})
 
 
 def best_device() -> str:

@@ -9,6 +9,7 @@ This is PaliGemma's layout (arXiv:2407.07726, section 3.2); the same ids come fr
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from rscap.errors import DataError, ModelError
@@ -67,7 +68,15 @@ class Prompter:
 
     def caption(self, ids: list[int]) -> str:
         """The text of generated ids, special tokens left out."""
-        return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False).strip()
+        return self._text(ids).strip()
+
+    def pieces(self, ids: list[int]) -> list[str]:
+        """What each generated id adds to the text; joined and stripped they are `caption(ids)`."""
+        texts = ["", *(self._text(ids[:end]) for end in range(1, len(ids) + 1))]
+        return [after[len(before) :] for before, after in pairwise(texts)]
+
+    def _text(self, ids: list[int]) -> str:
+        return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
     def _encode(self, text: str, *, what: str) -> list[int]:
         ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
