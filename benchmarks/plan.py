@@ -27,9 +27,9 @@ from common import RESULTS, count, environment
 from peaks import Measured, measure, random_base
 from rscap.planning.cards import find_card
 from rscap.planning.memory import MicroBatch, kept_bytes, training_memory
+from rscap.planning.parameters import Setting
 from rscap.planning.request import plan_recipe
 from rscap.planning.sequence import Lengths
-from rscap.planning.setting import Setting
 from rscap.planning.shapes import shapes_of_base
 from rscap.recipe import Recipe, parse_recipe, read_recipe
 from rscap.store import write_json

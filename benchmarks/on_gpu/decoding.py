@@ -20,7 +20,7 @@ from peaks import micro_batch
 from rscap.captioner.decoding import decode
 from rscap.model.decoding import prefill, step
 from rscap.model.packed import PackedModel
-from rscap.planning.setting import Setting
+from rscap.planning.parameters import Setting
 from rscap.planning.shapes import shapes_of
 from rscap.planning.timeline import generation_moving
 

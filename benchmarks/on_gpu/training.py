@@ -21,9 +21,9 @@ from peaks import SUFFIXES, micro_batch
 from rscap.captioner.batch import Batch
 from rscap.model.adapters import trainable_parameters
 from rscap.model.packed import PackedModel
+from rscap.planning.parameters import Device, Setting
 from rscap.planning.search import Candidate, Situation
 from rscap.planning.sequence import Lengths
-from rscap.planning.setting import Device, Setting
 from rscap.planning.shapes import shapes_of
 from rscap.planning.time import operations
 from rscap.recipe import Recipe

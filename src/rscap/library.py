@@ -344,7 +344,7 @@ def _captions(given: Any) -> Mapping[str, str]:
     """Captions by id of `{id: caption}` or of predictions; an image that was rejected has none, which scoring tells."""
     from rscap.records import Prediction, Rejected
     from rscap.scoring import Candidates
-    from rscap.scoring.candidates import refuse_twice
+    from rscap.scoring.references import refuse_twice
 
     if isinstance(given, Mapping):
         return given
@@ -379,7 +379,7 @@ def _references(given: Any, split: str | None) -> Mapping[str, Sequence[str]]:
     from rscap.data.source import Source
     from rscap.records import Example
     from rscap.scoring import References
-    from rscap.scoring.candidates import refuse_twice
+    from rscap.scoring.references import refuse_twice
 
     if isinstance(given, Mapping):
         return given

@@ -22,7 +22,7 @@ from rscap.data.audit.search import RIVALS, keys, search, turned_print
 from rscap.data.groups import connected
 from rscap.data.measure import FREQUENCIES, SIDE, border, fingerprint, measure, without_border
 from rscap.data.source import digest
-from rscap.data.splits.drawn import assign_grouped
+from rscap.data.splits import assign_grouped
 from rscap.records import Example
 
 

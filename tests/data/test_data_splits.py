@@ -13,9 +13,7 @@ import pytest
 from rscap.data import MissingImage, Source, open_source
 from rscap.data.rows import Judged
 from rscap.data.source import digest
-from rscap.data.splits import assign_splits
-from rscap.data.splits.drawn import apply_frozen, freeze, split_digest
-from rscap.data.splits.official import AMBIGUOUS, caption_hash, shipped
+from rscap.data.splits import AMBIGUOUS, apply_frozen, assign_splits, caption_hash, freeze, shipped, split_digest
 from rscap.errors import DataError
 from rscap.records import Example
 

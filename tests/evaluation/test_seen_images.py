@@ -19,7 +19,7 @@ from rscap.doctor import diagnose
 from rscap.errors import DataError, StoreError
 from rscap.evaluation.request import Request, evaluate, prepare
 from rscap.evaluation.seen import overlap, seen_by_training
-from rscap.exporting.card_subject import Scores, _split
+from rscap.exporting.card import Scores, _split
 from rscap.recipe import Recipe, parse_recipe
 from rscap.records import Example, ScoreSheet
 from rscap.store import (

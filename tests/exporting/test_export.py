@@ -22,8 +22,7 @@ from rscap.errors import AdapterError, ExportError, NotFinite, StoreError
 from rscap.evaluation.outcome import Outcome, score_predictions, write_baselines, write_outcome
 from rscap.exporting import request as export_request
 from rscap.exporting.agreement import Agreement
-from rscap.exporting.card import NOTICE, card
-from rscap.exporting.card_subject import CardSubject
+from rscap.exporting.card import NOTICE, CardSubject, card
 from rscap.exporting.hub import push
 from rscap.exporting.reading import pictures
 from rscap.exporting.request import Exported, ExportRequest, export

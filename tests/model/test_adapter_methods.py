@@ -21,11 +21,11 @@ from rscap.methods import METHODS
 from rscap.model.adapters import (
     Allocation,
     Calibration,
-    check,
     initial_factors,
     load_adapter,
     parameter_groups,
     precision_to_load,
+    preparation,
     prepare,
     quiet_peft,
     save_adapter,
@@ -297,8 +297,8 @@ def test_every_difference_is_read_back(case: str, change: dict[str, Any], told: 
     layer = next(layer for layer in one.net.modules() if hasattr(layer, "base_layer"))
     rank = change.get("rank", 4)
     adapter = one.recipe.adapter.model_copy(update=change)
-    facts = check._facts(layer, adapter, rank)
-    assert told in {what for what, (there, wanted) in facts.items() if not check._same(there, wanted)}
+    facts = preparation._facts(layer, adapter, rank)
+    assert told in {what for what, (there, wanted) in facts.items() if not preparation._same(there, wanted)}
 
 
 def test_residual_methods_refuse_a_base_that_is_quantised_already(folder: str) -> None:

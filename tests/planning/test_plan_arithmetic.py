@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from rscap.model.geometry import paligemma_config
 from rscap.planning.memory import MicroBatch, kept_bytes
-from rscap.planning.parameters import COMPONENTS, NF4_BYTES, residents
-from rscap.planning.setting import Setting
+from rscap.planning.parameters import COMPONENTS, NF4_BYTES, Setting, residents
 from rscap.planning.shapes import shapes_of
 from rscap.planning.time import operations
 from rscap.planning.timeline import Segment, moments, peak

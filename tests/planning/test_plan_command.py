@@ -289,7 +289,7 @@ def test_kernels_are_those_that_are_dispatched(monkeypatch: pytest.MonkeyPatch) 
     from rscap.model.adapters import prepare
     from rscap.model.load import load_base
     from rscap.model.packed import PackedModel
-    from rscap.planning.setting import Setting
+    from rscap.planning.parameters import Setting
     from rscap.planning.shapes import shapes_of_base
     from rscap.planning.time import kernels
 

@@ -45,7 +45,7 @@ def test_the_peak_is_within_ten_percent(bench: ModuleType, nano2: Path, case: di
 @pytest.mark.parametrize(("dtype", "beams"), [("float32", 3), ("bfloat16", 1)])
 def test_generation_is_within_fifteen_percent(bench: ModuleType, nano2: Path, dtype: str, beams: int) -> None:
     """What decoding allocates at its peak is estimated, not far above and never much below."""
-    from rscap.planning.setting import Setting
+    from rscap.planning.parameters import Setting
     from rscap.planning.shapes import shapes_of_base
     from rscap.planning.timeline import generation_moving
 

@@ -13,7 +13,14 @@ from rscap import scoring
 from rscap.errors import ScoreError
 from rscap.records import ScoreSheet
 from rscap.scoring.comparison import rounded
-from rscap.scoring.resampling import bootstrap_p, holm, images_needed, randomisation_p, resampled_sums, swapped_sums
+from rscap.scoring.resampling import (
+    bootstrap_p,
+    holm,
+    images_needed,
+    randomisation_p,
+    resampled_sums,
+    swapped_sums,
+)
 
 WORDS = np.array(
     ["a", "two", "many", "planes", "river", "road", "houses", "trees", "green", "beside", "on", "the", "near", "meadow"]

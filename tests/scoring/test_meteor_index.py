@@ -14,9 +14,9 @@ import pytest
 
 from rscap.errors import ScoreError
 from rscap.scoring.meteor import Meteor, MeteorUnavailable, index, scorer
+from rscap.scoring.meteor.index import Source
 from rscap.scoring.meteor.lexicon import Lexicon
 from rscap.scoring.meteor.matching import Phrases
-from rscap.scoring.meteor.source import Source
 
 SYNSETS = {
     "abode": "1 2",

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from rscap.scoring.meteor import Meteor
+from rscap.scoring.meteor.index import PREFIXES, Source
 from rscap.scoring.meteor.normalise import Prefixes, normaliser
-from rscap.scoring.meteor.source import PREFIXES, Source
 
 ORACLE = runpy.run_path(str(Path(__file__).parent / "java_oracle" / "meteor_oracle.py"))
 pytestmark = pytest.mark.java

@@ -12,8 +12,8 @@ import pytest
 from rscap.scoring.meteor import Meteor, MeteorUnavailable
 from rscap.scoring.meteor.formula import meteor as formula
 from rscap.scoring.meteor.formula import segment
+from rscap.scoring.meteor.index import PREFIXES, Source
 from rscap.scoring.meteor.normalise import Prefixes, normaliser
-from rscap.scoring.meteor.source import PREFIXES, Source
 
 TABLE: dict[str, Any] = json.loads((Path(__file__).parent / "meteor_table.json").read_text(encoding="utf-8"))
 

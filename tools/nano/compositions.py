@@ -13,8 +13,10 @@ from layout import along, centre, layout
 from rscap.sample.canvas import (
     SIZE,
     Canvas,
+    Colour,
     Point,
     Points,
+    Texture,
     blob,
     ellipse,
     polygon,
@@ -23,7 +25,6 @@ from rscap.sample.canvas import (
     turned,
     winding,
 )
-from rscap.sample.texture import Colour, Texture
 from rscap.sample.things import (
     ASPHALT,
     CONCRETE,

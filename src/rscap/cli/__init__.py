@@ -15,10 +15,9 @@ from typer.core import TyperGroup
 import rscap
 from rscap.cli.ablate import ablate
 from rscap.cli.data import app as data_app
-from rscap.cli.doctor import doctor
 from rscap.cli.evaluate import caption, evaluate
 from rscap.cli.plan import plan
-from rscap.cli.report import compare, report
+from rscap.cli.report import compare, doctor, report
 from rscap.cli.score import score
 from rscap.cli.train import export, quickstart, train
 from rscap.errors import Interrupted, RscapError, StoreError

@@ -136,7 +136,7 @@ def split(
 ) -> None:
     """Freeze a split as id lists with a digest; `--splits FILE.json` and a recipe's `data.splits` then take it."""
     from rscap.cli.screen import say
-    from rscap.data.splits.drawn import freeze
+    from rscap.data.splits import freeze
 
     source = _open(src, splits)
     freeze(source, out)

@@ -4,7 +4,7 @@ evidence.py    the records that checks examine, whatever they were read from
 own.py  foreign.py  probe.py    read a run or a recipe, read files of other programs, measure the loaded model
 checks/        one function for each check
 catalogue.py   every kind of finding: why it matters and what to do
-snapshot.py    one line for other training scripts; snapshot_files.py reads what it saves
+snapshot.py    one line for other training scripts, and the reading of what it saves
 """
 
 from rscap.doctor.catalogue import CATALOGUE, KINDS, FindingKind

@@ -1,21 +1,29 @@
-"""Read a run of another program: PEFT's files, the Trainer's log, predictions, and what doctor.toml states."""
+"""The folder of a run of another program; every file is optional.
+
+adapter_config.json, adapter_model.safetensors     PEFT's files, here, below, or in the newest checkpoint-N/
+trainer_state.json | log.jsonl | log.csv           losses: the Trainer's, or step, loss, learning_rate, grad_norm
+predictions.jsonl  references.json  scores.json    captions, references, and on how many images they were scored
+batch.safetensors | batch.json                     one training batch
+model.json                                         what `rscap.doctor.snapshot.snapshot` measured
+doctor.toml                                        what the files do not say
+"""
 
 from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from rscap.doctor.adapters import CONFIG, read_adapter
 from rscap.doctor.evaluations import of_folder
-from rscap.doctor.evidence import DataFacts, Evidence, Expected, RunState, TrainingLog
+from rscap.doctor.evidence import AdapterFiles, DataFacts, Evidence, Expected, RunState, TrainingLog
 from rscap.doctor.reading import EvidenceReader, key_lines, mapping, read_log, whole
-from rscap.doctor.snapshot_files import (
+from rscap.doctor.snapshot import (
     BATCH_NAMES,
     MEASURED,
     Measured,
@@ -26,7 +34,8 @@ from rscap.doctor.snapshot_files import (
     read_measured,
     targets_of,
 )
-from rscap.errors import StoreError
+from rscap.errors import AdapterError, StoreError
+from rscap.model.towers import tower_of
 from rscap.recipe import TOWERS, Tower, TowerState
 from rscap.store import ADAPTER, PREDICTIONS, TRAIN_LOG
 from rscap.tables import check_table
@@ -34,8 +43,8 @@ from rscap.tables import check_table
 NAMES = (TRAIN_LOG, "log.jsonl", "log.csv")
 """Logs of a folder that has no trainer_state.json, in the order in which they are looked for."""
 
-# doctor.toml: what the files of such a run do not say.
 
+CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 STATEMENT = "doctor.toml"
 
 
@@ -141,15 +150,6 @@ def expected_by_statement(statement: Statement, path: Path) -> Expected:
         captions=statement.data.captions,
     )
 
-
-# The folder of a foreign run; every file is optional.
-#
-# adapter_config.json, adapter_model.safetensors     PEFT's files, here, below, or in the newest checkpoint-N/
-# trainer_state.json | log.jsonl | log.csv           losses: the Trainer's, or step, loss, learning_rate, grad_norm
-# predictions.jsonl  references.json  scores.json    captions, references, and on how many images they were scored
-# batch.safetensors | batch.json                     one training batch
-# model.json                                         what `rscap.doctor.snapshot.snapshot` measured
-# doctor.toml                                        what the files do not say
 
 _TRAINER_LIMIT = 1.0  # the Trainer's default max_grad_norm
 _KNOWN = (CONFIG, "trainer_state.json", *NAMES, *BATCH_NAMES, MEASURED, STATEMENT, PREDICTIONS)
@@ -267,3 +267,75 @@ def _batch(folder: Path, measured: Measured, tokens: Mapping[str, int], reader: 
         return {"attention": measured.attention(attention_of(batch, where))}
     ids = TokenIds(**{name: tokens[name] for name in ("image", "bos", "eos", "pad")})
     return {"targets": targets_of(batch, ids, where), "attention": measured.attention(attention_of(batch, where))}
+
+
+def read_adapter(folder: Path, where: str) -> AdapterFiles:
+    """Read an adapter in PEFT's layout.
+
+    Raises:
+        StoreError: a file is missing or broken.
+    """
+    config = mapping(folder / CONFIG)
+    tensors = _look(folder / TENSORS)
+    saved_whole = tuple(f".{name}." for name in config.get("modules_to_save") or ())
+    adapted = {key: facts for key, facts in tensors.items() if not any(name in f"{key}." for name in saved_whole)}
+    paths = {path: tower for key in adapted if (path := _module(key)) and (tower := _tower(path))}
+    targets = config.get("target_modules")
+    listed = tuple(targets) if isinstance(targets, list) else str(targets or "")
+    return AdapterFiles(
+        where=where,
+        kind=str(config.get("peft_type", "")),
+        targets=listed,
+        rank=config.get("r"),
+        alpha=config.get("lora_alpha"),
+        rank_stabilised=config.get("use_rslora"),
+        weight_decomposed=config.get("use_dora"),
+        modules=Counter(paths.values()),
+        unmatched=_unmatched(listed, paths),
+        untouched=_untouched(adapted),
+        not_finite=tuple(key for key, (_, finite) in tensors.items() if not finite),
+    )
+
+
+def _look(path: Path) -> dict[str, tuple[bool, bool]]:
+    """For every tensor, whether it is all zero and whether it is finite."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise StoreError(f"{path} does not exist")
+    facts = {}
+    try:
+        with safe_open(path, "pt") as stored:
+            for key in stored.keys():  # noqa: SIM118 - not a mapping
+                tensor = stored.get_tensor(key)
+                facts[key] = (not bool(tensor.any()), bool(tensor.isfinite().all()))
+    except SafetensorError as error:
+        raise StoreError(f"{path} is damaged: {error}") from error
+    return facts
+
+
+def _module(key: str) -> str:
+    """The module that a tensor adapts: `….q_proj.lora_A.weight` belongs to `….q_proj`."""
+    return key.removesuffix(".weight").rpartition(".")[0]
+
+
+def _tower(path: str) -> Tower | None:
+    try:
+        return tower_of(f"{path}.")
+    except AdapterError:
+        return None
+
+
+def _unmatched(targets: Sequence[str] | str, paths: Mapping[str, Any]) -> tuple[str, ...]:
+    if isinstance(targets, str):
+        return ()
+    return tuple(name for name in sorted(targets) if not any(f".{path}".endswith(f".{name}") for path in paths))
+
+
+def _untouched(tensors: Mapping[str, tuple[bool, bool]]) -> tuple[Tower, ...]:
+    """Towers whose B matrices are all zero."""
+    zero: dict[Tower, bool] = {}
+    for key, (empty, _) in tensors.items():
+        if ".lora_B." in key and (tower := _tower(_module(key))):
+            zero[tower] = zero.get(tower, True) and empty
+    return tuple(tower for tower, empty in zero.items() if empty)

@@ -5,11 +5,20 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from rscap.doctor.adapters import CONFIG, read_adapter
 from rscap.doctor.evaluations import of_run
-from rscap.doctor.evidence import DataFacts, Evidence, Expected, Learning, LogEntry, RunState, TrainingLog, Validated
+from rscap.doctor.evidence import (
+    DataFacts,
+    Evidence,
+    Expected,
+    Learning,
+    LogEntry,
+    RunState,
+    TrainingLog,
+    Validated,
+)
+from rscap.doctor.foreign import CONFIG, read_adapter
 from rscap.doctor.reading import EvidenceReader, key_lines
-from rscap.doctor.snapshot_files import known_tokens
+from rscap.doctor.snapshot import known_tokens
 from rscap.methods import METHODS
 from rscap.recipe import TOWERS, Recipe, read_recipe
 from rscap.store import (

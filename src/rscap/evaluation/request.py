@@ -22,7 +22,14 @@ from rscap.progress import Progress, Say
 from rscap.recipe import DataSection, GenerateSection
 from rscap.records import Example, ScoreSheet
 from rscap.stopping import stopping
-from rscap.store import Ending, EvaluationSettings, Journal, Provenance, RunFolder, write_rejected
+from rscap.store import (
+    Ending,
+    EvaluationSettings,
+    Journal,
+    Provenance,
+    RunFolder,
+    write_rejected,
+)
 from rscap.tables import check_table
 
 

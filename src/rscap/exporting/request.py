@@ -16,11 +16,19 @@ from rscap.captioner import ModelRef
 from rscap.captioner.loading import best_device, check_weights
 from rscap.errors import AdapterError, ExportError, ModelError, RscapError, StoreError
 from rscap.exporting.agreement import Agreement, compare
-from rscap.exporting.card import NOTICE, card, is_gemma
-from rscap.exporting.card_subject import CardSubject, Form
-from rscap.exporting.hub import Hub, check_target, default_hub, push
+from rscap.exporting.card import NOTICE, CardSubject, Form, card, is_gemma
+from rscap.exporting.hub import (
+    Dtype,
+    Hub,
+    check_target,
+    default_hub,
+    generate_arguments,
+    merged,
+    push,
+    write_adapter,
+    write_checkpoint,
+)
 from rscap.exporting.reading import Asking, Pictures, Plain, Reading, captions, pictures, read
-from rscap.exporting.weights import Dtype, generate_arguments, merged, write_adapter, write_checkpoint
 from rscap.model.adapters import quiet_peft
 from rscap.model.load import load_base
 from rscap.progress import Say

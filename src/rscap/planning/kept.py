@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from rscap.planning.setting import Setting
+from rscap.planning.parameters import Setting
 from rscap.planning.shapes import Linear, TextShape, VisionShape
 from rscap.recipe import Tower
 

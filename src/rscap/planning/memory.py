@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from rscap.model.loss import chunk_rows
 from rscap.planning.kept import SCORE, eight_bit_inputs, norm, text_layer, vision_layer
-from rscap.planning.parameters import COMPONENTS, TRAINABLE, Component, Resident, residents
-from rscap.planning.setting import Setting
+from rscap.planning.parameters import COMPONENTS, TRAINABLE, Component, Resident, Setting, residents
 from rscap.planning.shapes import Linear, Shapes
 from rscap.planning.timeline import (
     Moment,

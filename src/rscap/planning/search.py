@@ -12,8 +12,8 @@ from typing import Any
 
 from rscap.planning.cards import GIB, RESERVE, Card
 from rscap.planning.memory import Memory, training_memory
+from rscap.planning.parameters import Device, Setting
 from rscap.planning.sequence import Lengths, lengths
-from rscap.planning.setting import Device, Setting
 from rscap.planning.shapes import Shapes, shapes_of_base
 from rscap.planning.time import Duration, duration
 from rscap.planning.timeline import generation_moving

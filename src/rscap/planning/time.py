@@ -12,8 +12,8 @@ import math
 from dataclasses import dataclass
 
 from rscap.planning.cards import Card
+from rscap.planning.parameters import Setting
 from rscap.planning.sequence import Lengths
-from rscap.planning.setting import Setting
 from rscap.planning.shapes import Shapes
 from rscap.recipe import TowerState
 

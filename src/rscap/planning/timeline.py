@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 from rscap.model.decoding import PREFIXES, TOGETHER
 from rscap.planning.kept import mlp_kept, vision_mlp_kept
-from rscap.planning.parameters import Component
-from rscap.planning.setting import Setting
+from rscap.planning.parameters import Component, Setting
 from rscap.planning.shapes import Linear, Shapes, TextShape, VisionShape
 from rscap.recipe import Tower
 

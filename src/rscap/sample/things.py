@@ -10,8 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from rscap.sample.canvas import Canvas, Point, Points, polygon, rectangle, stroke, turned
-from rscap.sample.texture import SUNS, Colour, Texture
+from rscap.sample.canvas import SUNS, Canvas, Colour, Point, Points, Texture, polygon, rectangle, stroke, turned
 
 T = TypeVar("T")
 

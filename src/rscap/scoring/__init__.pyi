@@ -1,9 +1,21 @@
-from rscap.metrics import METRICS
-from rscap.scoring.candidates import Candidates, load_candidates
-from rscap.scoring.captions import score_captions
-from rscap.scoring.cider import cider_rewards
-from rscap.scoring.comparison import Comparison, Difference, SystemScore
-from rscap.scoring.diagnostics import KINDS, degenerate
+from rscap.metrics import (
+    METRICS,
+)
+from rscap.scoring.captions import (
+    score_captions,
+)
+from rscap.scoring.cider import (
+    cider_rewards,
+)
+from rscap.scoring.comparison import (
+    Comparison,
+    Difference,
+    SystemScore,
+)
+from rscap.scoring.diagnostics import (
+    KINDS,
+    degenerate,
+)
 from rscap.scoring.foreign import (
     ForeignMetric,
     add_foreign,
@@ -12,14 +24,40 @@ from rscap.scoring.foreign import (
     load_foreign,
     write_items,
 )
-from rscap.scoring.judgement import Judgement, judge
-from rscap.scoring.pool import IdfPool
-from rscap.scoring.protocol import PROTOCOLS, score_line
-from rscap.scoring.references import References, load_pair, load_references
-from rscap.scoring.resampling import DRAWS
-from rscap.scoring.sheet import SEEN, seen_sentences, with_seen
-from rscap.scoring.systems import compare
-from rscap.store import read_sheet, sheet_text, write_sheet
+from rscap.scoring.judgement import (
+    Judgement,
+    judge,
+)
+from rscap.scoring.pool import (
+    IdfPool,
+)
+from rscap.scoring.protocol import (
+    PROTOCOLS,
+    score_line,
+)
+from rscap.scoring.references import (
+    Candidates,
+    References,
+    load_candidates,
+    load_pair,
+    load_references,
+)
+from rscap.scoring.resampling import (
+    DRAWS,
+)
+from rscap.scoring.sheet import (
+    SEEN,
+    seen_sentences,
+    with_seen,
+)
+from rscap.scoring.systems import (
+    compare,
+)
+from rscap.store import (
+    read_sheet,
+    sheet_text,
+    write_sheet,
+)
 
 __all__ = [
     "DRAWS",

@@ -17,10 +17,9 @@ from rscap.scoring.cider import cautions as cider_cautions
 from rscap.scoring.corpus import Corpus
 from rscap.scoring.foreign import ForeignMetric, Function
 from rscap.scoring.measures import Material, Statistics, measured, shuffled
-from rscap.scoring.pairing import Paired, pair
 from rscap.scoring.pool import IdfPool
 from rscap.scoring.protocol import Conditions, check, data_digest, tokenizer_label
-from rscap.scoring.resampling import DRAWS, intervals
+from rscap.scoring.resampling import DRAWS, Paired, intervals, pair
 from rscap.scoring.sheet import kept_statistics
 
 DUPLICATES = ("keep", "distinct")

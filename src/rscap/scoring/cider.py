@@ -18,9 +18,9 @@ import numpy as np
 from rscap.errors import ScoreError
 from rscap.scoring.corpus import ORDERS, Corpus, Floats
 from rscap.scoring.measures import Averaged, Material
-from rscap.scoring.pairing import check_captions, check_references
 from rscap.scoring.pool import IdfPool
 from rscap.scoring.protocol import prepare_remembered
+from rscap.scoring.resampling import check_captions, check_references
 
 _SIGMA = 6.0
 

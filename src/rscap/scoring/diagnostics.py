@@ -11,7 +11,7 @@ import numpy as np
 from rscap.scoring.bleu import BLEU
 from rscap.scoring.corpus import Corpus, Ints
 from rscap.scoring.measures import Statistics
-from rscap.scoring.pairing import Paired
+from rscap.scoring.resampling import Paired
 
 KINDS = ("empty", "prompt-echo", "loop", "non-language")
 """Kinds of output that are no caption: flagged and scored, never skipped."""

@@ -29,8 +29,7 @@ from rscap.metrics import METRICS, TABLE, known
 from rscap.records import ScoreSheet
 from rscap.scoring.corpus import Floats
 from rscap.scoring.measures import Statistics
-from rscap.scoring.pairing import listed
-from rscap.scoring.resampling import intervals
+from rscap.scoring.resampling import intervals, listed
 from rscap.store import write_text
 
 Function = Callable[

@@ -16,8 +16,8 @@ import numpy as np
 
 from rscap.errors import ScoreError
 from rscap.scoring.corpus import Corpus, Floats, Ints, NgramTable
-from rscap.scoring.pairing import check_references
 from rscap.scoring.protocol import prepare, tokenizer_label
+from rscap.scoring.resampling import check_references
 from rscap.store import atomic_path
 
 _FORMAT = "rscap-idf-pool/1"

@@ -14,12 +14,12 @@ from rscap.scoring.comparison import Comparison, Difference, SystemScore, senten
 from rscap.scoring.corpus import Floats
 from rscap.scoring.foreign import is_higher_better
 from rscap.scoring.measures import Statistics, mean_statistics
-from rscap.scoring.pairing import listed
 from rscap.scoring.resampling import (
     DRAWS,
     bootstrap_p,
     holm,
     images_needed,
+    listed,
     randomisation_p,
     resampled_sums,
     swapped_sums,

@@ -11,6 +11,7 @@ from rscap.store.checkpoint import (
 )
 from rscap.store.evaluation import (
     BASELINE_LABELS,
+    Journal,
     PanelImage,
     PredictionRow,
     Reference,
@@ -23,20 +24,6 @@ from rscap.store.evaluation import (
     write_references,
 )
 from rscap.store.files import (
-    atomic_path,
-    no_room,
-    now,
-    numbered_lines,
-    read_json,
-    read_jsonl,
-    replace_folder,
-    way_out,
-    write_json,
-    write_jsonl,
-    write_text,
-)
-from rscap.store.journal import Journal
-from rscap.store.names import (
     ADAPTER,
     BASELINES,
     CHECKPOINTS,
@@ -59,6 +46,17 @@ from rscap.store.names import (
     TRACKERS,
     TRAIN_LOG,
     WEIGHTED,
+    atomic_path,
+    no_room,
+    now,
+    numbered_lines,
+    read_json,
+    read_jsonl,
+    replace_folder,
+    way_out,
+    write_json,
+    write_jsonl,
+    write_text,
 )
 from rscap.store.record import (
     Record,
@@ -97,8 +95,17 @@ from rscap.store.run import (
     write_parameters,
     write_rejected,
 )
-from rscap.store.seen import Seen, SeenImage, read_seen, write_seen
-from rscap.store.sheet import read_sheet, sheet_text, write_sheet
+from rscap.store.seen import (
+    Seen,
+    SeenImage,
+    read_seen,
+    write_seen,
+)
+from rscap.store.sheet import (
+    read_sheet,
+    sheet_text,
+    write_sheet,
+)
 from rscap.store.study import (
     ATTEMPTS,
     BASE,

@@ -1,4 +1,6 @@
-"""Files that a reader never sees half written."""
+"""The names of a run folder's files, which `rscap.store` describes, and how they are written: a reader never sees one
+half written.
+"""
 
 from __future__ import annotations
 
@@ -163,3 +165,27 @@ def replace_folder(source: Path, target: Path) -> None:
         shutil.rmtree(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     source.replace(target)
+
+
+RECIPE = "recipe.toml"
+STATUS = "status.json"
+PROVENANCE = "provenance.json"
+PARAMETERS = "parameters.json"
+REJECTED = "rejected.jsonl"
+REMOVED = "removed.jsonl"
+WEIGHTED = "weighted.jsonl"
+QUALITY = "quality.json"
+TRAIN_LOG = "train.jsonl"
+SPEED_LOG = "speed.jsonl"
+EVALUATION = "evaluation.json"
+CHECKPOINTS = "checkpoints"
+ADAPTER = "adapter"
+MODEL = "model"
+PREDICTIONS = "predictions"
+REFERENCES = "references"
+SCORES = "scores"
+PANEL = "panel"
+BASELINES = "baselines"
+TRACKERS = "trackers"
+REPORT = "report.html"
+SEEN = "seen.npz"

@@ -14,8 +14,7 @@ from pydantic import Field
 from rscap import errors
 from rscap.errors import StoreError
 from rscap.records import Rejected
-from rscap.store.files import now, numbered_lines, write_json, write_jsonl
-from rscap.store.names import (
+from rscap.store.files import (
     ADAPTER,
     BASELINES,
     CHECKPOINTS,
@@ -38,6 +37,10 @@ from rscap.store.names import (
     TRACKERS,
     TRAIN_LOG,
     WEIGHTED,
+    now,
+    numbered_lines,
+    write_json,
+    write_jsonl,
 )
 from rscap.store.record import Record, read_rows, write_rows
 

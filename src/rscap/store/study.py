@@ -18,8 +18,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from rscap.errors import StoreError
-from rscap.store.files import write_text
-from rscap.store.names import BASELINES, REPORT
+from rscap.store.files import BASELINES, REPORT, write_text
 from rscap.store.record import Record, append_row, read_rows, write_rows
 from rscap.store.run import FolderState, RunFolder, State
 

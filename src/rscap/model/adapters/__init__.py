@@ -1,24 +1,19 @@
 """Which weights are trainable, and how: frozen, adapted and trained towers, by the recipe's adapter method.
 
-targets.py      the adapted layers, by full path
-preparation.py  freeze, start, quantise, adapt, train
-start.py        what PiSSA, OLoRA, CorDA and EVA start from; decompose.py holds the algebra
+preparation.py  freeze, start, quantise, adapt, train; every adapted layer is read back
+start.py        what PiSSA, OLoRA, CorDA and EVA start from, and the algebra
 calibration.py  activations of training images, for EVA and CorDA
-config.py       PEFT's configuration; optimiser groups (weight decay, LoRA+)
-check.py        reads every adapted layer back: method, rank, scale, parameters
+config.py       the adapted layers by full path; PEFT's configuration; optimiser groups (weight decay, LoRA+)
 allocation.py   AdaLoRA's ranks during training
-storage.py      save and load in PEFT's layout
-merging.py      add an adapter to its base's weights
+storage.py      save and load in PEFT's layout; add an adapter to its base's weights
 """
 
 from rscap.model.adapters.allocation import Allocation
 from rscap.model.adapters.calibration import Calibration
-from rscap.model.adapters.config import parameter_groups, quiet_peft, trainable_parameters
-from rscap.model.adapters.merging import merge
+from rscap.model.adapters.config import parameter_groups, quiet_peft, target_expression, trainable_parameters
 from rscap.model.adapters.preparation import precision_to_load, prepare
 from rscap.model.adapters.start import initial_factors
-from rscap.model.adapters.storage import load_adapter, save_adapter
-from rscap.model.adapters.targets import target_expression
+from rscap.model.adapters.storage import load_adapter, merge, save_adapter
 
 __all__ = [
     "Allocation",

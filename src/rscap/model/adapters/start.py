@@ -1,6 +1,7 @@
 """Where an adapter starts: PiSSA, OLoRA and CorDA take a part of the base's weights, EVA directions of the data.
 
-The first three move s·B·A out of a weight W: the layer starts as W' + s·B·A = W with W' = W - s·B·A frozen.
+The first three split a weight W, float[out, in], exactly into s·B·A of rank r and a frozen remainder; EVA takes
+principal components of rows that arrive batch by batch. The algebra is in float64.
 """
 
 from __future__ import annotations
@@ -15,9 +16,7 @@ from torch import Tensor, nn
 from rscap.errors import AdapterError
 from rscap.methods import METHODS
 from rscap.model.adapters.calibration import Calibration
-from rscap.model.adapters.config import EVA_RHO, scale
-from rscap.model.adapters.decompose import Components, corda, olora, pissa
-from rscap.model.adapters.targets import TargetLayers
+from rscap.model.adapters.config import EVA_RHO, TargetLayers, scale
 from rscap.recipe import AdapterSection
 
 _DAMPING = 0.01
@@ -195,3 +194,99 @@ class _Inputs:
 
     def directions(self, rank: int) -> Tensor:
         return self.found.directions(rank).to(self.device)
+
+
+def pissa(weight: Tensor, *, rank: int, scale: float) -> tuple[Tensor, Tensor]:
+    """The r largest singular triplets, split evenly: A = √(S/s)·Vᵀ, B = U·√(S/s) (PiSSA, arXiv:2404.02948)."""
+    wide = widened(weight)
+    left, values, right = top_triplets(wide, rank)
+    roots = (values / scale).sqrt()
+    return narrowed(roots[:, None] * right, weight), narrowed(left * roots, weight)
+
+
+def olora(weight: Tensor, *, rank: int, scale: float) -> tuple[Tensor, Tensor]:
+    """The first r columns of Q and rows of R, W = Q·R (OLoRA, arXiv:2406.01775).
+
+    The first r columns of Q depend on the first r columns of W alone, and R = Qᵀ·W.
+    """
+    wide = widened(weight)
+    q, _ = torch.linalg.qr(wide[:, :rank])
+    del scale  # it multiplies the product both in the layer and in the part taken out of W
+    return narrowed(q.T @ wide, weight), narrowed(q, weight)
+
+
+def corda(weight: Tensor, oriented: Tensor, *, rank: int, scale: float) -> tuple[Tensor, Tensor]:
+    """The r largest components of W·C, brought back by C⁻¹ (CorDA, arXiv:2406.05223, instruction-previewed).
+
+    With W·C = U·S·Vᵀ the paper's Vᵀ·C⁻¹ equals S⁻¹·Uᵀ·W, so that C need not be inverted.
+    """
+    wide = widened(weight)
+    left, values, _ = top_triplets(widened(oriented), rank)
+    a = (left.T @ wide) / (values * scale).sqrt()[:, None]
+    return narrowed(a, weight), narrowed(left * (values / scale).sqrt(), weight)
+
+
+def top_triplets(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
+    """U[out, r], S[r], Vᵀ[r, in] of the largest singular values, through the smaller Gram matrix.
+
+    A Gram matrix squares the condition number, which float64 carries easily for the largest values; it is many times as
+    fast as a full decomposition of 16,384 x 2,048.
+    """
+    tall = matrix.shape[0] >= matrix.shape[1]
+    gram = matrix.T @ matrix if tall else matrix @ matrix.T
+    squares, vectors = torch.linalg.eigh(gram)
+    # Through a Gram matrix, values below 1e-8 of the largest are rounding; the floor keeps quotients by them small.
+    values = squares[-rank:].flip(0).clamp(min=torch.finfo(matrix.dtype).tiny).sqrt()
+    values = values.clamp(min=1e-8 * values[0])
+    kept = vectors[:, -rank:].flip(1)
+    if tall:
+        return (matrix @ kept) / values, values, kept.T
+    return kept, values, (kept.T @ matrix) / values[:, None]
+
+
+def widened(matrix: Tensor) -> Tensor:
+    """In float64."""
+    return (matrix.cpu() if matrix.device.type == "mps" else matrix).double()  # Apple's GPUs know no float64
+
+
+def narrowed(matrix: Tensor, like: Tensor) -> Tensor:
+    return matrix.float().contiguous().to(like.device)
+
+
+class Components:
+    """The leading principal components of all rows so far (Ross et al., 2008, doi:10.1007/s11263-007-0075-7).
+
+    Each update decomposes the components so far, scaled, the new rows about their mean, and the shift of the mean. With
+    one batch this is the exact analysis; with several, what was cut off before is lost.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.rows = 0
+        self.mean = self.scaled = torch.empty(0)
+        self.scatter = 0.0
+        """Sum of squared distances from the mean, over all directions."""
+
+    def add(self, rows: Tensor) -> None:
+        """Add rows float[n, d]."""
+        rows = widened(rows)
+        mean = rows.mean(dim=0)
+        parts = [rows - mean]
+        total = self.rows + len(rows)
+        if self.rows:
+            shift = (self.rows * len(rows) / total) ** 0.5 * (self.mean - mean)
+            parts += [shift[None], self.scaled]
+            mean = (self.rows * self.mean + len(rows) * mean) / total
+        self.scatter += float(sum(part.square().sum() for part in parts[:2]))
+        stacked = torch.cat(parts)
+        _, values, directions = top_triplets(stacked, min(self.most, *stacked.shape))
+        self.scaled = values[:, None] * directions
+        self.rows, self.mean = total, mean
+
+    def shares(self) -> Tensor:
+        """float64[most]: the share of the variance that each component explains, largest first."""
+        return self.scaled.square().sum(dim=1) / max(self.scatter, torch.finfo(torch.float64).tiny)
+
+    def directions(self, count: int) -> Tensor:
+        """float32[count, d]: the leading components, as orthonormal rows."""
+        return torch.nn.functional.normalize(self.scaled[:count], dim=1).float().contiguous()

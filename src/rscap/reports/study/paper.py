@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rscap.reports.study.formats import Line, lines, noise_sentence, shown_metrics
-from rscap.reports.study.front import HEIGHT, WIDTH, FrontPlot, front_plot
+from rscap.reports.study.page import HEIGHT, WIDTH, FrontPlot, front_plot
 from rscap.reports.study.summary import Summary
 from rscap.store import atomic_path
 

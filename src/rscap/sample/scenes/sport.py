@@ -8,10 +8,9 @@ from typing import Self
 
 import numpy as np
 
-from rscap.sample.canvas import Canvas, Point, polygon, stroke
+from rscap.sample.canvas import Canvas, Colour, Point, Texture, polygon, stroke
 from rscap.sample.captions import AND, NEAR, ON, WITHIN, Counted, Phrase, Remark
 from rscap.sample.scenes.base import Claim, way_claim
-from rscap.sample.texture import Colour, Texture
 from rscap.sample.things import (
     FOLIAGE,
     GRASS,

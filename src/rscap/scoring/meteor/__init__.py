@@ -6,8 +6,8 @@ tables (WordNet synsets, paraphrases, function words) are read from the installe
 
 from rscap.scoring.measures import Material, Summed
 from rscap.scoring.meteor.formula import COLUMNS, Floats, meteor
+from rscap.scoring.meteor.index import MeteorUnavailable
 from rscap.scoring.meteor.scorer import Meteor
-from rscap.scoring.meteor.source import MeteorUnavailable
 
 __all__ = ["COLUMNS", "METEOR", "Meteor", "MeteorUnavailable"]
 

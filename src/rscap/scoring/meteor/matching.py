@@ -13,7 +13,7 @@ import numpy as np
 
 from rscap.scoring.meteor.index import LONGEST_PHRASE, ROOT, Index, Ints
 from rscap.scoring.meteor.lexicon import PARAPHRASE, Lexicon
-from rscap.scoring.meteor.texts import Span, Text, bits, spread
+from rscap.scoring.meteor.normalise import Span, Text, bits, spread
 
 SEARCH_SHARES = (1.0, 0.6, 0.8, 0.5)
 """What share of its words a match counts for during the search, by matcher. METEOR rounds the words of either side

@@ -10,13 +10,11 @@ import numpy as np
 
 from rscap.errors import ScoreError
 from rscap.scoring.meteor.formula import COLUMNS, Floats, meteor, segment
-from rscap.scoring.meteor.index import Index, load
+from rscap.scoring.meteor.index import Index, Source, load
 from rscap.scoring.meteor.lexicon import EXACT, Lexicon
 from rscap.scoring.meteor.matching import Match, Phrases, match, matches, reach
-from rscap.scoring.meteor.normalise import Prefixes, normaliser
+from rscap.scoring.meteor.normalise import Prefixes, Text, Texts, normaliser, spread
 from rscap.scoring.meteor.search import align, upper_bound
-from rscap.scoring.meteor.source import Source
-from rscap.scoring.meteor.texts import Text, Texts, spread
 
 ROUNDING = 1e-9
 """Scores and bounds this close may be equal."""

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from rscap.scoring.meteor.formula import DELTA, WEIGHTS, blend
 from rscap.scoring.meteor.lexicon import EXACT, SYNONYM
 from rscap.scoring.meteor.matching import WORD_BITS, Match
-from rscap.scoring.meteor.texts import Text, spread
+from rscap.scoring.meteor.normalise import Text, spread
 
 OTHER_WEIGHT = max(WEIGHTS[1], WEIGHTS[3])
 

@@ -1,21 +1,36 @@
-"""Splits that are drawn: prior work's shuffles with seed 42, and the grouped split by hash.
+"""Splits by name: who trains on what, and who is measured on what, stated so that it can be repeated.
 
-In the grouped split images that are nearly the same, or have the very same captions, are in one split.
+| scheme | what it is |
+|---|---|
+| `official` | the split that the source names; restored by caption hashes for the Hub's copy of RISC, which lost it |
+| `seed42` | prior work B's: shuffled with seed 42, then 85 % train, 5 % val, 10 % test |
+| `seed42-test-50`, `seed42-test-500` | the same, its test cut to the first 50 or 500 images, which B scored |
+| `seed42-100-20` | prior work A's size: the first 100 of that shuffle train, the next 20 val |
+| `grouped` | near-duplicate images and identical caption lists never cross; about 80 / 10 / 10 % |
+| `FILE.json` | an id list that `rscap data split` froze, checked against its digest |
 
-A frozen split is a list of ids with a digest: what two people who compare results must share.
+A frozen split is a list of ids with a digest: what two people who compare results must share. For RISC's copy on the
+Hub, `risc-official.txt` holds a 48-bit hash of the caption list of each of the 4,453 val and 4,454 test images (no
+caption can be read from it). A row whose hash is listed is val or test, every other row is train. Where more rows share
+a caption list than val or test has, or val and test both have it, the hash cannot tell them apart: such rows are put in
+the split `ambiguous`, which neither training nor evaluation uses, and are reported one by one.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from rscap.annotations import UNSPLIT
 from rscap.annotations.files import load_object
 from rscap.data.audit.duplicates import find_duplicates
 from rscap.data.draw import uniform
@@ -26,11 +41,30 @@ from rscap.errors import DataError
 from rscap.records import Example, Note
 from rscap.store import write_json
 
+SEEDED: tuple[str, ...] = ("seed42", "seed42-test-50", "seed42-test-500", "seed42-100-20")
+SCHEMES: tuple[str, ...] = ("official", *SEEDED, "grouped")
+
+
+def assign_splits(judged: Judged, scheme: str) -> tuple[list[Example], list[Note]]:
+    """The examples with the splits of `scheme`, in their order, and what a reader should know about it.
+
+    Raises:
+        DataError: an unknown scheme, or one that does not fit these examples.
+    """
+    if scheme == "official":
+        return restore_official(judged)
+    if scheme in SEEDED:
+        return assign_seeded(judged, scheme)
+    if scheme == "grouped":
+        return assign_grouped(judged.examples)
+    if scheme.endswith(".json"):
+        return apply_frozen(judged.examples, Path(scheme))
+    raise DataError(f"unknown split scheme {scheme!r}", hint=f"known: {', '.join(SCHEMES)}, or a frozen FILE.json")
+
+
 RISC_ROWS = 44_521
 UNUSED = "unused"
 """The split of what a scheme leaves out."""
-
-SEEDED: tuple[str, ...] = ("seed42", "seed42-test-50", "seed42-test-500", "seed42-100-20")
 
 
 def assign_seeded(judged: Judged, scheme: str) -> tuple[list[Example], list[Note]]:
@@ -159,3 +193,70 @@ def _read(path: Path) -> Mapping[str, list[str]]:
 
 def _digest(pairs: Iterable[list[str]]) -> str:
     return hashlib.sha256(json.dumps(sorted(pairs)).encode()).hexdigest()
+
+
+AMBIGUOUS = "ambiguous"
+_LEAST_SHARE = 0.01
+"""Restore only where at least this share of rows is known: a fifth is in RISC, none in another data set."""
+
+
+def caption_hash(captions: Sequence[str]) -> str:
+    """48 bits of BLAKE2b over the captions in their order, outer white space dropped, as 12 hexadecimal digits."""
+    joined = "\x1f".join(caption.strip() for caption in captions)
+    return hashlib.blake2b(joined.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
+
+
+@cache
+def shipped() -> dict[str, Counter[str]]:
+    """For each caption hash of RISC's val and test, how many images of each have it."""
+    found: dict[str, Counter[str]] = defaultdict(Counter)
+    text = files("rscap.data").joinpath("risc-official.txt").read_text("ascii")
+    for line in text.splitlines():
+        if line and not line.startswith("#"):
+            split, name = line.split()
+            found[name][split] += 1
+    return dict(found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    split: str
+    reason: str | None = None
+    """Why the rows are not simply of that split; None where they are."""
+
+
+def restore_official(judged: Judged) -> tuple[list[Example], list[Note]]:
+    """Examples as they are where the source names splits or is not RISC; else with the official ones restored."""
+    examples = judged.examples
+    if any(example.split != UNSPLIT for example in examples):
+        return examples, []
+    hashes = [caption_hash(example.captions) for example in examples]
+    known = sum(name in shipped() for name in hashes)
+    if not known or known < _LEAST_SHARE * len(examples):
+        return examples, []
+    verdicts = {name: _judge(n, shipped().get(name, Counter())) for name, n in Counter(hashes).items()}
+    notes = [Note("all rows", _summary(len(examples), known))]
+    restored = []
+    for example, name in zip(examples, hashes, strict=True):
+        verdict = verdicts[name]
+        restored.append(replace(example, split=verdict.split))
+        if verdict.reason:
+            notes.append(Note(example.id, verdict.reason))
+    return restored, notes
+
+
+def _judge(rows: int, target: Counter[str]) -> _Verdict:
+    """The split of `rows` rows that share one caption list, which `target` counts by split."""
+    if not target:
+        return _Verdict("train")
+    wanted = " and ".join(f"{n} {split}" for split, n in sorted(target.items()))
+    if len(target) == 1 and rows <= target.total():
+        (split,) = target
+        return _Verdict(split, None if rows == target.total() else f"{split}: {rows} rows here, {wanted} in RISC")
+    return _Verdict(AMBIGUOUS, f"ambiguous: {rows} rows share this caption list, which belongs to {wanted} images")
+
+
+def _summary(usable: int, known: int) -> str:
+    text = f"official split restored by caption hashes: {known} rows are known as val or test"
+    lacking = f"; {usable} usable rows are not RISC's {RISC_ROWS}, so a missing twin cannot be seen"
+    return text + ("" if usable == RISC_ROWS else lacking)
