@@ -20,10 +20,9 @@ import tomli_w
 from PIL import Image
 
 from rscap.ablation.engines import LocalEngine
-from rscap.ablation.plan import make_plan
+from rscap.ablation.plan import Job, make_plan
 from rscap.ablation.runner import RowStatus, StudyStatus, carry_out, estimate
 from rscap.ablation.study import Study, read_study
-from rscap.ablation.work import Job
 from rscap.cli.ablate import print_table
 from rscap.errors import DataError, RecipeError, RscapError, StoreError
 from rscap.recipe import dump_recipe

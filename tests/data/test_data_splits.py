@@ -13,7 +13,15 @@ import pytest
 from rscap.data import MissingImage, Source, open_source
 from rscap.data.rows import Judged
 from rscap.data.source import digest
-from rscap.data.splits import AMBIGUOUS, apply_frozen, assign_splits, caption_hash, freeze, shipped, split_digest
+from rscap.data.splits import (
+    AMBIGUOUS,
+    apply_frozen,
+    assign_splits,
+    caption_hash,
+    freeze,
+    shipped,
+    split_digest,
+)
 from rscap.errors import DataError
 from rscap.records import Example
 

@@ -13,7 +13,14 @@ import torch
 from checkout import ROOT
 from rscap.errors import AdapterError, ExportError
 from rscap.exporting.agreement import Agreement, Compared, compare
-from rscap.exporting.hub import check_target, generate_arguments, merged, public, push, refuse_secrets
+from rscap.exporting.hub import (
+    check_target,
+    generate_arguments,
+    merged,
+    public,
+    push,
+    refuse_secrets,
+)
 from rscap.exporting.reading import Asking, Plain, Reading
 from rscap.recipe import GenerateSection
 from rscap.sample import sample_examples

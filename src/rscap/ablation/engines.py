@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any, Literal
 
-from rscap.ablation.work import Engine, Job
+from rscap.ablation.plan import Engine, Job
 from rscap.errors import RscapError
 from rscap.store import Attempt
 

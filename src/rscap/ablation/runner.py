@@ -9,9 +9,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from rscap.ablation.plan import StudyPlan, check_continues, write_plan
+from rscap.ablation.plan import Engine, Job, JobKind, StudyPlan, check_continues, run_state, same_images, write_plan
 from rscap.ablation.study import Study
-from rscap.ablation.work import Engine, Job, JobKind, run_state, same_images
 from rscap.data import open_data
 from rscap.errors import DataError, RecipeError
 from rscap.progress import Say

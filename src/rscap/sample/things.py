@@ -10,7 +10,18 @@ from typing import TypeVar
 
 import numpy as np
 
-from rscap.sample.canvas import SUNS, Canvas, Colour, Point, Points, Texture, polygon, rectangle, stroke, turned
+from rscap.sample.canvas import (
+    SUNS,
+    Canvas,
+    Colour,
+    Point,
+    Points,
+    Texture,
+    polygon,
+    rectangle,
+    stroke,
+    turned,
+)
 
 T = TypeVar("T")
 

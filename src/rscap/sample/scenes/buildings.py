@@ -8,7 +8,18 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from rscap.sample.canvas import SUNS, Canvas, Colour, Point, Texture, ellipse, polygon, rectangle, stroke, winding
+from rscap.sample.canvas import (
+    SUNS,
+    Canvas,
+    Colour,
+    Point,
+    Texture,
+    ellipse,
+    polygon,
+    rectangle,
+    stroke,
+    winding,
+)
 from rscap.sample.captions import AND, BETWEEN, IN, NEAR, ON, WITHIN, Counted, Phrase, Remark
 from rscap.sample.scenes.base import Claim, way_claim
 from rscap.sample.things import (

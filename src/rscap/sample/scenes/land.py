@@ -8,7 +8,17 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from rscap.sample.canvas import Canvas, Colour, Point, Texture, blob, ellipse, polygon, stroke, winding
+from rscap.sample.canvas import (
+    Canvas,
+    Colour,
+    Point,
+    Texture,
+    blob,
+    ellipse,
+    polygon,
+    stroke,
+    winding,
+)
 from rscap.sample.captions import AND, IN, NEAR, WITHIN, Counted, Phrase, Remark
 from rscap.sample.scenes.base import Claim, way_claim
 from rscap.sample.things import (
