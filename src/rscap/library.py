@@ -8,6 +8,7 @@ needs them, so scoring never waits for torch.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from rscap.doctor import Diagnosis
     from rscap.exporting.request import Exported
     from rscap.planning import Plan
-    from rscap.recipe import Recipe
+    from rscap.recipe import DataSection, Recipe
     from rscap.records import Example, Prediction, Rejected, ScoreSheet
     from rscap.scoring import Comparison, ForeignMetric, IdfPool
     from rscap.scoring.foreign import Function
@@ -141,7 +142,7 @@ def train(
     if source is not None:  # the recipe in the run folder names what it was trained on
         data_section = {"source": source.name, "splits": source.split_scheme, "normalise": source.normalised}
         checked = checked.model_copy(update={"data": checked.data.model_copy(update=data_section)})
-        _check_importable(source, checked.data.workers)
+        checked = checked.model_copy(update={"data": _importable(source, checked.data)})
     return run(checked, Path(out), say=_say(progress), resume=resume, source=source, progress=progress)
 
 
@@ -230,29 +231,32 @@ def evaluate(
     )
     task = prepare(request)
     if given is not None:
-        _check_importable(given, task.data.workers)
+        task = replace(task, data=_importable(given, task.data))
     with reporting(progress, f"captions ({split})") as bar:
         folder, sheets = run(task, progress=bar, say=_say(progress), source=given)
     _say(progress)(f"written: {folder.scores(split)}")
     return sheets[folder.name]
 
 
-def _check_importable(source: Source, workers: int) -> None:
-    """Refuse examples that data workers cannot hold, because the caller's script defines their kind of image.
+def _importable(source: Source, section: DataSection) -> DataSection:
+    """The section without data workers, if it leaves that open and the caller's script defines the kind of image.
 
     Raises:
-        DataError: names the class.
+        DataError: it asks for workers, which cannot hold such images; names the class.
     """
     from rscap.errors import DataError
 
-    for example in source.examples if workers else ():
+    for example in source.examples if section.workers else ():
         kind = type(example.image)
         if kind.__module__ == "__main__":
+            if section.workers == "auto":
+                return section.model_copy(update={"workers": 0})
             raise DataError(
                 f"the image of example {example.id!r} is a {kind.__name__}, which this script or notebook defines: "
                 "data workers cannot import it from there",
                 hint="move the class to a module of its own, or set data.workers=0",
             )
+    return section
 
 
 def load(

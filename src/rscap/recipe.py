@@ -77,8 +77,9 @@ class DataSection(Section):
     normalise: tuple[str, ...] = ()
     """Steps of `rscap.data.text` that normalise training captions; references of val and test stay as published."""
     quality: QualitySection | None = None
-    workers: Annotated[int, Field(ge=0)] = 0
-    """Processes that decode images in advance; 0: the training process decodes them."""
+    workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
+    """Processes that decode images in advance; 0: the training process decodes them. `auto`: up to 4 beside a GPU, as
+    the cores allow, and 0 where the CPU trains."""
 
     @model_validator(mode="after")
     def _weights_are_used(self) -> DataSection:
@@ -223,8 +224,9 @@ class GenerateSection(Section):
     """How captions are decoded: greedily, by beam search (`beams`) or by sampling (`temperature`): docs/decoding.md."""
 
     max_new_tokens: Positive = 64
-    batch_size: Positive = 16
-    """Images decoded together; rscap halves it where they do not fit in memory."""
+    batch_size: Positive | Literal["auto"] = "auto"
+    """Images decoded together; rscap halves it where they do not fit in memory. `auto`: 16 to 256 on a GPU, by its free
+    memory, and 16 on a CPU."""
     beams: Annotated[int, Field(ge=1, le=64)] = 1
     length_penalty: float = 1.0
     """Beam search divides the log-probability of a finished caption by its number of tokens to this power."""
@@ -241,6 +243,11 @@ class GenerateSection(Section):
     """Sample from the most probable tokens that together reach this probability (arXiv:1904.09751)."""
     seed: int = 0
     """A sample is a pure function of (seed, example id, step)."""
+
+    @property
+    def least_batch(self) -> int:
+        """`batch_size`, or what `auto` is where memory is short or not known."""
+        return 16 if self.batch_size == "auto" else self.batch_size
 
     @model_validator(mode="after")
     def _consistent(self) -> GenerateSection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -16,8 +17,8 @@ from rscap.captioner import choice as decoded
 from rscap.captioner import decoding as fitting
 from rscap.captioner.batch import Batch, Encoder
 from rscap.captioner.choice import Decoded
-from rscap.captioner.decoding import decode
-from rscap.captioner.loader import ahead, batches
+from rscap.captioner.decoding import decode, images_together
+from rscap.captioner.loader import ahead, batches, worker_count
 from rscap.errors import OutOfMemory
 from rscap.model import decoding
 from rscap.model.decoding import prefill, step
@@ -287,3 +288,38 @@ def test_an_error_in_making_an_item_comes_in_its_place() -> None:
     assert next(stream) == 1
     with pytest.raises(ValueError, match="broken"):
         next(stream)
+
+
+@pytest.mark.parametrize(
+    ("free_gib", "beams", "expected"), [(0.01, 1, 16), (0.1, 1, range(17, 256)), (80.0, 1, 256), (80.0, 4, 64)]
+)
+def test_a_gpu_decodes_as_many_images_as_it_has_room_for(
+    free_gib: float, beams: int, expected: int | range, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`auto`: at least 16, at most 256 rows; a number is taken as it is, and a CPU decodes 16."""
+    base = load_base(ModelSection(base="nano", dtype="float32"))
+    packed = PackedModel(base.model, compute_dtype=torch.float32)
+    settings = GenerateSection(beams=beams)
+    assert images_together(packed, settings) == 16
+    monkeypatch.setattr(PackedModel, "device", torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (int(free_gib * 2**30), 2**40))
+    for name in ("memory_reserved", "memory_allocated"):
+        monkeypatch.setattr(torch.cuda, name, lambda _: 0)
+    found = images_together(packed, settings)
+    assert found in expected if isinstance(expected, range) else found == expected
+    assert images_together(packed, GenerateSection(beams=beams, batch_size=5)) == 5
+
+
+def test_workers_are_started_beside_a_gpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`auto`: none on a CPU; beside a GPU up to four, fewer where processes share few cores; a number as it is."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(12), raising=False)
+    assert worker_count("auto") == 0
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    found = []
+    for processes in ("1", "4", "12", "16"):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
+        found.append(worker_count("auto"))
+    assert found == [4, 2, 0, 0]
+    assert worker_count(7) == 7

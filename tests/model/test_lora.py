@@ -69,6 +69,12 @@ EACH_ONCE = list(zip(("none", "nf4", "int8"), SCALES, strict=True))
 THE_REST = [case for case in itertools.product(("none", "nf4", "int8"), SCALES) if case not in EACH_ONCE]
 
 
+APART = {"none": 0.05, "nf4": 0.05, "int8": 0.1}
+"""Of a gradient's norm. Found with int8: .033 to .052. That is more than in 16 bits, since a rounding that moves an
+input over an edge of the 8-bit grid moves it by a 127th of its row's largest value: PEFT differs from itself by .028 to
+.060 (three scales, five seeds each) if noise of .001 is added to the pixels."""
+
+
 @pytest.mark.parametrize(
     ("quantisation", "adapter"), [*EACH_ONCE, *(pytest.param(*case, marks=pytest.mark.slow) for case in THE_REST)]
 )
@@ -81,7 +87,7 @@ def test_training_differs_from_peft_by_roundings(quantisation: str, adapter: dic
     assert len(gradients[0]) == 2 * 7 * 4
     for name, one in gradients[0].items():
         other = gradients[1][name]
-        assert (one - other).norm() <= (0.2 if quantisation == "int8" else 0.05) * other.norm() + 1e-6, name
+        assert (one - other).norm() <= APART[quantisation] * other.norm() + 1e-6, name
 
 
 def test_dropout_acts_in_training_alone() -> None:

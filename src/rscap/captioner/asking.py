@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, Union, overload
 
 from rscap.captioner.batch import Batch, Encoder, PackedRow, collate
 from rscap.captioner.choice import Decoded
-from rscap.captioner.decoding import Fitting
-from rscap.captioner.loader import ahead, batches
+from rscap.captioner.decoding import Fitting, images_together
+from rscap.captioner.loader import Workers, ahead, batches
 from rscap.data.images import opened
 from rscap.data.source import check_rejected
 from rscap.errors import DataError, ImageError, ModelError
@@ -166,7 +166,7 @@ class Captioner:
     def _streamed(
         self, images: Iterator[Any], errors: Errors, prefix: str, settings: GenerateSection
     ) -> Iterator[Prediction | Rejected]:
-        for chunk in _chunks(images, settings.batch_size):
+        for chunk in _chunks(images, images_together(self.packed, settings)):
             found = self.predictions(chunk, prefix=prefix, settings=settings)
             for picture, item in zip(chunk, found, strict=True):
                 if isinstance(item, Rejected) and errors == "raise":
@@ -180,7 +180,7 @@ class Captioner:
         *,
         prefix: str | None = None,
         settings: GenerateSection | None = None,
-        workers: int = 0,
+        workers: Workers = 0,
         say: Say = to_stderr,
     ) -> Iterator[Prediction | Rejected]:
         """Caption pictures in their order; a `Rejected` stands in the place of one that cannot be decoded.
@@ -200,7 +200,7 @@ class Captioner:
         *,
         prefix: str | None = None,
         settings: GenerateSection | None = None,
-        workers: int = 0,
+        workers: Workers = 0,
         say: Say = to_stderr,
     ) -> Iterator[Answer | Rejected]:
         """The same as `predictions`, with the probability of every token and how close each choice was."""
@@ -211,7 +211,7 @@ class Captioner:
         pictures: Sequence[Example | Picture],
         prefix: str | None,
         settings: GenerateSection | None,
-        workers: int,
+        workers: Workers,
         say: Say,
         *,
         scored: bool,
@@ -220,7 +220,8 @@ class Captioner:
         prefix = self.prefix if prefix is None else prefix
         settings = self.settings if settings is None else settings
         encode = partial(self.encoder.asked, prefix=self._ids(prefix))
-        coming = batches(pictures, encode, size=settings.batch_size, pad=self.encoder.prompter.pad, workers=workers)
+        size = images_together(self.packed, settings)
+        coming = batches(pictures, encode, size=size, pad=self.encoder.prompter.pad, workers=workers)
         if self.packed.device.type != "cpu":  # a processor has no time to spare: two pools of threads would take turns
             coming = ahead(coming)
         for batch in coming:
@@ -316,7 +317,7 @@ def caption_all(
     max_rejected_share: float,
     way_out: str,
     done: Sequence[Prediction] = (),
-    workers: int = 0,
+    workers: Workers = 0,
     progress: Progress | None = None,
     each: Callable[[Prediction | Rejected], None] | None = None,
     say: Say = to_stderr,

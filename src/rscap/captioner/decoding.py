@@ -109,6 +109,32 @@ class _Choice:
         return drawn(self.cuts(ids, scores), [uniform("token", self.settings.seed, name, length) for name in names])
 
 
+_MEMORY_SHARE = 0.5
+"""Of a GPU's free memory, what the caches and logits of a batch may take; what passes through layers takes more."""
+_MOST = 256
+"""Images decoded together for `auto`: beyond, a GPU computes a token for longer than it takes to start its kernels."""
+
+
+def images_together(packed: PackedModel, settings: GenerateSection) -> int:
+    """How many images are decoded together: as the settings say, or for `auto` as many as a GPU has room for.
+
+    An estimate from keys, values, logits and pixels of an image; where it is too high, `Fitting` halves batches. A
+    decoding step costs a GPU hardly more for 128 images than for 16 (docs/speed.md); a CPU gains nothing beyond 16.
+    """
+    if settings.batch_size != "auto" or packed.device.type != "cuda":
+        return settings.least_batch
+    config = packed.paligemma.config.text_config
+    slots = config.num_image_tokens + 64 + settings.beams * settings.max_new_tokens
+    width = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
+    cache = width * slots * packed.products(packed.stream).itemsize
+    logits = 4 * 4 * settings.beams * config.vocab_size  # in float32: scores, their softmax, and copies of both
+    side = packed.paligemma.config.vision_config.image_size
+    free, _ = torch.cuda.mem_get_info(packed.device)
+    free += torch.cuda.memory_reserved(packed.device) - torch.cuda.memory_allocated(packed.device)
+    fitting = int(_MEMORY_SHARE * free / (cache + logits + 3 * 4 * side**2))
+    return max(settings.least_batch, min(_MOST // settings.beams, fitting))
+
+
 @dataclass(slots=True)
 class Fitting:
     """Decodes batches, and remembers how many images fit in memory at a time, by what is asked of each."""

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from rscap.annotations import Found, find, missing
 from rscap.data import parquet
-from rscap.data.rows import IMAGE_CHECKS, ImageCheck, Judged, assemble, refuse_if_too_many
+from rscap.data.contents import Content, content_of
+from rscap.data.rows import IMAGE_CHECKS, ImageCheck, Judged, Looked, assemble, refuse_if_too_many
 from rscap.data.source import Source, digest
 from rscap.data.splits import assign_splits
 from rscap.data.text import NORMALISATIONS, normalised
-from rscap.errors import DataError
+from rscap.errors import DataError, ImageError
 from rscap.recipe import DataSection
 from rscap.records import Example
 
@@ -35,7 +36,7 @@ def open_source(
     *,
     split_scheme: str = "official",
     max_rejected_share: float = 0.01,
-    check: ImageCheck = "header",
+    check: ImageCheck | Looked = "header",
     normalise: Sequence[str] = (),
 ) -> Source:
     """Open a data set, whatever its format.
@@ -46,14 +47,14 @@ def open_source(
         split_scheme: how examples are split, see `rscap.data.splits`.
         max_rejected_share: the share of rows (0 … 1) that may be unusable.
         check: how closely images are looked at now: `decode` (each is decoded, below 1 ms for RISC's), `header`,
-            `exists`, or `none` (captions alone; images need not be there).
+            `exists`, or `none` (captions alone; images need not be there). Or what was found before, by `look_at`.
         normalise: steps of text normalisation in order, see `rscap.data.text`; recorded in the source. Captions of
             val and test stay as published: what is measured on is not changed.
 
     Raises:
         DataError: nothing to open, or too much of it cannot be used; names it and the way out.
     """
-    if check not in IMAGE_CHECKS:
+    if isinstance(check, str) and check not in IMAGE_CHECKS:
         raise DataError(f"unknown image check {check!r}", hint=f"known: {', '.join(IMAGE_CHECKS)}")
     if not 0 <= max_rejected_share <= 1:
         raise DataError(f"max_rejected_share is a share from 0 to 1, not {max_rejected_share}")
@@ -76,7 +77,7 @@ def open_source(
     )
 
 
-def open_data(section: DataSection, *, check: ImageCheck = "header") -> Source:
+def open_data(section: DataSection, *, check: ImageCheck | Looked = "header") -> Source:
     """Open the data set of a recipe's [data] section, as the run trains on it.
 
     Its `normalise` steps change training captions only; references of val and test stay as published. So in an
@@ -99,7 +100,18 @@ def open_data(section: DataSection, *, check: ImageCheck = "header") -> Source:
     )
 
 
-def _judged(spec: str | Path, check: ImageCheck) -> tuple[str, Judged]:
+def look_at(examples: Iterable[Example]) -> dict[str, Content | str]:
+    """Decode images: what each shows, or why it cannot be used, by the id of its example; for `check`."""
+    found: dict[str, Content | str] = {}
+    for example in examples:
+        try:
+            found[example.id] = content_of(example.image.load())
+        except ImageError as error:
+            found[example.id] = error.in_one_line
+    return found
+
+
+def _judged(spec: str | Path, check: ImageCheck | Looked) -> tuple[str, Judged]:
     if str(spec) == "sample":
         from rscap.sample import sample_examples
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -18,6 +18,9 @@ from rscap.records import Example, Note, Rejected
 
 ImageCheck = Literal["decode", "header", "exists", "none"]
 """How closely images are looked at when a source is opened. `none`: captions alone; images need not be there."""
+
+Looked = Mapping[str, Content | str]
+"""What other processes found when they decoded images, by the id of the example: what it shows, or why it fails."""
 
 IMAGE_CHECKS: tuple[str, ...] = ("decode", "header", "exists", "none")
 
@@ -36,14 +39,14 @@ class Judged:
     total: int = 0
 
 
-def assemble(found: Iterable[Found], *, origin: str, root: Path | None, check: ImageCheck) -> Judged:
+def assemble(found: Iterable[Found], *, origin: str, root: Path | None, check: ImageCheck | Looked) -> Judged:
     """Judge every row; each comes out exactly once, as an `Example` or as a `Rejected` with its reason.
 
     Args:
         found: what a reader found, in order; rows it rejected itself pass through.
         origin: the source name of rows that name none and whose file name does not tell (`NWPU_12.jpg` does).
         root: the data folder, which no path may leave; None where rows carry handles of their own.
-        check: how closely images are looked at.
+        check: how closely images are looked at, or what was found when they were.
     """
     result = Judged()
     seen: dict[str, str] = {}
@@ -99,7 +102,7 @@ def refuse_if_too_many(name: str, found: Judged, max_rejected_share: float, *, i
 
 
 def _example(
-    row: AnnotationRow, origin: str, locate: Locator | None, check: ImageCheck
+    row: AnnotationRow, origin: str, locate: Locator | None, check: ImageCheck | Looked
 ) -> tuple[Example, Content | None]:
     """The example of a row, and what its image shows where it was decoded."""
     image: FileImage | ArrowImage | MissingImage
@@ -107,7 +110,7 @@ def _example(
         annotation, image = judged(replace(row, image=row.image.name), origin=origin), row.image
         if not image.size_bytes:
             raise UnusableRowError("the image cell holds no bytes")
-        content = _check_image(image, check)
+        content = _check_image(image, check, annotation.id)
     else:
         annotation = judged(row, origin=origin)
         if locate is None:
@@ -115,7 +118,7 @@ def _example(
         path = locate.path(row, annotation.id)
         if check != "none" and not os.path.lexists(path):
             raise UnusableRowError(locate.missing(path))
-        image, content = _file_image(path, check)
+        image, content = _file_image(path, check, annotation.id)
     example = Example(
         id=annotation.id,
         captions=annotation.captions,
@@ -127,7 +130,9 @@ def _example(
     return example, content
 
 
-def _file_image(path: Path, check: ImageCheck) -> tuple[FileImage | MissingImage, Content | None]:
+def _file_image(
+    path: Path, check: ImageCheck | Looked, example_id: str
+) -> tuple[FileImage | MissingImage, Content | None]:
     if check == "none":
         return FileImage(path) if path.is_file() else MissingImage(path.name), None
     try:
@@ -139,10 +144,15 @@ def _file_image(path: Path, check: ImageCheck) -> tuple[FileImage | MissingImage
     if status.st_size == 0:
         raise UnusableRowError(f"the image {path} is empty, 0 bytes")
     image = FileImage(path)
-    return image, _check_image(image, check)
+    return image, _check_image(image, check, example_id)
 
 
-def _check_image(image: FileImage | ArrowImage, check: ImageCheck) -> Content | None:
+def _check_image(image: FileImage | ArrowImage, check: ImageCheck | Looked, example_id: str) -> Content | None:
+    if isinstance(check, Mapping):
+        found = check[example_id]
+        if isinstance(found, str):
+            raise UnusableRowError(found)
+        return found
     if check == "header":
         image.header()
     return content_of(image.load()) if check == "decode" else None

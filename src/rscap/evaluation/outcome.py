@@ -9,6 +9,8 @@ from rscap import scoring
 from rscap.baselines import constant, nearest_image
 from rscap.captioner import Captioner, caption_all
 from rscap.captioner.choice import decode_name
+from rscap.captioner.decoding import images_together
+from rscap.captioner.loader import Workers
 from rscap.data.draw import key
 from rscap.progress import Progress, Say, to_stderr
 from rscap.records import Example, Prediction, Rejected, ScoreSheet
@@ -41,7 +43,7 @@ def evaluate_model(
     test: Sequence[Example],
     train: Sequence[Example] | None,
     max_rejected_share: float,
-    workers: int = 0,
+    workers: Workers = 0,
     progress: Progress | None = None,
     say: Say = to_stderr,
     journal: Journal | None = None,
@@ -57,7 +59,7 @@ def evaluate_model(
         DataError: more images are unreadable than `max_rejected_share` allows.
         OutOfMemory: a single image does not fit.
     """
-    done = journal.begin(test, batch_size=captioner.settings.batch_size) if journal else []
+    done = journal.begin(test, batch_size=images_together(captioner.packed, captioner.settings)) if journal else []
     if done:
         say(f"resuming after {len(done):,} of {len(test):,} captions")
     predictions, rejected = caption_all(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from PIL.Image import Image
@@ -33,7 +33,7 @@ class Asking:
 
     prefix: str
     max_new_tokens: int
-    batch_size: int
+    batch_size: int | Literal["auto"]
 
     @property
     def generate(self) -> GenerateSection:

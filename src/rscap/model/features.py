@@ -17,7 +17,7 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,7 +83,10 @@ class FeatureSpec:
 
 @dataclass(slots=True)
 class FeatureCache:
-    """The rows of one specification, open for reading and, inside `locked`, for appending."""
+    """The rows of one specification, open for reading and, inside `locked`, for appending.
+
+    Rows are appended in three steps: `write` them, name their checksums in `checksums`, `commit`.
+    """
 
     folder: Path
     spec: FeatureSpec
@@ -153,18 +156,22 @@ class FeatureCache:
             )
         return needed
 
-    def add(self, digests: list[str], features: Tensor) -> None:
-        """Append rows float[B, I, H]; the next `commit` makes them valid."""
-        mode = "r+b" if self.rows_file.exists() else "w+b"
-        with self.rows_file.open(mode) as stream:
-            stream.seek(len(self.checksums) * self.spec.row_bytes)  # overwrites what an interrupted build left
-            for digest, row in zip(digests, features.to(self.spec.dtype), strict=True):
-                data = _bytes(row)
-                stream.write(data)
-                self.checksums[digest] = zlib.crc32(data)
+    def begin(self) -> None:
+        """Make the file of rows, if there is none; the processes that `write` then open it."""
+        self.rows_file.touch()
+
+    def write(self, rows: Sequence[bytes], *, number: int) -> None:
+        """Write rows, as `row_of` makes them, from row `number` on; several processes may write rows of their own."""
+        with self.rows_file.open("r+b") as stream:
+            stream.seek(number * self.spec.row_bytes)  # overwrites what an interrupted build left
+            stream.writelines(rows)
+
+    def row_of(self, features: Tensor) -> bytes:
+        """The row of one image's float[I, H]."""
+        return _bytes(features.to(self.spec.dtype))
 
     def commit(self) -> None:
-        """Make the rows added so far valid: they reach the disk before the index names them."""
+        """Make the rows in `checksums` valid: they reach the disk before the index names them."""
         if self.rows_file.exists():
             with self.rows_file.open("rb") as stream:
                 os.fsync(stream.fileno())

@@ -189,7 +189,7 @@ def _candidate(one: Candidate) -> dict[str, Any]:
         "micro_batch": train.micro_batch,
         "accumulation": train.accumulation,
         "gradient_checkpointing": train.gradient_checkpointing,
-        "generate_batch_size": one.recipe.generate.batch_size,
+        "generate_batch_size": one.recipe.generate.least_batch,
         "needed_bytes": one.needed,
         "shortfall_bytes": max(0, one.shortfall),
         "fits": one.fits,

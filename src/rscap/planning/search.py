@@ -152,7 +152,7 @@ def _quantisations(recipe: Recipe) -> Iterator[Recipe]:
 def _with_decoding(candidate: Candidate) -> Candidate:
     """The same with fewer images decoded together, if only generation does not fit; captions stay the same."""
     while not candidate.fits and candidate.generating > candidate.memory.moving:
-        size = candidate.recipe.generate.batch_size
+        size = candidate.recipe.generate.least_batch
         if size == 1:
             break
         recipe = with_settings(candidate.recipe, "generate", batch_size=size // 2)

@@ -177,7 +177,7 @@ def _dropped(setting: Setting, given: int) -> int:
 
 
 def generation_moving(shapes: Shapes, setting: Setting, *, prefix: int) -> int:
-    """Peak bytes besides weights while captions are generated, at `generate.batch_size`: no gradients, but a cache.
+    """Peak bytes besides weights while captions are generated: no gradients, but a cache.
 
     An estimate: within 13 % of what was measured at bench-7M (docs/plan.md).
     """
@@ -195,7 +195,7 @@ def generation_moving(shapes: Shapes, setting: Setting, *, prefix: int) -> int:
     if setting.autocast:  # weights of adapters, cast once
         copied = sum(setting.footprint(one).copied for one in setting.adapted("language_model", shape.linears))
         unpacked += setting.product * shape.layers * copied
-    images = decode.batch_size
+    images = decode.least_batch
     at_once = min(images, TOGETHER if setting.device == "cpu" else PREFIXES)
     held = images * (shapes.vision.pixels * 4 + cache)
     return held + max(at_once * max(seeing, reading), images * choosing) + unpacked

@@ -10,14 +10,15 @@ from itertools import islice
 import torch
 
 from rscap.captioner.batch import Batch, Encoder
-from rscap.data import Source
+from rscap.data import Source, open_data
 from rscap.data.choice import training_examples, validation_panel
+from rscap.data.opening import look_at
 from rscap.errors import BrokenTargets, RecipeError
 from rscap.model.adapters import Calibration
 from rscap.model.packed import PackedModel
 from rscap.progress import Say
 from rscap.quality import QualityRules, select
-from rscap.recipe import Recipe
+from rscap.recipe import DataSection, Recipe
 from rscap.records import Example
 from rscap.store import RunFolder
 from rscap.training.team import Team
@@ -46,6 +47,19 @@ class TrainingData:
             weights=weights,
             panel=validation_panel(published, recipe),
         )
+
+
+def decoded_data(section: DataSection, team: Team) -> Source:
+    """The data set of a recipe, all images decoded once; several processes decode a part each.
+
+    Raises:
+        DataError: nothing to open, or too much of it cannot be used.
+    """
+    if team.size == 1 or section.source == "sample":  # whose images are drawn, not decoded
+        return open_data(section, check="decode")
+    there = open_data(section, check="exists")
+    found = team.gather([look_at(team.part(there.examples))])
+    return open_data(section, check={name: what for part in found for name, what in part.items()})
 
 
 def _selected(source: Source, recipe: Recipe, run: RunFolder, say: Say, team: Team) -> tuple[Source, CaptionWeights]:

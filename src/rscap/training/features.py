@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import time
+import zlib
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from functools import partial
 from importlib import metadata
+from itertools import islice
 from pathlib import Path
 
 import torch
 
 import rscap
-from rscap.captioner.batch import Encoder
-from rscap.captioner.loader import batches
+from rscap.captioner.batch import Batch, Encoder
+from rscap.captioner.loader import Workers, batches
 from rscap.errors import ImageError
 from rscap.model.features import FeatureCache, FeatureSpec, image_digest, tower_digest
 from rscap.model.load import ImageSpec
@@ -64,77 +67,108 @@ def cached_encoder(
     *,
     folder: Path,
     team: Team,
-    workers: int,
+    workers: Workers,
     say: Say,
     shows_progress: bool = True,
 ) -> Encoder:
     """An encoder that gives features of `examples` instead of pixels; missing features are computed first.
 
+    All processes compute, each a part, and write their rows into one file; the leading one keeps the index.
+
     Raises:
         StoreError: the disk is too full for them, or the cache is damaged.
     """
-    digests, unusable = _digests(examples)
+    digests, unusable = _digests(examples, team)
     cache = FeatureCache.open(folder, feature_spec(packed, encoder.image))
-    if team.leads:
-        with cache.locked():
-            unusable |= _fill(
-                cache, packed, encoder, examples, digests, workers=workers, say=say, shows_progress=shows_progress
-            )
-    unusable = team.broadcast(unusable)
-    cache.reload()
+    with cache.locked() if team.leads else nullcontext():
+        absent = team.broadcast(_absent(cache, examples, digests, say) if team.leads else None)
+        cache.checksums = team.broadcast(cache.checksums)
+        missing = [examples[place] for place in absent]
+        unusable |= _fill(
+            cache, packed, encoder, missing, digests, team=team, workers=workers, shows_progress=shows_progress
+        )
     usable = {name: digest for name, digest in digests.items() if name not in unusable}
     return replace(encoder, features=cache.features(usable, unusable))
 
 
-def _digests(examples: Sequence[Example]) -> tuple[dict[str, str], dict[str, str]]:
+def _digests(examples: Sequence[Example], team: Team) -> tuple[dict[str, str], dict[str, str]]:
     """The digest of each example's image, and for images that cannot be read the reason."""
-    digests, unusable = {}, {}
-    for example in examples:
+    digests: dict[str, str] = {}
+    unusable: dict[str, str] = {}
+    for example in team.part(examples):
         try:
             digests[example.id] = image_digest(example.image)
         except ImageError as error:
             unusable[example.id] = error.in_one_line
-    return digests, unusable
+    return _merged(team.gather([digests])), _merged(team.gather([unusable]))
+
+
+def _merged(parts: Sequence[dict[str, str]]) -> dict[str, str]:
+    return {name: value for part in parts for name, value in part.items()}
+
+
+def _absent(cache: FeatureCache, examples: Sequence[Example], digests: dict[str, str], say: Say) -> list[int]:
+    """The places of the examples whose features are missing; the same picture twice is one row."""
+    wanted: dict[str, int] = {}
+    for place, example in enumerate(examples):
+        if (digest := digests.get(example.id)) and digest not in cache.checksums:
+            wanted.setdefault(digest, place)
+    if wanted:
+        size = cache.check_space(len(wanted))
+        say(f"computing vision features of {len(wanted):,} images once: {size / 2**30:.2f} GiB in {cache.folder}")
+        cache.begin()
+    return list(wanted.values())
 
 
 def _fill(
     cache: FeatureCache,
     packed: PackedModel,
     encoder: Encoder,
-    examples: Sequence[Example],
+    missing: Sequence[Example],
     digests: dict[str, str],
     *,
-    workers: int,
-    say: Say,
+    team: Team,
+    workers: Workers,
     shows_progress: bool,
 ) -> dict[str, str]:
     """Add the missing rows; returns the ids of images that cannot be decoded, with the reason."""
-    wanted: dict[str, Example] = {}
-    for example in examples:
-        if (digest := digests.get(example.id)) and digest not in cache.checksums:
-            wanted.setdefault(digest, example)  # the same picture twice is one row
-    missing = list(wanted.values())
-    if not missing:
-        return {}
-    size = cache.check_space(len(missing))
-    say(f"computing vision features of {len(missing):,} images once: {size / 2**30:.2f} GiB in {cache.folder}")
     unusable: dict[str, str] = {}
     saved = time.monotonic()
+    encode, mine = partial(encoder, prefix="", captions=()), team.part(missing)
+    coming = batches(mine, encode, size=_BATCH, pad=encoder.prompter.pad, workers=workers if mine else 0)
+    together = _BATCH * team.size
     try:
-        with asked(packed), ProgressBar("vision features", shown=shows_progress) as bar:
-            done = 0
-            encode = partial(encoder, prefix="", captions=())
-            for batch in batches(missing, encode, size=_BATCH, pad=encoder.prompter.pad, workers=workers):
-                unusable |= {item.row: item.reason for item in batch.rejected}
-                if batch.images:
-                    with torch.no_grad(), packed.autocast():
-                        seen = packed.seen(batch.pixel_values.to(packed.device))
-                    cache.add([digests[name] for name in batch.example_ids], seen)
-                if time.monotonic() - saved > _COMMIT_S:
+        with asked(packed), ProgressBar("vision features", shown=shows_progress and team.leads) as bar:
+            for begin in range(0, len(missing), together):
+                rows: dict[str, bytes] = {}
+                for batch in islice(coming, 1):  # or none, of the last few images
+                    unusable |= {item.row: item.reason for item in batch.rejected}
+                    rows = {digests[name]: row for name, row in _computed(cache, packed, batch).items()}
+                _write(cache, rows, team)
+                if team.leads and time.monotonic() - saved > _COMMIT_S:
                     cache.commit()
                     saved = time.monotonic()
-                done += batch.images + len(batch.rejected)
-                bar(done, len(missing))
+                bar(min(begin + together, len(missing)), len(missing))
     finally:
-        cache.commit()
-    return unusable
+        if team.leads and missing:
+            cache.commit()
+    return _merged(team.gather([unusable]))
+
+
+def _computed(cache: FeatureCache, packed: PackedModel, batch: Batch) -> dict[str, bytes]:
+    """The rows of a batch, by the ids of its examples."""
+    if not batch.images:
+        return {}
+    with torch.no_grad(), packed.autocast():
+        seen = packed.seen(batch.pixel_values.to(packed.device))
+    return {name: cache.row_of(one) for name, one in zip(batch.example_ids, seen, strict=True)}
+
+
+def _write(cache: FeatureCache, rows: dict[str, bytes], team: Team) -> None:
+    """Write the rows of all processes, each its own, behind those that are there; rows by the digests of images."""
+    everyone = team.gather([{digest: zlib.crc32(row) for digest, row in rows.items()}])
+    before = sum(len(theirs) for theirs in everyone[: team.rank])
+    cache.write(list(rows.values()), number=len(cache.checksums) + before)
+    team.wait()  # what is in `checksums` may be committed
+    for theirs in everyone:
+        cache.checksums |= theirs

@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 from rscap import provenance
 from rscap.captioner import Captioner
 from rscap.captioner.batch import Encoder
 from rscap.captioner.loading import device_name, weights_digests
-from rscap.data import Source, open_data
+from rscap.data import Source
 from rscap.errors import ModelError, StoreError
 from rscap.evaluation.seen import seen_by_training
 from rscap.model.adapters import (
@@ -49,7 +48,7 @@ from rscap.store import (
     write_text,
 )
 from rscap.training.checkpoints import Checkpoints, read_checkpoint
-from rscap.training.examples import TrainingData, calibration, check_validation
+from rscap.training.examples import TrainingData, calibration, check_validation, decoded_data
 from rscap.training.features import cached_encoder, features_folder
 from rscap.training.folder import (
     SAVING,
@@ -89,7 +88,7 @@ def train(
         RscapError: the recipe cannot be run, or training failed; the status then says `failed` and why.
         Interrupted: SIGTERM or Ctrl-C; the status says `interrupted`, and the state is saved.
     """
-    team = Team.of(Accelerator(cpu=not torch.cuda.is_available() and not torch.backends.mps.is_available()))
+    team = Team.joined()
     say = say if team.leads else no_messages
     run = RunFolder(out)
     resumes = resume and run.status_file.is_file()
@@ -103,7 +102,7 @@ def train(
     check_shares(recipe, team, say)
     check_trackers(recipe.track)
     if source is None:
-        source = open_data(recipe.data, check="decode")  # a broken image fails now, not at step 9,000
+        source = decoded_data(recipe.data, team)  # a broken image fails now, not at step 9,000
     source = source.for_training()
     check_validation(recipe, source, say, resumes=resumes)
     recomputes = team.broadcast(recomputes_activations(recipe, run, team, say) if team.leads else None)

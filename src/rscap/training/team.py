@@ -1,8 +1,12 @@
-"""One update by one process or by many: which process takes which micro batch, and how their gradients are summed.
+"""One update by one process or by many: which process takes which images, and how their gradients are summed.
 
-An update is `micro_batch x accumulation` images, however many processes there are: the micro batches are dealt out in
-turn, every process divides by the tokens of the whole update, and the gradients are summed. So the number of processes
-only changes the speed, and the short last update of an epoch loses nothing.
+An update is `micro_batch x accumulation` images, however many processes there are: its images are dealt out in turn,
+every process divides by the tokens of the whole update, and the gradients are summed. So the number of processes only
+changes the speed, and the short last update of an epoch loses nothing. Dropout alone differs: its masks are drawn for a
+micro batch, and other processes form other micro batches.
+
+No process works for minutes while the others wait for it in a collective: images are decoded and vision features
+computed by all of them, each a part. The wait may last WAIT, for disks and downloads that are slow on one of them.
 
 With FSDP (arXiv:2304.11277; torch's `fully_shard`) weights, gradients and optimiser state are sharded over the
 processes too. Every layer except the last of the language model is a unit of its own; that layer, the embeddings and
@@ -14,11 +18,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType, broadcast_object_list, gather_object
+from accelerate.utils import DistributedType, InitProcessGroupKwargs, broadcast_object_list, gather_object
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -28,6 +33,11 @@ from rscap.model.packed import PackedModel
 from rscap.progress import Say
 from rscap.recipe import Recipe
 from rscap.training.updates import Share
+
+WAIT = timedelta(hours=2)
+"""How long a process waits for the others; NCCL's own limit is 10 minutes, in which a slow disk reads no large base."""
+
+Item = TypeVar("Item")
 
 
 def sharding_asked() -> bool:
@@ -81,12 +91,14 @@ class Team:
         return f"{processes} with sharded weights" if self.sharded else processes
 
     @classmethod
-    def of(cls, accelerator: Accelerator) -> Team:
-        """The processes as the launcher set them up.
+    def joined(cls) -> Team:
+        """The processes as the launcher set them up; each waits here until all have come.
 
         Raises:
             TrainingError: a kind of distribution that the loop does not support.
         """
+        on_cpu = not torch.cuda.is_available() and not torch.backends.mps.is_available()
+        accelerator = Accelerator(cpu=on_cpu, kwargs_handlers=[InitProcessGroupKwargs(timeout=WAIT)])
         if accelerator.distributed_type not in _SUPPORTED:
             raise TrainingError(
                 f"launched as {accelerator.distributed_type.value}, which rscap does not support",
@@ -105,6 +117,10 @@ class Team:
     @property
     def share(self) -> Share:
         return Share(self.rank, self.size)
+
+    def part(self, items: Sequence[Item]) -> Sequence[Item]:
+        """The items that this process works on, where each works on a part."""
+        return self.share.mine(items)
 
     def sums(self, values: Sequence[int]) -> list[int]:
         """Integers, summed over all processes."""
@@ -148,30 +164,22 @@ class Team:
 
 
 def check_shares(recipe: Recipe, team: Team, say: Say) -> None:
-    """Check that every process has micro batches to work on.
+    """Check that every process has images to work on.
 
     Raises:
-        RecipeError: an update has fewer micro batches than there are processes, or cannot be sharded.
+        RecipeError: an update has fewer images than there are processes, or cannot be sharded.
     """
-    train = recipe.train
+    images = recipe.train.micro_batch * recipe.train.accumulation
     if team.sharded:
         _check_shardable(recipe)
-    if train.accumulation < team.size:
+    if images < team.size:
         raise RecipeError(
-            f"{team.size} processes share an update of {train.accumulation} micro batches, so some would be idle",
-            hint=_enough_for(team.size, images=train.micro_batch * train.accumulation),
+            f"{team.size} processes share an update of {images} images, so some would be idle",
+            hint=f"start at most {images} processes; or raise train.accumulation, and with it the learning rate",
         )
-    if train.accumulation % team.size:
-        say(f"{train.accumulation} micro batches per update do not divide evenly among {team.size} processes")
-
-
-def _enough_for(processes: int, *, images: int) -> str:
-    """The settings with which an update of this many images gives every process a micro batch."""
-    fitting = [count for count in range(processes, images + 1) if images % count == 0]
-    if not fitting:
-        return f"an update of {images} images is for at most {images} processes"
-    settings = f"--set train.micro_batch={images // fitting[0]} --set train.accumulation={fitting[0]}"
-    return f"to keep {images} images per update: {settings}"
+    if team.size > 1:
+        least, most = images // team.size, -(-images // team.size)
+        say(f"each process takes {least if least == most else f'{least} or {most}'} of an update's {images} images")
 
 
 def _check_shardable(recipe: Recipe) -> None:

@@ -1,6 +1,8 @@
 """Which examples make up each update, and in which order, as a pure function of the recipe.
 
-An update is `accumulation` micro batches; the last update of an epoch may be smaller, so that no example is left out.
+An update is `micro_batch x accumulation` images; the last one of an epoch may be smaller, so that no example is left
+out. Several processes deal out the images of each update, whatever `accumulation` says, and every process puts its own
+into micro batches.
 """
 
 from __future__ import annotations
@@ -52,16 +54,16 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """The micro batches of every update that this process takes: each `of`-th, from number `rank` on."""
+    """The images of every update that this process takes: each `of`-th, from number `rank` on."""
 
     rank: int = 0
     of: int = 1
 
-    def mine(self, micro_batches: Sequence[Any]) -> Sequence[Any]:
-        return micro_batches[self.rank :: self.of]
+    def mine(self, items: Sequence[T]) -> Sequence[T]:
+        return items[self.rank :: self.of]
 
     def number(self, index: int) -> int:
-        """The number, within the whole update, of this process's `index`-th micro batch."""
+        """A number that no other micro batch of the update has, for this process's `index`-th one."""
         return self.rank + index * self.of
 
 
@@ -90,9 +92,9 @@ def _prefix(recipe: Recipe, example_id: str, epoch: int) -> str:
 
 
 def planned(
-    ids: Sequence[str], recipe: Recipe, *, start: int = 0, length: Callable[[Place], int]
+    ids: Sequence[str], recipe: Recipe, *, start: int = 0, length: Callable[[Place], int], share: Share = ALONE
 ) -> Iterator[list[Sequence[Place]]]:
-    """Endless updates from number `start` on, each a list of micro batches, each a list of places.
+    """Endless updates from number `start` on, each a list of the micro batches of `share`, each a list of places.
 
     It loads no image, so a resumed run continues at once.
     """
@@ -103,16 +105,18 @@ def planned(
         places = [(epoch, position) for position in order(ids, seed=recipe.seed, epoch=epoch)]
         begin = size * (start % per_epoch) if epoch == start // per_epoch else 0
         for update in chunks(places[begin:], size):
-            yield bucketed(update, train.micro_batch, length)
+            yield bucketed(update, train.micro_batch, length, share)
 
 
-def bucketed(update: Sequence[T], size: int, length: Callable[[T], int]) -> list[Sequence[T]]:
-    """The examples of an update in micro batches of similar length, the longest first.
+def bucketed(update: Sequence[T], size: int, length: Callable[[T], int], share: Share = ALONE) -> list[Sequence[T]]:
+    """The examples of an update that `share` takes, in micro batches of similar length, the longest first.
 
     The update keeps its examples, and its loss is a sum, so only the padding changes. If the longest examples do not
-    fit in memory, the first update shows it.
+    fit in memory, the first update shows it. Dealt out in the order of their lengths, the shares of all processes have
+    as many examples as each other, or one less, and nearly as many tokens.
     """
-    return list(chunks(sorted(update, key=length, reverse=True) if len(update) > size else update, size))
+    ordered = sorted(update, key=length, reverse=True) if len(update) > size or share.of > 1 else update
+    return list(chunks(share.mine(ordered), size))
 
 
 def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
@@ -137,7 +141,7 @@ def updates(
         epoch, example = place[0], examples[place[1]]
         return tokens(_prefix(recipe, example.id, epoch), *_captions(example, recipe, epoch, weights))
 
-    plan, shown = itertools.tee(map(share.mine, planned(ids, recipe, start=start, length=length)))
+    plan, shown = itertools.tee(planned(ids, recipe, start=start, length=length, share=share))
     reader = Reader(examples, recipe, encoder, weights)
     loaded = grouped(
         itertools.chain.from_iterable(shown),
