@@ -17,7 +17,9 @@ from checkout import shared
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # one test process a core, and one thread of torch a process
 
 TESTS = Path(__file__).parent
-WITHOUT_TORCH = ("annotations", "baselines", "data", "quality", "recipe", "reports", "sample", "scoring", "store")
+WITHOUT_TORCH = (
+    *("annotations", "baselines", "data", "quality", "recipe", "reports", "sample", "scoring", "store", "verifying"),
+)
 """Folders of tests that work where torch is not installed, but for those marked `torch`."""
 
 LARGE = 16

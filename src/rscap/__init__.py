@@ -31,6 +31,7 @@ __all__ = [
     "report",
     "score",
     "train",
+    "verify",
 ]
 
 

@@ -10,6 +10,7 @@ from rscap.library import (
     report,
     score,
     train,
+    verify,
 )
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "report",
     "score",
     "train",
+    "verify",
 ]
 
 __version__: str

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rscap.scoring import Comparison, ForeignMetric, IdfPool
     from rscap.scoring.foreign import Function
     from rscap.store import RunFolder
+    from rscap.verifying.verification import Verification
 
 Place = str | PathLike[str]
 """A path; a `RunFolder` is one too."""
@@ -477,6 +478,25 @@ def report(
     return write_report(places, Path(out), split=split)
 
 
+def verify(thing: Place, *, files: Sequence[Place] = ()) -> Verification:
+    """Recompute every figure of a run, a report page, a study or the card of an export from the captions beside it.
+
+    Args:
+        thing: its folder, or the page.
+        files: where that lies which it was made from, if not where it says: the runs of a page in their order, the
+            evaluation of a card.
+
+    Returns:
+        `found.holds`, `found.findings` (the first that differs first), `found.checked`, `found.unchecked`.
+
+    Raises:
+        StoreError: it cannot be verified; says why.
+    """
+    from rscap.verifying import verify as run
+
+    return run(Path(thing), files=[Path(one) for one in files])
+
+
 def plan(recipe: Place | Mapping[str, Any] | Recipe, gpu: str | None = None) -> Plan:
     """Predict the memory and time of a recipe on a card, and propose settings that fit.
 
@@ -511,7 +531,7 @@ def export(
         form: `merged` into the base, or the `adapter` alone.
         dtype: precision of merged weights; that of the recipe by default.
         progress: show messages.
-        more: `images`, `agree`, `push_to`, `public`; see docs/export.md.
+        more: `images`, `agree`, `push_to`, `public`, `evaluation`, `evaluation_at`; see docs/export.md.
 
     Raises:
         ExportError: the captions of the export differ from those of the run; nothing is written then.

@@ -19,9 +19,9 @@ from rscap.doctor import diagnose
 from rscap.errors import DataError, StoreError
 from rscap.evaluation.request import Request, evaluate, prepare
 from rscap.evaluation.seen import overlap, seen_by_training
-from rscap.exporting.card import Scores, _split
 from rscap.recipe import Recipe, parse_recipe
 from rscap.records import Example, ScoreSheet
+from rscap.reports.card import CardScores, score_lines
 from rscap.store import (
     RunFolder,
     Seen,
@@ -182,7 +182,8 @@ def test_a_score_on_seen_images_is_marked_everywhere(marked: RunFolder, run: Run
     assert all(said in file.read_text(encoding="utf-8") for file in page if file.suffix in (".html", ".md", ".json"))
     compared = rscap.compare({"seen": marked, "constant": marked.baseline("constant").scores("test")}, draws=100)
     assert any(f"seen {said}" in note for note in compared.notes)
-    assert said in _split(Scores(split="test", sheet=sheet, baselines={}))
+    assert said in "\n".join(score_lines(CardScores(split="test", sheet=sheet, baselines={})))
+    assert rscap.verify(marked).holds
     findings = {finding.code: finding for finding in diagnose(marked.path, live=False).findings}
     assert findings["seen-images"].severity == "error"
     assert said in findings["seen-images"].evidence

@@ -23,6 +23,7 @@ from rscap.evaluation.outcome import Outcome, score_predictions, write_baselines
 from rscap.exporting import request as export_request
 from rscap.exporting.agreement import Agreement
 from rscap.exporting.card import NOTICE, CardSubject, card
+from rscap.exporting.evaluation import place_evaluation
 from rscap.exporting.hub import push
 from rscap.exporting.reading import pictures
 from rscap.exporting.request import Exported, ExportRequest, export
@@ -31,8 +32,10 @@ from rscap.provenance import folder_digest
 from rscap.recipe import Recipe, parse_recipe, read_recipe
 from rscap.records import Prediction
 from rscap.sample import sample_examples
-from rscap.store import BaseOrigin, DataOrigin, RunFolder, read_json, write_json
+from rscap.scoring import with_seen
+from rscap.store import CARRIED, BaseOrigin, DataOrigin, RunFolder, read_json, read_sheet, write_json, write_sheet
 from rscap.training.session import train
+from rscap.verifying import verify
 
 KINDS: dict[str, dict[str, Any]] = {
     "lora": {"adapter": {"rank": 4}, "towers": {"projector": "trained"}},
@@ -201,7 +204,7 @@ def test_a_quantised_run_is_merged_into_unquantised_weights(
 def test_an_adapter_alone_is_peft_layout(kind: str, exported: Callable[..., Exported]) -> None:
     """The adapter's weights byte for byte, a configuration that names the base and no path of this machine, a card."""
     made = exported(kind, "adapter")
-    assert {file.name for file in made.path.iterdir()} == {
+    assert {file.name for file in made.path.iterdir() if file.is_file()} == {
         "README.md",
         "adapter_config.json",
         "adapter_model.safetensors",
@@ -268,6 +271,47 @@ def test_the_card_tells_scores_recipe_and_data(
     assert "greedy, with at most 8 tokens" in text
     assert "## Licence" in text
     assert str(NANO) not in text
+
+
+def test_the_scores_of_a_card_can_be_computed_again(exported: Callable[..., Exported]) -> None:
+    """Captions, references and sheets travel with the export, and the card says so."""
+    folder = exported("lora").path
+    assert "`rscap verify` on this folder computes them again" in (folder / "README.md").read_text(encoding="utf-8")
+    found = verify(folder)
+    assert found.holds, found
+    assert found.kind == "card"
+    assert len(found.checked) == 4  # of the run, of two baselines, and the card
+
+
+def test_the_card_of_a_marked_run_warns(run_of: Callable[[str], Path], tmp_path: Path) -> None:
+    """An export of a run that was scored on images it had seen says so, and that can be verified."""
+    run = RunFolder(shutil.copytree(run_of("lora"), tmp_path / "marked"))
+    marked = with_seen(read_sheet(run.scores("val")), {"of": 10, "trained": 4, "selected": 0, "alike": 0})
+    write_sheet(run.scores("val"), marked)
+    made = export(ExportRequest(run=run.path, out=tmp_path / "export", form="adapter", images=1), say=silent)
+    card = (made.path / "README.md").read_text(encoding="utf-8")
+    assert "**This model was trained on 4 of the 10 images scored" in card
+    assert "|seen:4/10`" in card
+    assert verify(made.path).holds
+
+
+@pytest.mark.parametrize(
+    ("public", "wanted", "address", "there"),
+    [
+        (False, None, None, True),
+        (True, None, None, False),
+        (True, True, None, True),
+        (False, None, "https://example.org", False),
+    ],
+)
+def test_references_go_into_a_public_upload_only_if_asked_for(
+    public: bool, wanted: bool | None, address: str | None, there: bool, run_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """They are others'; a private upload has them, and an address in their place stands on the card."""
+    run = RunFolder(run_of("lora"))
+    found = place_evaluation(run, tmp_path, wanted=wanted, address=address, public=public, say=silent)
+    assert found == (CARRIED if there else address)
+    assert (tmp_path / CARRIED).is_dir() is there
 
 
 def test_the_front_matter_is_what_hubs_read(exported: Callable[..., Exported]) -> None:

@@ -138,3 +138,5 @@ def test_the_quickstart_runs_from_the_wheel(full: Environment, tmp_path: Path) -
     done = full.run("rscap", "quickstart", "--out", "quickstart", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert list((tmp_path / "quickstart").glob("*.html"))
+    done = full.run("rscap", "verify", "quickstart", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rscap import scoring
 from rscap.data import open_source
+from rscap.provenance import file_digest
 from rscap.records import Example, Prediction
 from rscap.store import (
     Provenance,
@@ -60,10 +61,13 @@ def write_scores(folder: RunFolder, split: str, examples: Sequence[Example], pre
         metrics=("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr"),
         decode="greedy-64",
         draws=200,
+        sources={one.id: one.source for one in examples},
+        prefix="caption en",
     )
     write_predictions(folder.predictions(split), predictions)
     write_references(folder.references(split), examples)
-    write_sheet(folder.scores(split), sheet)
+    files = {"predictions": folder.predictions(split), "references": folder.references(split)}
+    write_sheet(folder.scores(split), scoring.with_digests(sheet, {kind: file_digest(p) for kind, p in files.items()}))
 
 
 def write_run(

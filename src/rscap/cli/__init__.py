@@ -20,6 +20,7 @@ from rscap.cli.plan import plan
 from rscap.cli.report import compare, doctor, report
 from rscap.cli.score import score
 from rscap.cli.train import export, quickstart, train
+from rscap.cli.verify import verify
 from rscap.errors import Interrupted, RscapError, StoreError
 
 _TOOK_A_FILE = ("score", "compare", "plan", "inspect", "audit")
@@ -50,7 +51,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (quickstart, plan, train, evaluate, caption, score, compare, report, export, ablate, doctor):
+for command in (quickstart, plan, train, evaluate, caption, score, compare, report, verify, export, ablate, doctor):
     app.command(command.__name__)(command)
 app.add_typer(data_app, name="data")
 

@@ -85,6 +85,17 @@ def export(
         str | None, typer.Option(metavar="OWNER/NAME", help="Also upload to this new model repository on the Hub.")
     ] = None,
     public: Annotated[bool, typer.Option("--public", help="Make the upload public; it is private by default.")] = False,
+    evaluation: Annotated[
+        bool | None,
+        typer.Option(
+            help="Put captions and references into the export, so that `rscap verify` can recompute its scores; by "
+            "default yes, but for a public upload.",
+            show_default=False,
+        ),
+    ] = None,
+    evaluation_at: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Where captions and references are published instead.")
+    ] = None,
 ) -> None:
     """Export a run for sharing: merged weights or an adapter, compared with the run, with a model card."""
     from rscap.cli.screen import say
@@ -100,6 +111,8 @@ def export(
         agree=agree,
         push_to=push_to,
         public=public,
+        evaluation=evaluation,
+        evaluation_at=evaluation_at,
     )
     exported = carry_out(request, say=say)
     for sentence in exported.agreement.sentences():

@@ -13,6 +13,7 @@ from rscap.captioner.decoding import images_together
 from rscap.captioner.loader import Workers
 from rscap.data.draw import key
 from rscap.progress import Progress, Say, to_stderr
+from rscap.provenance import file_digest
 from rscap.records import Example, Prediction, Rejected, ScoreSheet
 from rscap.store import (
     Journal,
@@ -99,13 +100,19 @@ def score_predictions(
     )
 
 
-def write_outcome(run: RunFolder, split: str, outcome: Outcome, test: Sequence[Example]) -> None:
-    """Predictions, references, a panel of images, and last the scores."""
+def write_outcome(run: RunFolder, split: str, outcome: Outcome, test: Sequence[Example]) -> ScoreSheet:
+    """Predictions, references, a panel of images, and last the scores with the digests of both files: returned."""
     write_predictions(run.predictions(split), outcome.predictions)
     write_references(run.references(split), test)
     _add_rejected(run, outcome.rejected)
     _write_panel(run, split, test, {item.row for item in outcome.rejected})
-    write_sheet(run.scores(split), outcome.sheet)
+    digests = {
+        "predictions": file_digest(run.predictions(split)),
+        "references": file_digest(run.references(split)),
+    }
+    sheet = scoring.with_digests(outcome.sheet, digests)
+    write_sheet(run.scores(split), sheet)
+    return sheet
 
 
 def _add_rejected(run: RunFolder, rejected: Sequence[Rejected]) -> None:
@@ -128,6 +135,7 @@ def write_baselines(
         sheet = score_predictions(predictions, test, train=train, prefix="", decode=f"baseline-{name}")
         folder = run.baseline(name)
         write_predictions(folder.predictions(split), predictions)
+        sheet = scoring.with_digests(sheet, {"predictions": file_digest(folder.predictions(split))})
         write_sheet(folder.scores(split), sheet)
         sheets[name] = sheet
     return sheets

@@ -217,12 +217,12 @@ class _Work:
             seen=self.seen,
         )
         baselines = self._baselines(target, split, train)
-        write_outcome(target, split, outcome, self.test)  # its scores last of all: where they are, nothing is missing
+        sheet = write_outcome(target, split, outcome, self.test)  # scores last: where they are, nothing is missing
         if ties := sum(1 for prediction in outcome.predictions if prediction.near_ties):
             self.say(
                 f"{ties} captions could differ between machines: they hold a near-tie, two tokens within rounding error"
             )
-        return {target.name: outcome.sheet} | baselines
+        return {target.name: sheet} | baselines
 
     def _trained_on(self) -> list[Example] | None:
         """What the run was trained on, `train_limit` and quality rules included; for a base model the training split.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,35 +16,21 @@ import tomli_w
 from rscap.errors import StoreError
 from rscap.exporting.agreement import Agreement
 from rscap.exporting.hub import generate_arguments, public, public_name, refuse_secrets
-from rscap.metrics import in_order, known
 from rscap.recipe import GenerateSection, Recipe
-from rscap.records import ScoreSheet
-from rscap.scoring import SEEN, seen_sentences
-from rscap.scoring.foreign import column_of
+from rscap.reports.card import CardScores, read_card_scores, score_lines
 from rscap.store import (
-    BASELINE_LABELS,
     DataOrigin,
     Provenance,
     RunFolder,
     TowerParameters,
     read_json,
     read_parameters,
-    read_sheet,
 )
 
 Form = Literal["merged", "whole", "adapter"]
 """Merged weights; weights that were trained whole; an adapter beside its base."""
 
 _LANGUAGE = re.compile(r"(?:caption|describe|answer) ([a-z]{2})")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scores:
-    """The scores of one split: of the run, and of the baselines beside it by the name a table prints."""
-
-    split: str
-    sheet: ScoreSheet
-    baselines: Mapping[str, ScoreSheet]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,11 +46,22 @@ class CardSubject:
     recipe: Recipe
     provenance: Provenance
     parameters: Mapping[str, TowerParameters]
-    scores: tuple[Scores, ...]
+    scores: tuple[CardScores, ...]
     agreement: Agreement
+    evaluation: str | None
+    """Where captions and references are that the scores follow from: the folder beside the card, or an address."""
 
     @classmethod
-    def of(cls, run: RunFolder, recipe: Recipe, agreement: Agreement, *, form: Form, dtype: str) -> CardSubject:
+    def of(
+        cls,
+        run: RunFolder,
+        recipe: Recipe,
+        agreement: Agreement,
+        *,
+        form: Form,
+        dtype: str,
+        evaluation: str | None = None,
+    ) -> CardSubject:
         """Read the run folder.
 
         Raises:
@@ -78,8 +75,9 @@ class CardSubject:
             recipe=recipe,
             provenance=Provenance.read(run.provenance_file),
             parameters=read_parameters(run.parameters_file),
-            scores=tuple(_scores(run, split) for split in run.splits()),
+            scores=tuple(read_card_scores(run, split) for split in run.splits()),
             agreement=agreement,
+            evaluation=evaluation,
         )
 
     @property
@@ -134,22 +132,25 @@ def _method(run: RunFolder) -> str | None:
     return ", ".join(names)
 
 
-def _scores(run: RunFolder, split: str) -> Scores:
-    beside = {
-        BASELINE_LABELS.get(folder.name, folder.name): read_sheet(folder.scores(split))
-        for folder in run.baselines()
-        if folder.scores(split).is_file()
-    }
-    return Scores(split=split, sheet=read_sheet(run.scores(split)), baselines=beside)
-
-
 def scores_section(subject: CardSubject) -> str:
     """One table for each split, or a statement that nothing was measured."""
     if not subject.scores:
         return "## Scores\n\nThis run was not evaluated: nothing is known of how good its captions are.\n"
     notes = "\n\n".join(filter(None, [_whose(subject)]))
-    tables = "\n\n".join(_split(scores) for scores in subject.scores)
-    return f"## Scores\n\n{notes}\n\n{tables}\n"
+    tables = "\n\n".join("\n".join(score_lines(scores)) for scores in subject.scores)
+    return f"## Scores\n\n{notes}\n\n{tables}\n{_evaluation(subject)}"
+
+
+def _evaluation(subject: CardSubject) -> str:
+    """Where the scores can be recomputed from; nothing where captions and references do not travel."""
+    if subject.evaluation is None:
+        return ""
+    if subject.evaluation.startswith("http"):
+        return f"\nThe captions and references that these scores follow from: <{subject.evaluation}>\n"
+    return (
+        f"\nThese scores follow from the captions and references in `{subject.evaluation}/`: `rscap verify` on this "
+        "folder computes them again. The references stay under the terms of those who published them.\n"
+    )
 
 
 def _whose(subject: CardSubject) -> str:
@@ -172,48 +173,6 @@ def _whose(subject: CardSubject) -> str:
     held = model.dtype if subject.form == "merged" else "float32"  # whole towers learn in float32
     rounded = f" and rounded to {subject.dtype}" if subject.dtype not in (held, "float32") else ""
     return f"Measured on the run before {what}{rounded}; how far both agree is said below."
-
-
-def _split(scores: Scores) -> str:
-    sheets = [scores.sheet, *scores.baselines.values()]
-    lines = [
-        f"**{scores.split}**, n = {scores.sheet.n:,} images{_unscored(scores.sheet)}; in brackets 95 % bootstrap "
-        "intervals over images",
-        "",
-        "| | " + " | ".join(["this model", *scores.baselines]) + " |",
-        "|---|" + "---:|" * len(sheets),
-        *(_row(metric, sheets) for metric in in_order(scores.sheet.corpus)),
-        "",
-        f"`{scores.sheet.signature}`",
-    ]
-    return "\n".join([*lines, *_warning(scores)])
-
-
-def _row(metric: str, sheets: Sequence[ScoreSheet]) -> str:
-    line = known(metric)
-    name = (line and line.quoted_as) or column_of(sheets[0], metric)
-    return f"| {name} | " + " | ".join(_cell(sheet, metric) for sheet in sheets) + " |"
-
-
-def _cell(sheet: ScoreSheet, metric: str) -> str:
-    if metric not in sheet.corpus:
-        return "—"
-    interval = sheet.intervals.get(metric)
-    bounds = f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
-    return f"{sheet.corpus[metric]:.3f}{bounds}"
-
-
-def _unscored(sheet: ScoreSheet) -> str:
-    return f", {sheet.unscored} of them without a caption" if sheet.unscored else ""
-
-
-def _warning(scores: Scores) -> list[str]:
-    """Warnings if the model has seen images that it is scored on, or is not above a baseline."""
-    seen = seen_sentences(scores.sheet.extra.get(SEEN))
-    lines = [line for text in seen for line in ("", f"**This model {text}.**")]
-    ours = scores.sheet.corpus.get("CIDEr")
-    above = [name for name, sheet in scores.baselines.items() if ours is not None and sheet.corpus["CIDEr"] >= ours]
-    return [*lines, *(["", f"**Its CIDEr-D is not above that of: {', '.join(above)}.**"] if above else [])]
 
 
 NOTICE = "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms\n"

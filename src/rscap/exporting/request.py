@@ -17,6 +17,7 @@ from rscap.captioner.loading import best_device, check_weights
 from rscap.errors import AdapterError, ExportError, ModelError, RscapError, StoreError
 from rscap.exporting.agreement import Agreement, compare
 from rscap.exporting.card import NOTICE, CardSubject, Form, card, is_gemma
+from rscap.exporting.evaluation import place_evaluation
 from rscap.exporting.hub import (
     Dtype,
     Hub,
@@ -52,6 +53,10 @@ class ExportRequest:
     """Share of captions that must be the same, or differ only at a near-tie."""
     push_to: str | None = None
     public: bool = False
+    evaluation: bool | None = None
+    """Whether captions and references go with it; by default they do, but into a public upload only if asked for."""
+    evaluation_at: str | None = None
+    """The address at which they are published instead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +117,21 @@ def export(request: ExportRequest, *, say: Say, hub: Hub | None = None) -> Expor
                 "the unquantised model does not fit the memory of this device",
                 hint="CUDA_VISIBLE_DEVICES= rscap export … works on the processor, slowly",
             ) from error
-        subject = CardSubject.of(plan.run, plan.recipe, agreement, form=plan.form, dtype=plan.dtype)
+        subject = CardSubject.of(
+            plan.run,
+            plan.recipe,
+            agreement,
+            form=plan.form,
+            dtype=plan.dtype,
+            evaluation=place_evaluation(
+                plan.run,
+                folder,
+                wanted=request.evaluation,
+                address=request.evaluation_at,
+                public=request.public and request.push_to is not None,
+                say=say,
+            ),
+        )
         write_text(folder / "README.md", card(subject))
         if is_gemma(subject.base):
             write_text(folder / "NOTICE", NOTICE)
@@ -124,6 +143,11 @@ def _plan(request: ExportRequest) -> _Plan:
     for name, kind in (("form", Literal["merged", "adapter"]), ("dtype", Dtype)):
         if (value := getattr(request, name)) is not None and value not in get_args(kind):
             raise ExportError(f"there is no {name} {value!r}", hint=f"one of {', '.join(get_args(kind))}")
+    if request.evaluation_at is not None:
+        if request.evaluation:
+            raise ExportError("the evaluation travels inside or lies at an address, not both")
+        if not request.evaluation_at.startswith(("https://", "http://")):
+            raise ExportError(f"{request.evaluation_at!r} is no address", hint="it begins with https://")
     run = RunFolder.open(request.run)
     if (state := run.status().state) != "finished":
         raise StoreError(f"{run.path} is {state!r}, not finished", hint="only a finished run is exported")
@@ -158,7 +182,8 @@ def _workplace(target: Path) -> Iterator[Path]:
         folder.mkdir()
         yield folder
         for file in folder.iterdir():
-            file.chmod(0o644)  # transformers writes weights for the owner alone
+            if file.is_file():
+                file.chmod(0o644)  # transformers writes weights for the owner alone
         RunFolder.check_free(target)  # another process may have made it meanwhile
         if target.exists():
             target.rmdir()

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from rscap import __version__
 from rscap.errors import StoreError
 from rscap.reports.formats import tables_csv, tables_json, tables_markdown
 from rscap.reports.load import load_runs
+from rscap.reports.origin import PageOrigin, folders_from
 from rscap.reports.page import page
 from rscap.reports.table import Cell, ScoreRow, ScoreTable, build_table, tables_of
 from rscap.store import REPORT, write_json, write_text
@@ -36,5 +38,12 @@ def write_report(runs: Sequence[Path], out: Path, *, split: str = "test") -> lis
     table_csv, table_json = out.with_suffix(".csv"), out.with_suffix(".json")
     write_json(table_json, tables_json(tables))
     write_text(table_csv, tables_csv(tables))
-    write_text(out, page(loaded, tables, split))
+    origin = PageOrigin(
+        kind="runs",
+        rscap=__version__,
+        folders=folders_from(out, [run.folder.path for run in loaded]),
+        labels=tuple(run.label for run in loaded),
+        split=split,
+    )
+    write_text(out, page(loaded, tables, split, origin))
     return [out, table_csv, table_json]

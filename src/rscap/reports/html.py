@@ -8,6 +8,7 @@ from html import escape
 from importlib.resources import files
 
 import rscap
+from rscap.reports.origin import NAME, PageOrigin
 
 _VOID = frozenset({"img", "input", "meta", "br", "line", "circle", "rect", "path", "polyline", "polygon"})
 _SELF_CLOSED = _VOID - {"img", "input", "meta", "br"}  # SVG shapes: `<path/>`
@@ -72,6 +73,7 @@ def frame(
     lede: Sequence[str] = (),
     warnings: Sequence[Html] = (),
     written_from: str = "",
+    origin: PageOrigin | None = None,
     styles: Sequence[str] = (),
     scripts: Sequence[Html] = (),
 ) -> str:
@@ -81,6 +83,7 @@ def frame(
         kicker: a line above the heading that says what kind of page it is.
         lede: the main results, as sentences.
         written_from: what the page was made from, for its footer.
+        origin: the same for `rscap verify`, in the head.
         styles: files of CSS below rscap/reports, beside the common style.
     """
     css = "".join(files(__package__).joinpath(name).read_text(encoding="utf-8") for name in ("style.css", *styles))
@@ -89,6 +92,7 @@ def frame(
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", name="generator", content=f"rscap {rscap.__version__}"),
         element("meta", name="color-scheme", content="light dark"),
+        element("meta", name=NAME, content=origin.text()) if origin else None,
         element("title", title),
         Html(f"<style>{css}</style>"),
     )

@@ -93,8 +93,8 @@ class LoadedRun:
         return hashlib.sha256(json.dumps(rows, ensure_ascii=True).encode()).hexdigest()[:12]
 
 
-def load_runs(paths: Sequence[Path], split: str) -> list[LoadedRun]:
-    """Read several run folders; labels are the shortest path endings that tell them apart.
+def load_runs(paths: Sequence[Path], split: str, labels: Sequence[str] | None = None) -> list[LoadedRun]:
+    """Read several run folders; labels are by default the shortest path endings that tell them apart.
 
     Raises:
         StoreError: a path is no run folder, or is given twice.
@@ -106,7 +106,7 @@ def load_runs(paths: Sequence[Path], split: str) -> list[LoadedRun]:
     for place in places:
         if places.count(place) > 1:
             raise StoreError(f"{place} is given twice")
-    return [_load(folder, label, split) for folder, label in zip(folders, _labels(places), strict=True)]
+    return [_load(folder, label, split) for folder, label in zip(folders, labels or _labels(places), strict=True)]
 
 
 def _open(path: Path) -> RunFolder:

@@ -10,12 +10,13 @@ from rscap.reports.details import diagnostics_section
 from rscap.reports.figure import figure
 from rscap.reports.html import Html, PageSection, element, frame, join
 from rscap.reports.load import LoadedRun
+from rscap.reports.origin import PageOrigin
 from rscap.reports.table import ScoreTable, warnings_of
 from rscap.store import STATUS
 
 
-def page(runs: Sequence[LoadedRun], tables: Sequence[ScoreTable], split: str) -> str:
-    """The whole page as HTML text."""
+def page(runs: Sequence[LoadedRun], tables: Sequence[ScoreTable], split: str, origin: PageOrigin | None = None) -> str:
+    """The whole page as HTML text; `origin` says where the runs lie, seen from the page."""
     named = ", ".join(run.label for run in runs)
     return frame(
         _sections(runs, tables),
@@ -26,6 +27,7 @@ def page(runs: Sequence[LoadedRun], tables: Sequence[ScoreTable], split: str) ->
         lede=[table.headline.sentence for table in tables if table.headline],
         warnings=_warnings(runs),
         written_from=_count(len(runs), "run folder"),
+        origin=origin,
     )
 
 

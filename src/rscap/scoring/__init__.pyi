@@ -46,8 +46,10 @@ from rscap.scoring.resampling import (
     DRAWS,
 )
 from rscap.scoring.sheet import (
+    DIGESTS,
     SEEN,
     seen_sentences,
+    with_digests,
     with_seen,
 )
 from rscap.scoring.systems import (
@@ -60,6 +62,7 @@ from rscap.store import (
 )
 
 __all__ = [
+    "DIGESTS",
     "DRAWS",
     "KINDS",
     "METRICS",
@@ -89,6 +92,7 @@ __all__ = [
     "score_line",
     "seen_sentences",
     "sheet_text",
+    "with_digests",
     "with_seen",
     "write_items",
     "write_sheet",

@@ -74,6 +74,15 @@ def with_seen(sheet: ScoreSheet, found: Mapping[str, int | str]) -> ScoreSheet:
     return replace(sheet, signature="|".join([sheet.signature, *marks]), extra={**sheet.extra, SEEN: dict(found)})
 
 
+DIGESTS = "digests"
+"""The key of a sheet: `{"predictions": "SHA-256 …", "references": "…"}` of the files that were scored."""
+
+
+def with_digests(sheet: ScoreSheet, digests: Mapping[str, str]) -> ScoreSheet:
+    """The sheet with the digests of the files that it was computed from: `rscap verify` compares them."""
+    return replace(sheet, extra={**sheet.extra, DIGESTS: dict(digests)})
+
+
 def seen_sentences(found: Any) -> list[str]:
     """What a reader of a score should know, in sentences that follow the model's name and have no full stop.
 

@@ -11,6 +11,7 @@ from rscap.store.checkpoint import (
 )
 from rscap.store.evaluation import (
     BASELINE_LABELS,
+    CARRIED,
     Journal,
     PanelImage,
     PredictionRow,
@@ -53,6 +54,7 @@ from rscap.store.files import (
     read_json,
     read_jsonl,
     replace_folder,
+    text_of,
     way_out,
     write_json,
     write_jsonl,
@@ -131,6 +133,7 @@ __all__ = [
     "BASE",
     "BASELINES",
     "BASELINE_LABELS",
+    "CARRIED",
     "CHECKPOINTS",
     "CHECKPOINT_OPTIMISER",
     "CHECKPOINT_PROGRESS",
@@ -222,6 +225,7 @@ __all__ = [
     "replace_folder",
     "run_folder_of",
     "sheet_text",
+    "text_of",
     "way_out",
     "write_json",
     "write_jsonl",

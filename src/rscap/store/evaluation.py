@@ -23,6 +23,10 @@ BASELINE_LABELS: Mapping[str, str] = {"constant": "constant caption", "nearest":
 """The baselines that are scored beside a run, by the name of their folder, and what a table calls them."""
 
 
+CARRIED = "evaluation"
+"""The folder of an export that holds predictions, references and scores of its run, each under its usual name."""
+
+
 class PredictionRow(Record):
     """A line of predictions/<split>.jsonl."""
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rscap import __version__
 from rscap.errors import StoreError
+from rscap.reports.origin import PageOrigin, folders_from
 from rscap.reports.study.formats import study_csv, study_json, study_latex, study_markdown
 from rscap.reports.study.load import is_study, load_study
 from rscap.reports.study.page import study_page
@@ -30,5 +32,6 @@ def write_study_report(study: Path, out: Path, *, metric: str = "CIDEr") -> list
     write_text(out.with_suffix(".md"), study_markdown(summary))
     write_text(out.with_suffix(".tex"), study_latex(summary))
     write_paper(out.with_suffix(".pdf"), summary)
-    write_text(out, study_page(summary))
+    origin = PageOrigin(kind="study", rscap=__version__, folders=folders_from(out, [study]), metric=metric)
+    write_text(out, study_page(summary, origin))
     return [out, *(out.with_suffix(suffix) for suffix in (".csv", ".json", ".md", ".tex", ".pdf"))]

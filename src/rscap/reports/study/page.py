@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 from rscap.reports.html import Html, PageSection, element, frame, join
+from rscap.reports.origin import PageOrigin
 from rscap.reports.plots import Interval, interval_chart, label, ticks
 from rscap.reports.study.browser import browser_data
 from rscap.reports.study.formats import COSTS, DASH, Line, lines, noise_sentence, shown_metrics
@@ -136,8 +137,8 @@ _ORDERS = (
 )
 
 
-def study_page(summary: Summary) -> str:
-    """The whole page as HTML text."""
+def study_page(summary: Summary, origin: PageOrigin | None = None) -> str:
+    """The whole page as HTML text; `origin` says where the study lies, seen from the page."""
     study = summary.study
     unfinished = [one.row for one in summary.rows if one.row.status not in ("finished", "excluded")]
     warnings = [f"{row.name}: {row.status}{f', {row.reason}' if row.reason else ''}" for row in unfinished]
@@ -160,6 +161,7 @@ def study_page(summary: Summary) -> str:
         lede=[noise_sentence(summary)],
         warnings=[element("p", text, class_="warning") for text in [*warnings, *study.missing, *study.seen()]],
         written_from=f"the folder of the study {study.name}",
+        origin=origin,
         styles=["study/study.css"],
         scripts=[
             Html(f'<script type="application/json" id="browser-data">{_embedded(browser_data(summary))}</script>'),

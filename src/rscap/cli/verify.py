@@ -1,0 +1,69 @@
+"""`rscap verify`: do these figures follow from these captions?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rscap.verifying.verification import Verification
+
+
+def verify(
+    thing: Annotated[
+        Path,
+        typer.Argument(
+            metavar="THING", help="A run, an evaluation, a study, a report page, or an export with its model card."
+        ),
+    ],
+    files: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Where that lies which it was made from, if not where it says: once for each run of a page, in its "
+            "order; the evaluation of a card.",
+        ),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print everything that was found as JSON.")] = False,
+) -> None:
+    """Recompute every figure from the captions and references that travel with it, without torch, Java or network.
+
+    Exit code 0 if every figure that was recomputed follows, 1 if one differs, 2 if it cannot be verified.
+    """
+    from dataclasses import asdict
+
+    from rscap.cli.screen import print_json
+    from rscap.verifying import verify as carry_out
+
+    found = carry_out(thing, files=files or ())
+    if json:
+        print_json({"holds": found.holds, **asdict(found), "thing": str(found.thing)})
+    else:
+        _show_verification(found)
+    if not found.holds:
+        raise typer.Exit(1)
+
+
+_MOST = 10
+"""Findings that are printed."""
+
+
+def _show_verification(found: Verification) -> None:
+    from rich.console import Console
+
+    from rscap.verifying.verification import PROVES
+
+    console = Console(highlight=False, soft_wrap=True)
+    for line in found.checked:
+        console.print(f"checked: {line}", markup=False)
+    for line in found.unchecked:
+        console.print(f"not checked: {line}", markup=False, style="dim")
+    for one in found.findings[:_MOST]:
+        console.print(f"differs: {one}", markup=False, style="red")
+    if len(found.findings) > _MOST:
+        console.print(f"and {len(found.findings) - _MOST:,} more", style="red")
+    console.print(str(found), markup=False, style="bold")
+    if found.holds:
+        console.print(PROVES, markup=False)

@@ -1,0 +1,115 @@
+"""`verify`: what kind of thing it is, and what of it follows from the files beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rscap.errors import StoreError
+from rscap.reports.origin import read_origin
+from rscap.store import RunFolder, StudyFolder, text_of
+from rscap.verifying.cards import CARD, check_card
+from rscap.verifying.differences import Finding, Protocol
+from rscap.verifying.folders import check_run, check_study
+from rscap.verifying.pages import check_made_again, check_page
+
+Kind = Literal["run", "study", "page", "card"]
+
+PROVES = (
+    "This shows that the figures follow from the captions and references beside them. It does not show that a model "
+    "wrote these captions, nor that the references are those of a data set: whoever changes captions, figures and "
+    "digests together is not found."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """What was recomputed, what differs, and what could not be recomputed."""
+
+    thing: Path
+    kind: Kind
+    checked: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    """In the order in which they were met; empty where all figures follow."""
+    unchecked: tuple[str, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Whether no figure differs."""
+        return not self.findings
+
+    def __str__(self) -> str:
+        """The verdict in one line, with the first figure that differs."""
+        if self.holds:
+            return f"{self.thing}: every figure that was recomputed follows from its files"
+        more = len(self.findings) - 1
+        return f"{self.thing}: {self.findings[0]}" + (f" (and {more:,} more)" if more else "")
+
+
+def verify(thing: Path, *, files: Sequence[Path] = ()) -> Verification:
+    """Recompute every figure of a run, an evaluation, a report page, a study or the card of an export.
+
+    Args:
+        thing: its folder, or the page.
+        files: where that lies which it was made from, if not where it says: the folders of a page in their order, the
+            evaluation of a card.
+
+    Raises:
+        StoreError: it cannot be verified: nothing of the kind is there, or what its figures follow from is missing or
+            damaged; says what.
+    """
+    protocol = Protocol()
+    kind = _carried_out(thing, protocol, files)
+    return Verification(
+        thing=thing,
+        kind=kind,
+        checked=tuple(protocol.checked),
+        findings=tuple(protocol.findings),
+        unchecked=tuple(protocol.unchecked),
+    )
+
+
+def _carried_out(thing: Path, protocol: Protocol, files: Sequence[Path]) -> Kind:
+    if thing.suffix.lower() in (".html", ".htm"):
+        check_page(thing, protocol, files=files)
+        return "page"
+    if thing.name == CARD or (thing / CARD).is_file():
+        check_card(thing if thing.is_dir() else thing.parent, protocol, files=files)
+        return "card"
+    _refuse_files(thing, files)
+    if (study := StudyFolder(thing)).exists:
+        check_study(study, protocol)
+        _page_inside(study.report_file, study.path, protocol)
+        return "study"
+    if (run := RunFolder(thing)).exists:
+        check_run(run, protocol)
+        _page_inside(run.report_file, run.path, protocol)
+        return "run"
+    if run.report_file.is_file():  # a folder of several runs and their page
+        check_page(run.report_file, protocol)
+        return "page"
+    raise StoreError(
+        f"{thing} cannot be verified: it is no run, evaluation, study, report page or export",
+        hint="name a folder of one of them, or a page that `rscap report` wrote",
+    )
+
+
+def _refuse_files(thing: Path, files: Sequence[Path]) -> None:
+    if files:
+        raise StoreError(f"{thing} has its files inside", hint="--files is for pages and cards")
+
+
+def _page_inside(page: Path, folder: Path, protocol: Protocol) -> None:
+    """The page in a run's or a study's own folder, if it shows that folder alone."""
+    if not page.is_file():
+        return
+    text = text_of(page)
+    try:
+        origin = read_origin(page, text)
+    except StoreError as error:
+        protocol.skip(error.message)
+        return
+    if [(page.parent / one).resolve() for one in origin.folders] == [folder.resolve()]:
+        check_made_again(page, text, origin, [folder], protocol)
