@@ -17,6 +17,7 @@ from rscap.progress import Say, no_messages, reporting, to_stderr
 
 if TYPE_CHECKING:
     from rscap.captioner.asking import Captioner
+    from rscap.captioner.loading import Dtype
     from rscap.data import Source
     from rscap.data.rows import ImageCheck
     from rscap.doctor import Diagnosis
@@ -29,9 +30,8 @@ if TYPE_CHECKING:
     from rscap.store import RunFolder
     from rscap.verifying.verification import Verification
 
-Place = str | PathLike[str]
+FilePath = str | PathLike[str]
 """A path; a `RunFolder` is one too."""
-Dtype = Literal["float32", "bfloat16", "float16"]
 
 _IN_MEMORY = "examples"
 """The name of a data set that was handed in as examples."""
@@ -89,7 +89,7 @@ def _refuse_other(source: Source, splits: str, normalise: Sequence[str]) -> None
             )
 
 
-def read_recipe(recipe: Place | Mapping[str, Any] | Recipe, *overrides: str) -> Recipe:
+def read_recipe(recipe: FilePath | Mapping[str, Any] | Recipe, *overrides: str) -> Recipe:
     """Read and check a recipe.
 
     Args:
@@ -108,8 +108,8 @@ def read_recipe(recipe: Place | Mapping[str, Any] | Recipe, *overrides: str) -> 
 
 
 def train(
-    recipe: Place | Mapping[str, Any] | Recipe,
-    out: Place | None = None,
+    recipe: FilePath | Mapping[str, Any] | Recipe,
+    out: FilePath | None = None,
     *,
     data: Source | Iterable[Example] | None = None,
     resume: bool = False,
@@ -147,7 +147,7 @@ def train(
     return run(checked, Path(out), say=_say(progress), resume=resume, source=source, progress=progress)
 
 
-def _continued(run: Path, out: Place | None, resume: bool) -> tuple[Path, Path]:
+def _continued(run: Path, out: FilePath | None, resume: bool) -> tuple[Path, Path]:
     """The recipe and the folder of a run that was named in place of a recipe.
 
     Raises:
@@ -172,13 +172,13 @@ def free_run_folder(name: str) -> Path:
 
 
 def evaluate(
-    model: Place,
+    model: FilePath,
     data: str | Path | Source | Iterable[Example] | None = None,
     *,
     split: str = "test",
     splits: str | None = None,
     limit: int | None = None,
-    out: Place | None = None,
+    out: FilePath | None = None,
     prefix: str | None = None,
     dtype: Dtype | None = None,
     max_rejected_share: float | None = None,
@@ -261,7 +261,7 @@ def _importable(source: Source, section: DataSection) -> DataSection:
 
 
 def load(
-    model: Place, *, device: str | None = None, dtype: Dtype | None = None, prefix: str | None = None
+    model: FilePath, *, device: str | None = None, dtype: Dtype | None = None, prefix: str | None = None
 ) -> Captioner:
     """Load a run or a base model once, to ask it often: `load("runs/mine").caption("a.jpg")`.
 
@@ -282,8 +282,8 @@ def load(
 
 
 def score(
-    candidates: Mapping[str, str] | Iterable[Prediction | Rejected] | Place,
-    references: Mapping[str, Sequence[str]] | Iterable[Example] | Source | Place,
+    candidates: Mapping[str, str] | Iterable[Prediction | Rejected] | FilePath,
+    references: Mapping[str, Sequence[str]] | Iterable[Example] | Source | FilePath,
     *,
     split: str | None = None,
     protocol: str = "coco",
@@ -330,8 +330,8 @@ def score(
 
 
 def _pair(
-    candidates: Mapping[str, str] | Iterable[Prediction | Rejected] | Place,
-    references: Mapping[str, Sequence[str]] | Iterable[Example] | Source | Place,
+    candidates: Mapping[str, str] | Iterable[Prediction | Rejected] | FilePath,
+    references: Mapping[str, Sequence[str]] | Iterable[Example] | Source | FilePath,
     split: str | None,
 ) -> tuple[Mapping[str, str], Mapping[str, Sequence[str]]]:
     from rscap.scoring import load_candidates, load_pair, load_references
@@ -400,7 +400,7 @@ def _references(given: Any, split: str | None) -> Mapping[str, Sequence[str]]:
 
 
 def compare(
-    systems: Mapping[str, ScoreSheet | Place | Sequence[ScoreSheet | Place]],
+    systems: Mapping[str, ScoreSheet | FilePath | Sequence[ScoreSheet | FilePath]],
     *,
     metric: str = "CIDEr",
     split: str = "test",
@@ -449,8 +449,8 @@ def _sheet_file(place: Path, split: str) -> Path:
 
 
 def report(
-    runs: Place | Sequence[Place],
-    out: Place,
+    runs: FilePath | Sequence[FilePath],
+    out: FilePath,
     *,
     split: str = "test",
     metric: str = "CIDEr",
@@ -478,7 +478,7 @@ def report(
     return write_report(places, Path(out), split=split)
 
 
-def verify(thing: Place, *, files: Sequence[Place] = ()) -> Verification:
+def verify(thing: FilePath, *, files: Sequence[FilePath] = ()) -> Verification:
     """Recompute every figure of a run, a report page, a study or the card of an export from the captions beside it.
 
     Args:
@@ -497,7 +497,7 @@ def verify(thing: Place, *, files: Sequence[Place] = ()) -> Verification:
     return run(Path(thing), files=[Path(one) for one in files])
 
 
-def plan(recipe: Place | Mapping[str, Any] | Recipe, gpu: str | None = None) -> Plan:
+def plan(recipe: FilePath | Mapping[str, Any] | Recipe, gpu: str | None = None) -> Plan:
     """Predict the memory and time of a recipe on a card, and propose settings that fit.
 
     Args:
@@ -515,8 +515,8 @@ def plan(recipe: Place | Mapping[str, Any] | Recipe, gpu: str | None = None) -> 
 
 
 def export(
-    run: Place,
-    out: Place | None = None,
+    run: FilePath,
+    out: FilePath | None = None,
     *,
     form: Literal["merged", "adapter"] = "merged",
     dtype: Dtype | None = None,
@@ -544,7 +544,7 @@ def export(
     return carry_out(ExportRequest(run=Path(run), out=place, form=form, dtype=dtype, **more), say=_say(progress))
 
 
-def diagnose(thing: Place | Mapping[str, Any] | Recipe, *overrides: str, probe: bool = True) -> Diagnosis:
+def diagnose(thing: FilePath | Mapping[str, Any] | Recipe, *overrides: str, probe: bool = True) -> Diagnosis:
     """Find out why a run is bad, or why a recipe would be.
 
     Args:

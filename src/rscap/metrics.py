@@ -11,7 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
-Place = Literal["always", "usual", "wide"]
+Visibility = Literal["always", "usual", "wide"]
 """Where room is short: `always` shown, `usual`ly, or only in `wide` tables."""
 
 
@@ -35,7 +35,7 @@ class Metric:
     """Decimal places where one score is quoted; tables print one more."""
     headline: int | None = None
     """Order of preference where a report judges by one metric, 1 first; None: after all that have a number."""
-    place: Place = "usual"
+    place: Visibility = "usual"
     slow: bool = False
     """Left out of evaluations during training (unless it selects) and of the control with shuffled captions."""
     needs: str | None = None

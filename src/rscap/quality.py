@@ -168,35 +168,35 @@ def select(source: Source, rules: QualityRules, *, split: str = "train") -> Sele
 
 
 @dataclass(frozen=True, slots=True)
-class _Verdict:
+class _Ruling:
     weight: float
     reason: str | None
     """Why the caption is dropped; None where it stays."""
 
 
-def _judge(example: Example, index: int, score: float, rules: QualityRules, stops: bool) -> _Verdict:
+def _judge(example: Example, index: int, score: float, rules: QualityRules, stops: bool) -> _Ruling:
     caption = example.captions[index]
     count, copies = len(tokens(caption)), example.captions.count(caption)
     noise = [kind for kind in caption_kinds(caption, stops) if kind in rules.noise] if rules.noise else []
     weight = 1.0
     if not rules.min_words <= count <= rules.max_words:
-        return _Verdict(weight, f"length: {count} words")
+        return _Ruling(weight, f"length: {count} words")
     if len(example.captions) > 1 and score < rules.min_consensus:
-        return _Verdict(weight, f"consensus: {score:.2f}")
+        return _Ruling(weight, f"consensus: {score:.2f}")
     if rules.repeated == "drop" and caption in example.captions[:index]:
-        return _Verdict(weight, "repeated: the same sentence again")
+        return _Ruling(weight, "repeated: the same sentence again")
     if noise and rules.noisy == "drop":
-        return _Verdict(weight, f"noise: {noise[0]}")
+        return _Ruling(weight, f"noise: {noise[0]}")
     if rules.repeated == "weigh":
         weight /= copies
     if rules.full_consensus > 0 and len(example.captions) > 1:
         weight *= min(1.0, max(rules.floor, score / rules.full_consensus))
     if noise:
         weight *= rules.floor
-    return _Verdict(weight, None)
+    return _Ruling(weight, None)
 
 
-def _left(verdicts: Sequence[_Verdict], scores: Sequence[float], at_least: int) -> list[int]:
+def _left(verdicts: Sequence[_Ruling], scores: Sequence[float], at_least: int) -> list[int]:
     """Positions of the captions that stay, in order: those that no rule drops, filled up with the best of the rest."""
     left = [index for index, verdict in enumerate(verdicts) if verdict.reason is None]
     spare = sorted((i for i in range(len(verdicts)) if i not in left), key=lambda i: (-scores[i], i))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-Kind = Literal["recipes", "studies"]
+ShippedKind = Literal["recipes", "studies"]
 
 _HERE = Path(__file__).parent
 
 
-def shipped(path: Path, kind: Kind) -> Path:
+def shipped(path: Path, kind: ShippedKind) -> Path:
     """`path` where there is something; else the shipped file of that name, if there is one.
 
     `NAME`, `NAME.toml` and `recipes/NAME.toml` name it; any other path comes back as it is, for the error to tell.
@@ -21,6 +21,6 @@ def shipped(path: Path, kind: Kind) -> Path:
     return found if found.is_file() else path
 
 
-def names(kind: Kind) -> list[str]:
+def names(kind: ShippedKind) -> list[str]:
     """The names of all that are shipped."""
     return sorted(path.stem for path in (_HERE / kind).glob("*.toml"))

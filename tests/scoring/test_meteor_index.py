@@ -14,7 +14,7 @@ import pytest
 
 from rscap.errors import ScoreError
 from rscap.scoring.meteor import Meteor, MeteorUnavailable, index, scorer
-from rscap.scoring.meteor.index import Source
+from rscap.scoring.meteor.index import MeteorFiles
 from rscap.scoring.meteor.lexicon import Lexicon
 from rscap.scoring.meteor.matching import Phrases
 
@@ -33,7 +33,7 @@ PARAPHRASES = [("next to", "beside"), ("next to", "near"), ("beside", "next to")
 
 
 @pytest.fixture
-def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MeteorFiles:
     """A small set of tables in the layout of the published ones."""
     monkeypatch.setenv("RSCAP_CACHE", str(tmp_path / "cache"))
     jar, paraphrases = tmp_path / "meteor-1.5.jar", tmp_path / "paraphrase-en.gz"
@@ -46,15 +46,15 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
         )
     with gzip.open(paraphrases, "wt", encoding="utf-8") as stream:
         stream.write("".join(f"0.1\n{phrase}\n{other}\n" for phrase, other in PARAPHRASES))
-    return Source(jar=jar, paraphrases=paraphrases)
+    return MeteorFiles(jar=jar, paraphrases=paraphrases)
 
 
-def load(source: Source) -> tuple[int, ...]:
+def load(source: MeteorFiles) -> tuple[int, ...]:
     """Build or open, and say what is there."""
     return tuple(index.load(source).paraphrase_targets.tolist())
 
 
-def test_the_index_holds_what_the_tables_hold(source: Source) -> None:
+def test_the_index_holds_what_the_tables_hold(source: MeteorFiles) -> None:
     """Words, base forms, synsets and paraphrases come back from the arrays as they stand in the files."""
     opened = index.load(source)
     assert opened.function_words == {"the", "a", "’"}
@@ -74,7 +74,7 @@ def test_the_index_holds_what_the_tables_hold(source: Source) -> None:
     assert [list(phrases._ranks[node]) for _, _, node in spans] == [[longer], [beside, near], [spans[1][2]]]
 
 
-def test_a_later_start_maps_the_arrays(source: Source) -> None:
+def test_a_later_start_maps_the_arrays(source: MeteorFiles) -> None:
     """The second load reads the same folder and leaves the arrays on disk; other tables get another folder."""
     index.load(source)
     folder = next(index.cache_folder().glob("meteor-*"))
@@ -90,7 +90,7 @@ def test_a_later_start_maps_the_arrays(source: Source) -> None:
 
 @pytest.mark.parametrize("name", ["phrase_keys.npy", "meta.json", "synset_ids.npy"])
 @pytest.mark.parametrize("damage", ["cut", "gone"])
-def test_a_damaged_index_is_built_anew(source: Source, name: str, damage: str) -> None:
+def test_a_damaged_index_is_built_anew(source: MeteorFiles, name: str, damage: str) -> None:
     """A file that is missing or too short makes the next start build the index again."""
     whole = load(source)
     path = next(index.cache_folder().glob("meteor-*")) / name
@@ -102,7 +102,7 @@ def test_a_damaged_index_is_built_anew(source: Source, name: str, damage: str) -
     assert [folder.name for folder in index.cache_folder().iterdir()] == [path.parent.name]  # nothing is left behind
 
 
-def test_several_processes_build_at_once(source: Source) -> None:
+def test_several_processes_build_at_once(source: MeteorFiles) -> None:
     """Processes that start together end with one whole index and no leftovers."""
     with ProcessPoolExecutor(4, mp_context=get_context("spawn")) as pool:
         found = {tuple(opened.paraphrase_targets.tolist()) for opened in pool.map(index.load, [source] * 8)}
@@ -119,7 +119,7 @@ def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(caught.value, ScoreError)
 
 
-def test_damaged_tables(source: Source) -> None:
+def test_damaged_tables(source: MeteorFiles) -> None:
     """A jar that is no zip file, lacks a table, or a cut paraphrase file is an error that names the file."""
     source.paraphrases.write_bytes(source.paraphrases.read_bytes()[:-9])
     with pytest.raises(MeteorUnavailable, match=r"paraphrase-en\.gz is damaged"):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from rscap.scoring.meteor import Meteor
-from rscap.scoring.meteor.index import PREFIXES, Source
+from rscap.scoring.meteor.index import PREFIXES, MeteorFiles
 from rscap.scoring.meteor.normalise import Prefixes, normaliser
 
 ORACLE = runpy.run_path(str(Path(__file__).parent / "java_oracle" / "meteor_oracle.py"))
@@ -50,7 +50,7 @@ def test_paraphrases_of_any_length(seed: int) -> None:
     rng = random.Random(seed)
     table = [
         (phrase.decode(), paraphrase.decode())
-        for phrase, paraphrase in islice(Source.find().paraphrase_pairs(), 600 * seed, 900_000, 97)
+        for phrase, paraphrase in islice(MeteorFiles.find().paraphrase_pairs(), 600 * seed, 900_000, 97)
     ]
     segments: Segments = []
     for _ in range(1000):
@@ -79,6 +79,6 @@ def test_normalisation_of_random_characters() -> None:
         "'s",
     ]
     texts = ["".join(rng.choices(rng.sample(pieces, 12), k=rng.randint(1, 14))) for _ in range(20000)]
-    normalise = normaliser(Prefixes.parse("\n".join(Source.find().lines(PREFIXES))))
+    normalise = normaliser(Prefixes.parse("\n".join(MeteorFiles.find().lines(PREFIXES))))
     found = zip(texts, ORACLE["java_tokens"](texts), strict=True)
     assert not [(text, tokens, normalise(text)) for text, tokens in found if normalise(text) != tokens]

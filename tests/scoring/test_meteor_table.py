@@ -12,7 +12,7 @@ import pytest
 from rscap.scoring.meteor import Meteor, MeteorUnavailable
 from rscap.scoring.meteor.formula import meteor as formula
 from rscap.scoring.meteor.formula import segment
-from rscap.scoring.meteor.index import PREFIXES, Source
+from rscap.scoring.meteor.index import PREFIXES, MeteorFiles
 from rscap.scoring.meteor.normalise import Prefixes, normaliser
 
 TABLE: dict[str, Any] = json.loads((Path(__file__).parent / "meteor_table.json").read_text(encoding="utf-8"))
@@ -34,7 +34,7 @@ def own_counts(java: list[int]) -> list[int]:
 
 def test_tokens_are_those_of_norm(meteor: Meteor) -> None:
     """Quotes, dashes, abbreviations, numbers and foreign letters are tokenised as the Java program does."""
-    normalise = normaliser(Prefixes.parse("\n".join(Source.find().lines(PREFIXES))))
+    normalise = normaliser(Prefixes.parse("\n".join(MeteorFiles.find().lines(PREFIXES))))
     wrong = [(text, tokens, normalise(text)) for text, tokens in TABLE["tokens"] if normalise(text) != tokens]
     assert not wrong
     assert len(TABLE["tokens"]) > 70

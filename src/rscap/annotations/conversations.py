@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from rscap.annotations.files import Located, Record
+from rscap.annotations.files import JsonObject, Located
 from rscap.records import Note, Rejected
 
 _TURNS = ("conversations", "messages")
@@ -74,7 +74,7 @@ def without_prompts(name: str, records: Iterable[Located | Rejected | Note]) -> 
         yield Note(name, f"prefixes are not kept, the recipe's prompt is used: {told[:5]!r:.200}")
 
 
-def _plain(record: Record) -> tuple[str, Record]:
+def _plain(record: JsonObject) -> tuple[str, JsonObject]:
     """The prompt, and the record as image and caption."""
     images = next((record[key] for key in ("image", "images", "img") if key in record), None)
     images = images if isinstance(images, list) else [images]
@@ -90,7 +90,7 @@ def _plain(record: Record) -> tuple[str, Record]:
         raise _NoCaptionError("of another task, by their tag")
     if len(answer.split()) < _FEWEST_WORDS:
         raise _NoCaptionError(f"with an answer of fewer than {_FEWEST_WORDS} words")
-    kept: Record = {key: record[key] for key in ("split", "source", "scene_class") if key in record}
+    kept: JsonObject = {key: record[key] for key in ("split", "source", "scene_class") if key in record}
     image = images[0].get("path") if isinstance(images[0], dict) else images[0]
     return prompt, {"image": image, "caption": answer, **kept}
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from rscap.annotations.files import Located, Record
+from rscap.annotations.files import JsonObject, Located
 from rscap.annotations.rows import AnnotationRow, Found, is_missing
 from rscap.errors import DataError
 from rscap.records import Note, Rejected
@@ -204,7 +204,7 @@ class _PerRecord:
     def __init__(self) -> None:
         self._known: dict[tuple[str, ...], Fields] = {}
 
-    def of(self, record: Record) -> Fields:
+    def of(self, record: JsonObject) -> Fields:
         """Raises DataError: see `Fields.of`."""
         keys = tuple(record)
         if keys not in self._known:

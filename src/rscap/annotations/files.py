@@ -16,8 +16,8 @@ from rscap.annotations.text import read_text
 from rscap.errors import DataError
 from rscap.records import Rejected
 
-Record = dict[str, Any]
-Located = tuple[str, Record]
+JsonObject = dict[str, Any]
+Located = tuple[str, JsonObject]
 """A record and its place, e.g. `captions.csv line 17`."""
 
 _MAX_CELL = 1_000_000
@@ -44,13 +44,13 @@ def load_json(path: Path) -> Any:
         raise DataError(f"{path} is not JSON that can be read: {error}") from None
 
 
-def _whole(item: Located | Rejected) -> Record:
+def _whole(item: Located | Rejected) -> JsonObject:
     if isinstance(item, Rejected):
         raise DataError(f"{item.row}: {item.reason}")
     return item[1]
 
 
-def load_object(path: Path) -> Record:
+def load_object(path: Path) -> JsonObject:
     """A JSON file that holds one object.
 
     Raises:
@@ -62,7 +62,7 @@ def load_object(path: Path) -> Record:
     return value
 
 
-def _object(path: Path, pairs: Sequence[tuple[str, Any]]) -> Record:
+def _object(path: Path, pairs: Sequence[tuple[str, Any]]) -> JsonObject:
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = sorted(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)

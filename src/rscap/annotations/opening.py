@@ -30,7 +30,7 @@ _WAYS_OUT = {
 }
 """What to do with files of other kinds, by suffix."""
 
-Kind = Literal["table", "image folder", "JSON Lines", "JSON", "parquet", "descriptions"]
+FormatName = Literal["table", "image folder", "JSON Lines", "JSON", "parquet", "descriptions"]
 Rows = Iterator[Found]
 
 
@@ -38,7 +38,7 @@ Rows = Iterator[Found]
 class Annotations:
     """Annotations that were recognised and not read yet."""
 
-    kind: Kind
+    kind: FormatName
     name: str
     """What the data set is called: its folder, or its file."""
     path: Path
@@ -202,7 +202,7 @@ def _table(file: Path) -> Callable[[], Rows] | str:
 
 
 _LINES_TRIED = 20
-_KINDS: tuple[tuple[Kind, Sequence[str], Callable[[Path], Callable[[], Rows] | str]], ...] = (
+_KINDS: tuple[tuple[FormatName, Sequence[str], Callable[[Path], Callable[[], Rows] | str]], ...] = (
     ("JSON Lines", (".jsonl", ".ndjson"), _jsonl),
     ("JSON", (".json",), _json),
     ("table", tables.SUFFIXES, _table),

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rscap.annotations.fields import Fields, rows_of
-from rscap.annotations.files import Record
+from rscap.annotations.files import JsonObject
 from rscap.annotations.rows import UNSPLIT, Found, split_in
 from rscap.annotations.text import no_text
 from rscap.errors import DataError
@@ -132,7 +132,7 @@ class TableText:
     """Of each image, as the image column has it."""
     names: Sequence[object]
     """Of each image, as a column of its own has it; empty where there is none."""
-    records: Iterable[Record]
+    records: Iterable[JsonObject]
 
 
 def image_names(tables: Sequence[TableText]) -> list[list[str]]:

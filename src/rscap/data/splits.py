@@ -219,7 +219,7 @@ def shipped() -> dict[str, Counter[str]]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Verdict:
+class _Placement:
     split: str
     reason: str | None = None
     """Why the rows are not simply of that split; None where they are."""
@@ -245,15 +245,15 @@ def restore_official(judged: Judged) -> tuple[list[Example], list[Note]]:
     return restored, notes
 
 
-def _judge(rows: int, target: Counter[str]) -> _Verdict:
+def _judge(rows: int, target: Counter[str]) -> _Placement:
     """The split of `rows` rows that share one caption list, which `target` counts by split."""
     if not target:
-        return _Verdict("train")
+        return _Placement("train")
     wanted = " and ".join(f"{n} {split}" for split, n in sorted(target.items()))
     if len(target) == 1 and rows <= target.total():
         (split,) = target
-        return _Verdict(split, None if rows == target.total() else f"{split}: {rows} rows here, {wanted} in RISC")
-    return _Verdict(AMBIGUOUS, f"ambiguous: {rows} rows share this caption list, which belongs to {wanted} images")
+        return _Placement(split, None if rows == target.total() else f"{split}: {rows} rows here, {wanted} in RISC")
+    return _Placement(AMBIGUOUS, f"ambiguous: {rows} rows share this caption list, which belongs to {wanted} images")
 
 
 def _summary(usable: int, known: int) -> str:

@@ -12,7 +12,7 @@ import torch
 from rscap.errors import ExportError
 from rscap.exporting.reading import Asking, Plain, Reading
 
-Verdict = Literal["same", "near-tie", "different"]
+AgreementVerdict = Literal["same", "near-tie", "different"]
 
 TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.0625, torch.bfloat16: 0.5}
 """Logits closer than this are a tie. In 16 bits: four units in the last place of a logit between 16 and 32, which the
@@ -29,7 +29,7 @@ class Compared:
     example_id: str
     before: str
     after: str
-    verdict: Verdict
+    verdict: AgreementVerdict
     margin: float | None
     """At the first token that differs, the run's logit of its own token minus that of the export's token; None if none
     differs, or if that token is not among the run's hundred likeliest."""
@@ -62,7 +62,7 @@ class Agreement:
     def n(self) -> int:
         return len(self.items)
 
-    def count(self, verdict: Verdict) -> int:
+    def count(self, verdict: AgreementVerdict) -> int:
         return Counter(item.verdict for item in self.items)[verdict]
 
     @property
@@ -174,7 +174,7 @@ def _compared(reading: Reading, plain: Plain, asking: Asking, tolerance: float) 
     difference = float((logits.cpu().gather(-1, reading.entries) - reading.logits).abs().nan_to_num(torch.inf).max())
     after = plain.caption(image, asking)
     margin = None if after == reading.caption else _margin(reading, plain.tokens(image, asking.prefix, after))
-    verdict: Verdict = "same"
+    verdict: AgreementVerdict = "same"
     if after != reading.caption:
         verdict = "near-tie" if margin is not None and abs(margin) <= tolerance else "different"
     return Compared(

@@ -7,7 +7,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError
@@ -158,7 +158,6 @@ def generate_arguments(settings: GenerateSection) -> dict[str, Any]:
     return arguments
 
 
-Dtype = Literal["float32", "bfloat16", "float16"]
 _HALVES = (torch.bfloat16, torch.float16)
 
 

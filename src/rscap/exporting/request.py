@@ -13,13 +13,12 @@ from typing import Literal, get_args
 import torch
 
 from rscap.captioner import ModelRef
-from rscap.captioner.loading import best_device, check_weights
+from rscap.captioner.loading import Dtype, best_device, check_weights
 from rscap.errors import AdapterError, ExportError, ModelError, RscapError, StoreError
 from rscap.exporting.agreement import Agreement, compare
 from rscap.exporting.card import NOTICE, CardSubject, Form, card, is_gemma
 from rscap.exporting.evaluation import place_evaluation
 from rscap.exporting.hub import (
-    Dtype,
     Hub,
     check_target,
     default_hub,

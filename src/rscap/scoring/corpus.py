@@ -118,7 +118,7 @@ def _bags(owner: Ints, number: Ints, lengths: Ints, size: int) -> Bags:
 
 
 @dataclass(frozen=True)
-class Overlap:
+class NgramOverlap:
     """n-grams that a candidate shares with one of its references: one entry per (pair, n-gram), E in all."""
 
     pair: Ints
@@ -191,7 +191,7 @@ class Corpus:
         return np.bincount(occurrences[fresh[: len(occurrences)]] % max(1, self.table.size), minlength=self.table.size)
 
     @cached_property
-    def overlap(self) -> Overlap:
+    def overlap(self) -> NgramOverlap:
         """Every n-gram that a candidate shares with a reference of its image, with both counts."""
         places, image = self.candidate_entries
         grams, counts = self.bags.grams, self.bags.counts
@@ -205,7 +205,7 @@ class Corpus:
         entry = np.minimum(np.searchsorted(wanted, key), max(0, len(wanted) - 1))
         hit = wanted[entry] == key
         theirs, pair, entry = theirs[hit], pair[hit], entry[hit]
-        return Overlap(
+        return NgramOverlap(
             pair=pair,
             entry=entry,
             gram=grams[theirs],

@@ -20,7 +20,7 @@ from rscap.annotations import (
     judged,
     split_name,
 )
-from rscap.annotations.files import Located, Record, json_lines, load_json, read_table
+from rscap.annotations.files import JsonObject, Located, json_lines, load_json, read_table
 from rscap.annotations.text import read_text
 from rscap.errors import DataError, ScoreError
 from rscap.records import Note, Rejected
@@ -271,7 +271,7 @@ def _beside(path: Path) -> str:
     return str(path)[: -len(path.name)]
 
 
-def _id(record: Record, where: str) -> str:
+def _id(record: JsonObject, where: str) -> str:
     """The id of a record's image, by the rule of references: see `rscap.annotations.rows`."""
     key = next((key for key in _IDS if key in record), None)
     if key is None:
@@ -284,7 +284,7 @@ def _id(record: Record, where: str) -> str:
         raise ScoreError(f"{where}: {reason}", hint=_HINT) from None
 
 
-def _caption(record: Record, where: str) -> str:
+def _caption(record: JsonObject, where: str) -> str:
     keys = [key for key in _CAPTIONS if key in record]
     if not keys:
         raise ScoreError(f"{where}: no `caption`; there is: {', '.join(record)[:200]}", hint=_HINT)

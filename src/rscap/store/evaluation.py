@@ -167,7 +167,7 @@ def read_panel(folder: Path) -> tuple[PanelImage, ...]:
     return tuple(images)
 
 
-Item = Prediction | Rejected
+Captioned = Prediction | Rejected
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +194,7 @@ class Journal:
         write_text(self.path, "".join(f"{_line(row)}\n" for row in (self._heading(), *map(asdict, done))))
         return done
 
-    def add(self, item: Item) -> None:
+    def add(self, item: Captioned) -> None:
         """One more image."""
         with self.path.open("a", encoding="utf-8") as stream:
             stream.write(f"{_line(asdict(item))}\n")

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from rscap.records import Example
 
-Severity = Literal["error", "warning", "note"]
+AuditSeverity = Literal["error", "warning", "note"]
 """`error`: results on these data mislead (leaks, unreadable images). `warning`: worth fixing. `note`: worth knowing."""
-SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
+SEVERITIES: tuple[AuditSeverity, ...] = ("error", "warning", "note")
 
 SHOWN_IDS = 50
 """Ids that a finding lists; `count` is of all."""
@@ -45,7 +45,7 @@ class AuditFinding:
     """One thing that an audit found."""
 
     kind: str
-    severity: Severity
+    severity: AuditSeverity
     ids: tuple[str, ...]
     """The first SHOWN_IDS examples it is about."""
     count: int
@@ -79,12 +79,12 @@ class Audit:
         return {kind: found[kind] for kind in KINDS if found[kind]}
 
     @property
-    def worst(self) -> Severity | None:
+    def worst(self) -> AuditSeverity | None:
         """The highest severity there is."""
         return next((level for level in SEVERITIES if any(one.severity == level for one in self.findings)), None)
 
 
-def about(examples: Sequence[Example], kind: str, severity: Severity, detail: str, **more: Any) -> AuditFinding:
+def about(examples: Sequence[Example], kind: str, severity: AuditSeverity, detail: str, **more: Any) -> AuditFinding:
     """A finding about some examples: ids, count and splits are theirs."""
     return AuditFinding(
         kind=kind,

@@ -48,14 +48,14 @@ class MeteorUnavailable(MetricUnavailable):
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class MeteorFiles:
     """The files that hold the tables."""
 
     jar: Path
     paraphrases: Path
 
     @classmethod
-    def find(cls) -> Source:
+    def find(cls) -> MeteorFiles:
         """The tables of the installed pycocoevalcap; the package is located, not imported.
 
         Raises:
@@ -145,7 +145,7 @@ class Index:
 ARRAYS = tuple(name for name in Index.__slots__ if name not in ("function_words", "prefix_lines"))
 
 
-def load(source: Source) -> Index:
+def load(source: MeteorFiles) -> Index:
     """The index of `source`, built first where the cache has none or a damaged one."""
     folder = cache_folder() / f"meteor-{source.digest(VERSION)}"
     index = _open(folder)
@@ -183,7 +183,7 @@ def _open(folder: Path) -> Index | None:
     return Index(function_words=frozenset(meta["function_words"]), prefix_lines=meta["prefixes"], **arrays)
 
 
-def _build(source: Source, folder: Path) -> None:
+def _build(source: MeteorFiles, folder: Path) -> None:
     """Write the index beside `folder` and rename it into place; of several builders the first one wins."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -224,7 +224,7 @@ def _publish(temporary: Path, folder: Path) -> None:
                 shutil.rmtree(damaged, ignore_errors=True)
 
 
-def _phrase_arrays(source: Source) -> dict[str, Ints | Words]:
+def _phrase_arrays(source: MeteorFiles) -> dict[str, Ints | Words]:
     """The trie of all phrases and their paraphrases."""
     numbers: dict[bytes, int] = {}
     pairs = array("i")
@@ -263,7 +263,7 @@ def _trie(phrases: Sequence[bytes], words: Sequence[bytes]) -> tuple[Ints, Ints]
     return nodes, np.concatenate(levels)
 
 
-def _synset_arrays(source: Source) -> dict[str, Ints | Words]:
+def _synset_arrays(source: MeteorFiles) -> dict[str, Ints | Words]:
     """WordNet's words with their synsets, and its irregular forms, but for entries with `_`, which no token holds."""
     lines = source.lines(SYNSETS)
     synsets = {

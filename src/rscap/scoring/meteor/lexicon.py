@@ -30,7 +30,7 @@ DETACHMENT = (
 """WordNet's endings of inflected forms (morphy): nouns, verbs, adjectives."""
 
 
-class Table:
+class WordTable:
     """A sorted table of words that remembers the places it has looked up."""
 
     def __init__(self, words: Words) -> None:
@@ -64,9 +64,9 @@ class Lexicon:
         self.phrase_word: list[int] = []
         self._stems: defaultdict[str, list[int]] = defaultdict(list)
         self._synsets: defaultdict[int, list[int]] = defaultdict(list)
-        self._phrase_words = Table(index.phrase_words)
-        self._synset_words = Table(index.synset_words)
-        self._exception_words = Table(index.exception_words)
+        self._phrase_words = WordTable(index.phrase_words)
+        self._synset_words = WordTable(index.synset_words)
+        self._exception_words = WordTable(index.exception_words)
 
     def learn(self, words: Iterable[str]) -> None:
         """Number all these words; the tables are searched once for all of them."""

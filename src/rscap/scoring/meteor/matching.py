@@ -53,13 +53,13 @@ def match(start: int, length: int, candidate_start: int, candidate_length: int, 
     )
 
 
-Reach = dict[int, list[tuple[int, int]]]
+Spans = dict[int, list[tuple[int, int]]]
 """For every word that some word of a candidate may match: (matcher, place in the candidate), sorted."""
 
 
-def reach(candidate: Text, lexicon: Lexicon) -> Reach:
+def reach(candidate: Text, lexicon: Lexicon) -> Spans:
     """What the words of a candidate may match; the same for all its references."""
-    reached: Reach = {}
+    reached: Spans = {}
     for word, places in candidate.places.items():
         for other, matchers in lexicon.related[word].items():
             found = [(matcher, place) for matcher in matchers for place in bits(places)]
@@ -67,7 +67,7 @@ def reach(candidate: Text, lexicon: Lexicon) -> Reach:
     return reached
 
 
-def matches(candidate: Text, reference: Text, reached: Reach, phrases: Phrases) -> list[list[Match]]:
+def matches(candidate: Text, reference: Text, reached: Spans, phrases: Phrases) -> list[list[Match]]:
     """The matches that begin at each reference word: by matcher, then by place in the candidate; paraphrases last.
 
     First come paraphrases of reference phrases found in the candidate, then the other way round.

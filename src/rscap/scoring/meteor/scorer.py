@@ -10,7 +10,7 @@ import numpy as np
 
 from rscap.errors import ScoreError
 from rscap.scoring.meteor.formula import COLUMNS, Floats, meteor, segment
-from rscap.scoring.meteor.index import Index, Source, load
+from rscap.scoring.meteor.index import Index, MeteorFiles, load
 from rscap.scoring.meteor.lexicon import EXACT, Lexicon
 from rscap.scoring.meteor.matching import Match, Phrases, match, matches, reach
 from rscap.scoring.meteor.normalise import Prefixes, Text, Texts, normaliser, spread
@@ -87,7 +87,7 @@ class Meteor:
 
 @cache
 def _tables() -> Index:
-    return load(Source.find())
+    return load(MeteorFiles.find())
 
 
 def _identical(text: Text) -> tuple[int, ...]:

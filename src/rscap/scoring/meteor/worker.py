@@ -24,7 +24,7 @@ BATCH = 100
 _ROW_BYTES = 8 * len(COLUMNS)
 _SERVE = "from rscap.scoring.meteor.worker import serve; serve()"
 
-Batch = slice
+Chunk = slice
 
 
 def in_two_processes(meteor: Meteor, candidates: Sequence[str], references: Sequence[Sequence[str]]) -> Floats:
@@ -46,7 +46,7 @@ def in_two_processes(meteor: Meteor, candidates: Sequence[str], references: Sequ
     return np.concatenate([*rows, *reversed(theirs)]) if batches else meteor.statistics([], [])
 
 
-def _batches(n: int) -> list[Batch]:
+def _batches(n: int) -> list[Chunk]:
     return [slice(start, min(start + BATCH, n)) for start in range(0, n, BATCH)]
 
 
@@ -54,7 +54,7 @@ class _Other:
     """The second process, and what it has delivered so far, from the last batch backwards."""
 
     def __init__(
-        self, candidates: Sequence[str], references: Sequence[Sequence[str]], batches: Sequence[Batch]
+        self, candidates: Sequence[str], references: Sequence[Sequence[str]], batches: Sequence[Chunk]
     ) -> None:
         self.rows: list[Floats] = []
         self._process: subprocess.Popen[bytes] | None = None
@@ -87,7 +87,7 @@ class _Other:
         except OSError:
             pass  # it died, or was not needed
 
-    def _receive(self, process: subprocess.Popen[bytes], batches: Sequence[Batch]) -> None:
+    def _receive(self, process: subprocess.Popen[bytes], batches: Sequence[Chunk]) -> None:
         assert process.stdout is not None
         for batch in reversed(batches):
             size = _ROW_BYTES * (batch.stop - batch.start)
