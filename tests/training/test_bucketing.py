@@ -54,7 +54,9 @@ def first_update(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> tuple[Packe
 def test_bucketed_is_unbucketed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Through the whole stream: the same examples, fewer padded tokens, and the same summed loss and gradients."""
     packed, sorted_by_length = first_update(monkeypatch)
-    _, as_drawn = first_update(monkeypatch, bucketed=lambda update, size, *_: list(order_of_things.chunks(update, size)))
+    _, as_drawn = first_update(
+        monkeypatch, bucketed=lambda update, size, *_: list(order_of_things.chunks(update, size))
+    )
     results = []
     for micro_batches in (sorted_by_length, as_drawn):
         packed.zero_grad()
