@@ -25,6 +25,7 @@ from rscap.captioner.prompt import Prompter
 from rscap.model.attention import Tokens, pairs
 from rscap.model.features import Features
 from rscap.model.load import Base, ImageSpec
+from rscap.model.loss import Draw
 from rscap.records import Example, Picture, Rejected
 
 PADDING = -1
@@ -72,6 +73,10 @@ class Batch:
     """int[S]: token ids, one `<eos>` per caption"""
     features: Tensor | None = None
     """float[B, I, H]: what a frozen vision tower sees, where it was computed before"""
+    weights: Tensor | None = None
+    """float[S]: of each target in the loss, where they are not all 1"""
+    draw: Draw | None = None
+    """How targets were drawn, if they were"""
     example_ids: tuple[str, ...] = ()
     captions: int = 0
     rejected: tuple[Rejected, ...] = ()
@@ -106,8 +111,10 @@ class Batch:
         inside = (self.source_rows >= start) & (self.source_rows < end)
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         for name, value in values.items():
-            if name in ("source_rows", "source_columns", "source_slots", "targets"):
-                values[name] = value[inside]
+            if name in ("source_rows", "source_columns", "source_slots", "targets", "weights"):
+                values[name] = None if value is None else value[inside]
+            elif isinstance(value, Draw):
+                values[name] = value._replace(rows=value.rows[inside])
             elif torch.is_tensor(value) and len(value):  # pixels are empty where features stand in their place
                 values[name] = value[start:end]
         values |= {
@@ -130,6 +137,8 @@ class Batch:
     def _with_tensors(self, change: Callable[[Tensor], Tensor]) -> Batch:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         changed: dict[str, Any] = {name: change(value) for name, value in values.items() if torch.is_tensor(value)}
+        if self.draw is not None:
+            changed["draw"] = self.draw._replace(forbidden=change(self.draw.forbidden), rows=change(self.draw.rows))
         return replace(self, **changed)
 
 

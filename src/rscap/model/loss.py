@@ -9,7 +9,7 @@ The same idea: Liger Kernel's fused linear cross-entropy (arXiv:2410.10989).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -23,13 +23,46 @@ _HEADROOM = 1024.0
 """Gradients of logits are below 1 and mostly far below; in float16 they are carried this many times larger."""
 
 
+class Draw(NamedTuple):
+    """How tokens were drawn; their probabilities are then those of the draw, not of the model."""
+
+    temperature: float
+    forbidden: Tensor
+    """int[F]: ids that cannot be drawn."""
+    rows: Tensor
+    """bool[S]: the supervised positions whose targets were drawn; at others targets are what somebody wrote."""
+
+    def part(self, rows: slice) -> Draw:
+        """The same for some of the positions."""
+        return self._replace(rows=self.rows[rows])
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """What softmax is taken of, from logits float[S, V], which are changed."""
+        if len(self.forbidden):
+            never = logits[:, self.forbidden].masked_fill(self.rows.unsqueeze(1), -torch.inf)
+            logits[:, self.forbidden] = never
+        return logits.div_(self.divisors(logits))
+
+    def divisors(self, logits: Tensor) -> Tensor:
+        """float[S, 1]: the temperature where targets were drawn, 1 elsewhere."""
+        return torch.where(self.rows, self.temperature, 1.0).to(logits.dtype).unsqueeze(1)
+
+
 def chunk_rows(vocabulary: int) -> int:
     """Rows of logits that are made at a time."""
     return max(1, CHUNK_LOGITS // vocabulary)
 
 
 def summed_loss(
-    hidden: Tensor, weight: Tensor, targets: Tensor, *, cap: float | None, dtype: torch.dtype, rows: int | None = None
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    *,
+    cap: float | None,
+    dtype: torch.dtype,
+    rows: int | None = None,
+    weights: Tensor | None = None,
+    draw: Draw | None = None,
 ) -> Tensor:
     """Summed cross-entropy of `hidden @ weight.T`, soft-capped if `cap` is given (Gemma 2, arXiv:2408.00118).
 
@@ -40,26 +73,38 @@ def summed_loss(
         cap: logits become `cap * tanh(logits / cap)`; None leaves them.
         dtype: precision of the matrix products; softmax and sums are done in float32, or float64 where given.
         rows: rows at a time; `chunk_rows` of the vocabulary when left out. The result does not depend on it.
+        weights: float[S], of each position in the sum; 1 when left out.
+        draw: how targets were drawn, if they were.
     """
     rows = rows or chunk_rows(len(weight))
     if torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad):
-        return _SummedLoss.apply(hidden, weight, targets, cap, dtype, rows)
-    return token_losses(hidden, weight, targets, cap=cap, dtype=dtype, rows=rows).sum()
+        return _SummedLoss.apply(hidden, weight, targets, cap, dtype, rows, weights, draw)
+    losses = token_losses(hidden, weight, targets, cap=cap, dtype=dtype, rows=rows, draw=draw)
+    return losses.sum() if weights is None else (losses * weights).sum()
 
 
 @torch.no_grad()
 def token_losses(
-    hidden: Tensor, weight: Tensor, targets: Tensor, *, cap: float | None, dtype: torch.dtype, rows: int | None = None
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    *,
+    cap: float | None,
+    dtype: torch.dtype,
+    rows: int | None = None,
+    draw: Draw | None = None,
 ) -> Tensor:
     """float[S]: the cross-entropy of each row, without gradients; arguments as in `summed_loss`."""
     rows = rows or chunk_rows(len(weight))
     cast = weight.to(dtype)
     with torch.autocast(hidden.device.type, enabled=False):
-        losses = [
-            F.cross_entropy(_logits(part, cast, cap), target, reduction="none")
-            for part, target in zip(hidden.split(rows), targets.split(rows), strict=True)
-        ]
-    return torch.cat(losses)
+        losses = []
+        for begin in range(0, len(hidden), rows):
+            part = slice(begin, begin + rows)
+            logits = _logits(hidden[part], cast, cap)
+            scores = logits if draw is None else draw.part(part).scores(logits)
+            losses.append(F.cross_entropy(scores, targets[part], reduction="none"))
+    return torch.cat(losses) if losses else hidden.new_zeros(0)
 
 
 class _SummedLoss(torch.autograd.Function):
@@ -67,7 +112,15 @@ class _SummedLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, cap: float | None, dtype: torch.dtype, rows: int
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        cap: float | None,
+        dtype: torch.dtype,
+        rows: int,
+        weights: Tensor | None,
+        draw: Draw | None,
     ) -> Tensor:
         cast = weight.to(dtype)
         of_hidden = torch.empty_like(hidden) if hidden.requires_grad else None
@@ -77,7 +130,9 @@ class _SummedLoss(torch.autograd.Function):
         with torch.autocast(hidden.device.type, enabled=False):
             for begin in range(0, len(hidden), rows):
                 part = slice(begin, begin + rows)
-                loss, of_logits = _loss_and_gradient(hidden[part], cast, targets[part], cap)
+                own = None if weights is None else weights[part]
+                here_drawn = None if draw is None else draw.part(part)
+                loss, of_logits = _loss_and_gradient(hidden[part], cast, targets[part], cap, own, here_drawn)
                 total += loss
                 of_logits = (of_logits if headroom == 1.0 else of_logits.mul_(headroom)).to(dtype)
                 if of_hidden is not None:
@@ -95,7 +150,7 @@ class _SummedLoss(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         # In place, since V x H may be gigabytes; autograd itself refuses a second backward pass over what changed.
         gradients = [None if gradient is None else gradient.mul_(upstream) for gradient in ctx.saved_tensors]
-        return *gradients, None, None, None, None
+        return *gradients, *[None] * 6
 
 
 def _logits(hidden: Tensor, weight: Tensor, cap: float | None) -> Tensor:
@@ -104,16 +159,25 @@ def _logits(hidden: Tensor, weight: Tensor, cap: float | None) -> Tensor:
     return logits if cap is None else torch.tanh(logits / cap) * cap
 
 
-def _loss_and_gradient(hidden: Tensor, weight: Tensor, targets: Tensor, cap: float | None) -> tuple[Tensor, Tensor]:
+def _loss_and_gradient(
+    hidden: Tensor, weight: Tensor, targets: Tensor, cap: float | None, weights: Tensor | None, draw: Draw | None
+) -> tuple[Tensor, Tensor]:
     """Summed loss of some rows, and its gradient with respect to their logits before capping."""
     logits = _logits(hidden, weight, cap)
     slope = None if cap is None else 1 - (logits / cap).square()
+    if draw is not None:
+        logits = draw.scores(logits)
     log_sum = logits.logsumexp(dim=1, keepdim=True)
     places = targets.unsqueeze(1)
-    loss = (log_sum - logits.gather(1, places)).sum()
+    losses = log_sum - logits.gather(1, places)
     gradient = logits.sub_(log_sum).exp_()
     gradient.scatter_add_(1, places, gradient.new_full(places.shape, -1.0))
-    return loss, gradient if slope is None else gradient.mul_(slope)
+    if draw is not None:
+        gradient.div_(draw.divisors(gradient))
+    if weights is not None:
+        scale = weights.to(losses.dtype).unsqueeze(1)
+        losses, gradient = losses * scale, gradient.mul_(scale)
+    return losses.sum(), gradient if slope is None else gradient.mul_(slope)
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:

@@ -20,7 +20,7 @@ from rscap.errors import ModelError
 from rscap.model.attention import CACHED, FLEX, Shape, Tokens, blocks, flex_differs, pairs
 from rscap.model.float16 import hold_in_float32
 from rscap.model.lora import Held, make_lean
-from rscap.model.loss import summed_loss, token_losses
+from rscap.model.loss import Draw, summed_loss, token_losses
 from rscap.model.replay import Stills
 
 Attention = Literal["auto", "plain", "flex"]
@@ -55,6 +55,12 @@ class PackedBatch(Protocol):
 
     @property
     def targets(self) -> Tensor: ...
+
+    @property
+    def weights(self) -> Tensor | None: ...
+
+    @property
+    def draw(self) -> Draw | None: ...
 
     def attention(self, window: int | None) -> Tensor: ...
 
@@ -173,31 +179,46 @@ class PackedModel(nn.Module):
         self.flex, config._attn_implementation = True, FLEX
 
     def forward(self, batch: PackedBatch) -> Tensor:
-        """Summed negative log-likelihood of all supervised tokens (PaliGemma, arXiv:2407.07726, section 3.2).
+        """Summed negative log-likelihood of all supervised tokens (PaliGemma, arXiv:2407.07726, section 3.2), each
+        times its weight if the batch has weights.
 
         A sum, so that the caller can divide by the tokens of the whole update and every token weighs the same.
         """
         with self.autocast():
             hidden = self.supervised(batch)
-        return summed_loss(hidden, self._head_weight(), batch.targets, cap=self._cap, dtype=self.compute_dtype)
+        return summed_loss(
+            hidden,
+            self._head_weight(),
+            batch.targets,
+            cap=self._cap,
+            dtype=self.compute_dtype,
+            weights=batch.weights,
+            draw=batch.draw,
+        )
 
     @torch.no_grad()
     def token_losses(self, batch: PackedBatch) -> Tensor:
         """float[S]: the negative log-likelihood of each supervised token, without gradients."""
         with self.autocast():
             hidden = self.supervised(batch)
-        return token_losses(hidden, self._head_weight(), batch.targets, cap=self._cap, dtype=self.compute_dtype)
+        return token_losses(
+            hidden, self._head_weight(), batch.targets, cap=self._cap, dtype=self.compute_dtype, draw=batch.draw
+        )
 
     def image_features(self, batch: PackedBatch) -> Tensor:
         """float[B, I, H]: what the language model reads in place of the image tokens."""
         seen = self.seen(batch.pixel_values) if batch.features is None else batch.features
         return self.paligemma.model.multi_modal_projector(seen)
 
+    @property
+    def vision_learns(self) -> bool:
+        """Whether training changes what the vision tower sees."""
+        return any(parameter.requires_grad for parameter in self.paligemma.model.vision_tower.parameters())
+
     def seen(self, pixel_values: Tensor) -> Tensor:
         """float[B, 3, R, R] to float[B, I, V]: what the vision tower hands to the projector."""
         tower = self.paligemma.model.vision_tower
-        learns = any(parameter.requires_grad for parameter in tower.parameters())
-        with nullcontext() if learns else torch.no_grad():
+        with nullcontext() if self.vision_learns else torch.no_grad():
             return tower(pixel_values.to(next(tower.parameters()).dtype)).last_hidden_state
 
     def hidden(self, batch: PackedBatch) -> Tensor:

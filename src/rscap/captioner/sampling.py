@@ -1,0 +1,159 @@
+"""Several captions of each image, drawn behind one prefix, with the probability of every token.
+
+As in training and in beam search, the K branches of an image read the same keys and values of its prefix. A draw is a
+pure function of (purpose, image, number of the sample, position) and of the scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from rscap.captioner.batch import Batch
+from rscap.captioner.choice import Leaving, drawn
+from rscap.captioner.prompt import Prompter
+from rscap.data.draw import uniform
+from rscap.errors import OutOfMemory
+from rscap.model.decoding import prefill, step
+from rscap.model.loss import Draw
+from rscap.model.memory import is_out_of_memory, release
+from rscap.model.packed import PackedModel
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One drawn caption."""
+
+    ids: tuple[int, ...]
+    """Closed by `<eos>`, unless the length limit cut it off."""
+    logprobs: tuple[float, ...]
+    """Of each token: the natural logarithm of the probability with which it was drawn."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How captions are drawn."""
+
+    count: int
+    """Captions of each image."""
+    limit: int
+    """Tokens, `<eos>` included."""
+    temperature: float
+    purpose: tuple[str | int, ...]
+    """What makes these draws differ from others: a name, a seed, the number of an update."""
+
+
+def forbidden_ids(prompter: Prompter, vocabulary: int) -> list[int]:
+    """Ids that no caption holds: the image's, those of other special tokens but `<eos>`, those without a token."""
+    tokenizer = prompter.tokenizer
+    special = {*tokenizer.all_special_ids, prompter.image_token_id, *range(len(tokenizer), vocabulary)}
+    return sorted(one for one in special - {prompter.eos} if one < vocabulary)
+
+
+def with_features(packed: PackedModel, batch: Batch) -> Batch:
+    """The batch with what a frozen vision tower sees, so that several passes share it; as it is if the tower learns."""
+    if batch.features is not None or packed.vision_learns:
+        return batch
+    with torch.no_grad(), packed.autocast():
+        return replace(batch, features=packed.seen(batch.pixel_values), pixel_values=torch.empty(0))
+
+
+@torch.no_grad()
+def sample(packed: PackedModel, batch: Batch, *, sampling: Sampling, forbidden: Tensor, eos: int) -> list[list[Sample]]:
+    """Draw `sampling.count` captions of each prefix, all of one length; forbidden ids, int[F], are never drawn.
+
+    Raises:
+        NotFinite: an activation overflowed.
+    """
+    count, limit = sampling.count, sampling.limit
+    logits, state = prefill(packed, batch, room=count * (limit - 1))
+    logits = logits.unsqueeze(1)
+    rows = torch.arange(batch.images, device=logits.device)  # of the batch, those that still grow
+    said = torch.full((batch.images, count, limit), eos, device=logits.device)
+    logprobs = torch.zeros(said.shape, device=logits.device)
+    done = torch.zeros(said.shape[:2], dtype=torch.bool, device=logits.device)
+    parents: Tensor | None = torch.zeros_like(done, dtype=torch.long)  # at first, all continue the prefix
+    for length in range(limit):
+        names = [batch.example_ids[row] for row in rows.tolist()]
+        at = [uniform(*sampling.purpose, name, one, length) for name in names for one in range(count)]
+        tokens, chances = _draw(logits, count, at, sampling.temperature, forbidden)
+        said[rows, :, length] = tokens.masked_fill(done, eos)
+        logprobs[rows, :, length] = chances.masked_fill(done, 0.0)
+        done = done | (tokens == eos)
+        if length + 1 == limit or (who := Leaving.of(done.all(dim=1))) is Leaving.ALL:
+            break
+        if who is Leaving.DONE:
+            kept = (~done.all(dim=1)).nonzero().squeeze(1)
+            state.keep(kept)
+            tokens, rows, done = tokens[kept], rows[kept], done[kept]
+            parents = None if parents is None else parents[kept]
+        logits = step(packed, tokens, state, parents=parents)
+        parents = None
+    state.check_finite()
+    return [
+        [_until(eos, *one) for one in zip(texts, chances, strict=True)]
+        for texts, chances in zip(said.tolist(), logprobs.tolist(), strict=True)
+    ]
+
+
+def _draw(
+    logits: Tensor, count: int, at: Sequence[float], temperature: float, forbidden: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Tokens int[B, K] and their log-probabilities float[B, K] from logits float[B, 1 or K, V]."""
+    images, width, vocabulary = logits.shape
+    flat = logits.reshape(-1, vocabulary)
+    rows = torch.ones(len(flat), dtype=torch.bool, device=flat.device)
+    scores = Draw(temperature, forbidden, rows).scores(flat.clone()).view(images, width, vocabulary)
+    tokens, _ = drawn(scores.expand(-1, count, -1).reshape(-1, vocabulary), at)
+    tokens = tokens.view(images, count)
+    chances = scores.log_softmax(dim=-1).expand(-1, count, -1).gather(2, tokens.unsqueeze(2)).squeeze(2)
+    return tokens, chances
+
+
+def _until(eos: int, ids: list[int], logprobs: list[float]) -> Sample:
+    """Ids up to the first `<eos>`."""
+    length = ids.index(eos) + 1 if eos in ids else len(ids)
+    return Sample(tuple(ids[:length]), tuple(logprobs[:length]))
+
+
+def sample_in_parts(
+    packed: PackedModel, batch: Batch, *, sampling: Sampling, forbidden: Tensor, eos: int, most: int
+) -> tuple[list[list[Sample]], int]:
+    """As `sample`, at most `most` images at a time, halved where memory runs out; also returns how many fit.
+
+    Raises:
+        OutOfMemory: a single image does not fit.
+    """
+    found: list[list[Sample]] = []
+    waiting = batch.parts(most)
+    while waiting:
+        part = waiting.pop(0)
+        made = _attempt(packed, part, sampling, forbidden, eos)
+        if made is not None:
+            found += made
+            continue
+        release(packed.device)
+        if part.images == 1:
+            raise OutOfMemory(
+                f"{part.example_ids[0]}: {sampling.count} captions of a single image do not fit in memory",
+                hint="draw fewer or shorter ones, or load the model in bfloat16 or quantised",
+            )
+        most = min(most, (part.images + 1) // 2)
+        waiting[:0] = part.parts(most)
+    return found, most
+
+
+def _attempt(
+    packed: PackedModel, part: Batch, sampling: Sampling, forbidden: Tensor, eos: int
+) -> list[list[Sample]] | None:
+    """None if memory runs out. Nothing of the attempt is alive when this returns: the error held it all."""
+    try:
+        with torch.inference_mode(), packed.held_for_captions():
+            return sample(packed, part, sampling=sampling, forbidden=forbidden, eos=eos)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return None

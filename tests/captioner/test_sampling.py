@@ -1,0 +1,97 @@
+"""Captions drawn behind one prefix: reproducible, never a special token, as probable as training then finds them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from rscap.captioner.batch import Batch, Encoder, PackedRow, collate, pack
+from rscap.captioner.sampling import Sample, Sampling, forbidden_ids, sample, sample_in_parts, with_features
+from rscap.model.load import Base, load_base
+from rscap.model.loss import Draw
+from rscap.model.packed import PackedModel
+from rscap.recipe import ModelSection
+from rscap.sample import sample_examples
+
+IDS = slice(3, 6)
+
+
+@pytest.fixture(scope="module")
+def base() -> Base:
+    return load_base(ModelSection(base="nano", dtype="float32"))
+
+
+@pytest.fixture(scope="module")
+def packed(base: Base) -> PackedModel:
+    return PackedModel(base.model, compute_dtype=torch.float32).eval()
+
+
+@pytest.fixture(scope="module")
+def batch(base: Base) -> Batch:
+    encoder = Encoder.of(base)
+    rows = [encoder(one, prefix="caption en", captions=()) for one in sample_examples(seed=0)[IDS]]
+    return collate(rows, pad=encoder.prompter.pad)
+
+
+def asked(count: int = 4, limit: int = 9, temperature: float = 1.0, seed: int = 0) -> Sampling:
+    return Sampling(count=count, limit=limit, temperature=temperature, purpose=("test", seed))
+
+
+def forbidden(base: Base) -> torch.Tensor:
+    return torch.tensor(forbidden_ids(Encoder.of(base).prompter, base.model.config.text_config.vocab_size))
+
+
+def packed_with(batch: Batch, samples: list[list[Sample]], draw: Draw | None, pad: int) -> Batch:
+    """One row an image: its prefix and its samples as branches, with how they were drawn."""
+    rows = []
+    for number, own in enumerate(samples):
+        suffixes = [list(one.ids) for one in own]
+        layout = pack(batch.tokens[number].tolist(), suffixes)
+        name, seen = batch.example_ids[number], batch.pixel_values[number]
+        rows.append(PackedRow(example_id=name, pixels=seen, captions=len(own), **layout))  # type: ignore[arg-type]
+    made = collate(rows, pad=pad)
+    return made if draw is None else replace(made, draw=draw._replace(rows=torch.ones(made.supervised) > 0))
+
+
+@pytest.mark.parametrize(("temperature", "limit"), [(1.0, 9), (0.6, 12), (1.7, 3)])
+def test_training_gives_samples_the_probabilities_they_were_drawn_with(
+    temperature: float, limit: int, base: Base, packed: PackedModel, batch: Batch
+) -> None:
+    """Recomputed in one packed pass to 1e-5: temperature, forbidden tokens and samples that the limit cut off."""
+    never, eos, pad = forbidden(base), base.tokenizer.eos_token_id, base.tokenizer.pad_token_id
+    never = torch.cat([never, torch.tensor([7, 11, 13])])
+    samples = sample(packed, batch, sampling=asked(4, limit, temperature), forbidden=never, eos=eos)
+    losses = packed.token_losses(packed_with(batch, samples, Draw(temperature, never, never > 0), pad))
+    drawn = [chance for own in samples for one in own for chance in one.logprobs]
+    assert -losses.numpy() == pytest.approx(drawn, abs=1e-5)
+    said = {token for own in samples for one in own for token in one.ids}
+    assert not said & set(never.tolist())
+    assert all(
+        len(one.ids) <= limit and (one.ids[-1] == eos or len(one.ids) == limit) for own in samples for one in own
+    )
+
+
+def test_a_sample_depends_on_its_image_and_number_alone(base: Base, packed: PackedModel, batch: Batch) -> None:
+    """Another batch, fewer samples, or images at a time: the same; another seed: others."""
+    never, eos = forbidden(base), base.tokenizer.eos_token_id
+    whole = sample(packed, batch, sampling=asked(), forbidden=never, eos=eos)
+    fewer = sample(packed, batch, sampling=asked(count=2), forbidden=never, eos=eos)
+    assert [[one.ids for one in own[:2]] for own in whole] == [[one.ids for one in own] for own in fewer]
+    parts, most = sample_in_parts(packed, batch, sampling=asked(), forbidden=never, eos=eos, most=1)
+    assert [[one.ids for one in own] for own in parts] == [[one.ids for one in own] for own in whole]
+    assert most == 1
+    seen = sample(
+        packed, with_features(packed.requires_grad_(False), batch), sampling=asked(), forbidden=never, eos=eos
+    )
+    assert [[one.ids for one in own] for own in seen] == [[one.ids for one in own] for own in whole]
+    other = sample(packed, batch, sampling=asked(seed=1), forbidden=never, eos=eos)
+    assert [one.ids for one in other[0]] != [one.ids for one in whole[0]]
+
+
+def test_no_special_token_can_be_drawn(base: Base) -> None:
+    """The image token, padding, `<bos>` and ids without a token are forbidden; `<eos>` is not."""
+    tokenizer, never = base.tokenizer, forbidden(base).tolist()
+    assert {base.image_token_id, tokenizer.pad_token_id, tokenizer.bos_token_id} <= set(never)
+    assert tokenizer.eos_token_id not in never
