@@ -26,6 +26,7 @@ Tower = Literal["vision_tower", "projector", "language_model"]
 TOWERS: tuple[Tower, ...] = get_args(Tower)
 TowerState = Literal["frozen", "adapted", "trained"]
 CaptionScheme = Literal["random", "first", "longest", "concat", "cycle", "all"]
+Logits = Literal["float32", "model"]
 if TYPE_CHECKING:
     SelectionMetric = str
 else:
@@ -243,6 +244,9 @@ class GenerateSection(Section):
     """Sample from the most probable tokens that together reach this probability (arXiv:1904.09751)."""
     seed: int = 0
     """A sample is a pure function of (seed, example id, step)."""
+    logits: Logits = "float32"
+    """`float32`: the head's products keep all their digits; `model`: they are rounded to the model's 16 bits, as in
+    transformers, where several tokens are then often exactly equal. In float32 both are the same."""
 
     @property
     def least_batch(self) -> int:

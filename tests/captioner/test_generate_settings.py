@@ -25,6 +25,7 @@ common = {
     "max_new_tokens": st.sampled_from([32, 64]),
     "repetition_penalty": st.sampled_from([1.0, 1.2, 1.25, 1.2000001]),
     "no_repeat_ngram": st.sampled_from([0, 2, 3]),
+    "logits": st.sampled_from(["float32", "model"]),
 }
 greedy = st.builds(GenerateSection, **common)
 beams = st.builds(

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from rscap.captioner.batch import Batch
-from rscap.captioner.choice import NEAR_TIE, Decoded, Leaving, penalties
+from rscap.captioner.choice import Decoded, Leaving, near_tie, penalties
 from rscap.model.decoding import prefill, step
 from rscap.model.packed import PackedModel
 from rscap.recipe import GenerateSection
@@ -49,6 +49,8 @@ class _Search:
     """bool[B]: whether a better caption may be found."""
     close: Tensor
     """int[B]: near-ties."""
+    near: Tensor
+    """float[B]: below this a choice is one."""
     margin: Tensor
     """float[B]: the closest choice so far."""
     sure: Tensor
@@ -57,7 +59,7 @@ class _Search:
     """float[B, W, T]: of the finished captions."""
 
     @classmethod
-    def of(cls, prefix: Tensor, settings: GenerateSection, eos: int, scored: bool) -> _Search:
+    def of(cls, prefix: Tensor, settings: GenerateSection, eos: int, near: float, scored: bool) -> _Search:
         rows = torch.arange(len(prefix), device=prefix.device)
         texts = prefix.new_full((len(prefix), settings.beams, settings.max_new_tokens), eos)
         marks = torch.full(texts.shape[:2], NEVER, device=prefix.device)
@@ -71,6 +73,7 @@ class _Search:
             marks=marks,
             open=torch.ones_like(rows, dtype=torch.bool),
             close=torch.zeros_like(rows),
+            near=torch.full_like(marks[:, 0], near),
             margin=torch.full_like(marks[:, 0], torch.inf),
             sure=sure[:, :1],
             finished_sure=sure,
@@ -88,7 +91,7 @@ class _Search:
     def results(self, eos: int) -> dict[int, Decoded]:
         """The best captions, by row of the batch; a second best of nearly the same mark is one more near-tie."""
         ahead = self.marks[:, 0] - self.marks[:, 1]
-        ties, margins = self.close + (ahead < NEAR_TIE), torch.minimum(self.margin, ahead).unsqueeze(1)
+        ties, margins = self.close + (ahead < self.near), torch.minimum(self.margin, ahead).unsqueeze(1)
         found = (self.rows, self.finished[:, 0], ties, self.finished_sure[:, 0], margins)
         best = zip(*(one.tolist() for one in found), strict=True)
         return {row: Decoded.until(eos, *decoded) for row, *decoded in best}
@@ -97,8 +100,9 @@ class _Search:
 def search(packed: PackedModel, batch: Batch, *, settings: GenerateSection, eos: int, scored: bool) -> list[Decoded]:
     """Decode prefixes of one length by beam search, in their order."""
     limit, penalise = settings.max_new_tokens, penalties(settings)
-    logits, state = prefill(packed, batch, room=settings.beams * (limit - 1))
-    logits, found = logits.unsqueeze(1), _Search.of(batch.tokens, settings, eos, scored)
+    logits, state = prefill(packed, batch, room=settings.beams * (limit - 1), logits_in=settings.logits)
+    near = near_tie(packed.compute_dtype, settings)
+    logits, found = logits.unsqueeze(1), _Search.of(batch.tokens, settings, eos, near, scored)
     results: dict[int, Decoded] = {}
     for length in range(1, limit + 1):
         values, sure, parents, tokens = _continuations(found, logits, length, settings, penalise)
@@ -156,7 +160,7 @@ def _advance(
     best, places = going.topk(beams + 1)
     edges = torch.stack([values[:, beams - 1] - values[:, beams], best[:, beams - 1] - best[:, beams]])
     edge = edges.amin(dim=0)
-    found.close += (edge < NEAR_TIE) & found.open
+    found.close += (edge < found.near) & found.open
     found.margin = torch.where(found.open, torch.minimum(found.margin, edge), found.margin)
     places = places[:, :beams]
     found.sums, found.said, found.sure = best[:, :beams], _pick(texts, places), _pick(known, places)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -18,7 +18,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from rscap.recipe import GenerateSection
+from rscap.recipe import GenerateSection, Logits
 
 LEAVING_SHARE = 0.25
 """Leaving costs a copy of what remains of the cache, about as much as a step's attention: not for every image."""
@@ -30,12 +30,12 @@ class Decoded:
 
     ids: list[int]
     near_ties: int
-    """Choices that rounding errors could turn; see `NEAR_TIE`."""
+    """Choices that rounding errors could turn; see `near_tie`."""
     logprobs: tuple[float, ...] = ()
     """Of each token, where they were asked for: the natural logarithm of its probability to the model, before penalties
     and temperature."""
     margins: tuple[float, ...] = ()
-    """How far another choice was at each token, where that was asked for: what `NEAR_TIE` is compared with. Beam search
+    """How far another choice was at each token, where that was asked for: what `near_tie` is compared with. Beam search
     has one for the whole caption."""
 
     @classmethod
@@ -64,8 +64,26 @@ class Leaving(Enum):
 # The next token of each row, and how close the choice was: the best one, or one drawn.
 
 NEAR_TIE = 1e-4
-"""Two scores (logits, log-probabilities), or a draw and the edge of a token's share, no further apart than this may
-come out the other way round in a batch of another shape: floating-point sums depend on it."""
+"""The same for float32, ten times what was measured."""
+NEAR_TIES: Mapping[tuple[torch.dtype, Logits], float] = {
+    (torch.bfloat16, "float32"): 2**-5,
+    (torch.bfloat16, "model"): 2**-3,
+    (torch.float16, "float32"): 2**-8,
+    (torch.float16, "model"): 2**-5,
+}
+"""By the precision of the model and of its logits: the most by which sums in another order moved the distance between
+the two best logits, rounded up to a power of two (224 choices of nano: docs/decoding.md)."""
+
+
+def near_tie(dtype: torch.dtype, settings: GenerateSection) -> float:
+    """The margin below which rounding may turn a choice of a model whose products are in `dtype`.
+
+    Two scores (logits, log-probabilities), or a draw and the edge of a token's share, no further apart than this may
+    come out the other way round on another machine or in a batch of another shape, where sums are taken in another
+    order. Logits that move by d move the edge of a share by d / 4 / temperature at most.
+    """
+    found = NEAR_TIES.get((dtype, settings.logits), NEAR_TIE)
+    return max(NEAR_TIE, found / (4 * settings.temperature)) if settings.temperature else found
 
 
 def best(scores: Tensor) -> tuple[Tensor, Tensor]:
@@ -143,6 +161,8 @@ def decode_name(settings: GenerateSection) -> str:
             parts.append(f"{letters}{_number(value)}")
     if settings.temperature:
         parts.append(f"s{settings.seed}")
+    if settings.logits != "float32":
+        parts.append(f"{settings.logits}-logits")
     return "-".join(parts)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rscap.captioner.batch import Batch
 from rscap.captioner.beams import search
-from rscap.captioner.choice import NEAR_TIE, Decoded, Leaving, best, cuts, drawn, logprobs, penalties
+from rscap.captioner.choice import Decoded, Leaving, best, cuts, drawn, logprobs, near_tie, penalties
 from rscap.data.draw import uniform
 from rscap.errors import NotFinite, OutOfMemory
 from rscap.model.activations import stopping_at_overflow
@@ -54,7 +54,8 @@ def _extend(
 ) -> list[Decoded]:
     """One caption an image, greedily or by draws."""
     limit = settings.max_new_tokens
-    logits, state = prefill(packed, batch, room=limit - 1, replay=replay)
+    logits, state = prefill(packed, batch, room=limit - 1, logits_in=settings.logits, replay=replay)
+    near = near_tie(packed.compute_dtype, settings)
     choose = _Choice(settings, batch.example_ids)
     ids, said = batch.tokens, batch.tokens.new_full((batch.images, limit), eos)
     rows = torch.arange(batch.images, device=ids.device)  # of the batch, those that still grow
@@ -63,7 +64,7 @@ def _extend(
     for length in range(limit):
         tokens, margin = choose(ids, logits, rows, length)
         said[rows, length] = tokens
-        close[rows] += (margin < NEAR_TIE) & ~done
+        close[rows] += (margin < near) & ~done
         if scored:
             scores[0, rows, length], scores[1, rows, length] = logprobs(logits, tokens), margin.to(scores.dtype)
         done |= tokens == eos

@@ -37,7 +37,8 @@ class Asking:
 
     @property
     def generate(self) -> GenerateSection:
-        return GenerateSection(max_new_tokens=self.max_new_tokens, batch_size=self.batch_size)
+        """As transformers' `generate` computes, whose logits have the model's precision."""
+        return GenerateSection(max_new_tokens=self.max_new_tokens, batch_size=self.batch_size, logits="model")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ from rscap.errors import NotFinite
 from rscap.model.attention import additive
 from rscap.model.packed import PackedBatch, PackedModel, keys_and_values
 from rscap.model.replay import Still
+from rscap.recipe import Logits
 
 TOGETHER = 4
 """Prefixes that a CPU encodes at once, so that what passes from layer to layer stays in its caches: a tenth of the time
@@ -83,6 +84,8 @@ class Decoding:
     """Precision of hidden states between layers, as the prefix had them."""
     checksum: Tensor
     """float[]: the sum of all logits so far, which is not finite if one of them was not."""
+    logits_in: Logits = "model"
+    """How the head computes: see `PackedModel.head`."""
     still: Still | None = None
     """What computes steps of fixed shapes, if they are; images then cannot leave."""
 
@@ -102,7 +105,9 @@ class Decoding:
             raise NotFinite("logits are not finite: an activation or a weight overflowed")
 
 
-def prefill(packed: PackedModel, batch: PackedBatch, *, room: int, replay: bool = False) -> tuple[Tensor, Decoding]:
+def prefill(
+    packed: PackedModel, batch: PackedBatch, *, room: int, logits_in: Logits = "model", replay: bool = False
+) -> tuple[Tensor, Decoding]:
     """Encode prefixes of one length P: logits float[B, V] of the first token, and the state to continue from.
 
     `room` is how many tokens may follow, over all branches of an image. A prefix attends to itself as a whole, whatever
@@ -111,7 +116,9 @@ def prefill(packed: PackedModel, batch: PackedBatch, *, room: int, replay: bool 
     """
     (rows, length), dtype = batch.tokens.shape, packed.stream
     slots = length + room
-    still = packed.stills.get(packed, images=rows, slots=slots, dtype=dtype) if replay else None
+    still = None
+    if replay:
+        still = packed.stills.get(packed, images=rows, slots=slots, dtype=dtype, logits_in=logits_in)
     if still is None:
         cache = Cache.of(packed, rows=rows, slots=slots, dtype=packed.products(dtype))
     else:
@@ -120,7 +127,7 @@ def prefill(packed: PackedModel, batch: PackedBatch, *, room: int, replay: bool 
     logits, start = [], 0
     with packed.cached_attention():
         for part in batch.parts(TOGETHER if packed.device.type == "cpu" else PREFIXES):
-            logits.append(_prefill(packed, part, cache.rows(start, start + len(part.tokens))))
+            logits.append(_prefill(packed, part, cache.rows(start, start + len(part.tokens)), logits_in))
             start += len(part.tokens)
     cache.filled = length
     first = torch.cat(logits)
@@ -131,11 +138,12 @@ def prefill(packed: PackedModel, batch: PackedBatch, *, room: int, replay: bool 
         next_position=length + 1,
         dtype=dtype,
         checksum=first.sum(),
+        logits_in=logits_in,
         still=still,
     )
 
 
-def _prefill(packed: PackedModel, batch: PackedBatch, cache: Cache) -> Tensor:
+def _prefill(packed: PackedModel, batch: PackedBatch, cache: Cache, logits_in: Logits) -> Tensor:
     model = packed.paligemma.model.language_model
     with packed.autocast():
         hidden = packed.embed(batch)
@@ -151,7 +159,7 @@ def _prefill(packed: PackedModel, batch: PackedBatch, cache: Cache) -> Tensor:
             position_embeddings=tuple(part[:, -1:] for part in rotary),
             past_key_values=given,
         )
-        return packed.head(model.norm(hidden[:, -1])).float()
+        return packed.head(model.norm(hidden[:, -1]), logits_in)
 
 
 def step(packed: PackedModel, tokens: Tensor, state: Decoding, *, parents: Tensor | None = None) -> Tensor:
@@ -172,7 +180,7 @@ def step(packed: PackedModel, tokens: Tensor, state: Decoding, *, parents: Tenso
         for index, layer in enumerate(model.layers):
             mask = masks[packed.layer_type(index)]
             hidden = layer(hidden, attention_mask=mask, position_embeddings=rotary, past_key_values=state.cache)
-        logits = packed.head(model.norm(hidden)).float()
+        logits = packed.head(model.norm(hidden), state.logits_in)
     state.cache.filled += tokens.shape[1]
     state.next_position += 1
     state.checksum = state.checksum + logits.sum()

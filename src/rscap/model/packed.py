@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -19,9 +19,11 @@ from transformers.models.gemma.modeling_gemma import rotate_half
 from rscap.errors import ModelError
 from rscap.model.attention import CACHED, FLEX, Shape, Tokens, blocks, flex_differs, pairs
 from rscap.model.float16 import hold_in_float32
+from rscap.model.head import WideHead
 from rscap.model.lora import Held, make_lean
 from rscap.model.loss import Draw, summed_loss, token_losses
 from rscap.model.replay import Stills
+from rscap.recipe import Logits
 
 Attention = Literal["auto", "plain", "flex"]
 
@@ -93,6 +95,7 @@ class PackedModel(nn.Module):
         self.recomputes = False
         self.stills = Stills()
         self._held: Held | None = None
+        self._wide_head = WideHead()
         if self.device.type == "cuda":
             # cuDNN's attention, which torch prefers on Hopper, builds a plan for every new shape (0.2 to 2.7 s on an
             # H200, in decoding at every token), and is reported to go wrong with few key heads (pytorch issue 193893).
@@ -142,15 +145,22 @@ class PackedModel(nn.Module):
         finally:
             config._attn_implementation = before
 
-    def held_for_captions(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def held_for_captions(self) -> Iterator[None]:
         """Inside, weights that autocast would cast at every token are held as it casts them; captions are the same."""
         if self.compute_dtype == torch.float32:
-            return nullcontext()
-        held = self._held
+            yield
+            return
+        held, learns = self._held, any(one.requires_grad for one in self.net.parameters())
         if held is None or held.moved():
             held = Held(self.net, self.compute_dtype)
-            self._held = None if any(one.requires_grad for one in self.net.parameters()) else held
-        return held.swapped()
+            self._held = None if learns else held
+        try:
+            with held.swapped():
+                yield
+        finally:
+            if learns:  # training changes the weights, and needs the memory
+                self._wide_head.drop()
 
     def places(self) -> tuple[int, ...]:
         """Addresses of the weights of the language model: a graph that reads them is valid while they stay."""
@@ -263,9 +273,16 @@ class PackedModel(nn.Module):
         )
         return model.norm(outputs[batch.source_rows, batch.source_slots])
 
-    def head(self, hidden: Tensor) -> Tensor:
-        """float[S, H] to logits float[S, V], soft-capped where the model asks for it (Gemma 2, arXiv:2408.00118)."""
-        logits = self.paligemma.lm_head(hidden).float()
+    def head(self, hidden: Tensor, logits_in: Logits = "model") -> Tensor:
+        """float[..., H] to logits float[..., V], soft-capped where the model asks for it (Gemma 2, arXiv:2408.00118).
+
+        With `logits_in = "float32"` the product is not rounded to 16 bits; that has no gradients. In float32 both are
+        the same.
+        """
+        if logits_in == "model" or self.compute_dtype == torch.float32:
+            logits = self.paligemma.lm_head(hidden).float()
+        else:
+            logits = self._wide_head.logits(hidden, self._head_weight(), self.compute_dtype)
         return logits if self._cap is None else torch.tanh(logits / self._cap) * self._cap
 
     @property
@@ -273,10 +290,13 @@ class PackedModel(nn.Module):
         return getattr(self.paligemma.config.text_config, "final_logit_softcapping", None)
 
     def _head_weight(self) -> Tensor:
-        """float[V, H]: the head as the chunked loss multiplies with it, which knows of no adapters and no 4 bits."""
+        """float[V, H]: the head, for products outside its module, which know of no adapters and no 4 bits."""
         head = self.paligemma.lm_head
         if type(head) is not nn.Linear:
-            raise ModelError(f"the language-model head is a {type(head).__name__}; the loss wants it as a plain matrix")
+            raise ModelError(
+                f"the language-model head is a {type(head).__name__}, where a plain matrix is needed",
+                hint='a head with an adapter captions with generate.logits = "model"',
+            )
         return head.weight
 
     @property

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from rscap.recipe import Logits
+
 if TYPE_CHECKING:
     from rscap.model.packed import PackedModel
 
@@ -29,7 +31,7 @@ class Still:
     Attention layers call `update` in turn, as they would on a transformers cache.
     """
 
-    def __init__(self, packed: PackedModel, *, rows: int, slots: int, dtype: torch.dtype) -> None:
+    def __init__(self, packed: PackedModel, *, rows: int, slots: int, dtype: torch.dtype, logits_in: Logits) -> None:
         config, device = packed.paligemma.config.text_config, packed.device
         groups, heads = config.num_key_value_heads, config.num_attention_heads
         shape, products = (rows, groups, slots, config.head_dim), packed.products(dtype)
@@ -37,7 +39,7 @@ class Still:
         def room() -> list[Tensor]:  # zeros, since slots that are hidden are read all the same
             return [torch.zeros(shape, dtype=products, device=device) for _ in range(config.num_hidden_layers)]
 
-        self.packed, self.dtype = packed, dtype
+        self.packed, self.dtype, self.logits_in = packed, dtype, logits_in
         self.keys, self.values = room(), room()
         self.mask = torch.zeros(1, 1, heads // groups, slots, dtype=products, device=device)
         self.slot = torch.zeros(1, dtype=torch.long, device=device)
@@ -76,7 +78,7 @@ class Still:
             rotary = model.rotary_emb(hidden, self.position)
             for layer in model.layers:
                 hidden = layer(hidden, attention_mask=self.mask, position_embeddings=rotary, past_key_values=self)
-            self.logits = self.packed.head(model.norm(hidden))
+            self.logits = self.packed.head(model.norm(hidden), self.logits_in)
         self.slot.add_(1)
         self.position.add_(1)
 
@@ -106,7 +108,9 @@ class Stills:
     failure: str | None = None
     """Why graphs cannot be used here; steps are then started one kernel at a time, with the same result."""
 
-    def get(self, packed: PackedModel, *, images: int, slots: int, dtype: torch.dtype) -> Still | None:
+    def get(
+        self, packed: PackedModel, *, images: int, slots: int, dtype: torch.dtype, logits_in: Logits
+    ) -> Still | None:
         """A step for this many images and tokens; None where it does not pay or cannot be used."""
         if self.failure is not None or not usable(packed, images=images, slots=slots):
             return None
@@ -115,11 +119,12 @@ class Stills:
             self.weights = now
         slots = -(-slots // 16) * 16
         for still in self.made:
-            if len(still.tokens) >= images and still.mask.shape[-1] == slots:
+            if len(still.tokens) >= images and (still.mask.shape[-1], still.logits_in) == (slots, logits_in):
                 return still
         del self.made[: len(self.made) - _KEPT + 1]
         try:
-            still = Still(packed, rows=1 << (images - 1).bit_length(), slots=slots, dtype=dtype)
+            rows = 1 << (images - 1).bit_length()
+            still = Still(packed, rows=rows, slots=slots, dtype=dtype, logits_in=logits_in)
             if packed.device.type == "cuda":
                 still.capture()
         except RuntimeError as error:  # memory included: steps without a graph need less of it

@@ -187,7 +187,9 @@ def generation_moving(shapes: Shapes, setting: Setting, *, prefix: int) -> int:
     reading = prefix * _reading(shapes, setting)
     if shape.capped:  # scores of all heads in float32 and in the precision of products
         reading += prefix * prefix * shape.heads * (4 + 2 * setting.product)
-    choosing = decode.beams * shape.vocabulary * (4 + setting.product) * (3 if shape.capped else 1)
+    wide = setting.autocast and decode.logits == "float32"
+    answer = 4 if wide else 4 + setting.product  # float32 at once, or 16 bits and then float32
+    choosing = decode.beams * shape.vocabulary * answer * (3 if shape.capped else 1)
     seeing = frozen_vision(shapes.vision, setting)
     unpacked = weight_working(shape.linears, setting, "language_model")
     if setting.autocast and setting.state("language_model") == "trained":  # one copy at a time, the head's the largest
@@ -195,6 +197,8 @@ def generation_moving(shapes: Shapes, setting: Setting, *, prefix: int) -> int:
     if setting.autocast:  # weights of adapters, cast once
         copied = sum(setting.footprint(one).copied for one in setting.adapted("language_model", shape.linears))
         unpacked += setting.product * shape.layers * copied
+    if wide and setting.device == "cpu":  # the head, cast once
+        unpacked += 4 * shape.embedding_parameters
     images = decode.least_batch
     at_once = min(images, TOGETHER if setting.device == "cpu" else PREFIXES)
     held = images * (shapes.vision.pixels * 4 + cache)
