@@ -17,13 +17,12 @@ from rscap.progress import Say, no_messages, reporting, to_stderr
 
 if TYPE_CHECKING:
     from rscap.captioner.asking import Captioner
-    from rscap.captioner.loading import Dtype
     from rscap.data import Source
     from rscap.data.rows import ImageCheck
     from rscap.doctor import Diagnosis
     from rscap.exporting.request import Exported
     from rscap.planning import Plan
-    from rscap.recipe import DataSection, Recipe
+    from rscap.recipe import DataSection, Dtype, Recipe
     from rscap.records import Example, Prediction, Rejected, ScoreSheet
     from rscap.scoring import Comparison, ForeignMetric, IdfPool
     from rscap.scoring.foreign import Function
@@ -196,7 +195,7 @@ def evaluate(
         limit: at most this many images, chosen by a hash.
         out: where the result goes; the run folder itself for its own data, a new folder below `runs` otherwise.
         prefix: the words before the caption, in place of those the model was trained with.
-        dtype: precision of a base model, bfloat16 by default; a run is evaluated as it was trained.
+        dtype: precision of a base model, by default what the card computes best; a run is evaluated as it was trained.
         max_rejected_share: the share of images that may be unreadable; by default as in the run.
         baselines: also score the constant caption and the nearest training image, in the same folder.
         allow_seen: also score images that the run was trained on; signature, sheet and report are marked.
@@ -268,7 +267,7 @@ def load(
     Args:
         model: a run, or a base model: `nano`, a local folder, or a name on the Hub.
         device: `cuda`, `cuda:1`, `mps` or `cpu`; by default the best that this machine has.
-        dtype: precision of products; by default as the run was trained, and bfloat16 for a base model.
+        dtype: precision of products; by default as the run was trained, and what the card computes best for a base.
         prefix: the words before the caption; by default those the run was trained with.
 
     Raises:

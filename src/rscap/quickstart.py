@@ -32,9 +32,10 @@ def quickstart(out: Path, *, say: Say, progress: bool = True) -> tuple[dict[str,
     if out.exists() and any(out.iterdir()):
         raise StoreError(f"{out} exists and is not empty", hint="give --out another folder, or remove the old one")
     recipe = quickstart_recipe()
+    dtype = None if recipe.model.dtype == "auto" else recipe.model.dtype
     say("1/4  zero-shot: the nano model as it is")
     zero_shot = _evaluate(
-        Request(model=recipe.model.base, source=recipe.data.source, dtype=recipe.model.dtype, out=out / "zero-shot"),
+        Request(model=recipe.model.base, source=recipe.data.source, dtype=dtype, out=out / "zero-shot"),
         say,
         progress,
     )

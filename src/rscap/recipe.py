@@ -20,8 +20,9 @@ from rscap.errors import RecipeError
 from rscap.methods import AdapterMethod, refusal, with_defaults
 from rscap.metrics import METRICS
 from rscap.shipped import names, shipped
-from rscap.tables import Section, check_table, overridden, read_toml
+from rscap.tables import Section, check_table, differences, overridden, read_toml
 
+Dtype = Literal["float32", "bfloat16", "float16"]
 Tower = Literal["vision_tower", "projector", "language_model"]
 TOWERS: tuple[Tower, ...] = get_args(Tower)
 TowerState = Literal["frozen", "adapted", "trained"]
@@ -106,9 +107,10 @@ class ModelSection(Section):
     base: str
     """`nano`, a Hub name such as google/paligemma-3b-pt-224, or a local folder."""
     revision: str | None = None
-    """Commit of the Hub repository; rscap pins the two checkpoints that it knows by itself."""
-    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
-    """Precision of frozen weights and of matrix products. float16 (for GPUs without bfloat16) uses loss scaling."""
+    """Commit, branch or tag of the Hub repository; a run keeps the commit that it began with."""
+    dtype: Literal["float32", "bfloat16", "float16", "auto"] = "auto"
+    """Precision of frozen weights and of matrix products. `auto`: bfloat16 where the card computes it, float16 (with
+    loss scaling) on a card that does not, float32 without a card; decided once, and kept by a resumed run."""
     quantisation: Literal["none", "nf4", "int8"] = "none"
     quantise: Annotated[tuple[Tower, ...], Field(min_length=1)] = ("language_model",)
     """Towers whose linear layers are quantised."""
@@ -339,6 +341,16 @@ def parse_recipe(table: Mapping[str, Any], *, name: str = "recipe") -> Recipe:
         RecipeError: unknown or wrong keys; lists each, with the nearest known one.
     """
     return check_table(Recipe, table, name=name)
+
+
+def recipe_changes(began: Recipe, now: Recipe) -> dict[str, tuple[Any, Any]]:
+    """The keys in which a run's recipe and the one it is resumed with differ, with both values.
+
+    `model.dtype = "auto"` agrees with whatever it came to when the run began.
+    """
+    if now.model.dtype == "auto":
+        now = now.model_copy(update={"model": now.model.model_copy(update={"dtype": began.model.dtype})})
+    return differences(began.model_dump(mode="json"), now.model_dump(mode="json"))
 
 
 def change_generate(section: GenerateSection, overrides: Sequence[str]) -> GenerateSection:

@@ -11,12 +11,17 @@ import pytest
 import torch
 from transformers import PaliGemmaForConditionalGeneration
 
+import rscap
+from recipes import small_recipe
+from rscap.captioner.loading import recipe_of
 from rscap.errors import ModelError
 from rscap.model import load
 from rscap.model.geometry import paligemma_config
 from rscap.model.load import CHECKPOINTS, NANO, check_geometry, load_base, locate
 from rscap.model.towers import count_parameters, tower_of
+from rscap.planning.shapes import shapes_of_base
 from rscap.recipe import ModelSection
+from rscap.training import session
 
 
 def quantised(net: torch.nn.Module) -> list[str]:
@@ -94,11 +99,35 @@ def test_a_swallowed_quantisation_option_is_noticed(nano2: Path, monkeypatch: py
 
 
 def test_known_checkpoints_are_pinned() -> None:
-    """Every checkpoint that rscap knows has a full commit hash and a geometry."""
-    assert set(CHECKPOINTS) == {"google/paligemma-3b-pt-224", "google/paligemma2-3b-pt-224"}
-    for checkpoint in CHECKPOINTS.values():
-        assert len(checkpoint.revision) == 40
-        assert paligemma_config(checkpoint.geometry).text_config.vocab_size == 257216
+    """The two at 224 px that recipes name have a full commit hash; all of them a geometry of their own image size."""
+    pinned = {name for name, checkpoint in CHECKPOINTS.items() if checkpoint.revision}
+    assert pinned == {"google/paligemma-3b-pt-224", "google/paligemma2-3b-pt-224"}
+    assert all(len(CHECKPOINTS[name].revision or "") == 40 for name in pinned)
+    assert len(CHECKPOINTS) == 5 + 3 * 5
+    for name, checkpoint in CHECKPOINTS.items():
+        config = paligemma_config(checkpoint.geometry)
+        assert config.text_config.vocab_size == 257216
+        assert config.vision_config.image_size == int(name.rpartition("-")[2])
+        assert config.text_config.num_image_tokens == (config.vision_config.image_size // 14) ** 2
+
+
+PUBLISHED = {
+    "google/paligemma-3b-pt-224": 2_923_335_408,
+    "google/paligemma-3b-mix-448": 2_924_220_144,
+    "google/paligemma-3b-pt-896": 2_927_759_088,
+    "google/paligemma2-3b-pt-896": 3_036_518_640,
+    "google/paligemma2-10b-pt-224": 9_662_409_456,
+    "google/paligemma2-28b-pt-224": 27_650_192_112,
+}
+"""Parameters as KerasHub's presets of the same checkpoints state them, with 257,152 entries of the vocabulary; the
+checkpoints on the Hub hold 64 unused ones more."""
+
+
+@pytest.mark.parametrize("name", sorted(PUBLISHED))
+def test_geometries_have_the_parameters_that_were_published(name: str) -> None:
+    """Widths, layers and image sizes add up to the published counts, to the parameter."""
+    shapes = shapes_of_base(name)
+    assert shapes.parameters - 64 * shapes.text.width == PUBLISHED[name]
 
 
 def test_a_checkpoint_of_another_shape_is_refused(nano2: Path) -> None:
@@ -184,3 +213,61 @@ def test_the_pinned_revision_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> No
         with pytest.raises(ModelError):
             load_base(ModelSection(base=name, revision=revision))
     assert asked == [CHECKPOINTS[name].revision, "abc"]
+
+
+def test_weights_are_read_onto_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Quantised or not, transformers is told the device, so no copy of the model lies in host memory; and it adds no
+    hooks to the layers for it."""
+    asked: list[Any] = []
+    read = PaliGemmaForConditionalGeneration.from_pretrained
+
+    def noting(*given: Any, **options: Any) -> Any:
+        asked.append(options["device_map"])
+        return read(*given, **options)
+
+    monkeypatch.setattr(PaliGemmaForConditionalGeneration, "from_pretrained", noting)
+    for way in ("none", "nf4"):
+        base = load_base(ModelSection(base="nano", quantisation=way), device="cpu")
+        assert not [name for name, module in base.model.named_modules() if hasattr(module, "_hf_hook")]
+    assert asked == [{"": "cpu"}] * 2
+
+
+COMMITS = ("1" * 40, "2" * 40)
+
+
+@pytest.fixture
+def on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """someone/nano in the Hub's cache, without a network; its main branch is at the first of two commits."""
+    repository = tmp_path / "hub" / "models--someone--nano"
+    for commit in COMMITS:
+        shutil.copytree(NANO, repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(COMMITS[0], encoding="utf-8")
+    (repository / "refs" / "small").write_text(COMMITS[1], encoding="utf-8")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for module in ("huggingface_hub.constants", "transformers.utils.hub.constants"):
+        monkeypatch.setattr(f"{module}.HF_HUB_CACHE", str(tmp_path / "hub"))
+        monkeypatch.setattr(f"{module}.HF_HUB_OFFLINE", True)
+    return repository / "refs"
+
+
+def test_the_commit_of_any_base_on_the_hub_is_recorded(on_the_hub: Path) -> None:
+    """Of the main branch, of a branch by name, and of a commit itself; a local folder has none."""
+    loaded = {name: load_base(ModelSection(base="someone/nano", revision=name)) for name in (None, "small", *COMMITS)}
+    assert [one.describe()["revision"] for one in loaded.values()] == [*COMMITS, *COMMITS]
+    assert load_base(ModelSection(base="nano")).revision is None
+
+
+def test_a_run_keeps_the_commit_that_it_began_with(on_the_hub: Path, tmp_path: Path) -> None:
+    """The branch moves; whoever loads the run, resumes it or evaluates it gets the commit that was recorded."""
+    train = {"max_steps": 1, "micro_batch": 1}
+    model = {"base": "someone/nano"}
+    made = small_recipe({"data": {"train_limit": 2}, "model": model, "train": train})
+    run = session.train(made, tmp_path / "run", say=lambda _: None)
+    (on_the_hub / "main").write_text(COMMITS[1], encoding="utf-8")
+    assert recipe_of(run).model.revision == COMMITS[0]
+    assert rscap.load(run.path).base.revision == COMMITS[0]
+    shutil.rmtree(run.adapter)  # so that there is something left to do
+    run.close("interrupted")
+    session.train(made, run.path, say=lambda _: None, resume=True)
+    assert run.adapter.is_dir()

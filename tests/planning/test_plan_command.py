@@ -29,7 +29,7 @@ def recipe(**train: Any) -> Recipe:
     return parse_recipe(
         {
             "data": {"source": "caglarmert/full_riscm"},
-            "model": {"base": "google/paligemma-3b-pt-224"},
+            "model": {"base": "google/paligemma-3b-pt-224", "dtype": "bfloat16"},
             "adapter": {"rank": 16},
             "train": train,
         }
@@ -53,6 +53,47 @@ def test_every_shipped_recipe_has_a_proposal(name: str, gpu: str, monkeypatch: p
     assert plan.proposed is not None
     assert plan.proposed.needed <= plan.card.bytes < int(gpu.removesuffix("GB")) * GIB
     assert update_of(plan.proposed.recipe) == update_of(written)
+
+
+def test_a_precision_left_to_the_card_is_that_of_the_card() -> None:
+    """`auto` is float16 on a T4, bfloat16 on an A100: nothing to change, it is said, and the figures are of it."""
+    for gpu, dtype in (("T4", "float16"), ("A100", "bfloat16")):
+        left = plan_recipe(changed("model.dtype=auto"), find_card(gpu))
+        assert "model.dtype" not in left.changes
+        assert f"model.dtype = 'auto' is {dtype} here" in left.notes
+        named = plan_recipe(changed(f"model.dtype={dtype}"), find_card(gpu))
+        assert left.written.needed == named.written.needed
+
+
+def changed(*overrides: str) -> Recipe:
+    """The recipe of two images a micro batch, with overrides."""
+    return read_recipe(recipe(micro_batch=2).model_dump(exclude_none=True), overrides)
+
+
+def test_a_plan_offers_the_download_of_half_the_size() -> None:
+    """PaliGemma's main branch is float32: the branch in the recipe's precision is named, and no longer once chosen.
+    PaliGemma 2 has none."""
+    offered = [note for note in plan_recipe(changed(), find_card("L4")).notes if "revision" in note]
+    assert len(offered) == 1
+    assert "11.7 GB to download: --set model.revision=bfloat16" in offered[0]
+    for one in (changed("model.revision=bfloat16"), changed("model.base=google/paligemma2-3b-pt-224")):
+        assert not [note for note in plan_recipe(one, find_card("L4")).notes if "revision" in note]
+
+
+def test_a_plan_names_the_build_for_an_older_card() -> None:
+    """torch's standard builds begin with a T4; a P100 and a V100 need another."""
+    told = {gpu: any("cu126" in note for note in plan_recipe(recipe(), find_card(gpu)).notes) for gpu in CARDS}
+    assert [gpu for gpu, yes in told.items() if yes] == ["p100", "v100"]
+
+
+@pytest.mark.parametrize(
+    "base", ["paligemma-3b-mix-448", "paligemma-3b-pt-896", "paligemma2-10b-pt-224", "paligemma2-28b-pt-448"]
+)
+def test_the_larger_checkpoints_are_reckoned_with(base: str) -> None:
+    """More pixels and more parameters need more memory, and on 80 GB something fits for each of them."""
+    plan = plan_recipe(changed(f"model.base=google/{base}"), find_card("A100"))
+    assert plan.proposed is not None
+    assert plan.written.needed > plan_recipe(recipe(micro_batch=2), find_card("A100")).written.needed
 
 
 def test_half_precision_lora_fits_sixteen_gigabytes() -> None:
@@ -295,7 +336,8 @@ def test_kernels_are_those_that_are_dispatched(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.syspath_prepend(str(RECIPES.parent / "benchmarks"))
     operations, peaks = importlib.import_module("decode_ops").Operations, importlib.import_module("peaks")
-    made = parse_recipe({"data": {"source": "sample"}, "model": {"base": "nano"}, "adapter": {}})
+    model = {"base": "nano", "dtype": "bfloat16"}
+    made = parse_recipe({"data": {"source": "sample"}, "model": model, "adapter": {}})
     base = load_base(made.model)
     packed = PackedModel(prepare(base.model, made.towers, made.adapter, seed=0), compute_dtype=base.compute_dtype)
     batch = peaks.micro_batch(packed.paligemma, 2, suffixes=(4, 5))

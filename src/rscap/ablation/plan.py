@@ -16,7 +16,7 @@ import tomli_w
 from rscap.ablation.rows import StudyRow, expand, read_base, recipe_of
 from rscap.ablation.study import EvaluationSection, Study
 from rscap.errors import RecipeError, StoreError
-from rscap.recipe import DataSection, Recipe, read_recipe
+from rscap.recipe import DataSection, Recipe, read_recipe, recipe_changes
 from rscap.store import (
     BASE,
     BASELINE_LABELS,
@@ -301,14 +301,12 @@ def run_state(run: RunFolder, recipe: Recipe, split: str) -> FolderState:
     Raises:
         StoreError: the folder holds another recipe; lists the keys that differ.
     """
-    if run.exists and run.recipe_file.is_file():
-        there, here = (one.model_dump(mode="json") for one in (read_recipe(run.recipe_file), recipe))
-        if found := differences(there, here):
-            listed = [f"{key} is {found[key][0]!r}, the study says {found[key][1]!r}" for key in sorted(found)[:4]]
-            raise StoreError(
-                f"{run.path} holds another recipe: {'; '.join(listed)}",
-                hint="give --out another folder, or move that run away",
-            )
+    if run.exists and run.recipe_file.is_file() and (found := recipe_changes(read_recipe(run.recipe_file), recipe)):
+        listed = [f"{key} is {found[key][0]!r}, the study says {found[key][1]!r}" for key in sorted(found)[:4]]
+        raise StoreError(
+            f"{run.path} holds another recipe: {'; '.join(listed)}",
+            hint="give --out another folder, or move that run away",
+        )
     return run.state(split)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -17,10 +17,12 @@ from rscap.captioner.batch import Encoder
 from rscap.errors import AdapterError, ModelError, StoreError
 from rscap.methods import METHODS
 from rscap.model.adapters import load_adapter, precision_to_load
+from rscap.model.card import decided
 from rscap.model.load import Base, load_base
 from rscap.model.packed import PackedModel
 from rscap.model.towers import MODULES
 from rscap.recipe import (
+    Dtype,
     GenerateSection,
     ModelSection,
     PromptSection,
@@ -28,12 +30,8 @@ from rscap.recipe import (
     change_generate,
     read_recipe,
 )
-from rscap.store import ADAPTER, MODEL, STATUS, RunFolder
+from rscap.store import ADAPTER, MODEL, STATUS, Provenance, RunFolder
 from rscap.tables import check_table
-
-Dtype = Literal["float32", "bfloat16", "float16"]
-BASE_DTYPE: Dtype = "bfloat16"
-"""The precision in which a base model is asked where none is named."""
 
 
 def load(
@@ -44,7 +42,7 @@ def load(
     Args:
         model: a run folder, or a base model: `nano`, a local folder, or a name on the Hub.
         device: `cuda`, `cuda:1`, `mps` or `cpu`; by default the best that this machine has.
-        dtype: precision of products; by default as the run was trained, and bfloat16 for a base model.
+        dtype: precision of products; by default as the run was trained, and what the card computes best for a base.
         prefix: the words before the caption; by default those the run was trained with.
 
     Raises:
@@ -80,12 +78,12 @@ class ModelRef:
         folder = Path(model)
         if not RunFolder(folder).exists:
             _refuse_misspelt(folder)
-            section = check_table(ModelSection, {"base": model, "dtype": dtype or BASE_DTYPE}, name="model")
+            section = check_table(ModelSection, {"base": model, "dtype": dtype or "auto"}, name="model")
             return cls.of_base(section, name=folder.name, prefix=prefix, generate=GenerateSection()).decoding(changes)
         run = RunFolder.open(folder)
         if not run.recipe_file.is_file():
             raise StoreError(f"{folder} trained no model", hint="name a run that `rscap train` made, or a base model")
-        recipe = read_recipe(run.recipe_file)
+        recipe = recipe_of(run)
         if dtype:
             section = check_table(ModelSection, {**recipe.model.model_dump(), "dtype": dtype}, name="model")
             recipe = recipe.model_copy(update={"model": section})
@@ -121,12 +119,14 @@ class ModelRef:
         Raises:
             StoreError: weights that are not what training wrote.
             AdapterError: the run folder holds no weights, or an adapter whose keys do not fit the base model.
-            ModelError: there is no such device.
+            ModelError: there is no such device, or the installed torch has no kernels for it.
         """
         device = best_device() if device is None else present_device(device)
         if self.trained:
             check_weights(self.trained[0])
-            return self.around(*_load_run(*self.trained, device=device))
+            run, recipe = self.trained
+            recipe = recipe.model_copy(update={"model": decided(recipe.model, device)})
+            return self.around(*_load_run(run, recipe, device=device))
         base = load_base(self.section, device=device)
         return self.around(base, PackedModel(base.model, compute_dtype=base.compute_dtype))
 
@@ -183,8 +183,10 @@ def load_together(
     if first.trained:
         refs = {first.name: first, **refs}
         first = _base_of(first)
-    elif refs and dtype is None:
-        first = replace(first, section=next(iter(refs.values())).section.model_copy(update={"base": model}))
+    elif refs:
+        theirs = next(iter(refs.values())).section
+        held = {"revision": theirs.revision} if dtype else theirs.model_dump(exclude={"base"})
+        first = replace(first, section=first.section.model_copy(update=held))
     if first.name in refs:
         raise AdapterError(f"{first.name!r} names the base model, so an adapter needs another name")
     for name, ref in refs.items():
@@ -267,6 +269,28 @@ def present_device(name: str) -> str:
 def device_name(device: torch.device) -> str:
     """What a person calls the device: the card's name, or `cpu`."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def recipe_of(run: RunFolder) -> Recipe:
+    """The recipe of a run, with the commit of its base model that training recorded, whatever the Hub has since.
+
+    Raises:
+        RecipeError: the recipe cannot be read.
+        StoreError: provenance.json is damaged.
+    """
+    return with_commit(read_recipe(run.recipe_file), run)
+
+
+def with_commit(recipe: Recipe, run: RunFolder) -> Recipe:
+    """The recipe with the recorded commit of the run's base model; as it is where none was recorded.
+
+    Raises:
+        StoreError: provenance.json is damaged.
+    """
+    base = Provenance.read(run.provenance_file).base if run.provenance_file.is_file() else None
+    if base is None or base.revision is None or base.name != recipe.model.base:
+        return recipe
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update={"revision": base.revision})})
 
 
 def weights_digests(run: RunFolder) -> dict[str, str]:

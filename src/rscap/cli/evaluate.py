@@ -19,7 +19,7 @@ def evaluate(
     prefix: Annotated[str | None, typer.Option(help="The words before the caption; by default as in training.")] = None,
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16"] | None,
-        typer.Option(help="Precision of a base model, bfloat16 by default; a run is evaluated as it was trained."),
+        typer.Option(help="Precision of a base model, by default what the card computes best; a run keeps its own."),
     ] = None,
     set_: Annotated[
         list[str] | None,
@@ -77,7 +77,7 @@ def caption(
     prefix: Annotated[str | None, typer.Option(help="The words before the caption; by default as in training.")] = None,
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16"] | None,
-        typer.Option(help="Precision of products; by default as the run was trained, and bfloat16 for a base model."),
+        typer.Option(help="Precision of products; by default a run's own, and what the card computes best for a base."),
     ] = None,
     set_: Annotated[
         list[str] | None,

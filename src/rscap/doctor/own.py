@@ -88,7 +88,7 @@ def expected_by_recipe(recipe: Recipe, path: Path) -> Expected:
         where=path.name,
         lines=key_lines(path) if path.is_file() else {},  # a recipe in memory has none
         pretrained=recipe.model.pretrained,
-        dtype=recipe.model.dtype,
+        dtype=None if recipe.model.dtype == "auto" else recipe.model.dtype,
         quantisation=recipe.model.quantisation,
         quantise=recipe.model.quantise,
         towers={tower: getattr(recipe.towers, tower) for tower in TOWERS},

@@ -13,13 +13,14 @@ from filelock import FileLock, Timeout
 from rscap import provenance, scoring
 from rscap.captioner import Captioner, ModelRef
 from rscap.captioner.choice import decode_name
-from rscap.captioner.loading import Dtype, device_name, weights_digests
+from rscap.captioner.loading import best_device, device_name, weights_digests
 from rscap.data import Source, open_data
 from rscap.errors import DataError, Interrupted, RecipeError, StoreError
 from rscap.evaluation.outcome import evaluate_model, write_baselines, write_outcome
 from rscap.evaluation.seen import Overlap, overlap, refuse_trained_on, seen_by, trained_on
+from rscap.model.card import check_served, emulated
 from rscap.progress import Progress, Say
-from rscap.recipe import DataSection, GenerateSection
+from rscap.recipe import DataSection, Dtype, GenerateSection
 from rscap.records import Example, ScoreSheet
 from rscap.stopping import stopping
 from rscap.store import (
@@ -74,7 +75,7 @@ class Request:
     limit: int | None = None
     prefix: str | None = None
     dtype: Dtype | None = None
-    """Precision of a base model; a run is asked as it was trained."""
+    """Precision of a base model, by default what the card computes best; a run is asked as it was trained."""
     out: Path | None = None
     max_rejected_share: float | None = None
     baselines: bool = True
@@ -140,10 +141,14 @@ def evaluate(
 
     Raises:
         DataError: a run would be scored on images it was trained on, and the request does not allow it.
+        ModelError: the installed torch has no kernels for the card.
         RscapError: whatever else makes it impossible; a new folder then says `failed` and why.
         Interrupted: SIGTERM or Ctrl-C; the captions so far are kept.
     """
     request, place = task.request, task.out
+    check_served(best_device())  # before data are downloaded
+    if note := emulated(task.model.section, best_device()):
+        say(note)
     if source is None:
         source = open_data(task.data)
     test = source.subset(request.split, request.limit, request.seed) if request.limit else source.split(request.split)

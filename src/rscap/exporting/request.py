@@ -13,7 +13,7 @@ from typing import Literal, get_args
 import torch
 
 from rscap.captioner import ModelRef
-from rscap.captioner.loading import Dtype, best_device, check_weights
+from rscap.captioner.loading import best_device, check_weights, recipe_of
 from rscap.errors import AdapterError, ExportError, ModelError, RscapError, StoreError
 from rscap.exporting.agreement import Agreement, compare
 from rscap.exporting.card import NOTICE, CardSubject, Form, card, is_gemma
@@ -30,9 +30,10 @@ from rscap.exporting.hub import (
 )
 from rscap.exporting.reading import Asking, Pictures, Plain, Reading, captions, pictures, read
 from rscap.model.adapters import quiet_peft
+from rscap.model.card import dtype_of
 from rscap.model.load import load_base
 from rscap.progress import Say
-from rscap.recipe import Recipe, read_recipe
+from rscap.recipe import Dtype, Recipe
 from rscap.store import RunFolder, write_text
 
 
@@ -152,7 +153,7 @@ def _plan(request: ExportRequest) -> _Plan:
         raise StoreError(f"{run.path} is {state!r}, not finished", hint="only a finished run is exported")
     if not run.recipe_file.is_file():
         raise StoreError(f"{run.path} trained no model", hint="name a run that `rscap train` made")
-    recipe = read_recipe(run.recipe_file)
+    recipe = recipe_of(run)
     check_weights(run)
     whole = run.model.is_dir()
     if request.form == "adapter" and whole:
@@ -168,7 +169,7 @@ def _plan(request: ExportRequest) -> _Plan:
         recipe=recipe,
         target=target,
         form=form,
-        dtype=request.dtype or recipe.model.dtype,
+        dtype=request.dtype or dtype_of(recipe.model, best_device()),
     )
 
 

@@ -48,6 +48,34 @@ _GEMMA2_2B = {
     "vocab_size": 257216,
 }
 
+_GEMMA2_9B = {
+    **_GEMMA2_2B,
+    "hidden_size": 3584,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 42,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 8,
+}
+
+_GEMMA2_27B = {
+    **_GEMMA2_2B,
+    "hidden_size": 4608,
+    "intermediate_size": 36864,
+    "num_hidden_layers": 46,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 16,
+    "head_dim": 128,
+    "query_pre_attn_scalar": 144,  # width a head, 4608 / 32; not the width of its keys
+}
+
+_PUBLISHED = {
+    "paligemma-3b": _GEMMA_2B,
+    "paligemma2-3b": _GEMMA2_2B,
+    "paligemma2-10b": _GEMMA2_9B,
+    "paligemma2-28b": _GEMMA2_27B,
+}
+"""Language models of the published checkpoints; their vision tower is the same."""
+
 
 def _vision(hidden: int, layers: int, *, patch: int) -> dict[str, Any]:
     return {
@@ -90,7 +118,8 @@ def _gemma2(hidden: int, layers: int, *, vocabulary: int, window: int) -> dict[s
 def paligemma_config(name: str, *, vocabulary: int | None = None, image_token_id: int | None = None) -> PaliGemmaConfig:
     """The configuration of a named geometry.
 
-    `paligemma-3b` and `paligemma2-3b` are the two checkpoints at 224 px; `bench-7M` and `bench-49M` the benchmark's;
+    `paligemma-3b`, `paligemma2-3b`, `-10b` and `-28b` are the published checkpoints at 224 px, and `paligemma-3b-448`
+    and so on those at 448 and 896; `bench-7M` and `bench-49M` the benchmark's;
     `nano` the built-in model and `nano2` its Gemma 2 twin with a window of 40 (both want the tokenizer's `vocabulary`
     and `image_token_id`).
 
@@ -98,8 +127,12 @@ def paligemma_config(name: str, *, vocabulary: int | None = None, image_token_id
         ModelError: no such geometry; lists those there are.
     """
     towers: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-        "paligemma-3b": (_SO400M, _GEMMA_2B),
-        "paligemma2-3b": (_SO400M, _GEMMA2_2B),
+        **{name: (_SO400M, text) for name, text in _PUBLISHED.items()},
+        **{
+            f"{name}-{px}": ({**_SO400M, "image_size": px}, text)
+            for name, text in _PUBLISHED.items()
+            for px in (448, 896)
+        },
         "bench-7M": (_vision(256, 4, patch=14), _gemma(256, 4, vocabulary=vocabulary or 4096)),
         "bench-49M": (_vision(384, 8, patch=14), _gemma(512, 8, vocabulary=vocabulary or 4096)),
         "nano": (_vision(192, 4, patch=28), _gemma(256, 4, vocabulary=vocabulary or 4096)),

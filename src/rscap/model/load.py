@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from logging import ERROR, getLogger
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 from transformers import BitsAndBytesConfig, PaliGemmaForConditionalGeneration, PaliGemmaProcessor
+from transformers.utils.hub import cached_file, extract_commit_hash, resolve_revision
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 
 from rscap import provenance
 from rscap.errors import ModelError
+from rscap.model.card import check_served, decided
 from rscap.model.geometry import paligemma_config
 from rscap.model.quantise import keep_layout
 from rscap.model.towers import MODULES, tower_of
@@ -40,16 +43,35 @@ getLogger("bitsandbytes.autograd._functions").setLevel(ERROR)
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A checkpoint on the Hub that rscap knows: its pinned commit and its geometry."""
+    """A checkpoint on the Hub that rscap knows: its geometry, and its commit where rscap pins one."""
 
-    revision: str
     geometry: str
+    revision: str | None = None
+    """None: a run begins with the newest commit, records it, and keeps it."""
+    branches: tuple[str, ...] = ()
+    """Branches that hold the same weights in 16 bits; what the main branch holds is then float32, twice as large."""
 
 
-CHECKPOINTS = {
-    "google/paligemma-3b-pt-224": Checkpoint("35e4f46485b4d07967e7e9935bc3786aad50687c", "paligemma-3b"),
-    "google/paligemma2-3b-pt-224": Checkpoint("96eeb174da13ca1a2b247e4d0867436296c36420", "paligemma2-3b"),
+_PINNED = {
+    "google/paligemma-3b-pt-224": "35e4f46485b4d07967e7e9935bc3786aad50687c",
+    "google/paligemma2-3b-pt-224": "96eeb174da13ca1a2b247e4d0867436296c36420",
 }
+
+
+def _published() -> dict[str, Checkpoint]:
+    """Google's checkpoints: pretrained (`pt`) at three image sizes and tuned on a mixture of tasks (`mix`) at two."""
+    sizes = {"paligemma": ("3b",), "paligemma2": ("3b", "10b", "28b")}
+    found = {}
+    for generation, kind, px in product(sizes, ("pt", "mix"), (224, 448, 896)):
+        for size in sizes[generation] if (kind, px) != ("mix", 896) else ():
+            name = f"google/{generation}-{size}-{kind}-{px}"
+            geometry = f"{generation}-{size}" + ("" if px == 224 else f"-{px}")
+            branches = ("bfloat16", "float16") if generation == "paligemma" else ()
+            found[name] = Checkpoint(geometry, _PINNED.get(name), branches)
+    return found
+
+
+CHECKPOINTS = _published()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +80,7 @@ class Base:
 
     name: str
     revision: str | None
+    """Commit of the Hub repository that was loaded; None for a local folder."""
     model: Any
     """`PaliGemmaForConditionalGeneration`"""
     compute_dtype: torch.dtype
@@ -104,20 +127,24 @@ def locate(base: str) -> Path | str:
         return base
     raise ModelError(
         f"base model {base!r} is neither a folder nor a Hub name",
-        hint=f"use 'nano' (built in), a local folder, or a Hub name such as {' or '.join(CHECKPOINTS)}",
+        hint=f"use 'nano' (built in), a local folder, or a Hub name such as {' or '.join(_PINNED)}",
     )
 
 
 def load_base(section: ModelSection, *, device: str | torch.device = "cpu") -> Base:
-    """Load model and processor as the recipe's [model] section says, with all weights frozen.
+    """Load model and processor as the recipe's [model] section says, onto the device, with all weights frozen.
 
     Raises:
-        ModelError: the checkpoint is not found, gated, not a PaliGemma, or not in the requested precision.
+        ModelError: the checkpoint is not found, gated, not a PaliGemma, or not in the requested precision; or the
+            installed torch has no kernels for the device.
     """
     source = locate(section.base)
+    check_served(device)
+    section = decided(section, device)
     known = CHECKPOINTS.get(section.base)
-    revision = section.revision or (known.revision if known else None)
-    options: dict[str, Any] = {"revision": revision} if isinstance(source, str) and revision else {}
+    options: dict[str, Any] = {}
+    if isinstance(source, str):  # processor and weights of one commit, whatever a branch becomes meanwhile
+        options["revision"] = resolve_revision(source, section.revision or (known.revision if known else None))
     # A download of gigabytes shows the library's progress bar; a local folder loads at once.
     (disable_progress_bar if isinstance(source, Path) else enable_progress_bar)()
     try:
@@ -127,7 +154,7 @@ def load_base(section: ModelSection, *, device: str | torch.device = "cpu") -> B
             output_loading_info=True,
             dtype=getattr(torch, section.dtype),
             quantization_config=_quantisation(section),
-            device_map={"": device} if section.quantisation != "none" else None,
+            device_map={"": device},  # weights go to the card as they are read, not through a copy in host memory
             **options,
         )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
@@ -139,19 +166,26 @@ def load_base(section: ModelSection, *, device: str | torch.device = "cpu") -> B
         )
     if known:
         check_geometry(model, known.geometry)
-    if section.quantisation == "none":
-        model.to(device)
     model.requires_grad_(False)
     model.eval()
     keep_layout(model)
     _check_precision(model, section)
     return Base(
         name=section.base,
-        revision=revision,
+        revision=_commit(source, options.get("revision")),
         model=model,
         compute_dtype=getattr(torch, section.dtype),
         processor=processor,
         image=_image_spec(processor),
+    )
+
+
+def _commit(source: Path | str, revision: str | None) -> str | None:
+    """The commit of what was loaded from the Hub; None of a folder."""
+    if isinstance(source, Path):
+        return None
+    return getattr(revision, "resolved", None) or extract_commit_hash(
+        cached_file(source, "config.json", revision=revision), None
     )
 
 
@@ -172,6 +206,7 @@ def check_geometry(model: Any, geometry: str) -> None:
             "num_attention_heads",
             "vocab_size",
             "patch_size",
+            "image_size",
         ):
             if getattr(ours, key, None) != getattr(theirs, key, None) and not (
                 part == "vision_config" and key == "vocab_size"

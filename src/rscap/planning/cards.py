@@ -12,6 +12,8 @@ import psutil
 import torch
 
 from rscap.errors import RecipeError
+from rscap.model.card import Capability, check_served, computes_bfloat16
+from rscap.recipe import Dtype
 
 GIB = 2**30
 
@@ -40,6 +42,8 @@ class Card:
     bytes_per_s: float | None = None
     """Bandwidth of a GPU's memory; None where it was not asked for, and then no time is predicted."""
     bfloat16: bool = True
+    capability: Capability | None = None
+    """CUDA's compute capability, which decides whether a build of torch has kernels; None where it is not known."""
     device: str = "cuda"
     measured: bool = False
     """True if `tflops` was measured here, on products alone; false if it comes from a data sheet."""
@@ -49,29 +53,42 @@ class Card:
         """Bytes that belong to no tensor: 0 on a CPU."""
         return CONTEXT_BYTES if self.device == "cuda" else 0
 
+    @property
+    def best_dtype(self) -> Dtype:
+        """What `model.dtype = "auto"` comes to: see `rscap.model.card`."""
+        if self.device != "cuda":
+            return "float32"
+        return "bfloat16" if self.bfloat16 else "float16"
 
-def _card(name: str, gib: float, tflops: float, gigabytes_per_s: float, *, bfloat16: bool = True) -> Card:
-    memory = int(USABLE * gib * GIB)
-    return Card(name=name, bytes=memory, tflops=tflops, bytes_per_s=gigabytes_per_s * 1e9, bfloat16=bfloat16)
+
+def _card(name: str, gib: float, tflops: float, gigabytes_per_s: float, capability: Capability) -> Card:
+    return Card(
+        name=name,
+        bytes=int(USABLE * gib * GIB),
+        tflops=tflops,
+        bytes_per_s=gigabytes_per_s * 1e9,
+        bfloat16=capability >= (8, 0),  # Ampere began it
+        capability=capability,
+    )
 
 
 CARDS = {
     card.name.lower(): card
     for card in (
-        _card("RTX-3060-laptop", 6, 42.0, 336),
-        _card("RTX-3070", 8, 81.0, 448),
-        _card("RTX-3060", 12, 51.0, 360),
-        _card("P100", 16, 18.7, 732, bfloat16=False),
-        _card("T4", 16, 65.0, 320, bfloat16=False),
-        _card("V100", 16, 112.0, 900, bfloat16=False),
-        _card("L4", 24, 121.0, 300),
-        _card("RTX-3090", 24, 71.0, 936),
-        _card("RTX-4090", 24, 165.0, 1008),
-        _card("A100-40GB", 40, 312.0, 1555),
-        _card("L40S", 48, 362.0, 864),
-        _card("A100", 80, 312.0, 2039),
-        _card("H100", 80, 989.0, 3350),
-        _card("H200", 141, 989.0, 4800),
+        _card("RTX-3060-laptop", 6, 42.0, 336, (8, 6)),
+        _card("RTX-3070", 8, 81.0, 448, (8, 6)),
+        _card("RTX-3060", 12, 51.0, 360, (8, 6)),
+        _card("P100", 16, 18.7, 732, (6, 0)),
+        _card("T4", 16, 65.0, 320, (7, 5)),
+        _card("V100", 16, 112.0, 900, (7, 0)),
+        _card("L4", 24, 121.0, 300, (8, 9)),
+        _card("RTX-3090", 24, 71.0, 936, (8, 6)),
+        _card("RTX-4090", 24, 165.0, 1008, (8, 9)),
+        _card("A100-40GB", 40, 312.0, 1555, (8, 0)),
+        _card("L40S", 48, 362.0, 864, (8, 9)),
+        _card("A100", 80, 312.0, 2039, (8, 0)),
+        _card("H100", 80, 989.0, 3350, (9, 0)),
+        _card("H200", 141, 989.0, 4800, (9, 0)),
     )
 }
 """Peaks and bandwidths are NVIDIA's; products with float32 sums and without sparsity."""
@@ -108,14 +125,20 @@ def find_card(text: str) -> Card:
     typical = CARDS[TYPICAL[min(TYPICAL, key=lambda known: (abs(known - gib), known))]]
     # Cards of one size differ in bfloat16; a size alone does not rule it out.
     name = f"{gib:g} GB (as fast as: {typical.name})"
-    return replace(typical, name=name, bytes=int(USABLE * gib * GIB), bfloat16=True)
+    return replace(typical, name=name, bytes=int(USABLE * gib * GIB), bfloat16=True, capability=None)
 
 
 def this_machine(dtype: str) -> Card:
-    """The first GPU, or the CPU, with its free memory and the speed of products in `dtype`, timed for a moment."""
+    """The first GPU, or the CPU, with its free memory and the speed of products in `dtype`, timed for a moment.
+
+    Raises:
+        ModelError: the installed torch has no kernels for the GPU.
+    """
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    check_served(device)
     card = available_memory(device)  # before timing products, which leaves matrices in the allocator's cache
-    speed = _product_tflops(device, getattr(torch, dtype), side=4096 if device.type == "cuda" else 512)
+    known = card.best_dtype if dtype == "auto" else dtype
+    speed = _product_tflops(device, getattr(torch, known), side=4096 if device.type == "cuda" else 512)
     return replace(card, tflops=speed, bytes_per_s=_copied_bytes_per_s(device), measured=True)
 
 
@@ -127,7 +150,8 @@ def available_memory(device: torch.device) -> Card:
             name=f"{torch.cuda.get_device_name(device)}, this machine",
             bytes=free + CONTEXT_BYTES,  # the context exists by now; the plan adds it to what is needed
             tflops=math.nan,
-            bfloat16=torch.cuda.is_bf16_supported(including_emulation=False),
+            bfloat16=computes_bfloat16(device),
+            capability=torch.cuda.get_device_capability(device),
         )
     return Card(name="CPU, this machine", bytes=psutil.virtual_memory().available, tflops=math.nan, device="cpu")
 

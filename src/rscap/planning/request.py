@@ -7,9 +7,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rscap.methods import METHODS
+from rscap.model.card import STANDARD, build_for
+from rscap.model.load import CHECKPOINTS
 from rscap.planning.cards import CARDS, Card
 from rscap.planning.parameters import COMPONENTS
-from rscap.planning.search import WORTH, Candidate, Situation, best, candidates, settled, with_settings
+from rscap.planning.search import WORTH, Candidate, Situation, best, candidates, settled, with_precision, with_settings
 from rscap.planning.sequence import Lengths, lengths
 from rscap.planning.shapes import Shapes, shapes_of_base
 from rscap.recipe import Recipe
@@ -66,7 +68,7 @@ def plan_recipe(recipe: Recipe, card: Card, *, achieved_tflops: float | None = N
     shapes = shapes_of_base(recipe.model.base)
     rows = lengths(recipe, image_tokens=shapes.vision.tokens)
     situation = Situation(shapes=shapes, rows=rows, card=card, achieved_tflops=achieved_tflops)
-    recipe = settled(recipe, situation)
+    asked, recipe = recipe, settled(with_precision(recipe, card), situation)
     written = Candidate(recipe=recipe, situation=situation)
     levels, proposed = [], None
     for level in candidates(_for_card(recipe, card), situation):
@@ -85,7 +87,7 @@ def plan_recipe(recipe: Recipe, card: Card, *, achieved_tflops: float | None = N
         closest=closest,
         changes=differences(recipe, closest.recipe),
         limits=tuple(limit for level in levels for limit in _limits(level)),
-        notes=tuple(_notes(recipe, card, closest)),
+        notes=tuple(_notes(asked, card, closest)),
     )
 
 
@@ -148,7 +150,7 @@ def describe_quantisation(recipe: Recipe) -> str:
 
 def _notes(recipe: Recipe, card: Card, closest: Candidate) -> list[str]:
     """What the figures leave out or assume."""
-    found = []
+    found = _of_the_base(recipe, closest) + _of_the_card(recipe, card)
     typical = next((one for one in CARDS.values() if card.name.endswith(f": {one.name})") and not one.bfloat16), None)
     if closest.recipe.model.dtype == "bfloat16" and card.bfloat16 and typical is not None:
         found.append(f"a {typical.name} has no bfloat16: for one, plan with --gpu {typical.name}")
@@ -163,6 +165,29 @@ def _notes(recipe: Recipe, card: Card, closest: Candidate) -> list[str]:
     if recipe.train.evaluate_every is not None:
         found.append("the time does not include evaluations")
     return found
+
+
+def _of_the_card(recipe: Recipe, card: Card) -> list[str]:
+    """What precision `auto` comes to, and the build of torch that an older card needs."""
+    found = []
+    if recipe.model.dtype == "auto":
+        found.append(f"model.dtype = 'auto' is {card.best_dtype} here")
+    if card.capability is not None and card.capability < STANDARD:
+        major, minor = card.capability
+        found.append(f"a {card.name} has compute capability {major}.{minor}: {build_for(card.capability)}")
+    return found
+
+
+def _of_the_base(recipe: Recipe, closest: Candidate) -> list[str]:
+    """A branch of the base model that is half as large to download."""
+    known, dtype = CHECKPOINTS.get(recipe.model.base), closest.recipe.model.dtype
+    if known is None or dtype not in known.branches or recipe.model.revision is not None:
+        return []
+    whole = 4 * closest.situation.shapes.parameters / 1e9
+    return [
+        f"the main branch of {recipe.model.base} is float32, {whole:.1f} GB to download: --set model.revision={dtype} "
+        f"takes the publisher's branch in {dtype}, {whole / 2:.1f} GB; the run records its commit"
+    ]
 
 
 def record(plan: Plan) -> dict[str, Any]:

@@ -187,11 +187,16 @@ def choose_checkpointing(recipe: Recipe, card: Card) -> Choice:
     """
     shapes = shapes_of_base(recipe.model.base)
     rows = lengths(recipe, image_tokens=shapes.vision.tokens, at_most=LOOKED_AT)
-    return _choice(recipe, Situation(shapes=shapes, rows=rows, card=card))
+    return _choice(with_precision(recipe, card), Situation(shapes=shapes, rows=rows, card=card))
+
+
+def with_precision(recipe: Recipe, card: Card) -> Recipe:
+    """The recipe with `model.dtype = "auto"` resolved for a card, as a run on it would resolve it."""
+    return recipe if recipe.model.dtype != "auto" else with_settings(recipe, "model", dtype=card.best_dtype)
 
 
 def settled(recipe: Recipe, situation: Situation) -> Recipe:
-    """The recipe with `auto` resolved for the situation's card."""
+    """The recipe with `train.gradient_checkpointing = "auto"` resolved for the situation's card."""
     if recipe.train.gradient_checkpointing != "auto":
         return recipe
     return with_settings(recipe, "train", gradient_checkpointing=_choice(recipe, situation).on)

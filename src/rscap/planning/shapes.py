@@ -205,7 +205,8 @@ def _configuration(base: str) -> dict[str, Any]:
         where = "in the folder" if isinstance(source, Path) else "in the Hub's cache"
         raise ModelError(
             f"the shape of base model {base} is unknown: no config.json {where}",
-            hint=f"put its config.json into a folder and name that folder; known without one: {', '.join(CHECKPOINTS)}",
+            hint="put its config.json into a folder and name that folder; Google's PaliGemma checkpoints, such as "
+            "google/paligemma-3b-pt-224, are known without one",
         )
     table = json.loads(Path(file).read_text(encoding="utf-8"))
     if table.get("model_type") != "paligemma":

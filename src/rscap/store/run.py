@@ -141,6 +141,8 @@ class BaseOrigin(Record):
     digest: str | None = None
     """Of its files, where they are local."""
     dtype: str | None = None
+    dtype_asked: str | None = None
+    """What the recipe said: `auto` where the card decided."""
 
 
 class Session(Record):

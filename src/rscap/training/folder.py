@@ -12,10 +12,9 @@ from filelock import FileLock, Timeout
 
 from rscap.errors import Interrupted, RecipeError, StoreError
 from rscap.progress import Say
-from rscap.recipe import Recipe, read_recipe
+from rscap.recipe import Recipe, read_recipe, recipe_changes
 from rscap.stopping import stopping
 from rscap.store import Provenance, RunFolder, no_room, way_out
-from rscap.tables import differences
 
 SAVING = ".saving-"
 """Begins the name of a temporary folder below the run folder."""
@@ -48,8 +47,7 @@ def check_same_recipe(run: RunFolder, recipe: Recipe) -> None:
     """
     if not run.recipe_file.exists():  # the run was stopped before it was written
         return
-    before = read_recipe(run.recipe_file)
-    if differing := differences(before.model_dump(mode="json"), recipe.model_dump(mode="json")):
+    if differing := recipe_changes(read_recipe(run.recipe_file), recipe):
         listed = "; ".join(f"{path}: {was!r} → {now!r}" for path, (was, now) in differing.items())
         raise RecipeError(
             f"{run.path} began with another recipe: {listed}",
@@ -115,7 +113,10 @@ def record_provenance(run: RunFolder, now: Provenance, say: Say) -> None:
         ("base", "digest", first.base.digest, now.base.digest),
         ("base", "revision", first.base.revision, now.base.revision),
     ):
-        if before != after:
+        if key == "revision" and before is None:  # of rscap 0.1, which recorded the commits that it pinned alone
+            if after is not None:
+                say(f"the run did not record the commit of its base model; this session uses {after}")
+        elif before != after:
             raise StoreError(
                 f"the {part} changed since {run.path} began: {key} {before} before, {after} now",
                 hint="restore the old one, or start another run",

@@ -17,7 +17,7 @@ from torch import Tensor
 from rscap import provenance
 from rscap.captioner import Captioner
 from rscap.captioner.batch import Encoder
-from rscap.captioner.loading import device_name, weights_digests
+from rscap.captioner.loading import device_name, weights_digests, with_commit
 from rscap.data import Source
 from rscap.errors import ModelError, StoreError
 from rscap.evaluation.seen import seen_by_training
@@ -28,13 +28,14 @@ from rscap.model.adapters import (
     prepare,
     save_adapter,
 )
+from rscap.model.card import check_served, decided, emulated
 from rscap.model.load import Base, load_base
 from rscap.model.packed import PackedModel
 from rscap.model.towers import count_parameters
 from rscap.planning import choose_checkpointing
 from rscap.planning.cards import available_memory
 from rscap.progress import Say, no_messages
-from rscap.recipe import Recipe, dump_recipe
+from rscap.recipe import ModelSection, Recipe, dump_recipe
 from rscap.records import Example
 from rscap.store import (
     Provenance,
@@ -47,6 +48,7 @@ from rscap.store import (
     write_seen,
     write_text,
 )
+from rscap.tables import check_table
 from rscap.training.checkpoints import Checkpoints, read_checkpoint
 from rscap.training.examples import TrainingData, calibration, check_validation, decoded_data
 from rscap.training.features import cached_encoder, features_folder
@@ -90,6 +92,7 @@ def train(
     """
     team = Team.joined()
     say = say if team.leads else no_messages
+    check_served(team.device)  # before anything is downloaded
     run = RunFolder(out)
     resumes = resume and run.status_file.is_file()
     if resumes:
@@ -99,6 +102,7 @@ def train(
             return run
     elif team.leads:
         check_new(out)
+    asked, recipe = recipe.model.dtype, with_dtype(recipe, run, team, say, resumes=resumes)
     check_shares(recipe, team, say)
     check_trackers(recipe.track)
     if source is None:
@@ -106,7 +110,8 @@ def train(
     source = source.for_training()
     check_validation(recipe, source, say, resumes=resumes)
     recomputes = team.broadcast(recomputes_activations(recipe, run, team, say) if team.leads else None)
-    base = load_base(precision_to_load(recipe.model, recipe.adapter), device=team.device)
+    named = with_commit(recipe, run) if resumes else recipe
+    base = load_base(precision_to_load(named.model, recipe.adapter), device=team.device)
     say(f"{team} on {device_name(team.device)}")
     if team.leads and not resumes:
         RunFolder.create(out)
@@ -116,6 +121,7 @@ def train(
         run=run,
         source=source,
         base=base,
+        dtype_asked=asked,
         team=team,
         say=say,
         recomputes=recomputes,
@@ -137,6 +143,8 @@ class _Session:
     run: RunFolder
     source: Source
     base: Base
+    dtype_asked: str
+    """`auto`, or the dtype that the recipe names."""
     team: Team
     say: Say
     recomputes: bool
@@ -175,7 +183,7 @@ class _Session:
             gradient_checkpointing=self.recomputes,
             threads=torch.get_num_threads(),
             data={"name": source.name, "digest": source.digest, "split_scheme": source.split_scheme},
-            base=self.base.describe(),
+            base={**self.base.describe(), "dtype_asked": self.dtype_asked},
         )
         return Provenance(**found)
 
@@ -270,7 +278,8 @@ class _Session:
 
     def _whole(self, packed: PackedModel, state: TrainingState) -> PackedModel:
         """The trained model on one device, built again, since no process of a sharded run holds all of it."""
-        base = load_base(precision_to_load(self.recipe.model, self.recipe.adapter))
+        section = self.recipe.model.model_copy(update={"revision": self.base.revision})
+        base = load_base(precision_to_load(section, self.recipe.adapter))
         whole = _prepared(self.recipe, base, initial=initial_factors(packed.net) or None)
         load_weights(whole.net, read_checkpoint(self._checkpoints.at(state.step)).weights)
         return whole
@@ -308,6 +317,30 @@ class _Session:
         if selection.metric != "loss" and best.value < _NOTHING:
             self.say(f"its {selection.metric} is almost 0, so this selection means little")
         return {"selected": {"step": best.step, "metric": selection.metric, "value": best.value}}
+
+
+def with_dtype(recipe: Recipe, run: RunFolder, team: Team, say: Say, *, resumes: bool) -> Recipe:
+    """The recipe with the precision of the whole run: `auto` is decided once, by the card that begins it.
+
+    Raises:
+        ModelError: a run that began in bfloat16 because its card computes it is resumed on one that does not.
+    """
+    began = first_provenance(run).base if resumes and run.provenance_file.exists() else None
+    if recipe.model.dtype == "auto" and began is not None and began.dtype is not None:
+        section = check_table(ModelSection, {**recipe.model.model_dump(), "dtype": began.dtype}, name="model")
+    else:
+        section = decided(recipe.model, team.device)
+        section = section.model_copy(update={"dtype": team.broadcast(section.dtype)})
+        if recipe.model.dtype == "auto":
+            say(f"precision: {section.dtype}, which {device_name(team.device)} computes best")
+    if note := emulated(section, team.device):
+        if began is not None and began.dtype_asked == "auto":
+            raise ModelError(
+                f"{run.path} began in bfloat16, which its card computed; {note.partition(':')[0]}",
+                hint="resume it on a card with bfloat16, or start another run here",
+            )
+        say(note)
+    return recipe.model_copy(update={"model": section})
 
 
 def recomputes_activations(recipe: Recipe, run: RunFolder, team: Team, say: Say) -> bool:

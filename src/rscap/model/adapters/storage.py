@@ -53,7 +53,8 @@ def save_adapter(net: Any, folder: Path, *, weights: Mapping[str, Tensor] | None
     net.peft_config["default"] = stored
     try:
         with quiet_peft():
-            net.save_pretrained(folder, safe_serialization=True, state_dict=state)
+            # No adapter targets embeddings; left to itself PEFT would ask the Hub about the base's vocabulary.
+            net.save_pretrained(folder, safe_serialization=True, state_dict=state, save_embedding_layers=False)
     finally:
         net.peft_config["default"] = config
 
@@ -113,7 +114,7 @@ def _fill(net: Any, stored: dict[str, Tensor], folder: Path) -> None:
     pattern = getattr(config := net.peft_config["default"], "rank_pattern", None)
     if config.peft_type == "ADALORA":
         config.rank_pattern = None  # it cuts shapes, not keys, and PEFT applies it when it loads
-    expected = get_peft_model_state_dict(net, state_dict=state)
+    expected = get_peft_model_state_dict(net, state_dict=state, save_embedding_layers=False)
     if config.peft_type == "ADALORA":
         config.rank_pattern = pattern
     if stored.keys() != expected.keys():
