@@ -19,6 +19,7 @@ from rscap.cli.evaluate import caption, evaluate
 from rscap.cli.plan import plan
 from rscap.cli.report import compare, doctor, report
 from rscap.cli.score import score
+from rscap.cli.serve import serve
 from rscap.cli.train import export, quickstart, train
 from rscap.cli.verify import verify
 from rscap.errors import Interrupted, RscapError, StoreError
@@ -51,7 +52,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (quickstart, plan, train, evaluate, caption, score, compare, report, verify, export, ablate, doctor):
+_COMMANDS = (quickstart, plan, train, evaluate, caption, score, compare, report, verify, export, ablate, doctor, serve)
+for command in _COMMANDS:
     app.command(command.__name__)(command)
 app.add_typer(data_app, name="data")
 
