@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -61,12 +62,13 @@ def batching(source: Source, repetitions: int) -> dict[str, Any]:
     from rscap.captioner.batch import Encoder
     from rscap.captioner.loader import batches
     from rscap.captioner.prompt import Prompter
-    from rscap.model.load import ImageSpec, load_base
+    from rscap.model.families import ImageSpec
+    from rscap.model.load import load_base
     from rscap.recipe import ModelSection
 
     torch.set_num_threads(1)
     base = load_base(ModelSection(base="nano", dtype="float32"), device="cpu")
-    prompter = Prompter(base.tokenizer, image_token_id=base.image_token_id, image_tokens=IMAGE_TOKENS)
+    prompter = Prompter(replace(base.layout, image_tokens=IMAGE_TOKENS))
     encoder = Encoder(prompter=prompter, image=ImageSpec(resolution_px=SIDE, mean=base.image.mean, std=base.image.std))
     examples = list(source.examples)
 

@@ -34,7 +34,7 @@ from rscap.captioner.batch import Batch, PackedRow, collate, pack
 from rscap.model import packed as packing
 from rscap.model.adapters import merge, prepare
 from rscap.model.decoding import Decoding, prefill, step
-from rscap.model.geometry import paligemma_config
+from rscap.model.families.paligemma import paligemma_config
 from rscap.model.packed import PackedModel
 from rscap.recipe import AdapterSection, TowersSection
 
@@ -143,8 +143,8 @@ def _wrapped(net: Any, dtype: torch.dtype, *, lean: bool) -> PackedModel:
 
 def _prefixes(packed: PackedModel, images: int) -> Batch:
     """Prefixes of image tokens and four words behind random pictures."""
-    config = packed.paligemma.config
-    words = pack([config.image_token_id] * packed.image_tokens + [2, 5, 6, 7], [])
+    config = packed.bare.config
+    words = pack([config.image_token_id] * packed.family.image_tokens(config) + [2, 5, 6, 7], [])
     side, generator = config.vision_config.image_size, torch.Generator().manual_seed(2)
     pictures = [torch.randn(3, side, side, generator=generator) for _ in range(images)]
     rows = [PackedRow(example_id=str(n), pixels=one, captions=0, **words) for n, one in enumerate(pictures)]
@@ -163,7 +163,7 @@ def measure(geometry: str, dtype: torch.dtype, *, images: int, repetitions: int)
     cpu = {name: statistics.median(t for one in found for t in one.times.cpu) for name, found in times.items()}
     wall = {name: statistics.median(t for one in found for t in one.times.wall) for name, found in times.items()}
     return {
-        "layers": forms["bare"].packed.paligemma.config.text_config.num_hidden_layers,
+        "layers": forms["bare"].packed.bare.config.text_config.num_hidden_layers,
         "operations": operations,
         "step_s": wall,
         "step_cpu_s": cpu,

@@ -38,8 +38,9 @@ from rscap.captioner.loader import batches
 from rscap.captioner.prompt import Prompter
 from rscap.data import EncodedImage, open_source
 from rscap.model.decoding import prefill, step
-from rscap.model.geometry import paligemma_config
-from rscap.model.load import NANO, ImageSpec, load_base
+from rscap.model.families import ImageSpec
+from rscap.model.families.paligemma import PaliGemmaLayout, paligemma_config
+from rscap.model.load import NANO, load_base
 from rscap.model.packed import PackedModel
 from rscap.recipe import GenerateSection, ModelSection
 from rscap.records import Example, Prediction
@@ -142,7 +143,8 @@ def build(model: Any, processor: PaliGemmaProcessor, examples: list[Example], se
     image = processor.image_processor
     spec = ImageSpec(resolution_px=224, mean=tuple(image.image_mean), std=tuple(image.image_std))
     tokens = model.config.text_config.num_image_tokens
-    prompter = Prompter(processor.tokenizer, image_token_id=processor.image_token_id, image_tokens=tokens)
+    tokenizer, image_token = processor.tokenizer, processor.image_token_id
+    prompter = Prompter(PaliGemmaLayout(tokenizer=tokenizer, image_token_id=image_token, image_tokens=tokens))
     return Bench(
         model=model,
         processor=processor,

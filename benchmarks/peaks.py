@@ -28,7 +28,7 @@ from transformers import PaliGemmaConfig, PaliGemmaForConditionalGeneration, Pal
 from rscap.captioner.batch import Batch, PackedRow, collate, pack
 from rscap.captioner.decoding import decode
 from rscap.model.adapters import prepare, trainable_parameters
-from rscap.model.geometry import paligemma_config
+from rscap.model.families.paligemma import paligemma_config
 from rscap.model.load import NANO, load_base
 from rscap.model.packed import PackedModel
 from rscap.planning.memory import MicroBatch
@@ -119,7 +119,7 @@ def measure(recipe: Recipe, *, device: str, suffixes: Sequence[int] = SUFFIXES) 
         packed.checkpoint_activations()
     packed.choose_attention(recipe.model.attention, checkpointed=recomputes)
     packed.train()
-    batch = micro_batch(packed.paligemma, recipe.train.micro_batch, suffixes).to(device)
+    batch = micro_batch(packed.bare, recipe.train.micro_batch, suffixes).to(device)
     learning = list(trainable_parameters(packed))
     optimiser = torch.optim.AdamW(learning, fused=True)
     seen: list[int] = []
@@ -152,7 +152,7 @@ def measure_generation(recipe: Recipe) -> tuple[int, int]:
     base = load_base(recipe.model, device="cpu")
     net = prepare(base.model, recipe.towers, recipe.adapter, seed=0, model=recipe.model)
     packed = PackedModel(net.requires_grad_(False), compute_dtype=base.compute_dtype).eval()
-    batch = micro_batch(packed.paligemma, recipe.generate.batch_size, suffixes=())
+    batch = micro_batch(packed.bare, recipe.generate.batch_size, suffixes=())
     most = _most_allocated(lambda: decode(packed, batch, settings=recipe.generate, eos=1))
     return most + batch.pixel_values.nbytes, batch.tokens.shape[1]
 

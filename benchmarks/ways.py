@@ -35,9 +35,10 @@ from rscap.captioner.batch import Batch, Encoder
 from rscap.captioner.prompt import Prompter
 from rscap.data import PixelImage, open_source
 from rscap.model.adapters import prepare, quiet_peft, target_expression
+from rscap.model.families import ImageSpec
+from rscap.model.families.paligemma import PaliGemmaLayout, paligemma_config
 from rscap.model.features import Features
-from rscap.model.geometry import paligemma_config
-from rscap.model.load import NANO, ImageSpec
+from rscap.model.load import NANO
 from rscap.model.packed import PackedModel
 from rscap.recipe import LANGUAGE_TARGETS, Recipe, parse_recipe
 from rscap.records import Example
@@ -83,7 +84,9 @@ class Bench:
         image = self.processor.image_processor
         spec = ImageSpec(resolution_px=224, mean=tuple(image.image_mean), std=tuple(image.image_std))
         tokenizer, image_token = self.processor.tokenizer, self.processor.image_token_id
-        prompter = Prompter(tokenizer, image_token_id=image_token, image_tokens=self.processor.image_seq_length)
+        tokens = self.processor.image_seq_length
+        layout = PaliGemmaLayout(tokenizer=tokenizer, image_token_id=image_token, image_tokens=tokens)
+        prompter = Prompter(layout)
         return Encoder(prompter=prompter, image=spec, features=self.features)
 
     def packed_batch(self) -> Batch:

@@ -98,7 +98,7 @@ def with_random_weights(geometry: str, folder: Path) -> Path:
     import torch
     from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
-    from rscap.model.geometry import paligemma_config
+    from rscap.model.families.paligemma import paligemma_config
     from rscap.model.load import NANO
 
     processor = PaliGemmaProcessor.from_pretrained(NANO)

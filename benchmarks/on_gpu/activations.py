@@ -61,13 +61,13 @@ class Activations:
 
     def _planted(self, packed: PackedModel, batch: Any, wanted: Wanted) -> dict[str, Any]:
         """Loss and captions once a layer's output is too large for float16."""
-        layer = packed.paligemma.model.language_model.layers[1]
+        layer = packed.bare.model.language_model.layers[1]
         with torch.no_grad():
             layer.mlp.down_proj.base_layer.weight[0, 0] = math.inf
             with watched(packed) as seen:
                 loss = (packed(batch) / batch.supervised).item()
         packed.eval()
-        prompts = micro_batch(packed.paligemma, 4, suffixes=()).to(packed.device)
+        prompts = micro_batch(packed.bare, 4, suffixes=()).to(packed.device)
         with torch.inference_mode():
             logits, _ = prefill(packed, prompts, room=4)
         try:
@@ -109,7 +109,7 @@ def watched(packed: PackedModel) -> Iterator[dict[str, list[Tensor]]]:
 
         return hook
 
-    for layer in packed.paligemma.model.language_model.layers:
+    for layer in packed.bare.model.language_model.layers:
         for path, kind in WATCHED.items():
             if kind.startswith("norm") and not hasattr(layer, "post_feedforward_layernorm"):
                 continue  # Gemma's norm after attention stands before the MLP, and its output never joins the stream

@@ -84,7 +84,7 @@ class Decoding:
         self, packed: PackedModel, images: int, machine: Machine, logits: dict[int, Logits], form: str
     ) -> dict[str, Any]:
         device, on_gpu = machine.device, machine.device.type == "cuda"
-        batch = micro_batch(packed.paligemma, images, suffixes=()).to(device)
+        batch = micro_batch(packed.bare, images, suffixes=()).to(device)
 
         def captions(length: int) -> None:
             settings = self.wanted.recipe(decoded=images, length=length).generate
@@ -98,7 +98,7 @@ class Decoding:
         whole = statistics.median(repeated(lambda: captions(TOKENS), device, warm=1, timed=3, enough_s=1.0))
         peak = torch.cuda.max_memory_allocated() - before if on_gpu else None
         setting = Setting(self.wanted.recipe(decoded=images, length=TOKENS), "cuda" if on_gpu else "cpu")
-        shapes = shapes_of(packed.paligemma.config, name=self.geometry)
+        shapes = shapes_of(packed.bare.config, name=self.geometry)
         return {
             "cold_s": cold,
             "first_token_s": first,

@@ -114,7 +114,7 @@ def filled(device: torch.device, *, leave: int) -> Iterator[int]:
 def _captions(packed: PackedModel, wanted: Wanted, images: int) -> None:
     packed.eval()
     try:
-        batch = micro_batch(packed.paligemma, images, suffixes=()).to(packed.device)
+        batch = micro_batch(packed.bare, images, suffixes=()).to(packed.device)
         decode(packed, batch, settings=wanted.recipe(decoded=images).generate, eos=1)
     finally:
         packed.train()

@@ -47,7 +47,7 @@ class Flex:
         packed.checkpoint_activations()
         packed.train()
         batches = [batch_of(packed, images, suffixes=suffixes) for images, suffixes in BATCHES]
-        ordinary = packed.paligemma.config.text_config._attn_implementation
+        ordinary = packed.bare.config.text_config._attn_implementation
         plain = [gradients(packed, batch) for batch in batches]
         plain_s = [seconds(lambda: gradients(packed, batch), device) for batch in batches]  # noqa: B023
 
@@ -57,7 +57,7 @@ class Flex:
             check_s = time.perf_counter() - began
         passes, flex = _passes(packed, batches, device)
 
-        packed.flex, packed.paligemma.config.text_config._attn_implementation = False, ordinary
+        packed.flex, packed.bare.config.text_config._attn_implementation = False, ordinary
         packed.net.float()
         packed.compute_dtype = torch.float32
         for one, found, ours, theirs in zip(passes, flex, plain, batches, strict=True):

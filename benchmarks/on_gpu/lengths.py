@@ -71,7 +71,7 @@ class Varied:
             times.append(seconds(stepper.step, device))
             if number == STEPS // 2:
                 packed.eval()
-                prompts = micro_batch(packed.paligemma, 32, suffixes=()).to(device)
+                prompts = micro_batch(packed.bare, 32, suffixes=()).to(device)
                 decode(packed, prompts, settings=wanted.recipe().generate, eos=1)
                 packed.train()
         return {

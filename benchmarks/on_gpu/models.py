@@ -11,7 +11,7 @@ from torch import nn
 from transformers import PaliGemmaForConditionalGeneration
 
 from rscap.model.adapters import prepare
-from rscap.model.geometry import paligemma_config
+from rscap.model.families.paligemma import paligemma_config
 from rscap.model.packed import PackedModel
 from rscap.model.quantise import keep_layout, quantise
 from rscap.recipe import Recipe, parse_recipe

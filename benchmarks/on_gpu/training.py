@@ -175,7 +175,7 @@ class Stepper:
 
 def batch_of(packed: PackedModel, images: int, *, cached: bool = False, suffixes: Sequence[int] = SUFFIXES) -> Batch:
     """Images and captions on the device; features in place of pixels where they are cached."""
-    batch = micro_batch(packed.paligemma, images, suffixes).to(packed.device)
+    batch = micro_batch(packed.bare, images, suffixes).to(packed.device)
     if not cached:
         return batch
     with torch.no_grad(), packed.autocast():
@@ -198,7 +198,7 @@ def apart(found: Sequence[Tensor], reference: Sequence[Tensor]) -> float:
 
 def predicted(recipe: Recipe, packed: PackedModel, batch: Batch, machine: Machine, *, name: str) -> dict[str, Any]:
     """What `rscap plan` says of this batch on this card. It knows nothing of variations."""
-    shapes = shapes_of(packed.paligemma.config, name=name)
+    shapes = shapes_of(packed.bare.config, name=name)
     tokens, supervised = batch.tokens.shape[1], batch.supervised / batch.images
     rows = Lengths(
         prefix=tokens,

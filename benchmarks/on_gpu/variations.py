@@ -30,7 +30,7 @@ def by_peft(packed: PackedModel) -> Iterator[None]:
 @contextmanager
 def compiled(packed: PackedModel) -> Iterator[None]:
     """The language model's layers through torch.compile; the last one computes few rows and stays as it is."""
-    layers = packed.paligemma.model.language_model.layers[:-1]
+    layers = packed.bare.model.language_model.layers[:-1]
     for layer in layers:
         layer.compile(dynamic=True)
     try:

@@ -105,7 +105,7 @@ class ModelSection(Section):
     """The base model and the precision in which it is loaded."""
 
     base: str
-    """`nano`, a Hub name such as google/paligemma-3b-pt-224, or a local folder."""
+    """`nano`, a Hub name such as HuggingFaceTB/SmolVLM2-500M-Video-Instruct, or a local folder."""
     revision: str | None = None
     """Commit, branch or tag of the Hub repository; a run keeps the commit that it began with."""
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = "auto"
@@ -119,6 +119,9 @@ class ModelSection(Section):
     attention: Literal["auto", "plain", "flex"] = "auto"
     """`auto` and `plain`: SDPA, eager for Gemma 2; `flex`: FlexAttention in training steps, if it is shown to compute
     the same on the GPU, else the run is refused."""
+    image_splitting: bool | None = None
+    """True: an image is enlarged and cut into sixteen squares and the whole, each encoded by itself, which costs
+    seventeen times the image tokens; for families that can do so (SmolVLM2). Absent: one square."""
 
 
 class TowersSection(Section):

@@ -101,7 +101,7 @@ def test_both_ways_learn_the_same_parameters(ways: ModuleType) -> None:
     )
     assert ours == theirs
     assert all(".language_model.layers." in name and ".lora_" in name for name in ours)
-    assert len(ours) == 2 * 7 * bench.packed.paligemma.config.text_config.num_hidden_layers
+    assert len(ours) == 2 * 7 * bench.packed.bare.config.text_config.num_hidden_layers
     assert notebook > ours
     assert all(".vision_tower." in name for name in notebook - ours)
 

@@ -72,7 +72,7 @@ def test_float32_logits_are_those_of_the_model_before_they_are_rounded(captioner
 def test_the_head_is_cast_once() -> None:
     """A model that only captions casts its head for the first caption and keeps it; one that trains lets it go."""
     packed = ModelRef.of("nano", dtype="bfloat16").load("cpu").packed
-    weight = packed.paligemma.lm_head.weight
+    weight = packed.bare.lm_head.weight
     hidden = torch.randn(3, weight.shape[1]).bfloat16()
     with packed.held_for_captions():
         first = packed.head(hidden, "float32")

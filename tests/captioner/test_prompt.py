@@ -8,10 +8,12 @@ import torch
 from PIL import Image
 from transformers import PaliGemmaProcessor
 
-from rscap.captioner.batch import pack, pixels
+from rscap.captioner.batch import pack
 from rscap.captioner.prompt import Prompter
 from rscap.errors import DataError
-from rscap.model.load import NANO, ImageSpec
+from rscap.model.families import ImageSpec
+from rscap.model.families.paligemma import PaliGemmaLayout
+from rscap.model.load import NANO
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # inside the processor
 
@@ -25,7 +27,11 @@ def processor() -> PaliGemmaProcessor:
 
 @pytest.fixture(scope="module")
 def prompter(processor: PaliGemmaProcessor) -> Prompter:
-    return Prompter(processor.tokenizer, processor.image_token_id, processor.image_seq_length)
+    tokens = processor.image_seq_length
+    layout = PaliGemmaLayout(
+        tokenizer=processor.tokenizer, image_token_id=processor.image_token_id, image_tokens=tokens
+    )
+    return Prompter(layout)
 
 
 @pytest.mark.parametrize("prefix", ["caption en", "Describe this remote sensing image.", ""])
@@ -49,12 +55,12 @@ def test_pixels_are_those_of_the_processor(processor: PaliGemmaProcessor) -> Non
     for height, width in ((224, 224), (100, 317), (900, 40)):
         image = Image.fromarray(generator.integers(0, 256, (height, width, 3), dtype=np.uint8))
         theirs = processor.image_processor(images=[image], return_tensors="pt")["pixel_values"][0]
-        torch.testing.assert_close(pixels(image, spec), theirs, rtol=0, atol=1e-6)
+        torch.testing.assert_close(spec.pixels(image), theirs, rtol=0, atol=1e-6)
 
 
 def test_one_bos_and_one_eos(prompter: Prompter) -> None:
     """A prefix holds one <bos>, a suffix one <eos> at its end and no <bos>."""
-    bos = prompter.tokenizer.bos_token_id
+    bos = prompter.layout.tokenizer.bos_token_id
     assert prompter.prefix("caption en").count(bos) == 1
     for caption in CAPTIONS:
         ids = prompter.suffix(caption, example_id="x")

@@ -53,7 +53,7 @@ def test_gemma_2_is_decoded_alike(nano2: Path, monkeypatch: pytest.MonkeyPatch) 
     _, captioner = loaded(str(nano2), "float32")
     assert captioner.packed.window == 40
     assert not replay.usable(captioner.packed, images=3, slots=40)
-    captioner.packed.paligemma.config.text_config.sliding_window = 4096
+    captioner.packed.bare.config.text_config.sliding_window = 4096
     growing = said(captioner, 3, batch_size=4, max_new_tokens=8)
     monkeypatch.setattr(replay, "usable", lambda packed, images, slots: True)
     assert said(captioner, 3, batch_size=4, max_new_tokens=8) == growing
@@ -79,7 +79,7 @@ def test_weights_that_move_are_noticed() -> None:
     _, captioner = loaded("nano", "float32")
     said(captioner, 1, max_new_tokens=4)
     (before,) = captioner.packed.stills.made
-    weight = captioner.packed.paligemma.model.language_model.layers[0].mlp.down_proj.weight
+    weight = captioner.packed.bare.model.language_model.layers[0].mlp.down_proj.weight
     weight.data = weight.data.clone()
     said(captioner, 1, max_new_tokens=4)
     (after,) = captioner.packed.stills.made

@@ -22,11 +22,12 @@ from rscap.errors import AdapterError, ExportError, NotFinite, StoreError
 from rscap.evaluation.outcome import Outcome, score_predictions, write_baselines, write_outcome
 from rscap.exporting import request as export_request
 from rscap.exporting.agreement import Agreement
-from rscap.exporting.card import NOTICE, CardSubject, card
+from rscap.exporting.card import CardSubject, card, notice_of
 from rscap.exporting.evaluation import place_evaluation
 from rscap.exporting.hub import push
 from rscap.exporting.reading import pictures
 from rscap.exporting.request import Exported, ExportRequest, export
+from rscap.model.families import FAMILIES
 from rscap.model.load import NANO
 from rscap.provenance import folder_digest
 from rscap.recipe import Recipe, parse_recipe, read_recipe
@@ -46,6 +47,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "whole": {"towers": dict.fromkeys(("vision_tower", "projector", "language_model"), "trained")},
     "nf4": {"adapter": {"rank": 4}, "model": {"base": "nano", "dtype": "bfloat16", "quantisation": "nf4"}},
 }
+
+PALIGEMMA = FAMILIES["paligemma"]
 
 
 def silent(*_: Any) -> None:
@@ -331,7 +334,7 @@ def test_a_card_of_a_gemma_model_names_base_revision_and_terms(
     """google/paligemma: licence gemma, base model and revision, relation, the data's Hub page; scores of NF4 say so."""
     run = RunFolder(run_of("lora"))
     known = CardSubject.of(
-        run, read_recipe(run.recipe_file), exported("lora").agreement, form="merged", dtype="bfloat16"
+        run, read_recipe(run.recipe_file), exported("lora").agreement, PALIGEMMA, form="merged", dtype="bfloat16"
     )
     model = {"base": "google/paligemma-3b-pt-224", "quantisation": "nf4", "dtype": "bfloat16"}
     subject = replace(
@@ -356,7 +359,9 @@ def test_a_card_of_a_gemma_model_names_base_revision_and_terms(
     alone = card(replace(subject, form="adapter"))
     assert 'from_pretrained(base, revision="35e4f464", dtype=torch.bfloat16)' in alone
     assert 'base = "google/paligemma-3b-pt-224"' in alone
-    assert NOTICE.startswith("Gemma is provided under and subject to the Gemma Terms of Use")
+    notice = notice_of("google/paligemma-3b-pt-224")
+    assert notice
+    assert notice.startswith("Gemma is provided under and subject to the Gemma Terms of Use")
 
 
 def test_a_run_without_scores_says_so(exported: Callable[..., Exported]) -> None:
@@ -498,7 +503,8 @@ def test_an_export_is_pushed_whole_and_private(
     run_of: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every file, a Gemma model's NOTICE too, to a repository that is private unless asked otherwise."""
-    monkeypatch.setattr(export_request, "is_gemma", lambda _: True)
+    notice = notice_of("google/paligemma-3b-pt-224")
+    monkeypatch.setattr(export_request, "notice_of", lambda _: notice)
     hub = StandIn({"me/planes": [".gitattributes"]})
     before = folder_digest(run_of("lora"))
     request = ExportRequest(run=run_of("lora"), out=tmp_path / "out", form="adapter", images=1, push_to="me/planes")
@@ -506,7 +512,7 @@ def test_an_export_is_pushed_whole_and_private(
     assert made.address == "https://huggingface.co/me/planes"
     assert hub.uploaded["me/planes"] == {file.name for file in made.path.iterdir()}
     assert hub.private["me/planes"] is True
-    assert (made.path / "NOTICE").read_text(encoding="utf-8") == NOTICE
+    assert (made.path / "NOTICE").read_text(encoding="utf-8") == notice
     assert folder_digest(run_of("lora")) == before
     push(hub, made.path, "me/open", public=True)
     assert hub.private["me/open"] is False
@@ -519,11 +525,16 @@ def test_a_damaged_run_folder_is_named(run_of: Callable[[str], Path], tmp_path: 
     agreement = Agreement(origin="", precision=torch.float32, items=(), effect=None)
     with pytest.raises(StoreError, match=r"is damaged|is not"):
         CardSubject.of(
-            RunFolder(run), read_recipe(RunFolder(run).recipe_file), agreement, form="merged", dtype="float32"
+            RunFolder(run),
+            read_recipe(RunFolder(run).recipe_file),
+            agreement,
+            PALIGEMMA,
+            form="merged",
+            dtype="float32",
         )
     write_json(run / "adapter" / "adapter_config.json", {"peft_type": "VERA"})
     subject = CardSubject.of(
-        RunFolder(run), read_recipe(RunFolder(run).recipe_file), agreement, form="merged", dtype="float32"
+        RunFolder(run), read_recipe(RunFolder(run).recipe_file), agreement, PALIGEMMA, form="merged", dtype="float32"
     )
     assert subject.method == "VERA"
 

@@ -12,7 +12,7 @@ from transformers import PaliGemmaForConditionalGeneration
 
 from rscap.errors import AdapterError
 from rscap.model.adapters import Allocation, prepare, save_adapter, trainable_parameters
-from rscap.model.geometry import paligemma_config
+from rscap.model.families.paligemma import paligemma_config
 from rscap.recipe import AdapterSection, TowersSection
 
 ADALORA = AdapterSection(method="adalora", rank=4, alpha=8.0)

@@ -15,7 +15,7 @@ from rscap.captioner.batch import Batch, PackedRow, collate, pack
 from rscap.errors import AdapterError
 from rscap.model.adapters import Calibration, initial_factors, prepare
 from rscap.model.adapters.start import corda, olora, pissa
-from rscap.model.geometry import paligemma_config
+from rscap.model.families.paligemma import paligemma_config
 from rscap.recipe import AdapterSection, TowersSection
 
 BOTH = TowersSection(vision_tower="adapted")

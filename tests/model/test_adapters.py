@@ -10,7 +10,7 @@ from transformers import PaliGemmaForConditionalGeneration
 
 from rscap.errors import AdapterError
 from rscap.model.adapters import parameter_groups, prepare, target_expression
-from rscap.model.geometry import paligemma_config
+from rscap.model.families.paligemma import paligemma_config
 from rscap.model.towers import count_parameters
 from rscap.recipe import AdapterSection, TowersSection
 

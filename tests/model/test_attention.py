@@ -16,7 +16,7 @@ from rscap.captioner.batch import PADDING, Batch, PackedRow, collate, pack
 from rscap.errors import ModelError
 from rscap.model import attention
 from rscap.model.attention import FLEX, Shape, Tokens, blocks, flex_differs, pairs
-from rscap.model.geometry import paligemma_config
+from rscap.model.families.paligemma import paligemma_config
 from rscap.model.packed import PackedModel
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # its reference implementation warns of itself
@@ -180,7 +180,7 @@ def test_a_cpu_trains_the_plain_way() -> None:
     assert not packed.flex
     with pytest.raises(ModelError, match="does not support backward on CPU"):
         packed.choose_attention("flex", checkpointed=True)
-    assert packed.paligemma.config.text_config._attn_implementation == "eager"
+    assert packed.bare.config.text_config._attn_implementation == "eager"
 
 
 def test_a_fallback_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

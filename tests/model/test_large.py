@@ -19,7 +19,7 @@ from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 from checkout import ROOT
 from rscap.captioner.batch import Batch, PackedRow, collate, pack
 from rscap.model.adapters import prepare
-from rscap.model.geometry import paligemma_config
+from rscap.model.families.paligemma import paligemma_config
 from rscap.model.load import NANO, load_base
 from rscap.model.packed import PackedModel
 from rscap.model.towers import count_parameters

@@ -16,7 +16,8 @@ from recipes import small_recipe
 from rscap.captioner.loading import recipe_of
 from rscap.errors import ModelError
 from rscap.model import load
-from rscap.model.geometry import paligemma_config
+from rscap.model.families import FAMILIES, paligemma
+from rscap.model.families.paligemma import paligemma_config
 from rscap.model.load import CHECKPOINTS, NANO, check_geometry, load_base, locate
 from rscap.model.towers import count_parameters, tower_of
 from rscap.planning.shapes import shapes_of_base
@@ -87,7 +88,7 @@ def test_a_swallowed_quantisation_option_is_noticed(nano2: Path, monkeypatch: py
     """A misspelt key leaves the library's default compute dtype in place; reading back finds it."""
     from transformers import BitsAndBytesConfig
 
-    def misspelt(section: ModelSection) -> BitsAndBytesConfig:
+    def misspelt(section: ModelSection, family: object) -> BitsAndBytesConfig:
         skipped = ["model.vision_tower", "model.multi_modal_projector", "lm_head"]
         return BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, llm_int8_skip_modules=skipped
@@ -100,11 +101,12 @@ def test_a_swallowed_quantisation_option_is_noticed(nano2: Path, monkeypatch: py
 
 def test_known_checkpoints_are_pinned() -> None:
     """The two at 224 px that recipes name have a full commit hash; all of them a geometry of their own image size."""
-    pinned = {name for name, checkpoint in CHECKPOINTS.items() if checkpoint.revision}
+    known = FAMILIES["paligemma"].checkpoints
+    pinned = {name for name, checkpoint in known.items() if checkpoint.revision}
     assert pinned == {"google/paligemma-3b-pt-224", "google/paligemma2-3b-pt-224"}
     assert all(len(CHECKPOINTS[name].revision or "") == 40 for name in pinned)
-    assert len(CHECKPOINTS) == 5 + 3 * 5
-    for name, checkpoint in CHECKPOINTS.items():
+    assert len(known) == 5 + 3 * 5
+    for name, checkpoint in known.items():
         config = paligemma_config(checkpoint.geometry)
         assert config.text_config.vocab_size == 257216
         assert config.vision_config.image_size == int(name.rpartition("-")[2])
@@ -193,7 +195,7 @@ def test_a_hub_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch, message: s
     def refuse(*_: Any, **__: Any) -> None:
         raise OSError(message)
 
-    monkeypatch.setattr(load.PaliGemmaProcessor, "from_pretrained", refuse)
+    monkeypatch.setattr(paligemma.PaliGemmaProcessor, "from_pretrained", refuse)
     with pytest.raises(ModelError, match=f"google/paligemma-3b-pt-224 {expected}") as caught:
         load_base(ModelSection(base="google/paligemma-3b-pt-224"))
     assert caught.value.hint
@@ -207,7 +209,7 @@ def test_the_pinned_revision_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> No
         asked.append(revision)
         raise OSError("stop here")
 
-    monkeypatch.setattr(load.PaliGemmaProcessor, "from_pretrained", note)
+    monkeypatch.setattr(paligemma.PaliGemmaProcessor, "from_pretrained", note)
     name = "google/paligemma2-3b-pt-224"
     for revision in (None, "abc"):
         with pytest.raises(ModelError):

@@ -101,13 +101,13 @@ def test_dropout_acts_in_training_alone() -> None:
 def test_float32_and_what_runs_outside_autocast_stay_as_peft_has_them() -> None:
     """No class is changed in float32; in 16 bits a call without autocast goes through PEFT's forward pass."""
     packed, _ = build(recipe({"dtype": "float32"}))
-    layer = packed.paligemma.model.language_model.layers[0].self_attn.q_proj
+    layer = packed.bare.model.language_model.layers[0].self_attn.q_proj
     assert type(layer).__name__ == "Linear"
     assert layer.cast_input_dtype_enabled
     given = torch.randn(1, 3, 256, generator=torch.Generator().manual_seed(0))
     lean, _ = build(recipe())
     plain, _ = build(recipe(), lean=False)
-    made = [one.paligemma.model.language_model.layers[0].self_attn.q_proj.float()(given) for one in (lean, plain)]
+    made = [one.bare.model.language_model.layers[0].self_attn.q_proj.float()(given) for one in (lean, plain)]
     assert torch.equal(*made)
 
 
@@ -177,7 +177,7 @@ def test_a_merged_adapter_says_what_the_adapter_says() -> None:
     prefixes = asked(packed, batch)
     apart = logits(packed, prefixes, held=False)
     whole = PackedModel(merge(packed.net), compute_dtype=torch.float32)
-    assert type(whole.paligemma.model.language_model.layers[0].mlp.down_proj) is torch.nn.Linear
+    assert type(whole.bare.model.language_model.layers[0].mlp.down_proj) is torch.nn.Linear
     for one, other in zip(logits(whole, prefixes, held=False), apart, strict=True):
         assert torch.allclose(one, other, atol=1e-4)
 

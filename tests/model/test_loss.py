@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PaliGemmaForConditionalGeneration
 
 from rscap.captioner.batch import Batch, PackedRow, collate, pack
-from rscap.model.geometry import paligemma_config
+from rscap.model.families.paligemma import paligemma_config
 from rscap.model.loss import CHUNK_LOGITS, chunk_rows, summed_loss, token_losses
 from rscap.model.packed import PackedModel
 

@@ -8,7 +8,7 @@ from torch._dynamo.backends.debugging import aot_eager
 from transformers import PaliGemmaForConditionalGeneration
 
 from rscap.captioner.batch import Batch, PackedRow, collate, pack
-from rscap.model.geometry import paligemma_config
+from rscap.model.families.paligemma import paligemma_config
 from rscap.model.packed import PackedModel
 
 IMAGES, BOS, EOS, PAD = 64, 2, 1, 0

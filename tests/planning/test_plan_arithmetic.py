@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rscap.model.geometry import paligemma_config
+from rscap.model.families.paligemma import paligemma_config
 from rscap.planning.memory import MicroBatch, kept_bytes
 from rscap.planning.parameters import COMPONENTS, NF4_BYTES, Setting, residents
 from rscap.planning.shapes import shapes_of

@@ -184,9 +184,10 @@ def test_lengths_are_those_of_packed_rows() -> None:
     from rscap.captioner.batch import Encoder
     from rscap.data import open_source
     from rscap.model.load import load_base
+    from rscap.planning.shapes import shapes_of_base
 
     written = parse_recipe({"data": {"source": "sample", "train_limit": 40}, "model": {"base": "nano"}, "adapter": {}})
-    found = lengths(written, image_tokens=64)
+    found = lengths(written, shapes=shapes_of_base("nano"))
     encoder = Encoder.of(load_base(written.model))
     examples = open_source("sample").subset("train", 40, 0)
     rows = [encoder(one, prefix="caption en", captions=one.captions) for one in examples]
@@ -287,7 +288,7 @@ def test_sizes_and_names_are_read_in_any_case() -> None:
 
 def test_a_configuration_alone_is_enough(tmp_path: Path) -> None:
     """A folder that holds nothing but the config.json of a checkpoint is planned like the checkpoint itself."""
-    from rscap.model.geometry import paligemma_config
+    from rscap.model.families.paligemma import paligemma_config
 
     paligemma_config("paligemma-3b").save_pretrained(tmp_path)
     written = recipe(micro_batch=2)
@@ -340,7 +341,7 @@ def test_kernels_are_those_that_are_dispatched(monkeypatch: pytest.MonkeyPatch) 
     made = parse_recipe({"data": {"source": "sample"}, "model": model, "adapter": {}})
     base = load_base(made.model)
     packed = PackedModel(prepare(base.model, made.towers, made.adapter, seed=0), compute_dtype=base.compute_dtype)
-    batch = peaks.micro_batch(packed.paligemma, 2, suffixes=(4, 5))
+    batch = peaks.micro_batch(packed.bare, 2, suffixes=(4, 5))
     packed(batch).backward()  # later ones also add to gradients
     with operations() as counted:
         packed(batch).backward()

@@ -180,7 +180,7 @@ def test_only_what_changed_is_computed_again(tmp_path: Path, monkeypatch: pytest
     assert counted == [1]
 
     with torch.no_grad():
-        next(packed.paligemma.model.vision_tower.parameters()).add_(1e-3)
+        next(packed.bare.model.vision_tower.parameters()).add_(1e-3)
     cached(packed, encoder, examples, tmp_path / "cache")
     assert counted == [1, 3]
     assert len([path for path in (tmp_path / "cache").iterdir() if path.is_dir()]) == 2

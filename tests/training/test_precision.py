@@ -64,7 +64,7 @@ def test_float16_keeps_the_residual_stream_in_float32() -> None:
     packed = PackedModel(base.model, compute_dtype=base.compute_dtype)
     seen: list[tuple[torch.dtype, torch.dtype]] = []
     products: list[torch.dtype] = []
-    for layer in packed.paligemma.model.language_model.layers:
+    for layer in packed.bare.model.language_model.layers:
         layer.register_forward_hook(lambda _, given, made: seen.append((given[0].dtype, made.dtype)))
         layer.mlp.down_proj.register_forward_hook(lambda _, given, made: products.append(made.dtype))
     packed(first_batch(made, base))
@@ -78,7 +78,7 @@ def test_a_stream_beyond_float16_stays_finite() -> None:
     base = load_base(made.model)
     packed = PackedModel(base.model, compute_dtype=base.compute_dtype)
     batch = first_batch(made, base)
-    layers = packed.paligemma.model.language_model.layers
+    layers = packed.bare.model.language_model.layers
     grow = layers[0].mlp.register_forward_hook(lambda _, given, made: made.float() * 1e6 + 1e5)
     weight = layers[-1].self_attn.q_proj.weight.data = layers[-1].self_attn.q_proj.weight.data.float()
     layers[-1].self_attn.q_proj.weight.requires_grad_(True)
@@ -179,7 +179,7 @@ def test_norms_behind_sublayers_may_outgrow_float16(nano2: Path) -> None:
     for dtype in ("float32", "float16"):
         base = load_base(made.model.model_copy(update={"dtype": dtype}))
         packed = PackedModel(base.model, compute_dtype=base.compute_dtype)
-        for layer in packed.paligemma.model.language_model.layers:
+        for layer in packed.bare.model.language_model.layers:
             for norm in (layer.post_attention_layernorm, layer.post_feedforward_layernorm):
                 norm.weight.data = torch.full_like(norm.weight, 6e4)
                 norm.register_forward_hook(lambda _, given, made: norms.append(made.dtype))
@@ -203,7 +203,7 @@ def test_the_largest_activation_is_found() -> None:
     made = recipe()
     base = load_base(made.model)
     packed = PackedModel(base.model, compute_dtype=base.compute_dtype)
-    layer = packed.paligemma.model.language_model.layers[2].self_attn.o_proj
+    layer = packed.bare.model.language_model.layers[2].self_attn.o_proj
     layer.weight.data *= 1000
     with measured(packed) as found:
         packed(first_batch(made, base))
@@ -222,7 +222,7 @@ def test_captions_are_never_made_of_infinities(dtype: str, beams: int) -> None:
     images = [example.image.load() for example in open_source("sample").subset("train", 2, 0)]
     assert len(asked.caption(images, beams=beams)) == 2
     name = "model.language_model.layers.1.mlp.down_proj"
-    packed.paligemma.get_submodule(name).weight.data[7] = torch.finfo(base.compute_dtype).max
+    packed.bare.get_submodule(name).weight.data[7] = torch.finfo(base.compute_dtype).max
     with pytest.raises(NotFinite, match=rf"overflow in {name}: "):
         asked.caption(images, beams=beams)
 
@@ -255,7 +255,7 @@ def test_quantised_bases_train_and_caption(quantisation: str, dtype: str, tmp_pa
 
 def test_a_precision_that_was_not_applied_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """Asked for int8, given what nf4 loads: the read-back stops it and names a layer."""
-    monkeypatch.setattr(load, "_quantisation", lambda _: None)
+    monkeypatch.setattr(load, "_quantisation", lambda *_: None)
     with pytest.raises(ModelError, match="contradicts the recipe"):
         load_base(ModelSection(base="nano", quantisation="int8"))
 
@@ -269,10 +269,8 @@ def test_full_fine_tuning_in_float16_comes_back_with_its_float32_stream(tmp_path
     captioner = ModelRef.of(str(folder.path)).load("cpu")
     base, packed = captioner.base, captioner.packed
     streams: list[torch.dtype] = []
-    packed.paligemma.model.language_model.layers[0].register_forward_hook(
-        lambda _, given, made: streams.append(made.dtype)
-    )
-    packed.paligemma.model.vision_tower.register_forward_hook(lambda _, given, made: streams.append(made[0].dtype))
+    packed.bare.model.language_model.layers[0].register_forward_hook(lambda _, given, made: streams.append(made.dtype))
+    packed.bare.model.vision_tower.register_forward_hook(lambda _, given, made: streams.append(made[0].dtype))
     assert bool(packed(first_batch(recipe(), base)).isfinite())
     assert set(streams) == {torch.float32}
 

@@ -212,7 +212,7 @@ def test_checkpointing_computes_layers_again() -> None:
     packed = PackedModel(prepare(base.model, made.towers, made.adapter, seed=0), compute_dtype=torch.float32).train()
     (batch,) = next(updates(open_source("sample").subset("train", 2, 1), made, Encoder.of(base)))
     calls: list[int] = []
-    packed.paligemma.model.language_model.layers[0].mlp.register_forward_pre_hook(lambda *_: calls.append(1))
+    packed.bare.model.language_model.layers[0].mlp.register_forward_pre_hook(lambda *_: calls.append(1))
     packed(batch).backward()
     plain = len(calls)
     packed.checkpoint_activations()

@@ -27,8 +27,8 @@ from words import TRAINING_WORDS
 from rscap.captioner.batch import Encoder, Row
 from rscap.captioner.prompt import Prompter
 from rscap.model.adapters import prepare
-from rscap.model.geometry import paligemma_config
-from rscap.model.load import ImageSpec
+from rscap.model.families import ImageSpec
+from rscap.model.families.paligemma import PaliGemmaLayout, paligemma_config
 from rscap.model.packed import PackedModel
 from rscap.recipe import Recipe, parse_recipe
 from rscap.records import Example, ImageHeader
@@ -149,10 +149,13 @@ def main() -> None:
     train += reading_examples([example.image for example in train[: len(train) // READING_SHARE]], seed=13)
 
     plan = recipe(arguments.steps)
+    layout = PaliGemmaLayout(
+        tokenizer=processor.tokenizer, image_token_id=processor.image_token_id, image_tokens=IMAGE_TOKENS
+    )
     learner = Learner(
         packed=PackedModel(prepare(model, plan.towers, None, seed=plan.seed), compute_dtype=torch.bfloat16),
         encoder=ReadingEncoder(
-            prompter=Prompter(processor.tokenizer, processor.image_token_id, IMAGE_TOKENS),
+            prompter=Prompter(layout),
             image=ImageSpec(resolution_px=SIDE_PX, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
         ),
         recipe=plan,

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
-from rscap.model.geometry import paligemma_config
+from rscap.model.families.paligemma import paligemma_config
 from rscap.model.load import NANO
 
 

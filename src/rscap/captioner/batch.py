@@ -16,15 +16,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-import numpy as np
 import torch
-from PIL.Image import Image, Resampling
+from PIL.Image import Image
 from torch import Tensor
 
 from rscap.captioner.prompt import Prompter
-from rscap.model.attention import Tokens, pairs
+from rscap.model.families import ImageSpec
 from rscap.model.features import Features
-from rscap.model.load import Base, ImageSpec
+from rscap.model.load import Base
 from rscap.model.loss import Draw
 from rscap.records import Example, Picture, Rejected
 
@@ -37,7 +36,7 @@ class PackedRow:
 
     example_id: str
     pixels: Tensor
-    """float[3, H, W] in [-1, 1]; empty where `features` stand in its place."""
+    """As `ImageSpec.pixels` makes them; empty where `features` stand in their place."""
     tokens: list[int]
     branch: list[int]
     positions: list[int]
@@ -46,7 +45,7 @@ class PackedRow:
     targets: list[int]
     captions: int
     features: Tensor | None = None
-    """float[I, H]: what a frozen vision tower sees, where it was computed before."""
+    """float[T, V]: what a frozen vision tower sees, where it was computed before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,13 +53,13 @@ class Batch:
     """B packed rows, padded to N tokens, with S supervised positions over all rows."""
 
     pixel_values: Tensor
-    """float[B, 3, H, W]; empty where `features` stand in its place"""
+    """float[B, …]: pixels of the rows; empty where `features` stand in their place"""
     tokens: Tensor
     """int[B, N]"""
     branch: Tensor
     """int[B, N]: 0 prefix, k the k-th caption, -1 padding"""
     positions: Tensor
-    """int[B, N], counted from 1; they restart after the prefix in every branch"""
+    """int[B, N]; they restart after the prefix in every branch"""
     source_rows: Tensor
     """int[S]: the row a target is predicted in"""
     source_columns: Tensor
@@ -72,7 +71,7 @@ class Batch:
     targets: Tensor
     """int[S]: token ids, one `<eos>` per caption"""
     features: Tensor | None = None
-    """float[B, I, H]: what a frozen vision tower sees, where it was computed before"""
+    """float[B, T, V]: what a frozen vision tower sees, where it was computed before"""
     weights: Tensor | None = None
     """float[S]: of each target in the loss, where they are not all 1"""
     draw: Draw | None = None
@@ -91,10 +90,6 @@ class Batch:
     def supervised(self) -> int:
         """How many tokens are supervised, `<eos>` included."""
         return self.targets.numel()
-
-    def attention(self, window: int | None) -> Tensor:
-        """bool[B, N, N]: who sees whom; see `attention`."""
-        return attention(self.branch, self.positions, window=window)
 
     def halves(self) -> list[Batch]:
         """The batch cut in two by rows, for when it does not fit in memory; a batch of one row cannot be cut."""
@@ -142,10 +137,13 @@ class Batch:
         return replace(self, **changed)
 
 
-def pack(prefix: Sequence[int], suffixes: Sequence[Sequence[int]]) -> dict[str, list[int]]:
-    """Lay out one prefix and its K suffixes (each closed by `<eos>`) as one sequence; see the picture above."""
+def pack(prefix: Sequence[int], suffixes: Sequence[Sequence[int]], *, first: int = 1) -> dict[str, list[int]]:
+    """Lay out one prefix and its K suffixes (each closed by `<eos>`) as one sequence; see the picture above.
+
+    Positions are counted from `first`.
+    """
     start = len(prefix)
-    tokens, branch, positions = list(prefix), [0] * start, list(range(1, start + 1))
+    tokens, branch, positions = list(prefix), [0] * start, list(range(first, first + start))
     sources: list[int] = []
     targets: list[int] = []
     for k, suffix in enumerate(suffixes, start=1):
@@ -154,17 +152,8 @@ def pack(prefix: Sequence[int], suffixes: Sequence[Sequence[int]]) -> dict[str, 
         targets += suffix
         tokens += inputs
         branch += [k] * len(inputs)
-        positions += range(start + 1, start + 1 + len(inputs))
+        positions += range(first + start, first + start + len(inputs))
     return {"tokens": tokens, "branch": branch, "positions": positions, "sources": sources, "targets": targets}
-
-
-def attention(branch: Tensor, positions: Tensor, *, window: int | None = None) -> Tensor:
-    """Who sees whom: bool[B, N, N], True where the row's token (second axis) attends to the column's (third axis).
-
-    Branches and positions as in `Batch`; the rule is `rscap.model.attention.sees`.
-    """
-    tokens = Tokens.of(branch, positions)
-    return pairs(tokens, tokens, window=window)
 
 
 def collate(items: Sequence[PackedRow | Rejected], *, pad: int) -> Batch:
@@ -197,16 +186,6 @@ def collate(items: Sequence[PackedRow | Rejected], *, pad: int) -> Batch:
     )
 
 
-def pixels(image: Image, spec: ImageSpec) -> Tensor:
-    """An RGB image as float[3, R, R]: resized bicubically to a square, scaled, normalised (SigLIP's preprocessing)."""
-    side = spec.resolution_px
-    if image.size != (side, side):
-        image = image.resize((side, side), Resampling.BICUBIC)
-    array = torch.from_numpy(np.array(image, dtype=np.uint8)).permute(2, 0, 1).to(torch.float32).div_(255.0)
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (spec.mean, spec.std))
-    return array.sub_(mean).div_(std).contiguous()
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoder:
     """Encodes examples; picklable, so that data workers can carry it."""
@@ -219,8 +198,7 @@ class Encoder:
     @classmethod
     def of(cls, base: Base) -> Encoder:
         """The encoder of a base model: its tokenizer's token layout and its pixels."""
-        prompter = Prompter(base.tokenizer, image_token_id=base.image_token_id, image_tokens=base.image_tokens)
-        return cls(prompter=prompter, image=base.image)
+        return cls(prompter=Prompter(base.layout), image=base.image)
 
     def __call__(
         self, example: Example, *, prefix: str, captions: Sequence[str], change: Callable[[Image], Image] | None = None
@@ -240,7 +218,7 @@ class Encoder:
             pixels=self._pixels(example, change) if seen is None else torch.empty(0),
             features=seen,
             captions=len(suffixes),
-            **pack(self.prompter.prefix(prefix), suffixes),
+            **pack(self.prompter.prefix(prefix), suffixes, first=self.prompter.layout.first_position),
         )
 
     def asked(self, picture: Picture | Example, *, prefix: Sequence[int]) -> PackedRow:
@@ -256,9 +234,9 @@ class Encoder:
             pixels=self._pixels(picture, None) if seen is None else torch.empty(0),
             features=seen,
             captions=0,
-            **pack(prefix, ()),
+            **pack(prefix, (), first=self.prompter.layout.first_position),
         )
 
     def _pixels(self, example: Picture | Example, change: Callable[[Image], Image] | None) -> Tensor:
         image = example.image.load()
-        return pixels(image if change is None else change(image), self.image)
+        return self.image.pixels(image if change is None else change(image))

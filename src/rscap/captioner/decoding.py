@@ -124,12 +124,12 @@ def images_together(packed: PackedModel, settings: GenerateSection) -> int:
     """
     if settings.batch_size != "auto" or packed.device.type != "cuda":
         return settings.least_batch
-    config = packed.paligemma.config.text_config
-    slots = config.num_image_tokens + 64 + settings.beams * settings.max_new_tokens
+    config = packed.text_config
+    slots = packed.family.image_tokens(packed.bare.config) + 64 + settings.beams * settings.max_new_tokens
     width = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
     cache = width * slots * packed.products(packed.stream).itemsize
     logits = 4 * 4 * settings.beams * config.vocab_size  # in float32: scores, their softmax, and copies of both
-    side = packed.paligemma.config.vision_config.image_size
+    side = packed.bare.config.vision_config.image_size
     free, _ = torch.cuda.mem_get_info(packed.device)
     free += torch.cuda.memory_reserved(packed.device) - torch.cuda.memory_allocated(packed.device)
     fitting = int(_MEMORY_SHARE * free / (cache + logits + 3 * 4 * side**2))

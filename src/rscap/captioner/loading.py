@@ -18,9 +18,9 @@ from rscap.errors import AdapterError, ModelError, StoreError
 from rscap.methods import METHODS
 from rscap.model.adapters import load_adapter, precision_to_load
 from rscap.model.card import decided
+from rscap.model.families import family_of
 from rscap.model.load import Base, load_base
 from rscap.model.packed import PackedModel
-from rscap.model.towers import MODULES
 from rscap.recipe import (
     Dtype,
     GenerateSection,
@@ -214,7 +214,7 @@ def _refuse_other_base(name: str, ref: ModelRef, section: ModelSection) -> None:
             f"adapter {name!r}: {ref.name} is no run that trained an adapter", hint="name the folder of such a run"
         )
     theirs, adapter = ref.section, ref.trained[1].adapter
-    for key in ("base", "revision", "dtype", "quantisation", "quantise"):
+    for key in ("base", "revision", "dtype", "quantisation", "quantise", "image_splitting"):
         if getattr(theirs, key) != getattr(section, key):
             raise AdapterError(
                 f"adapter {name!r} was trained with model.{key} = {getattr(theirs, key)!r}, "
@@ -236,7 +236,8 @@ def _shell(net: Any, ref: ModelRef) -> Any:
     assert ref.trained is not None
     recipe = ref.trained[1]
     moved = recipe.adapter is not None and METHODS[recipe.adapter.method].residual
-    own = tuple(f"{MODULES[tower]}." for tower in recipe.towers.in_state("adapted")) if moved else ()
+    adapted = recipe.towers.in_state("adapted") if moved else []
+    own = tuple(f"{path}." for tower in adapted for path in family_of(net).modules[tower])
     shared = [one for name, one in [*net.named_parameters(), *net.named_buffers()] if not name.startswith(own)]
     return copy.deepcopy(net, {id(one): one for one in shared})
 
@@ -337,7 +338,8 @@ def _trained_whole(folder: Path, recipe: Recipe, device: str) -> tuple[Base, Pac
     section = recipe.model.model_copy(update={"base": str(folder), "revision": None, "dtype": "float32"})
     base = replace(load_base(section, device=device), compute_dtype=getattr(torch, recipe.model.dtype))
     for tower in recipe.towers.in_state("frozen"):
-        base.model.get_submodule(MODULES[tower]).to(base.compute_dtype)
+        for path in base.family.modules[tower]:
+            base.model.get_submodule(path).to(base.compute_dtype)
     base.model.tie_weights()
     return base, PackedModel(base.model, compute_dtype=base.compute_dtype)
 

@@ -1,49 +1,31 @@
-"""The words and the token layout: the only file that knows them.
-
-    prefix   <image> x I   <bos>   words of the prompt   newline        sees itself, both ways
-    suffix   words of the caption   <eos>                               sees the prefix and its own past
-
-This is PaliGemma's layout (arXiv:2407.07726, section 3.2); the same ids come from transformers' `PaliGemmaProcessor`.
-"""
+"""Words to token ids and back, checked; where they stand among the tokens is the family's `Layout`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
-from rscap.errors import DataError, ModelError
+from rscap.errors import DataError
+from rscap.model.families import Layout
 
 
 @dataclass(frozen=True, slots=True)
 class Prompter:
-    """Turns words into token ids and back, for one tokenizer.
+    """Turns words into token ids and back, for one tokenizer."""
 
-    `tokenizer` is a transformers tokenizer with PaliGemma's special tokens; `image_token_id` stands `image_tokens`
-    times at the head of every prefix.
-    """
-
-    tokenizer: Any
-    image_token_id: int
-    image_tokens: int
-
-    def __post_init__(self) -> None:
-        for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
-            if getattr(self.tokenizer, name) is None:
-                raise ModelError(
-                    f"the tokenizer has no {name.removesuffix('_id')}", hint="is this PaliGemma's tokenizer?"
-                )
+    layout: Layout
 
     @property
     def eos(self) -> int:
-        return self.tokenizer.eos_token_id
+        """The token that ends a caption."""
+        return self.layout.eos
 
     @property
     def pad(self) -> int:
-        return self.tokenizer.pad_token_id
+        return self.layout.pad
 
     def prefix(self, words: str) -> list[int]:
-        """Ids of image placeholders, `<bos>`, the words and the newline that ends a prefix.
+        """Ids of everything before the caption: the image's placeholders and the words.
 
         Raises:
             DataError: the words are no string, or spell a special token.
@@ -52,19 +34,20 @@ class Prompter:
             raise DataError(
                 f"a prefix is a string, found {words!r:.60} ({type(words).__name__})", hint='such as "caption en"'
             )
-        ids = self._encode(f"{words}\n", what=f"prompt {words!r}")
-        return [self.image_token_id] * self.image_tokens + [self.tokenizer.bos_token_id, *ids]
+        self._check(self.layout.encode(words), what=f"prompt {words!r}", text=words)
+        return self.layout.prefix(words)
 
     def suffix(self, caption: str, *, example_id: str) -> list[int]:
-        """Ids of a caption, closed by one `<eos>`.
+        """Ids of a caption, closed by one `eos`.
 
         Raises:
             DataError: the caption is empty or spells a special token; names the example.
         """
-        ids = self._encode(caption, what=f"caption of {example_id}")
-        if not ids:
+        ids = self.layout.suffix(caption)
+        self._check(ids[:-1], what=f"caption of {example_id}", text=caption)
+        if len(ids) == 1:
             raise DataError(f"caption of {example_id} is empty")
-        return [*ids, self.eos]
+        return ids
 
     def caption(self, ids: list[int]) -> str:
         """The text of generated ids, special tokens left out."""
@@ -76,15 +59,13 @@ class Prompter:
         return [after[len(before) :] for before, after in pairwise(texts)]
 
     def _text(self, ids: list[int]) -> str:
-        return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        text: str = self.layout.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return text
 
-    def _encode(self, text: str, *, what: str) -> list[int]:
-        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+    def _check(self, ids: list[int], *, what: str, text: str) -> None:
         # A caption that spells "<eos>" would teach the model to stop in the middle.
-        special = {self.tokenizer.bos_token_id, self.eos, self.pad, self.image_token_id}.intersection(ids)
-        if special:
-            tokens = self.tokenizer.convert_ids_to_tokens(sorted(special))
+        if special := self.layout.special.intersection(ids):
+            tokens = self.layout.tokenizer.convert_ids_to_tokens(sorted(special))
             raise DataError(
                 f"{what} spells the special token(s) {', '.join(tokens)}: {text!r}", hint="remove them from the text"
             )
-        return ids

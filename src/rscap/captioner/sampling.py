@@ -48,8 +48,8 @@ class Sampling:
 
 def forbidden_ids(prompter: Prompter, vocabulary: int) -> list[int]:
     """Ids that no caption holds: the image's, those of other special tokens but `<eos>`, those without a token."""
-    tokenizer = prompter.tokenizer
-    special = {*tokenizer.all_special_ids, prompter.image_token_id, *range(len(tokenizer), vocabulary)}
+    tokenizer, layout = prompter.layout.tokenizer, prompter.layout
+    special = {*tokenizer.all_special_ids, *layout.special, *range(len(tokenizer), vocabulary)}
     return sorted(one for one in special - {prompter.eos} if one < vocabulary)
 
 

@@ -47,7 +47,7 @@ class _Commands(TyperGroup):
 app = typer.Typer(
     name="rscap",
     cls=_Commands,
-    help="Remote-sensing image captioning: fine-tune PaliGemma, caption images, score in a way that can be trusted.",
+    help="Remote-sensing image captioning: fine-tune models, caption images, score in a way that can be trusted.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

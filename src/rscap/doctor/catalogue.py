@@ -31,16 +31,27 @@ LABELS: dict[str, FindingKind] = {
         "An image token has a label other than -100, or is a target of the packed batch.",
         "The model is taught to print <image>. There are 256 of them to a caption of a dozen words, so they make up "
         "nearly all of the loss, and the caption is hardly learned.",
-        "Set labels to -100 wherever input_ids is the image token; with PaliGemmaProcessor, pass the caption as "
-        "`suffix` and use the labels it returns.",
+        "Set labels to -100 wherever input_ids is the image token; with a processor that takes a `suffix`, pass the "
+        "caption as that and use the labels it returns.",
     ),
     "prompt-targets": FindingKind(
         "error",
         "prompt tokens are labels",
-        "A prefix token has a label: a token of type 0, or <bos> where the types do not say.",
+        "A prefix token has a label: a token of type 0, or <bos> where the types do not say; in a chat, a token of "
+        "the user's turn.",
         "The prompt is given at test time and need not be predicted; learning it takes gradient from the caption and "
         "makes the model repeat the prompt.",
-        "Supervise the caption and its <eos> alone: -100 for <bos>, the words of the prompt and the newline.",
+        "Supervise the caption and its <eos> alone: -100 for <bos>, the words of the prompt and the newline; in a "
+        "chat, -100 for all before the assistant's answer.",
+    ),
+    "image-split": FindingKind(
+        "warning",
+        "an image takes many times the tokens it needs",
+        "A row of the first batch has more than four times the image tokens of one square of the model.",
+        "SmolVLM2's image processor enlarges every image and cuts it into sixteen squares and the whole. An image of "
+        "few pixels gains nothing by that, and every step costs as many times more.",
+        'Switch splitting off, in training and at test: `do_image_splitting=False` and `size={"longest_edge": 512}` '
+        "(384 for 2.2B) of the image processor; with rscap, leave model.image_splitting out.",
     ),
     "padding-targets": FindingKind(
         "error",
@@ -61,7 +72,7 @@ LABELS: dict[str, FindingKind] = {
         "captions that do not end in <eos>",
         "The labels of a caption hold no <eos>.",
         "The model never learns to stop: it continues to the length limit, with loops and invented sentences.",
-        "End every caption with exactly one <eos> and keep it among the labels; `suffix=` of PaliGemmaProcessor does.",
+        "End every caption with exactly one <eos> and keep it among the labels; a processor that takes `suffix=` does.",
     ),
     "many-eos": FindingKind(
         "error",
@@ -80,16 +91,16 @@ ATTENTION: dict[str, FindingKind] = {
         "token_type_ids, or none of type 1.",
         "A caption token that sees the tokens after it copies them in training; at test time they are not there, and "
         "the model has learned nothing that helps.",
-        "Pass token_type_ids with every training batch, 0 on the prefix and 1 on the caption (PaliGemmaProcessor "
-        "returns them when the caption is given as `suffix`). Without them transformers drops the mask of any batch "
-        "that has no padding.",
+        "Pass token_type_ids with every training batch, 0 on the prefix and 1 on the caption (the processor returns "
+        "them when the caption is given as `suffix`). Without them transformers drops the mask of any batch that has "
+        "no padding.",
     ),
     "prefix-causal": FindingKind(
         "error",
         "the prefix attends in one direction only",
         "Another id in place of the last prefix token changes none of the outputs before it.",
-        "PaliGemma was pretrained with a prefix that attends in both directions; a causal one is another model, and "
-        "image tokens no longer see the prompt.",
+        "This family was pretrained with a prefix that attends in both directions; a causal one is another model, "
+        "and image tokens no longer see the prompt.",
         "Pass token_type_ids in training and to generate(): 0 on image tokens and prompt, 1 on the caption.",
     ),
 }

@@ -120,6 +120,10 @@ class Targets:
     """Captions without any label."""
     without_eos: int = 0
     several_eos: int = 0
+    image_tokens: int = 0
+    """Image tokens of the row that has most."""
+    one_square: int | None = None
+    """Image tokens of one square of the model; None if unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +132,9 @@ class AttentionReach:
 
     where: str
     token_types: Literal["right", "absent", "zero on the caption", "unknown"]
+    """`unknown` too where the family's masks do not depend on them."""
+    causal: bool = False
+    """Whether the family's prefix is meant to be causal."""
     earlier: int | None = None
     """Positions before the last caption token."""
     future_seen: int | None = None
@@ -135,7 +142,7 @@ class AttentionReach:
     before: int | None = None
     """Positions before the last token of the prefix."""
     prefix_reach: int | None = None
-    """How many of their outputs change with it: all is right, 0 means a causal prefix."""
+    """How many of their outputs change with it: all, or none where the prefix is causal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

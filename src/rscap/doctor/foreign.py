@@ -29,12 +29,14 @@ from rscap.doctor.snapshot import (
     Measured,
     TokenIds,
     attention_of,
+    family_of_base,
     known_tokens,
     read_batch,
     read_measured,
     targets_of,
 )
 from rscap.errors import AdapterError, StoreError
+from rscap.model.families import FAMILIES
 from rscap.model.towers import tower_of
 from rscap.recipe import TOWERS, Tower, TowerState
 from rscap.store import ADAPTER, PREDICTIONS, TRAIN_LOG
@@ -186,7 +188,7 @@ def read_foreign(folder: Path, reader: EvidenceReader) -> Evidence:
         vocabulary=tokens.get("vocabulary"),
         state=_state(state_file, statement, reader),
         log=_log(folder, state_file, reader),
-        **_batch(folder, measured, tokens, reader),
+        **_batch(folder, measured, _base(statement, measured, place, reader), tokens, reader),
         first_losses=measured.first_losses,
         weights=measured.weights,
         learning=measured.learning,
@@ -244,9 +246,14 @@ def _state(state_file: Path | None, statement: Statement, reader: EvidenceReader
 
 def _tokens(statement: Statement, measured: Measured, adapter: Path | None, reader: EvidenceReader) -> dict[str, int]:
     """Vocabulary size and special ids: measured, stated, or those of the base model."""
-    base = statement.model.base or measured.base or _base_of(adapter, reader) or ""
+    base = _base(statement, measured, adapter, reader)
     stated = {name: value for name, value in statement.tokens.model_dump().items() if value is not None}
     return {**known_tokens(base, reader), **stated, **measured.tokens}
+
+
+def _base(statement: Statement, measured: Measured, adapter: Path | None, reader: EvidenceReader) -> str:
+    """The base model's name, as stated, measured or kept with the adapter; empty if nothing says it."""
+    return statement.model.base or measured.base or _base_of(adapter, reader) or ""
 
 
 def _base_of(adapter: Path | None, reader: EvidenceReader) -> str | None:
@@ -254,19 +261,26 @@ def _base_of(adapter: Path | None, reader: EvidenceReader) -> str | None:
     return config.get("base_model_name_or_path") if config else None
 
 
-def _batch(folder: Path, measured: Measured, tokens: Mapping[str, int], reader: EvidenceReader) -> dict[str, Any]:
+def _batch(
+    folder: Path, measured: Measured, base: str, tokens: Mapping[str, int], reader: EvidenceReader
+) -> dict[str, Any]:
     """Targets and attention, from the saved batch and from what was measured with it."""
     file = next((path for name in BATCH_NAMES if (path := folder / name).is_file()), None)
     batch = reader.read(file, read_batch) if file else None
     if file is None or batch is None:
         return {}
-    where = reader.name(file)
+    where, family = reader.name(file), FAMILIES.get(measured.family) or family_of_base(base)
+    chat = family is not None and family.causal_prefix
     missing = [name for name in ("image", "bos", "eos", "pad") if name not in tokens]
     if missing:
         reader.absent["labels of a training batch"] = f"the ids of {', '.join(missing)} are unknown; see [tokens]"
-        return {"attention": measured.attention(attention_of(batch, where))}
-    ids = TokenIds(**{name: tokens[name] for name in ("image", "bos", "eos", "pad")})
-    return {"targets": targets_of(batch, ids, where), "attention": measured.attention(attention_of(batch, where))}
+        return {"attention": measured.attention(attention_of(batch, where, chat=chat))}
+    named = {name: tokens[name] for name in ("image", "bos", "eos", "pad")}
+    ids = TokenIds(**named, square=tokens.get("square"), chat=chat)
+    return {
+        "targets": targets_of(batch, ids, where),
+        "attention": measured.attention(attention_of(batch, where, chat=chat)),
+    }
 
 
 def read_adapter(folder: Path, where: str) -> AdapterFiles:

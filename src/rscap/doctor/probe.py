@@ -85,7 +85,7 @@ def probe_recipe(evidence: Evidence, recipe: Recipe) -> Evidence:
     examples = training_examples(source, recipe)
     facts = _facts(recipe, source, examples, Encoder.of(base).prompter)
     batch = _first_batch(recipe, examples, weights, base)
-    evidence = replace(_look(evidence, packed, batch), data=facts)
+    evidence = replace(_look(evidence, base, packed, batch), data=facts)
     reason = _too_large(packed)
     if reason:
         return replace(evidence, absent={**evidence.absent, "learning rate": reason})
@@ -103,7 +103,7 @@ def probe_run(evidence: Evidence, recipe: Recipe, run: RunFolder) -> Evidence:
     source, weights = _data(recipe)
     base, packed = _model(recipe)
     batch = _first_batch(recipe, training_examples(source, recipe), weights, base)
-    evidence = _look(evidence, packed, batch)
+    evidence = _look(evidence, base, packed, batch)
     del base, packed
     if not run.learned().is_dir():
         return evidence
@@ -154,16 +154,20 @@ def _first_batch(recipe: Recipe, examples: Sequence[Example], weights: CaptionWe
     return batch.to(best_device())
 
 
-def _look(evidence: Evidence, packed: PackedModel, batch: Batch) -> Evidence:
-    paligemma = packed.paligemma
+def _look(evidence: Evidence, base: Base, packed: PackedModel, batch: Batch) -> Evidence:
+    eos = base.layout.eos
     losses = packed.token_losses(batch)
     apart = rows_are_apart(packed)
     return replace(
         evidence,
         absent=evidence.absent if apart else {**evidence.absent, "attention mask": _NOT_APART},
-        vocabulary=paligemma.config.text_config.vocab_size,
-        targets=targets_of(batch, image=paligemma.config.image_token_id, eos=paligemma.config.eos_token_id),
-        attention=attention_of(packed, batch) if apart else None,
+        vocabulary=packed.text_config.vocab_size,
+        targets=replace(
+            targets_of(batch, image=base.image_token_id, eos=eos),
+            image_tokens=base.image_tokens,
+            one_square=base.family.image_tokens(base.model.config),
+        ),
+        attention=attention_of(packed, batch, bos=base.tokenizer.bos_token_id, eos=eos) if apart else None,
         first_losses=FirstLosses(
             where=WHERE,
             mean=losses.mean().item(),
@@ -194,7 +198,7 @@ def targets_of(batch: Batch, *, image: int, eos: int) -> Targets:
     )
 
 
-def attention_of(packed: PackedModel, batch: Batch) -> AttentionReach:
+def attention_of(packed: PackedModel, batch: Batch, *, bos: int, eos: int) -> AttentionReach:
     """Change the last caption token, then the last prefix token, of the first row, and count which outputs change.
 
     The caption goes through the same code path as training, the prefix through the one that computes all positions.
@@ -203,7 +207,6 @@ def attention_of(packed: PackedModel, batch: Batch) -> AttentionReach:
     mine = batch.source_rows == 0
     columns = batch.source_columns[mine]
     last, prefix_end = int(columns.max()), int((batch.branch[0] == 0).sum()) - 1
-    config = packed.paligemma.config
 
     def with_row(tokens: Tensor) -> Batch:
         return replace(batch, tokens=torch.cat([tokens.unsqueeze(0), batch.tokens[1:]]))
@@ -219,8 +222,8 @@ def attention_of(packed: PackedModel, batch: Batch) -> AttentionReach:
         with packed.autocast():
             return packed.hidden(with_row(tokens))[0]
 
-    end = reach(learned, row, last, config.bos_token_id, 0)
-    prefix = reach(whole, row, prefix_end, config.eos_token_id, 0)
+    end = reach(learned, row, last, bos, 0)
+    prefix = reach(whole, row, prefix_end, eos, 0)
     return AttentionReach(
         where=WHERE,
         token_types="unknown",
@@ -228,6 +231,7 @@ def attention_of(packed: PackedModel, batch: Batch) -> AttentionReach:
         future_seen=end.moved,
         before=prefix.before,
         prefix_reach=prefix.moved,
+        causal=packed.family.causal_prefix,
     )
 
 

@@ -26,27 +26,44 @@ import rscap.model
 from rscap.doctor.evidence import AttentionReach, FirstLosses, Learning, Targets, Weights
 from rscap.doctor.reading import EvidenceReader, mapping
 from rscap.errors import AdapterError, StoreError
+from rscap.model.families import FAMILIES, Family, family_by_name, family_of
 from rscap.model.towers import count_parameters, tower_of
 from rscap.recipe import Tower
 from rscap.store import atomic_path, write_json
 
 _NANO = Path(rscap.model.__file__).parent / "nano"
-_PALIGEMMA = {"vocabulary": 257_216, "image": 257_152, "bos": 2, "eos": 1, "pad": 0}
 
 
 def known_tokens(base: str, reader: EvidenceReader) -> dict[str, int]:
-    """`vocabulary`, `image`, `bos`, `eos`, `pad`: of a local base model's config.json, or PaliGemma's by its name."""
-    known = dict(_PALIGEMMA) if "paligemma" in base.lower() else {}
-    file = (_NANO if base == "nano" else Path(base)) / "config.json"
+    """`vocabulary`, `image`, `square` (tokens of one), `bos`, `eos`, `pad`.
+
+    Of a local base model's config.json, or a family's by its name.
+    """
+    named = family_by_name(base)
+    known = dict(named.special_ids) if named else {}
+    file = _config_file(base)
     config = reader.read(file, mapping) if base and file.is_file() else None
     if not config:
         return known
+    text, family = config.get("text_config", {}), FAMILIES.get(str(config.get("model_type")))
     found = {
-        "vocabulary": config.get("text_config", {}).get("vocab_size", config.get("vocab_size")),
+        "vocabulary": text.get("vocab_size", config.get("vocab_size")),
         "image": config.get("image_token_index", config.get("image_token_id")),
-        **{name: config.get(f"{name}_token_id") for name in ("bos", "eos", "pad")},
+        "square": family.image_tokens(family.config_class.from_dict(config)) if family else None,
+        **{name: text.get(f"{name}_token_id", config.get(f"{name}_token_id")) for name in ("bos", "eos", "pad")},
     }
     return known | {name: value for name, value in found.items() if isinstance(value, int)}
+
+
+def _config_file(base: str) -> Path:
+    return (_NANO if base == "nano" else Path(base)) / "config.json"
+
+
+def family_of_base(base: str) -> Family | None:
+    """The family of a base model, by its name or the config.json of a local folder; None if neither tells."""
+    if (named := family_by_name(base)) is not None or not base or not _config_file(base).is_file():
+        return named
+    return FAMILIES.get(str(mapping(_config_file(base)).get("model_type")))
 
 
 BATCH_NAMES = ("batch.safetensors", "batch.json")
@@ -58,12 +75,16 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenIds:
-    """The special ids of PaliGemma's layout."""
+    """The special ids of a family's layout."""
 
     image: int
     bos: int
     eos: int
     pad: int
+    square: int | None = None
+    """Image tokens of one square of the model."""
+    chat: bool = False
+    """The prompt is a user's turn, closed by an `eos` of its own; masks do not depend on token types."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,13 +138,14 @@ def _arrays(path: Path) -> dict[str, Ints]:
 def targets_of(batch: SavedBatch, tokens: TokenIds, where: str) -> Targets:
     """Count the labels of a batch by the kind of their token; a row is a caption.
 
-    Without token types, prompt and caption cannot be told apart, except that `<bos>` always belongs to the prompt.
+    Without token types, prompt and caption cannot be told apart, except that `<bos>` always belongs to the prompt; in
+    a chat, the prompt reaches to the end of the user's turn.
     """
     ids, supervised = batch.input_ids, batch.labels != IGNORED
     padding = (batch.attention_mask == 0) if batch.attention_mask is not None else (ids == tokens.pad)
     image = (ids == tokens.image) & ~padding
     prompt = _prompt(batch, tokens) & ~padding & ~image
-    ends = (batch.labels == tokens.eos) & ~padding
+    ends = (batch.labels == tokens.eos) & ~padding & ~prompt
     learned = (supervised & ~padding & ~image).any(axis=1)
     return Targets(
         where=where,
@@ -131,24 +153,29 @@ def targets_of(batch: SavedBatch, tokens: TokenIds, where: str) -> Targets:
         supervised=int(supervised.sum()),
         image=int((supervised & image).sum()),
         prompt=int((supervised & prompt).sum()),
-        prompt_known=_types(batch) == "right",
+        prompt_known=tokens.chat or _types(batch) == "right",
         padding=int((supervised & padding).sum()),
         unsupervised=int((~learned).sum()),
         without_eos=int((learned & (ends.sum(axis=1) == 0)).sum()),
         several_eos=int((ends.sum(axis=1) > 1).sum()),
+        image_tokens=int(image.sum(axis=1).max(initial=0)),
+        one_square=tokens.square,
     )
 
 
 def _prompt(batch: SavedBatch, tokens: TokenIds) -> NDArray[np.bool_]:
+    if tokens.chat:
+        ends = batch.input_ids == tokens.eos
+        return (ends.cumsum(axis=1) - ends == 0) & ends.any(axis=1, keepdims=True)
     if _types(batch) == "right":
         assert batch.token_type_ids is not None
         return batch.token_type_ids == 0
     return batch.input_ids == tokens.bos
 
 
-def attention_of(batch: SavedBatch, where: str) -> AttentionReach:
+def attention_of(batch: SavedBatch, where: str, *, chat: bool) -> AttentionReach:
     """The attention that can be read from a batch without its model: whether token types mark the caption."""
-    return AttentionReach(where=where, token_types=_types(batch))
+    return AttentionReach(where=where, token_types="unknown" if chat else _types(batch), causal=chat)
 
 
 def _types(batch: SavedBatch) -> Any:
@@ -167,8 +194,10 @@ class Measured(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     base: str = ""
+    family: str = ""
+    """`model_type` of its configuration; snapshots of earlier versions do not say."""
     tokens: Mapping[str, int] = {}
-    """`vocabulary`, `image`, `bos`, `eos`, `pad`."""
+    """`vocabulary`, `image`, `square`, `bos`, `eos`, `pad`."""
     frozen: Mapping[Tower, Mapping[str, int]] | None = None
     products: tuple[str, ...] = ()
     trainable: Mapping[Tower, int] | None = None
@@ -206,6 +235,7 @@ class Measured(BaseModel):
         return AttentionReach(
             where=MEASURED,
             token_types=read.token_types,
+            causal=read.causal,
             earlier=self.earlier,
             future_seen=self.future_seen,
             before=self.before,
@@ -241,7 +271,7 @@ def snapshot(folder: Path | str, model: Any, batch: Mapping[str, Tensor], tokeni
 
     Args:
         folder: of the run; made if it is not there.
-        model: a transformers `PaliGemmaForConditionalGeneration`, bare or inside a PEFT model.
+        model: of a family that rscap knows, in its class of transformers, bare or inside a PEFT model.
         batch: exactly what the training loop passes to the model: `input_ids`, `labels`, `pixel_values` and, if they
             are passed, `token_type_ids` and `attention_mask`.
         tokenizer: of the processor, for the special ids.
@@ -256,10 +286,11 @@ def snapshot(folder: Path | str, model: Any, batch: Mapping[str, Tensor], tokeni
         for name, value in batch.items()
         if name != "labels" and value is not None
     }
-    config = model.config
+    config, family = model.config, family_of(model)
     tokens = {
         "vocabulary": config.text_config.vocab_size,
         "image": config.image_token_id,
+        "square": family.image_tokens(config),
         **{name: getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")},
     }
     with _still(model):
@@ -269,6 +300,7 @@ def snapshot(folder: Path | str, model: Any, batch: Mapping[str, Tensor], tokeni
         folder,
         Measured(
             base=str(getattr(config, "_name_or_path", "")),
+            family=family.name,
             tokens=tokens,
             frozen=frozen_dtypes(model),
             products=product_dtypes(model),
@@ -314,7 +346,10 @@ def _reaches(model: Any, row: Mapping[str, Any], tokens: Mapping[str, int]) -> d
 
 
 def _last_of_prefix(row: Mapping[str, Any], ids: Tensor, there: Tensor, tokens: Mapping[str, int]) -> int:
-    """The last token of type 0, if the types mark a caption; else `<bos>`, which always belongs to the prefix."""
+    """The last token of type 0, if the types mark a caption; else `<bos>`, which always belongs to the prefix.
+
+    In a chat `<bos>` is the first token, and nothing is before it.
+    """
     types = row.get("token_type_ids")
     if types is not None and bool((types[0][there] == 1).any()):
         return int(there[types[0][there] == 0][-1])
@@ -360,7 +395,7 @@ def frozen_dtypes(net: nn.Module) -> dict[Tower, dict[str, int]]:
             continue
         try:
             tower = tower_of(name)
-        except AdapterError:  # a part that PaliGemma does not have
+        except AdapterError:  # a part that is none of the towers
             continue
         counts.setdefault(tower, Counter())[_dtype(parameter)] += _elements(parameter)
     return {tower: dict(own) for tower, own in counts.items()}

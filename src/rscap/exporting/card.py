@@ -16,6 +16,7 @@ import tomli_w
 from rscap.errors import StoreError
 from rscap.exporting.agreement import Agreement
 from rscap.exporting.hub import generate_arguments, public, public_name, refuse_secrets
+from rscap.model.families import FAMILIES, Family, Licence
 from rscap.recipe import GenerateSection, Recipe
 from rscap.reports.card import CardScores, read_card_scores, score_lines
 from rscap.store import (
@@ -48,6 +49,7 @@ class CardSubject:
     parameters: Mapping[str, TowerParameters]
     scores: tuple[CardScores, ...]
     agreement: Agreement
+    family: Family
     evaluation: str | None
     """Where captions and references are that the scores follow from: the folder beside the card, or an address."""
 
@@ -57,6 +59,7 @@ class CardSubject:
         run: RunFolder,
         recipe: Recipe,
         agreement: Agreement,
+        family: Family,
         *,
         form: Form,
         dtype: str,
@@ -78,6 +81,7 @@ class CardSubject:
             scores=tuple(read_card_scores(run, split) for split in run.splits()),
             agreement=agreement,
             evaluation=evaluation,
+            family=family,
         )
 
     @property
@@ -175,17 +179,6 @@ def _whose(subject: CardSubject) -> str:
     return f"Measured on the run before {what}{rounded}; how far both agree is said below."
 
 
-NOTICE = "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms\n"
-"""The text that section 3.1 of the Gemma Terms of Use wants in a file NOTICE beside every copy."""
-
-_GEMMA = """\
-The base model {base} is Google's and stands under the
-[Gemma Terms of Use](https://ai.google.dev/gemma/terms). What is derived from it, this model included, may be passed on
-under the conditions of their section 3.1: among others, the use restrictions of section 3.2 and the
-[Prohibited Use Policy](https://ai.google.dev/gemma/prohibited_use_policy) go with it, recipients get a copy of the
-terms, and the file NOTICE stays with the weights. **These weights were changed by fine-tuning; they are not Google's
-release.**"""
-
 _NANO = """\
 The base model is rscap's built-in nano model, pretrained from nothing on drawn pictures and shipped under the Apache
 License 2.0."""
@@ -199,21 +192,28 @@ Images and captions of the training data stay under the terms of those who publi
 none are included here."""
 
 
-def is_gemma(base: str) -> bool:
-    """Google's own PaliGemma checkpoints."""
-    return base.startswith("google/paligemma")
+def licence_of(base: str) -> Licence | None:
+    """The terms of a checkpoint that a family's makers published; None for any other base."""
+    return next((family.licence for family in FAMILIES.values() if base.startswith(family.published)), None)
+
+
+def notice_of(base: str) -> str | None:
+    """Content of the file NOTICE that a base's terms want beside every copy, if they want one."""
+    licence = licence_of(base)
+    return licence.notice if licence else None
 
 
 def licence_id(base: str) -> str | None:
     """The licence as the Hub abbreviates it; None if unknown."""
-    if is_gemma(base):
-        return "gemma"
+    if (licence := licence_of(base)) is not None:
+        return licence.hub_id
     return "apache-2.0" if base == "nano" else None
 
 
 def licence_section(base: str) -> str:
     """The licence section. It names the terms and what is unknown; it is no legal advice."""
-    text = _GEMMA if is_gemma(base) else _NANO if base == "nano" else _UNKNOWN
+    licence = licence_of(base)
+    text = licence.text if licence else _NANO if base == "nano" else _UNKNOWN
     return f"## Licence\n\n{text.format(base=base)}\n\n{_DATA}\n"
 
 
@@ -237,54 +237,50 @@ def front_matter(subject: CardSubject) -> str:
 
 def _tags(subject: CardSubject) -> list[str]:
     method = [subject.method.split(",")[0].lower()] if subject.method else []
-    return ["remote-sensing", "image-captioning", "paligemma", "rscap", *method]
+    return ["remote-sensing", "image-captioning", subject.family.name, "rscap", *method]
 
 
 _MERGED = """\
 import torch
 from PIL import Image
-from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
+from transformers import {imports}
 
 folder = "PATH_OR_NAME"  # this folder, or its name on the Hub
-model = PaliGemmaForConditionalGeneration.from_pretrained(folder, dtype=torch.{dtype}).eval()
-processor = PaliGemmaProcessor.from_pretrained(folder)
+model = {model}.from_pretrained(folder, dtype=torch.{dtype}).eval()
+{processor}
 """
 
 _ADAPTER = """\
 import torch
 from peft import PeftModel
 from PIL import Image
-from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
+from transformers import {imports}
 {base}
 folder = "PATH_OR_NAME"  # this folder, or its name on the Hub
-model = PaliGemmaForConditionalGeneration.from_pretrained(base, {revision}dtype=torch.{dtype})
+model = {model}.from_pretrained(base, {revision}dtype=torch.{dtype})
 model = PeftModel.from_pretrained(model, folder).eval()
-processor = PaliGemmaProcessor.from_pretrained(base{revision_only})
-"""
-
-_ASK = """
-image = Image.open("image.jpg").convert("RGB")
-inputs = processor(text={text}, images=image, return_tensors="pt").to(torch.{dtype})
-with torch.inference_mode():
-    ids = model.generate(**inputs, {arguments})
-print(processor.decode(ids[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
+{processor}
 """
 
 
 def usage_section(subject: CardSubject) -> str:
     """Prompt, decode settings, and a program of ten lines."""
     prefix, settings = subject.recipe.prompt.prefix, subject.recipe.generate
-    load = _ADAPTER if subject.form == "adapter" else _MERGED
+    load, usage = _ADAPTER if subject.form == "adapter" else _MERGED, subject.family.usage
     revision = f'revision="{subject.revision}"' if subject.revision and subject.hub_base else ""
+    source = "folder" if subject.form != "adapter" else f"base, {revision}" if revision else "base"
     loading = load.format(
         base=_base(subject),
         dtype=subject.dtype,
         revision=f"{revision}, " if revision else "",
-        revision_only=f", {revision}" if revision else "",
+        imports=usage.imports,
+        model=usage.model,
+        processor=usage.processor.format(source=source),
     )
-    arguments = generate_arguments(settings)
-    asking = _ASK.format(
-        text=json.dumps(f"<image>{prefix}", ensure_ascii=False), dtype=subject.dtype, arguments=_keywords(arguments)
+    asking = usage.ask.format(
+        words=json.dumps(f"{usage.before_words}{prefix}", ensure_ascii=False),
+        dtype=subject.dtype,
+        arguments=_keywords(generate_arguments(settings)),
     )
     return (
         f"## How to ask it\n\nThe prompt is `{prefix}`: {_asked(subject)}, and others give other captions. Decoding is "

@@ -162,7 +162,7 @@ _HALVES = (torch.bfloat16, torch.float16)
 
 
 def merged(net: Any, dtype: torch.dtype) -> Any:
-    """`net` with its adapter merged, as a `PaliGemmaForConditionalGeneration` with every weight in `dtype`.
+    """`net` with its adapter merged, in its own class of transformers, with every weight in `dtype`.
 
     The base is put in `dtype` before merging, so that base and update are rounded once, together: an export in
     float32 is the sum as training had it. Adapters keep the float32 they learned in until then.

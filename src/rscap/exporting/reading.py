@@ -19,6 +19,7 @@ from transformers import GenerationConfig
 from rscap.captioner import Captioner
 from rscap.data import FileImage, open_data, open_source
 from rscap.errors import DataError, ExportError, StoreError
+from rscap.model.families import Family, Layout
 from rscap.recipe import GenerateSection, Recipe
 from rscap.records import Example, Prediction
 from rscap.store import RunFolder, read_panel
@@ -60,14 +61,16 @@ class Reading:
 class Plain:
     """A model used through transformers alone; matrix products run inside `compute()`."""
 
+    family: Family
     model: Any
     processor: Any
+    layout: Layout
     compute: Callable[[], AbstractContextManager[Any]]
 
     @classmethod
-    def of(cls, model: Any, processor: Any) -> Plain:
+    def of(cls, family: Family, model: Any, processor: Any, layout: Layout) -> Plain:
         """A model in its own precision."""
-        return cls(model.eval(), processor, nullcontext)
+        return cls(family, model.eval(), processor, layout, nullcontext)
 
     @torch.inference_mode()
     def caption(self, image: Image, asking: Asking) -> str:
@@ -105,16 +108,15 @@ class Plain:
             repetition_penalty=1.0,
             no_repeat_ngram_size=0,
             bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=self.layout.eos,
+            pad_token_id=self.layout.pad,
         )
 
-    def _inputs(self, image: Image, prefix: str, suffix: str | None = None) -> Any:
-        # Lists first, tensors after: asked for tensors at once, the processor makes a detour that NumPy deprecates.
-        inputs = self.processor(text=f"<image>{prefix}", images=image, suffix=suffix).convert_to_tensors("pt")
+    def _inputs(self, image: Image, prefix: str, suffix: str | None = None) -> dict[str, Tensor]:
+        inputs = self.family.inputs(self.processor, self.layout, image, prefix, suffix)
         parameter = next(self.model.parameters())
         inputs["pixel_values"] = inputs["pixel_values"].to(parameter.dtype)
-        return inputs.to(parameter.device)
+        return {name: value.to(parameter.device) for name, value in inputs.items()}
 
 
 def captions(captioner: Captioner, examples: Sequence[Example], asking: Asking) -> dict[str, str]:
@@ -133,7 +135,8 @@ def read(captioner: Captioner, examples: Sequence[Example], asking: Asking) -> l
     if not said:
         raise ExportError("none of the images to compare on can be decoded", hint="`rscap data audit` says why")
     packed = captioner.packed
-    plain = Plain(packed.paligemma.eval(), captioner.base.processor, packed.autocast)
+    base = captioner.base
+    plain = Plain(base.family, packed.bare.eval(), base.processor, base.layout, packed.autocast)
     return [
         _reading(plain, packed.net, example, said[example.id], asking) for example in examples if example.id in said
     ]

@@ -16,7 +16,7 @@ from rscap.captioner import ModelRef
 from rscap.captioner.loading import best_device, check_weights, recipe_of
 from rscap.errors import AdapterError, ExportError, ModelError, RscapError, StoreError
 from rscap.exporting.agreement import Agreement, compare
-from rscap.exporting.card import NOTICE, CardSubject, Form, card, is_gemma
+from rscap.exporting.card import CardSubject, Form, card, notice_of
 from rscap.exporting.evaluation import place_evaluation
 from rscap.exporting.hub import (
     Hub,
@@ -31,6 +31,7 @@ from rscap.exporting.hub import (
 from rscap.exporting.reading import Asking, Pictures, Plain, Reading, captions, pictures, read
 from rscap.model.adapters import quiet_peft
 from rscap.model.card import dtype_of
+from rscap.model.families import Family
 from rscap.model.load import load_base
 from rscap.progress import Say
 from rscap.recipe import Dtype, Recipe
@@ -111,7 +112,7 @@ def export(request: ExportRequest, *, say: Say, hub: Hub | None = None) -> Expor
         check_target(hub, request.push_to)
     with _workplace(plan.target) as folder:
         try:
-            agreement = _make(plan, folder, say=say)
+            family, agreement = _make(plan, folder, say=say)
         except torch.OutOfMemoryError as error:
             raise ModelError(
                 "the unquantised model does not fit the memory of this device",
@@ -121,6 +122,7 @@ def export(request: ExportRequest, *, say: Say, hub: Hub | None = None) -> Expor
             plan.run,
             plan.recipe,
             agreement,
+            family,
             form=plan.form,
             dtype=plan.dtype,
             evaluation=place_evaluation(
@@ -133,8 +135,8 @@ def export(request: ExportRequest, *, say: Say, hub: Hub | None = None) -> Expor
             ),
         )
         write_text(folder / "README.md", card(subject))
-        if is_gemma(subject.base):
-            write_text(folder / "NOTICE", NOTICE)
+        if (notice := notice_of(subject.base)) is not None:
+            write_text(folder / "NOTICE", notice)
     address = push(hub, plan.target, request.push_to, public=request.public) if hub and request.push_to else None
     return Exported(path=plan.target, agreement=agreement, address=address)
 
@@ -190,20 +192,20 @@ def _workplace(target: Path) -> Iterator[Path]:
         folder.replace(target)
 
 
-def _make(plan: _Plan, folder: Path, *, say: Say) -> Agreement:
+def _make(plan: _Plan, folder: Path, *, say: Say) -> tuple[Family, Agreement]:
     """Caption with the run, write the files, load them as a user would, compare."""
     shown = pictures(plan.run, plan.recipe, plan.request.images)
     trained = _as_trained(plan, shown, say) if plan.recipe.model.quantisation != "none" else None
     gc.collect()  # two models at once may not fit
     say(f"captions of the run: {shown.origin}")
-    readings = _write(plan, folder, shown)
+    family, readings = _write(plan, folder, shown)
     gc.collect()
     say("captions of the export, loaded with " + ("PEFT" if plan.form == "adapter" else "plain transformers"))
-    agreement = compare(readings, _load(plan, folder), plan.asking, origin=shown.origin, coarsest=plan.coarsest)
+    agreement = compare(readings, _load(plan, family, folder), plan.asking, origin=shown.origin, coarsest=plan.coarsest)
     if trained is not None:
         agreement = agreement.beside(plan.recipe.model.quantisation, trained)
     agreement.require(plan.request.agree)
-    return agreement
+    return family, agreement
 
 
 def _as_trained(plan: _Plan, shown: Pictures, say: Say) -> dict[str, str] | str:
@@ -216,7 +218,7 @@ def _as_trained(plan: _Plan, shown: Pictures, say: Say) -> dict[str, str] | str:
     return captions(captioner, shown.examples, plan.asking)
 
 
-def _write(plan: _Plan, folder: Path, shown: Pictures) -> list[Reading]:
+def _write(plan: _Plan, folder: Path, shown: Pictures) -> tuple[Family, list[Reading]]:
     captioner = ModelRef.of_run(plan.run, plan.unquantised).load()
     readings = read(captioner, shown.examples, plan.asking)
     if plan.form == "adapter":
@@ -224,19 +226,20 @@ def _write(plan: _Plan, folder: Path, shown: Pictures) -> list[Reading]:
     else:
         model = merged(captioner.packed.net, getattr(torch, plan.dtype))
         write_checkpoint(model, captioner.base.processor, folder, decoding=generate_arguments(plan.recipe.generate))
-    return readings
+    return captioner.base.family, readings
 
 
-def _load(plan: _Plan, folder: Path) -> Plain:
+def _load(plan: _Plan, family: Family, folder: Path) -> Plain:
     """The export as a user loads it, without the run and without rscap."""
-    from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
-
     device = best_device()
     if plan.form == "adapter":
         from peft import PeftModel
 
         base = load_base(plan.unquantised.model, device=device)
         with quiet_peft():
-            return Plain.of(PeftModel.from_pretrained(base.model, folder, torch_device=device), base.processor)
-    model = PaliGemmaForConditionalGeneration.from_pretrained(folder, dtype=getattr(torch, plan.dtype))
-    return Plain.of(model.to(device), PaliGemmaProcessor.from_pretrained(folder))
+            model = PeftModel.from_pretrained(base.model, folder, torch_device=device)
+        return Plain.of(base.family, model, base.processor, base.layout)
+    model = family.model_class.from_pretrained(folder, dtype=getattr(torch, plan.dtype))
+    processor = family.load_processor(folder, {})
+    image = family.image_spec(processor, model.config, split=bool(plan.recipe.model.image_splitting))
+    return Plain.of(family, model.to(device), processor, family.layout(processor, model.config, image))

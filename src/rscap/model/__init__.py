@@ -1,5 +1,5 @@
-"""Base models, adapters, and PaliGemma as the packed batch sees it."""
+"""Base models by family, adapters, and a model as the packed batch sees it."""
 
-from rscap.model.load import ImageSpec
+from rscap.model.families import ImageSpec
 
 __all__ = ["ImageSpec"]

@@ -81,7 +81,7 @@ def _hooked(packed: PackedModel, look: Callable[[str, Tensor], None]) -> Iterato
 
         return show
 
-    handles = [module.register_forward_hook(hook(name)) for name, module in packed.paligemma.named_modules() if name]
+    handles = [module.register_forward_hook(hook(name)) for name, module in packed.bare.named_modules() if name]
     try:
         yield
     finally:

@@ -49,14 +49,17 @@ class Tokens(NamedTuple):
         return Tokens(*(part.gather(1, columns) for part in self))
 
 
-def sees(query: Tokens, key: Tokens, *, window: int | Tensor | None) -> Tensor:
+def sees(query: Tokens, key: Tokens, *, window: int | Tensor | None, causal: bool = False) -> Tensor:
     """True where `query` attends to `key`, element by element.
 
     The prefix sees itself whole; a branch sees the prefix and its own past; padding sees only itself, so that no row of
     the softmax is empty. `window` is Gemma 2's sliding window, measured in positions: a suffix token sees the `window`
-    positions that end with its own. The prefix stays bidirectional whatever the window, as in transformers.
+    positions that end with its own. The prefix stays bidirectional whatever the window, as in transformers. In a
+    `causal` family a prefix token sees the prefix up to itself.
     """
     prefix = (query.branch == 0) & (key.branch == 0)
+    if causal:
+        prefix = prefix & (key.position <= query.position)
     kin = (key.branch == 0) | (key.branch == query.branch)
     past = (query.branch > 0) & kin & (key.position <= query.position)
     if window is not None:
@@ -64,18 +67,19 @@ def sees(query: Tokens, key: Tokens, *, window: int | Tensor | None) -> Tensor:
     return prefix | past | (query.column == key.column)
 
 
-def pairs(query: Tokens, key: Tokens, *, window: int | None) -> Tensor:
+def pairs(query: Tokens, key: Tokens, *, window: int | None, causal: bool = False) -> Tensor:
     """bool[B, M, N]: `sees` for M queries and N keys a row."""
     rows, columns = Tokens(*(part.unsqueeze(2) for part in query)), Tokens(*(part.unsqueeze(1) for part in key))
-    return sees(rows, columns, window=window)
+    return sees(rows, columns, window=window, causal=causal)
 
 
-def blocks(query: Tokens, key: Tokens, *, window: int | None) -> BlockMask:
+def blocks(query: Tokens, key: Tokens, *, window: int | None, causal: bool = False) -> BlockMask:
     """`sees` in the form FlexAttention takes; the window as a tensor, so that one graph serves any."""
     limit = torch.full((), 2**31 - 1 if window is None else window, device=query.branch.device)
 
     def visible(row: Tensor, _: Tensor, at: Tensor, of: Tensor) -> Tensor:
-        return sees(Tokens(*(part[row, at] for part in query)), Tokens(*(part[row, of] for part in key)), window=limit)
+        asking, asked = Tokens(*(part[row, at] for part in query)), Tokens(*(part[row, of] for part in key))
+        return sees(asking, asked, window=limit, causal=causal)
 
     (rows, queries), keys = query.branch.shape, key.branch.shape[1]
     return create_block_mask(visible, rows, None, queries, keys, device=query.branch.device)
@@ -165,7 +169,7 @@ class Shape:
 
     @classmethod
     def of(cls, layer: Any, config: Any, dtype: torch.dtype) -> Shape:
-        """The shape of a Gemma or Gemma 2 attention layer, with products in `dtype`."""
+        """The shape of an attention layer, with products in `dtype`."""
         return cls(
             heads=config.num_attention_heads,
             groups=config.num_key_value_heads,
@@ -176,7 +180,7 @@ class Shape:
         )
 
 
-def flex_differs(shape: Shape, device: torch.device, *, checkpointed: bool) -> str | None:
+def flex_differs(shape: Shape, device: torch.device, *, causal: bool = False, checkpointed: bool) -> str | None:
     """Compare FlexAttention with plain attention on this device: None if they agree, else what is wrong.
 
     One row and two, of two lengths, all tokens and a few of them as queries, with and without a window, under autocast
@@ -192,7 +196,15 @@ def flex_differs(shape: Shape, device: torch.device, *, checkpointed: bool) -> s
             last = torch.arange(259, length, device=device).expand(rows, -1)
             for query, window in ((tokens, None), (tokens, 40), (tokens.at(last), None)):
                 with autocast:
-                    apart = _apart(shape, query, tokens, window=window, generator=generator, checkpointed=checkpointed)
+                    apart = _apart(
+                        shape,
+                        query,
+                        tokens,
+                        window=window,
+                        causal=causal,
+                        generator=generator,
+                        checkpointed=checkpointed,
+                    )
                 if not apart <= _TOLERANCE[shape.dtype]:
                     return f"its outputs or gradients differ by {apart:.1e} of their norm"
     except Exception as error:  # a compiler or a driver can fail in any way, and plain attention always works
@@ -213,6 +225,7 @@ def _apart(
     key: Tokens,
     *,
     window: int | None,
+    causal: bool,
     generator: torch.Generator,
     checkpointed: bool,
 ) -> float:
@@ -226,7 +239,8 @@ def _apart(
     ]
     upstream = torch.randn(len(key.column), query.column.shape[1], shape.heads, shape.width, generator=generator)
     results = []
-    for mask in (blocks(query, key, window=window), pairs(query, key, window=window).unsqueeze(1)):
+    fused = blocks(query, key, window=window, causal=causal)
+    for mask in (fused, pairs(query, key, window=window, causal=causal).unsqueeze(1)):
         layer = partial(attend, nn.Module(), attention_mask=mask, scaling=shape.scaling, softcap=shape.softcap)
         out, _ = checkpoint(layer, *inputs, use_reentrant=False) if checkpointed else layer(*inputs)
         results.append([out.detach(), *torch.autograd.grad(out, inputs, upstream.to(out))])

@@ -43,7 +43,7 @@ class Cache:
     @classmethod
     def of(cls, packed: PackedModel, *, rows: int, slots: int, dtype: torch.dtype) -> Cache:
         """An empty cache: float[B, G, slots, D] in `dtype` for each layer."""
-        config = packed.paligemma.config.text_config
+        config = packed.text_config
         shape = (rows, config.num_key_value_heads, slots, config.head_dim)
         layers = range(config.num_hidden_layers)
         keys, values = ([torch.empty(shape, dtype=dtype, device=packed.device) for _ in layers] for _ in range(2))
@@ -111,8 +111,9 @@ def prefill(
     """Encode prefixes of one length P: logits float[B, V] of the first token, and the state to continue from.
 
     `room` is how many tokens may follow, over all branches of an image. A prefix attends to itself as a whole, whatever
-    the window. For all tokens but the last, the last layer computes keys and values only. With `replay`, for one branch
-    an image, steps may come from a graph (`rscap.model.replay`); `Decoding.still` then says so.
+    the window, or causally where the family says so. For all tokens but the last, the last layer computes keys and
+    values only. With `replay`, for one branch an image, steps may come from a graph (`rscap.model.replay`);
+    `Decoding.still` then says so.
     """
     (rows, length), dtype = batch.tokens.shape, packed.stream
     slots = length + room
@@ -135,7 +136,7 @@ def prefill(
         cache=cache,
         visible=None,
         positions=None if packed.window is None else batch.positions[0],
-        next_position=length + 1,
+        next_position=length + packed.family.first_position,
         dtype=dtype,
         checksum=first.sum(),
         logits_in=logits_in,
@@ -144,13 +145,14 @@ def prefill(
 
 
 def _prefill(packed: PackedModel, batch: PackedBatch, cache: Cache, logits_in: Logits) -> Tensor:
-    model = packed.paligemma.model.language_model
+    model = packed.language
     with packed.autocast():
         hidden = packed.embed(batch)
         rotary = model.rotary_emb(hidden, batch.positions)
+        mask = _prefix_mask(packed, hidden)
         *layers, last = model.layers
         for layer in layers:
-            hidden = layer(hidden, attention_mask=None, position_embeddings=rotary, past_key_values=cache)
+            hidden = layer(hidden, attention_mask=mask, position_embeddings=rotary, past_key_values=cache)
         given = keys_and_values(last, hidden, rotary)
         cache.update(given.keys, given.values, len(layers))
         hidden = last(
@@ -162,6 +164,16 @@ def _prefill(packed: PackedModel, batch: PackedBatch, cache: Cache, logits_in: L
         return packed.head(model.norm(hidden[:, -1]), logits_in)
 
 
+def _prefix_mask(packed: PackedModel, hidden: Tensor) -> Tensor | None:
+    """None where a prefix attends to itself as a whole; else the mask of tokens that see those before them."""
+    if not packed.family.causal_prefix:
+        return None
+    length, config = hidden.shape[1], packed.text_config
+    visible = torch.ones(1, length, length, dtype=torch.bool, device=hidden.device).tril()
+    heads = config.num_attention_heads // config.num_key_value_heads
+    return additive(visible, heads=heads, dtype=packed.products(hidden.dtype))
+
+
 def step(packed: PackedModel, tokens: Tensor, state: Decoding, *, parents: Tensor | None = None) -> Tensor:
     """One more token for each branch, int[B, W]: logits float[B, W, V] of the token after it. Moves `state` on.
 
@@ -171,7 +183,7 @@ def step(packed: PackedModel, tokens: Tensor, state: Decoding, *, parents: Tenso
         logits = state.still.step(tokens)
         state.checksum = state.checksum + logits.sum()
         return logits
-    model = packed.paligemma.model.language_model
+    model = packed.language
     _grow(state, tokens, parents)
     with packed.autocast(), packed.cached_attention():
         hidden = model.embed_tokens(tokens).to(state.dtype)
@@ -205,7 +217,7 @@ def _grow(state: Decoding, tokens: Tensor, parents: Tensor | None) -> None:
 
 def _masks(packed: PackedModel, state: Decoding) -> dict[str, Tensor | None]:
     """The mask of a step by layer type; None where every branch reads all slots."""
-    config, window, visible = packed.paligemma.config.text_config, packed.window, state.visible
+    config, window, visible = packed.text_config, packed.window, state.visible
     near = None
     if window is not None and state.positions is not None and state.next_position > window:
         near = (state.next_position - state.positions < window).view(1, 1, -1)

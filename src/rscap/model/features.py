@@ -167,7 +167,7 @@ class FeatureCache:
             stream.writelines(rows)
 
     def row_of(self, features: Tensor) -> bytes:
-        """The row of one image's float[I, H]."""
+        """The row of one image's float[T, V]."""
         return _bytes(features.to(self.spec.dtype))
 
     def commit(self) -> None:
@@ -224,7 +224,7 @@ class Features:
         self._map = None
 
     def __call__(self, example_id: str) -> Tensor:
-        """float[I, H] of one example.
+        """float[T, V] of one example.
 
         Raises:
             ImageError: its image could not be decoded when the features were computed.

@@ -16,23 +16,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rscap.model.families import family_of
+
 SCALE = 2.0**-4
 """Of the MLP's product: exact, leaves room for products of a million, and costs those below 1e-3 some digits that no
 sum notices."""
 
 
-def hold_in_float32(paligemma: Any) -> None:
-    """Prepare a PaliGemma for products in float16; a second call changes nothing."""
-    model = paligemma.model
-    vision = getattr(model.vision_tower, "vision_model", model.vision_tower)
-    if any(hook is _to_float32 for hook in model.language_model.embed_tokens._forward_hooks.values()):
+def hold_in_float32(bare: Any) -> None:
+    """Prepare a model, of any family, for products in float16; a second call changes nothing."""
+    family = family_of(bare)
+    tower, language = family.part(bare, "vision_tower"), family.part(bare, "language_model")
+    vision = getattr(tower, "vision_model", tower)
+    if any(hook is _to_float32 for hook in language.embed_tokens._forward_hooks.values()):
         return
     for norm in vision.modules():
         if isinstance(norm, nn.LayerNorm):
             norm.float()  # small, and a float32 stream is normalised by float32 weights
-    for module in (model.language_model.embed_tokens, vision.embeddings):
+    for module in (language.embed_tokens, vision.embeddings):
         module.register_forward_hook(_to_float32)
-    for layer in model.language_model.layers:
+    for layer in language.layers:
         layer.mlp.act_fn.register_forward_hook(_scaled)
         layer.mlp.register_forward_hook(_unscaled)
         _scale_outliers(layer.mlp.down_proj)

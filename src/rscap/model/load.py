@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import product
 from logging import ERROR, getLogger
 from pathlib import Path
 from typing import Any
@@ -11,27 +10,25 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from transformers import BitsAndBytesConfig, PaliGemmaForConditionalGeneration, PaliGemmaProcessor
+from transformers import BitsAndBytesConfig, PreTrainedConfig
 from transformers.utils.hub import cached_file, extract_commit_hash, resolve_revision
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 
 from rscap import provenance
 from rscap.errors import ModelError
 from rscap.model.card import check_served, decided
-from rscap.model.geometry import paligemma_config
+from rscap.model.families import (
+    CHECKPOINTS,
+    Family,
+    ImageSpec,
+    Layout,
+    family_named,
+    family_of_checkpoint,
+    geometry_config,
+)
 from rscap.model.quantise import keep_layout
-from rscap.model.towers import MODULES, tower_of
+from rscap.model.towers import tower_of
 from rscap.recipe import TOWERS, ModelSection
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageSpec:
-    """How pixels are prepared for the vision tower."""
-
-    resolution_px: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-
 
 NANO = Path(__file__).parent / "nano"
 
@@ -41,39 +38,6 @@ getLogger("bitsandbytes.backends.cpu.ops").setLevel(ERROR)
 getLogger("bitsandbytes.autograd._functions").setLevel(ERROR)
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """A checkpoint on the Hub that rscap knows: its geometry, and its commit where rscap pins one."""
-
-    geometry: str
-    revision: str | None = None
-    """None: a run begins with the newest commit, records it, and keeps it."""
-    branches: tuple[str, ...] = ()
-    """Branches that hold the same weights in 16 bits; what the main branch holds is then float32, twice as large."""
-
-
-_PINNED = {
-    "google/paligemma-3b-pt-224": "35e4f46485b4d07967e7e9935bc3786aad50687c",
-    "google/paligemma2-3b-pt-224": "96eeb174da13ca1a2b247e4d0867436296c36420",
-}
-
-
-def _published() -> dict[str, Checkpoint]:
-    """Google's checkpoints: pretrained (`pt`) at three image sizes and tuned on a mixture of tasks (`mix`) at two."""
-    sizes = {"paligemma": ("3b",), "paligemma2": ("3b", "10b", "28b")}
-    found = {}
-    for generation, kind, px in product(sizes, ("pt", "mix"), (224, 448, 896)):
-        for size in sizes[generation] if (kind, px) != ("mix", 896) else ():
-            name = f"google/{generation}-{size}-{kind}-{px}"
-            geometry = f"{generation}-{size}" + ("" if px == 224 else f"-{px}")
-            branches = ("bfloat16", "float16") if generation == "paligemma" else ()
-            found[name] = Checkpoint(geometry, _PINNED.get(name), branches)
-    return found
-
-
-CHECKPOINTS = _published()
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Base:
     """A loaded base model, ready to be adapted or to caption."""
@@ -81,12 +45,14 @@ class Base:
     name: str
     revision: str | None
     """Commit of the Hub repository that was loaded; None for a local folder."""
+    family: Family
     model: Any
-    """`PaliGemmaForConditionalGeneration`"""
+    """Of the family's own class in transformers."""
     compute_dtype: torch.dtype
     """Precision of matrix products, from the recipe."""
-    processor: PaliGemmaProcessor
+    processor: Any
     image: ImageSpec
+    layout: Layout
 
     @property
     def tokenizer(self) -> Any:
@@ -98,7 +64,7 @@ class Base:
 
     @property
     def image_tokens(self) -> int:
-        return self.model.config.text_config.num_image_tokens
+        return self.layout.image_tokens
 
     def describe(self) -> dict[str, Any]:
         """What a run records of its base model: name, revision, and the digest of its files if they are local."""
@@ -125,9 +91,10 @@ def locate(base: str) -> Path | str:
         return folder
     if base.count("/") == 1 and not base.startswith((".", "/")) and folder.suffix == "":
         return base
+    pinned = [name for name, checkpoint in CHECKPOINTS.items() if checkpoint.revision]
     raise ModelError(
         f"base model {base!r} is neither a folder nor a Hub name",
-        hint=f"use 'nano' (built in), a local folder, or a Hub name such as {' or '.join(_PINNED)}",
+        hint=f"use 'nano' (built in), a local folder, or a Hub name such as {' or '.join(pinned)}",
     )
 
 
@@ -135,8 +102,8 @@ def load_base(section: ModelSection, *, device: str | torch.device = "cpu") -> B
     """Load model and processor as the recipe's [model] section says, onto the device, with all weights frozen.
 
     Raises:
-        ModelError: the checkpoint is not found, gated, not a PaliGemma, or not in the requested precision; or the
-            installed torch has no kernels for the device.
+        ModelError: the checkpoint is not found, gated, of no family that rscap knows, or not in the requested
+            precision; or the installed torch has no kernels for the device.
     """
     source = locate(section.base)
     check_served(device)
@@ -148,12 +115,15 @@ def load_base(section: ModelSection, *, device: str | torch.device = "cpu") -> B
     # A download of gigabytes shows the library's progress bar; a local folder loads at once.
     (disable_progress_bar if isinstance(source, Path) else enable_progress_bar)()
     try:
-        processor = PaliGemmaProcessor.from_pretrained(source, **options)
-        model, loading = PaliGemmaForConditionalGeneration.from_pretrained(
+        family = _family(section.base, source, options)
+        if section.image_splitting and not family.squares:
+            raise ModelError(f"a {family.title} takes an image whole", hint="leave model.image_splitting out")
+        processor = family.load_processor(source, options)
+        model, loading = family.model_class.from_pretrained(
             source,
             output_loading_info=True,
             dtype=getattr(torch, section.dtype),
-            quantization_config=_quantisation(section),
+            quantization_config=_quantisation(section, family),
             device_map={"": device},  # weights go to the card as they are read, not through a copy in host memory
             **options,
         )
@@ -161,8 +131,8 @@ def load_base(section: ModelSection, *, device: str | torch.device = "cpu") -> B
         raise _explain(section.base, error) from error
     if absent := sorted({*loading["missing_keys"], *(str(key) for key in loading["mismatched_keys"])}):
         raise ModelError(
-            f"base model {section.base} is missing {len(absent)} weights of a PaliGemma: {absent[:3]}",
-            hint="check that this is a complete PaliGemma checkpoint",
+            f"base model {section.base} is missing {len(absent)} weights of a {family.title}: {absent[:3]}",
+            hint=f"check that this is a complete {family.title} checkpoint",
         )
     if known:
         check_geometry(model, known.geometry)
@@ -170,13 +140,16 @@ def load_base(section: ModelSection, *, device: str | torch.device = "cpu") -> B
     model.eval()
     keep_layout(model)
     _check_precision(model, section)
+    image = family.image_spec(processor, model.config, split=bool(section.image_splitting))
     return Base(
         name=section.base,
         revision=_commit(source, options.get("revision")),
+        family=family,
         model=model,
         compute_dtype=getattr(torch, section.dtype),
         processor=processor,
-        image=_image_spec(processor),
+        image=image,
+        layout=family.layout(processor, model.config, image),
     )
 
 
@@ -189,13 +162,21 @@ def _commit(source: Path | str, revision: str | None) -> str | None:
     )
 
 
+def _family(base: str, source: Path | str, options: dict[str, Any]) -> Family:
+    """The family of a known checkpoint by its name, of any other by the `model_type` in its config.json."""
+    if (family := family_of_checkpoint(base)) is not None:
+        return family
+    table, _ = PreTrainedConfig.get_config_dict(source, **options)
+    return family_named(table.get("model_type"), base=base)
+
+
 def check_geometry(model: Any, geometry: str) -> None:
     """Refuse a checkpoint whose shape differs from the geometry recorded for it.
 
     Raises:
         ModelError: names each number that differs.
     """
-    expected = paligemma_config(geometry)
+    expected = geometry_config(geometry)
     differences = []
     for part in ("vision_config", "text_config"):
         ours, theirs = getattr(expected, part), getattr(model.config, part)
@@ -216,7 +197,7 @@ def check_geometry(model: Any, geometry: str) -> None:
         raise ModelError(f"the checkpoint is not a {geometry}: {'; '.join(differences)}")
 
 
-def _quantisation(section: ModelSection) -> BitsAndBytesConfig | None:
+def _quantisation(section: ModelSection, family: Family) -> BitsAndBytesConfig | None:
     """The bitsandbytes configuration of the towers that the recipe quantises; other towers and the head stay as loaded.
 
     `nf4`: 4 bits, double quantisation (QLoRA, arXiv:2305.14314). `int8`: 8 bits, outlying features in 16 (LLM.int8(),
@@ -224,7 +205,8 @@ def _quantisation(section: ModelSection) -> BitsAndBytesConfig | None:
     """
     if section.quantisation == "none":
         return None
-    skipped = [*(MODULES[tower] for tower in TOWERS if tower not in section.quantise), "lm_head"]
+    left = [tower for tower in TOWERS if tower not in section.quantise]
+    skipped = [path for tower in left for path in family.modules[tower] if path != "lm_head"] + ["lm_head"]
     if section.quantisation == "int8":
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skipped)
     return BitsAndBytesConfig(
@@ -269,15 +251,6 @@ def _check_nf4(name: str, module: Any, products: torch.dtype) -> None:
     if found != ("nf4", products, True):
         expected = f"nf4 and {str(products).removeprefix('torch.')}"
         raise ModelError(f"{name} was quantised as {found[0]} with products in {found[1]}, expected {expected}")
-
-
-def _image_spec(processor: PaliGemmaProcessor) -> ImageSpec:
-    image = processor.image_processor
-    return ImageSpec(
-        resolution_px=int(image.size["height"]),
-        mean=tuple(float(value) for value in image.image_mean),  # type: ignore[arg-type]
-        std=tuple(float(value) for value in image.image_std),  # type: ignore[arg-type]
-    )
 
 
 def _explain(base: str, error: Exception) -> ModelError:

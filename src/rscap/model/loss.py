@@ -1,6 +1,6 @@
 """The caption loss without its logits: head and cross-entropy a few rows at a time, gradients found on the way.
 
-A row of PaliGemma's logits is 257,216 numbers, a megabyte in float32, and an image with five captions has some 70 of
+A row of Gemma's logits is 257,216 numbers, a megabyte in float32, and an image with five captions has some 70 of
 them. The gradient of a sum of cross-entropies is known as soon as its logits are (softmax minus one-hot), so each chunk
 of rows is made, used for loss and gradients, and freed. Nothing is computed twice: the matrix products are those of
 the plain loss, and the backward pass keeps S x H numbers, and V x H if the head is trainable.
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 CHUNK_LOGITS = 2**26
-"""Logits alive at a time: 256 MiB in float32, 260 rows of PaliGemma's vocabulary. Fewer rows than some 200 would leave
+"""Logits alive at a time: 256 MiB in float32, 260 rows of Gemma's vocabulary. Fewer rows than some 200 would leave
 a GPU's matrix units waiting for the head's weights to be read; at small vocabularies all rows are one chunk."""
 
 _HEADROOM = 1024.0

@@ -1,4 +1,4 @@
-"""PaliGemma on packed batches: the summed caption loss for training; `rscap.model.decoding` generates captions.
+"""A model on packed batches: the summed caption loss for training; `rscap.model.decoding` generates captions.
 
 The towers are called one by one, so that each image is encoded once, attention masks come from `rscap.model.attention`
 (per layer type, from positions) and only supervised positions reach the language-model head.
@@ -14,10 +14,11 @@ from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
-from transformers.models.gemma.modeling_gemma import rotate_half
+from transformers.models.llama.modeling_llama import rotate_half
 
 from rscap.errors import ModelError
 from rscap.model.attention import CACHED, FLEX, Shape, Tokens, blocks, flex_differs, pairs
+from rscap.model.families import Family, family_of
 from rscap.model.float16 import hold_in_float32
 from rscap.model.head import WideHead
 from rscap.model.lora import Held, make_lean
@@ -64,8 +65,6 @@ class PackedBatch(Protocol):
     @property
     def draw(self) -> Draw | None: ...
 
-    def attention(self, window: int | None) -> Tensor: ...
-
     def parts(self, size: int) -> Sequence[PackedBatch]: ...
 
 
@@ -81,7 +80,7 @@ class Given:
 
 
 class PackedModel(nn.Module):
-    """Wraps a `PaliGemmaForConditionalGeneration`, bare or inside a PEFT model.
+    """Wraps a model of any family, bare or inside a PEFT model.
 
     `compute_dtype` is the precision of matrix products. Trainable weights are always held in float32; autocast
     multiplies with them in `compute_dtype`.
@@ -90,6 +89,7 @@ class PackedModel(nn.Module):
     def __init__(self, net: nn.Module, *, compute_dtype: torch.dtype) -> None:
         super().__init__()
         self.net = net
+        self.family: Family = family_of(net)
         self.compute_dtype = compute_dtype
         self.flex = False
         self.recomputes = False
@@ -103,26 +103,37 @@ class PackedModel(nn.Module):
         if compute_dtype != torch.float32:
             make_lean(net)
         if compute_dtype == torch.float16:
-            hold_in_float32(self.paligemma)
+            hold_in_float32(self.bare)
 
     @property
-    def paligemma(self) -> Any:
-        """The PaliGemma inside, adapters included."""
+    def bare(self) -> Any:
+        """The model inside, in its own class of transformers, adapters included."""
         net: Any = self.net
         return net.get_base_model() if hasattr(net, "get_base_model") else net
 
     @property
-    def image_tokens(self) -> int:
-        return self.paligemma.config.text_config.num_image_tokens
+    def text_config(self) -> Any:
+        """The configuration of the language model."""
+        return self.bare.config.text_config
+
+    @property
+    def language(self) -> Any:
+        """The language model: embeddings, layers and the norm behind them."""
+        return self.family.part(self.bare, "language_model")
+
+    @property
+    def vision(self) -> Any:
+        """The vision tower."""
+        return self.family.part(self.bare, "vision_tower")
 
     @property
     def device(self) -> torch.device:
-        return self.paligemma.lm_head.weight.device
+        return self.bare.lm_head.weight.device
 
     @property
     def stream(self) -> torch.dtype:
         """Precision of hidden states between layers: that of the embeddings; float32 if products are in float16."""
-        embeddings = self.paligemma.model.language_model.embed_tokens.weight.dtype
+        embeddings = self.language.embed_tokens.weight.dtype
         return torch.float32 if self.compute_dtype == torch.float16 else embeddings
 
     def autocast(self) -> Any:
@@ -138,7 +149,7 @@ class PackedModel(nn.Module):
     @contextmanager
     def cached_attention(self) -> Iterator[None]:
         """Inside, layers attend as prefixes and decoding steps do: see `attend_cached`."""
-        config = self.paligemma.config.text_config
+        config = self.text_config
         before, config._attn_implementation = config._attn_implementation, CACHED
         try:
             yield
@@ -164,12 +175,12 @@ class PackedModel(nn.Module):
 
     def places(self) -> tuple[int, ...]:
         """Addresses of the weights of the language model: a graph that reads them is valid while they stay."""
-        return tuple(one.data_ptr() for one in self.paligemma.model.language_model.parameters())
+        return tuple(one.data_ptr() for one in self.language.parameters())
 
     def checkpoint_activations(self) -> None:
         """Keep each layer's input alone for the backward pass and compute the rest again (arXiv:1604.06174)."""
         self.recomputes = True
-        self.paligemma.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+        self.bare.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
 
     def choose_attention(self, asked: Attention, *, checkpointed: bool) -> None:
         """Use FlexAttention for training steps if asked for; call after the weights are loaded.
@@ -179,8 +190,13 @@ class PackedModel(nn.Module):
         """
         if asked != "flex":
             return
-        config, layer = self.paligemma.config.text_config, self.paligemma.model.language_model.layers[0].self_attn
-        wrong = flex_differs(Shape.of(layer, config, self.compute_dtype), self.device, checkpointed=checkpointed)
+        config, layer = self.text_config, self.language.layers[0].self_attn
+        wrong = flex_differs(
+            Shape.of(layer, config, self.compute_dtype),
+            self.device,
+            causal=self.family.causal_prefix,
+            checkpointed=checkpointed,
+        )
         if wrong is not None:
             raise ModelError(
                 f"model.attention = 'flex' cannot be used on {self.device}: {wrong}",
@@ -189,7 +205,7 @@ class PackedModel(nn.Module):
         self.flex, config._attn_implementation = True, FLEX
 
     def forward(self, batch: PackedBatch) -> Tensor:
-        """Summed negative log-likelihood of all supervised tokens (PaliGemma, arXiv:2407.07726, section 3.2), each
+        """Summed negative log-likelihood of all supervised tokens (arXiv:2407.07726, section 3.2), each
         times its weight if the batch has weights.
 
         A sum, so that the caller can divide by the tokens of the whole update and every token weighs the same.
@@ -218,23 +234,23 @@ class PackedModel(nn.Module):
     def image_features(self, batch: PackedBatch) -> Tensor:
         """float[B, I, H]: what the language model reads in place of the image tokens."""
         seen = self.seen(batch.pixel_values) if batch.features is None else batch.features
-        return self.paligemma.model.multi_modal_projector(seen)
+        return self.family.project(self.bare, seen)
 
     @property
     def vision_learns(self) -> bool:
         """Whether training changes what the vision tower sees."""
-        return any(parameter.requires_grad for parameter in self.paligemma.model.vision_tower.parameters())
+        return any(parameter.requires_grad for parameter in self.vision.parameters())
 
     def seen(self, pixel_values: Tensor) -> Tensor:
-        """float[B, 3, R, R] to float[B, I, V]: what the vision tower hands to the projector."""
-        tower = self.paligemma.model.vision_tower
+        """Pixels to float[B, T, V]: what the vision tower hands to the projector."""
+        tower = self.vision
         with nullcontext() if self.vision_learns else torch.no_grad():
-            return tower(pixel_values.to(next(tower.parameters()).dtype)).last_hidden_state
+            return self.family.see(self.bare, pixel_values.to(next(tower.parameters()).dtype))
 
     def hidden(self, batch: PackedBatch) -> Tensor:
         """float[B, N, H]: the last hidden states of the packed sequence."""
         embeddings = self.embed(batch)
-        outputs = self.paligemma.model.language_model(
+        outputs = self.language(
             inputs_embeds=embeddings,
             position_ids=batch.positions,
             attention_mask=self.masks(batch, embeddings.dtype),
@@ -246,9 +262,9 @@ class PackedModel(nn.Module):
         """float[S, H]: the last hidden states at the sources of the targets alone.
 
         Nothing reads what the last layer makes of other tokens, so it computes queries and MLP for these alone,
-        and keys and values for all. That spares most of one layer in 4 (nano) to 26 (PaliGemma 2).
+        and keys and values for all. That spares most of one layer in 4 (nano) to 32 (SmolLM2).
         """
-        model = self.paligemma.model.language_model
+        model = self.language
         hidden = self.embed(batch)
         tokens, grid = Tokens.of(batch.branch, batch.positions), batch.source_grid
         before = range(len(model.layers) - 1)
@@ -280,18 +296,18 @@ class PackedModel(nn.Module):
         the same.
         """
         if logits_in == "model" or self.compute_dtype == torch.float32:
-            logits = self.paligemma.lm_head(hidden).float()
+            logits = self.bare.lm_head(hidden).float()
         else:
             logits = self._wide_head.logits(hidden, self._head_weight(), self.compute_dtype)
         return logits if self._cap is None else torch.tanh(logits / self._cap) * self._cap
 
     @property
     def _cap(self) -> float | None:
-        return getattr(self.paligemma.config.text_config, "final_logit_softcapping", None)
+        return getattr(self.text_config, "final_logit_softcapping", None)
 
     def _head_weight(self) -> Tensor:
         """float[V, H]: the head, for products outside its module, which know of no adapters and no 4 bits."""
-        head = self.paligemma.lm_head
+        head = self.bare.lm_head
         if type(head) is not nn.Linear:
             raise ModelError(
                 f"the language-model head is a {type(head).__name__}, where a plain matrix is needed",
@@ -302,24 +318,29 @@ class PackedModel(nn.Module):
     @property
     def window(self) -> int | None:
         """Gemma 2's sliding window, in positions; Gemma has none."""
-        return getattr(self.paligemma.config.text_config, "sliding_window", None)
+        return getattr(self.text_config, "sliding_window", None)
 
     def embed(self, batch: PackedBatch) -> Tensor:
-        """Image features in place of the I image tokens that open every row, then the embeddings of its words."""
-        words = self.paligemma.model.language_model.embed_tokens(batch.tokens[:, self.image_tokens :])
-        features = self.image_features(batch).to(words.dtype)
-        return torch.cat([features, words], dim=1)
+        """float[B, N, H]: image features in place of the image tokens, and the embeddings of words."""
+        return self.family.embed(self.bare, batch.tokens, self.image_features(batch))
 
     def masks(self, batch: PackedBatch, dtype: torch.dtype) -> Any:
         """Who attends to whom, in the form that this model's attention takes; by layer type if it has several."""
-        full = self._form(batch.attention(None), dtype)
+        tokens = Tokens.of(batch.branch, batch.positions)
+        full = self._form(self._pairs(tokens, tokens, None), dtype)
         if self.window is None:
             return full
-        return {"full_attention": full, "sliding_attention": self._form(batch.attention(self.window), dtype)}
+        return {
+            "full_attention": full,
+            "sliding_attention": self._form(self._pairs(tokens, tokens, self.window), dtype),
+        }
+
+    def _pairs(self, query: Tokens, key: Tokens, window: int | None) -> Tensor:
+        return pairs(query, key, window=window, causal=self.family.causal_prefix)
 
     def layer_type(self, layer: int) -> str:
         """`full_attention`, or `sliding_attention` for every other layer of Gemma 2."""
-        types = getattr(self.paligemma.config.text_config, "layer_types", None)
+        types = getattr(self.text_config, "layer_types", None)
         return types[layer] if types else "full_attention"
 
     def _looks(self, query: Tokens, key: Tokens, dtype: torch.dtype, *, layers: Sequence[int]) -> dict[str, Any]:
@@ -335,15 +356,16 @@ class PackedModel(nn.Module):
             limit = windows[name]
             if limit not in made:
                 flex = self.flex and torch.is_grad_enabled()
-                made[limit] = (
-                    blocks(query, key, window=limit) if flex else self._form(pairs(query, key, window=limit), dtype)
-                )
+                if flex:
+                    made[limit] = blocks(query, key, window=limit, causal=self.family.causal_prefix)
+                else:
+                    made[limit] = self._form(self._pairs(query, key, limit), dtype)
             found[name] = made[limit]
         return found
 
     def _form(self, mask: Tensor, dtype: torch.dtype) -> Tensor:
         mask = mask.unsqueeze(1)
-        if self.paligemma.config.text_config._attn_implementation != "eager":
+        if self.text_config._attn_implementation != "eager":
             return mask
         # Eager attention adds its mask to the scores: a boolean one would be added as 0 and 1 and hide nothing.
         return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, torch.finfo(dtype).min)

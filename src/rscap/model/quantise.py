@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from rscap.errors import ModelError
-from rscap.model.towers import MODULES
+from rscap.model.families import family_of
 from rscap.recipe import ModelSection
 
 
@@ -26,8 +26,9 @@ def quantise(net: Any, section: ModelSection) -> None:
     if make is None:
         raise ModelError(f"unknown model.quantisation {section.quantisation!r}: use 'nf4' or 'int8'")
     compute = torch.bfloat16 if section.dtype == "float32" else getattr(torch, section.dtype)
+    family = family_of(net)
     for tower in section.quantise:
-        root = net.get_submodule(MODULES[tower])
+        root = family.part(net, tower)
         for name, module in [*root.named_modules()]:
             if not isinstance(module, nn.Linear):
                 continue

@@ -1,9 +1,9 @@
 """Decoding steps of fixed shapes, which a GPU replays as one graph.
 
-A step of PaliGemma-3B starts some 900 kernels, and starting them takes longer than computing them: on an H200 16 ms
-against 4 (docs/speed.md). A CUDA graph starts them at once, but only if no tensor changes its shape or its place. So
-keys and values lie in tensors with room for the longest caption; a token reads all slots under a mask that opens one
-slot a step; and images whose caption is finished stay until all are.
+A step of a model of 3 billion parameters starts some 900 kernels, and starting them takes longer than computing them:
+on an H200 16 ms against 4 (docs/speed.md). A CUDA graph starts them at once, but only if no tensor changes its shape or
+its place. So keys and values lie in tensors with room for the longest caption; a token reads all slots under a mask
+that opens one slot a step; and images whose caption is finished stay until all are.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Still:
     """
 
     def __init__(self, packed: PackedModel, *, rows: int, slots: int, dtype: torch.dtype, logits_in: Logits) -> None:
-        config, device = packed.paligemma.config.text_config, packed.device
+        config, device = packed.text_config, packed.device
         groups, heads = config.num_key_value_heads, config.num_attention_heads
         shape, products = (rows, groups, slots, config.head_dim), packed.products(dtype)
 
@@ -51,7 +51,7 @@ class Still:
     def begin(self, filled: int) -> None:
         """Go on behind prefixes of `filled` tokens, which lie in the first slots."""
         self.slot.fill_(filled)
-        self.position.fill_(filled + 1)
+        self.position.fill_(filled + self.packed.family.first_position)
         self.mask.fill_(torch.finfo(self.mask.dtype).min)
         self.mask[..., :filled] = 0
 
@@ -71,7 +71,7 @@ class Still:
         return self.logits[: len(tokens)]
 
     def _compute(self) -> None:
-        model = self.packed.paligemma.model.language_model
+        model = self.packed.language
         self.mask.index_fill_(3, self.slot, 0)
         with self.packed.autocast(), self.packed.cached_attention():
             hidden = model.embed_tokens(self.tokens).to(self.dtype)

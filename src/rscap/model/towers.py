@@ -1,4 +1,4 @@
-"""The three towers of a PaliGemma, by the names of their parameters."""
+"""The three towers of a model, by the names of their parameters."""
 
 from __future__ import annotations
 
@@ -9,13 +9,10 @@ import torch
 from torch import nn
 
 from rscap.errors import AdapterError
+from rscap.model.families import FAMILIES
 from rscap.recipe import TOWERS, Tower
 
-MODULES: dict[Tower, str] = {
-    "vision_tower": "model.vision_tower",
-    "projector": "model.multi_modal_projector",
-    "language_model": "model.language_model",
-}
+_MODULES = [pair for family in FAMILIES.values() for pair in family.modules.items()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +31,10 @@ def tower_of(name: str) -> Tower:
     Raises:
         AdapterError: the name belongs to no tower.
     """
-    for tower, module in MODULES.items():
-        if f"{module}." in f".{name}":
+    for tower, modules in _MODULES:
+        if any(f"{module}." in f".{name}" for module in modules):
             return tower
-    if "lm_head." in name:  # tied to the embeddings of the language model
+    if "lm_head." in name:  # in some families it is the matrix of the embeddings
         return "language_model"
     raise AdapterError(f"parameter {name!r} belongs to none of the towers {', '.join(TOWERS)}")
 

@@ -89,7 +89,7 @@ def segments(shapes: Shapes, setting: Setting, batch: MicroBatch, held: dict[Com
         _projector(shapes, setting, batch, held["projector"]),
         _embeddings(shapes, setting, batch, held["embeddings"]),
         *_layers(shapes, setting, batch, held["language model"]),
-        _head(shapes, setting, batch),
+        _head(shapes, setting, batch, held["head"]),
     ]
 
 
@@ -146,14 +146,15 @@ def _projector(shapes: Shapes, setting: Setting, batch: MicroBatch, held: Reside
 
 
 def _embeddings(shapes: Shapes, setting: Setting, batch: MicroBatch, held: Resident) -> Segment:
-    """Masks and rotations that all layers share; the head's gradient waits here for that of the embeddings."""
+    """Masks and rotations that all layers share; the gradient of a tied head waits here for that of the embeddings."""
     shape = shapes.text
     pairs = batch.tokens * batch.tokens
     masks = pairs * (1 + setting.residual if shape.capped and not setting.flex else 1)
     if shape.window is not None and shape.window < batch.tokens:
         masks *= 2
     rotation = 2 * batch.tokens * shape.head_width * setting.residual
-    table = TRAINABLE * shape.embedding_parameters if setting.state("language_model") == "trained" else 0
+    waits = shape.tied and setting.state("language_model") == "trained"
+    table = TRAINABLE * shape.embedding_parameters if waits else 0
     return Segment(
         component="embeddings",
         name="embeddings",
@@ -207,7 +208,7 @@ def _layers(shapes: Shapes, setting: Setting, batch: MicroBatch, held: Resident)
     return [*found, last]
 
 
-def _head(shapes: Shapes, setting: Setting, batch: MicroBatch) -> Segment:
+def _head(shapes: Shapes, setting: Setting, batch: MicroBatch, held: Resident) -> Segment:
     """The last norm, and the loss, which computes logits a few rows at a time and keeps only their gradient."""
     shape, trained = shapes.text, setting.state("language_model") == "trained"
     rows = min(batch.supervised, chunk_rows(shape.vocabulary))
@@ -221,6 +222,7 @@ def _head(shapes: Shapes, setting: Setting, batch: MicroBatch) -> Segment:
         kept=batch.supervised * (norm(shape.width, setting) + shape.width * setting.residual),
         working=copy + max(logits, copy + (gradient if chunks > 1 else 0)),
         outside_autocast=True,
+        gradients=held.gradients,
     )
 
 

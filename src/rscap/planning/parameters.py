@@ -156,7 +156,7 @@ class Resident:
 
 
 def residents(shapes: Shapes, setting: Setting) -> dict[Component, Resident]:
-    """What each component holds; the head is tied to the embeddings and adds nothing.
+    """What each component holds; a head that is tied to the embeddings adds nothing.
 
     Matrices that all adapters share count with the language model.
     """
@@ -168,7 +168,7 @@ def residents(shapes: Shapes, setting: Setting) -> dict[Component, Resident]:
         "language model": _blocks(
             setting, "language_model", text.block_parameters, text.linears, text.layers, shared=_shared(shapes, setting)
         ),
-        "head": Resident(weights=0, adapters=0, trainable=0),
+        "head": _blocks(setting, "language_model", text.head_parameters, {}, 0),
     }
 
 

@@ -65,8 +65,8 @@ def plan_recipe(recipe: Recipe, card: Card, *, achieved_tflops: float | None = N
         ModelError: the shape of the base model is unknown.
         DataError: the data are local and cannot be used.
     """
-    shapes = shapes_of_base(recipe.model.base)
-    rows = lengths(recipe, image_tokens=shapes.vision.tokens)
+    shapes = shapes_of_base(recipe.model.base, split=bool(recipe.model.image_splitting))
+    rows = lengths(recipe, shapes=shapes)
     situation = Situation(shapes=shapes, rows=rows, card=card, achieved_tflops=achieved_tflops)
     asked, recipe = recipe, settled(with_precision(recipe, card), situation)
     written = Candidate(recipe=recipe, situation=situation)

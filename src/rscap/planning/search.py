@@ -185,8 +185,8 @@ def choose_checkpointing(recipe: Recipe, card: Card) -> Choice:
         ModelError: the shape of the base model is unknown.
         DataError: the data are local and cannot be used.
     """
-    shapes = shapes_of_base(recipe.model.base)
-    rows = lengths(recipe, image_tokens=shapes.vision.tokens, at_most=LOOKED_AT)
+    shapes = shapes_of_base(recipe.model.base, split=bool(recipe.model.image_splitting))
+    rows = lengths(recipe, shapes=shapes, at_most=LOOKED_AT)
     return _choice(with_precision(recipe, card), Situation(shapes=shapes, rows=rows, card=card))
 
 

@@ -11,11 +11,12 @@ from statistics import fmean
 from rscap.data import choose, open_data
 from rscap.model.load import locate
 from rscap.planning.memory import MicroBatch
+from rscap.planning.shapes import Shapes
 from rscap.recipe import Recipe
 from rscap.records import Example
 
 TOKENS_PER_WORD = 1.1
-"""Of Gemma's tokenizer on captions, whose common words are hardly ever split; an assumption."""
+"""Of the families' tokenizers on captions, whose common words are hardly ever split; an assumption."""
 
 RISC = "caglarmert/full_riscm"
 RISC_TRAIN = {"official": 35_614, "seed42": 37_843, "seed42-100-20": 100}
@@ -32,7 +33,7 @@ class Lengths:
     """Lengths, in tokens, of the rows that a recipe trains on."""
 
     prefix: int
-    """Image tokens, <bos>, words and newline."""
+    """Image tokens, words, and what the family puts around them."""
     mean_tokens: float
     longest_tokens: int
     mean_supervised: float
@@ -55,7 +56,7 @@ class Lengths:
         )
 
 
-def lengths(recipe: Recipe, *, image_tokens: int, at_most: int | None = None) -> Lengths:
+def lengths(recipe: Recipe, *, shapes: Shapes, at_most: int | None = None) -> Lengths:
     """Row lengths of a recipe, from its data if they are local, without opening an image or using the network.
 
     `at_most` limits the count to that many training images, chosen by a hash of their ids.
@@ -65,7 +66,7 @@ def lengths(recipe: Recipe, *, image_tokens: int, at_most: int | None = None) ->
     """
     tokenizer = _tokenizer(recipe.model.base)
     count = _words if tokenizer is None else tokenizer
-    prefix = image_tokens + 1 + max(count(f"{words}\n") for words in _prefixes(recipe))
+    prefix = max(shapes.prefix_length(count, words) for words in _prefixes(recipe))
     unit = "1.1 tokens a word assumed" if tokenizer is None else "counted by the base's tokenizer"
     if recipe.data.source == "sample" or Path(recipe.data.source).exists():
         examples = _examples(recipe, at_most)

@@ -1,4 +1,4 @@
-"""The shape of a PaliGemma as numbers, and the memory of an adapter on one of its linear layers.
+"""The shape of a model as numbers, and the memory of an adapter on one of its linear layers.
 
 Neither weights nor the network are needed: shapes come from a written geometry, a folder or the Hub's cache.
 Adapters are PEFT's methods; docs/adapters.md cites their papers. A layer maps x to x W'; r is the rank. Kept are:
@@ -15,18 +15,18 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import try_to_load_from_cache
-from transformers import PaliGemmaConfig
 
 from rscap.errors import ModelError
 from rscap.methods import learned_by_layer, starting_rank
-from rscap.model.geometry import paligemma_config
-from rscap.model.load import CHECKPOINTS, locate
+from rscap.model.families import Family, family_named, family_of_checkpoint
+from rscap.model.load import locate
 from rscap.recipe import AdapterSection
 
 
@@ -59,15 +59,23 @@ class VisionShape:
     mlp: int
     patch_px: int
     resolution_px: int
+    crops: int = 1
+    """Squares of one image, each encoded by itself."""
+
+    @property
+    def patches(self) -> int:
+        """Patches of one square."""
+        return (self.resolution_px // self.patch_px) ** 2
 
     @property
     def tokens(self) -> int:
-        return (self.resolution_px // self.patch_px) ** 2
+        """Patches of one image."""
+        return self.crops * self.patches
 
     @property
     def pixels(self) -> int:
         """Numbers in one image."""
-        return 3 * self.resolution_px**2
+        return 3 * self.crops * self.resolution_px**2
 
     @cached_property
     def linears(self) -> dict[str, Linear]:
@@ -80,7 +88,7 @@ class VisionShape:
     @property
     def embedding_parameters(self) -> int:
         """Patches and positions."""
-        return 3 * self.patch_px**2 * self.width + self.width + self.tokens * self.width
+        return 3 * self.patch_px**2 * self.width + self.width + self.patches * self.width
 
     @property
     def layer_parameters(self) -> int:
@@ -93,7 +101,7 @@ class VisionShape:
 
 @dataclass(frozen=True, kw_only=True)
 class TextShape:
-    """Gemma or Gemma 2: `layers` blocks of `width`; the head is tied to the embeddings."""
+    """A language model: `layers` blocks of `width`."""
 
     width: int
     layers: int
@@ -109,6 +117,8 @@ class TextShape:
     """Attention scores and logits are soft-capped (Gemma 2), so that plain attention holds all scores in memory."""
     window: int | None
     """Sliding window of every other layer (Gemma 2), in positions."""
+    tied: bool = True
+    """The head is the matrix of the embeddings."""
 
     @cached_property
     def linears(self) -> dict[str, Linear]:
@@ -126,8 +136,13 @@ class TextShape:
 
     @property
     def embedding_parameters(self) -> int:
-        """Embeddings, which are the head too."""
+        """Embeddings; where they are tied, the head too."""
         return self.vocabulary * self.width
+
+    @property
+    def head_parameters(self) -> int:
+        """A head that is a matrix of its own."""
+        return 0 if self.tied else self.vocabulary * self.width
 
     @property
     def layer_parameters(self) -> int:
@@ -145,22 +160,33 @@ class Shapes:
 
     name: str
     vision: VisionShape
+    projector: Linear
     text: TextShape
+    merged: int = 1
+    """Patches that become one image token."""
+    family: Family
 
     @property
-    def projector(self) -> Linear:
-        return Linear("linear", self.vision.width, self.text.width, bias=True)
+    def image_tokens(self) -> int:
+        """Tokens of one image in a prefix."""
+        return self.vision.tokens // self.merged
+
+    def prefix_length(self, count: Callable[[str], int], words: str) -> int:
+        """Tokens of a prefix, where `count` counts those of a text."""
+        return self.family.prefix_length(count, words, image_tokens=self.image_tokens, crops=self.vision.crops)
 
     @property
     def parameters(self) -> int:
-        text = self.text.embedding_parameters + self.text.block_parameters
+        text = self.text.embedding_parameters + self.text.block_parameters + self.text.head_parameters
         return self.vision.parameters + self.projector.parameters + text
 
 
-def shapes_of(config: Any, *, name: str) -> Shapes:
-    """The numbers of a `PaliGemmaConfig`."""
-    vision, text = config.vision_config, config.text_config
-    gemma2 = text.model_type == "gemma2"
+def shapes_of(config: Any, *, name: str, split: bool = False) -> Shapes:
+    """The numbers of a model's configuration; with `split`, images are cut into squares."""
+    family = family_named(config.model_type, base=name)
+    vision, text, traits = config.vision_config, config.text_config, family.traits(config)
+    if split and not family.squares:
+        raise ModelError(f"a {family.title} takes an image whole", hint="leave model.image_splitting out")
     return Shapes(
         name=name,
         vision=VisionShape(
@@ -170,7 +196,9 @@ def shapes_of(config: Any, *, name: str) -> Shapes:
             mlp=vision.intermediate_size,
             patch_px=vision.patch_size,
             resolution_px=vision.image_size,
+            crops=family.squares if split else 1,
         ),
+        projector=Linear("linear", *traits.projector, bias=traits.projector_bias),
         text=TextShape(
             width=text.hidden_size,
             layers=text.num_hidden_layers,
@@ -179,22 +207,27 @@ def shapes_of(config: Any, *, name: str) -> Shapes:
             head_width=text.head_dim,
             mlp=text.intermediate_size,
             vocabulary=text.vocab_size,
-            norms=4 if gemma2 else 2,
-            capped=gemma2,
-            window=text.sliding_window if gemma2 else None,
+            norms=traits.norms,
+            capped=traits.capped,
+            window=traits.window,
+            tied=traits.tied,
         ),
+        merged=traits.merged,
+        family=family,
     )
 
 
-def shapes_of_base(base: str) -> Shapes:
+def shapes_of_base(base: str, *, split: bool = False) -> Shapes:
     """The shape of a base model: of a known checkpoint by its geometry, of a folder or the Hub's cache by config.json.
 
     Raises:
         ModelError: no such folder, no configuration in it, or a Hub name that is neither known nor in the cache.
     """
-    if (known := CHECKPOINTS.get(base)) is not None:
-        return shapes_of(paligemma_config(known.geometry), name=base)
-    return shapes_of(PaliGemmaConfig.from_dict(_configuration(base)), name=base)
+    if (family := family_of_checkpoint(base)) is not None:
+        return shapes_of(family.config(family.checkpoints[base].geometry), name=base, split=split)
+    table = _configuration(base)
+    family = family_named(table.get("model_type"), base=base)
+    return shapes_of(family.config_class.from_dict(table), name=base, split=split)
 
 
 def _configuration(base: str) -> dict[str, Any]:
@@ -208,9 +241,7 @@ def _configuration(base: str) -> dict[str, Any]:
             hint="put its config.json into a folder and name that folder; Google's PaliGemma checkpoints, such as "
             "google/paligemma-3b-pt-224, are known without one",
         )
-    table = json.loads(Path(file).read_text(encoding="utf-8"))
-    if table.get("model_type") != "paligemma":
-        raise ModelError(f"base model {base} is a {table.get('model_type')}, not a paligemma")
+    table: dict[str, Any] = json.loads(Path(file).read_text(encoding="utf-8"))
     return table
 
 

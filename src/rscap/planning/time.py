@@ -2,8 +2,8 @@
 
 The card computes products (operations counted from the shape, two for each weight and token, plus attention, over what
 it achieves of its peak) and passes over activations (bytes over its bandwidth). The host starts the kernels. Factors
-were measured on an H200 with random weights at PaliGemma's geometry (28 November 2026, docs/speed.md); for other cards
-they are assumptions.
+were measured on an H200 with random weights at the geometry of 3B models (28 November 2026, docs/speed.md); for other
+cards they are assumptions.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def _adapter_forward(shapes: Shapes, setting: Setting, tokens: float, supervised
 
 
 ACHIEVED = 0.6
-"""Share of a card's peak that products of a training step achieve: 600 of 989 TFLOP/s at PaliGemma-3B."""
+"""Share of a card's peak that products of a training step achieve: 600 of 989 TFLOP/s at 3B parameters."""
 
 UNPACKED = 0.88
 """Speed of products with 4- or 8-bit weights over that without, which every pass unpacks."""
@@ -114,7 +114,7 @@ BANDWIDTH = 0.87
 
 NORM_BYTES, MLP_BYTES = 280, 70
 """Traffic of such passes, forward and backward, per token: for every number of each norm's input, and for every number
-as wide as the MLP. From kernel times of PaliGemma-3B and PaliGemma 2 with adapters, less the passes saved since."""
+as wide as the MLP. From kernel times of models with Gemma and Gemma 2, with adapters, less the passes saved since."""
 
 KERNEL_SECONDS = 20e-6
 """Time in which the host starts one kernel, Python included."""

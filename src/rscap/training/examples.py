@@ -127,7 +127,7 @@ def check_targets(packed: PackedModel, batch: Batch) -> None:
     losses = packed.token_losses(batch)
     mean, spread = losses.mean().item(), losses.std(correction=0).item()
     if guesses_evenly(packed, losses):
-        uniform = math.log(packed.paligemma.config.text_config.vocab_size)
+        uniform = math.log(packed.text_config.vocab_size)
         raise BrokenTargets(
             f"the first loss is {mean:.2f} (standard deviation {spread:.2f}), as for a uniform guess: ln(vocabulary) = "
             f"{uniform:.2f}",
@@ -142,5 +142,5 @@ def check_targets(packed: PackedModel, batch: Batch) -> None:
 
 def guesses_evenly(packed: PackedModel, losses: torch.Tensor) -> bool:
     """Whether losses, one for each token, are those of a model that gives all tokens the same probability."""
-    uniform = math.log(packed.paligemma.config.text_config.vocab_size)
+    uniform = math.log(packed.text_config.vocab_size)
     return abs(losses.mean().item() / uniform - 1.0) < _UNIFORM and losses.std(correction=0).item() < _EVEN

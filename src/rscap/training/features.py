@@ -19,8 +19,8 @@ import rscap
 from rscap.captioner.batch import Batch, Encoder
 from rscap.captioner.loader import Workers, batches
 from rscap.errors import ImageError
+from rscap.model.families import ImageSpec
 from rscap.model.features import FeatureCache, FeatureSpec, image_digest, tower_digest
-from rscap.model.load import ImageSpec
 from rscap.model.packed import PackedModel
 from rscap.progress import ProgressBar, Say
 from rscap.records import Example
@@ -40,7 +40,7 @@ def features_folder(run: Path, given: str | None) -> Path:
 
 def feature_spec(packed: PackedModel, image: ImageSpec) -> FeatureSpec:
     """The specification of the features that this model's vision tower computes."""
-    tower, config = packed.paligemma.model.vision_tower, packed.paligemma.config.vision_config
+    tower, config = packed.vision, packed.bare.config.vision_config
     shape = json.loads(config.to_json_string(use_diff=False))
     shape.pop("_name_or_path", None)
     return FeatureSpec(
@@ -54,7 +54,7 @@ def feature_spec(packed: PackedModel, image: ImageSpec) -> FeatureSpec:
             "rscap": rscap.__version__,
             **{package: metadata.version(package) for package in ("torch", "transformers")},
         },
-        tokens=packed.image_tokens,
+        tokens=packed.family.seen_tokens(packed.bare.config, image),
         width=config.hidden_size,
         dtype=packed.compute_dtype,
     )

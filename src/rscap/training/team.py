@@ -50,9 +50,8 @@ def shard(packed: PackedModel, device: torch.device) -> None:
     from torch.distributed.device_mesh import init_device_mesh
 
     mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
-    model = packed.paligemma.model
-    vision = getattr(model.vision_tower, "vision_model", model.vision_tower)
-    for layer in (*vision.encoder.layers, *model.language_model.layers[:-1], packed):
+    vision = getattr(packed.vision, "vision_model", packed.vision)
+    for layer in (*vision.encoder.layers, *packed.language.layers[:-1], packed):
         unit = fully_shard(layer, mesh=mesh)
         assert isinstance(unit, FSDPModule)
         unit.set_force_sum_reduction_for_comms(True)  # gloo can only sum

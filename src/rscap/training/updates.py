@@ -135,7 +135,7 @@ def updates(
 ) -> Iterator[list[Batch]]:
     """Endless updates from number `start` on, each a list of the micro batches that this process takes."""
     ids = [example.id for example in examples]
-    tokens = TokenCounts(encoder.prompter.tokenizer)
+    tokens = TokenCounts(encoder.prompter.layout.tokenizer)
 
     def length(place: Place) -> int:
         epoch, example = place[0], examples[place[1]]

@@ -20,6 +20,7 @@ class Check:
 
 CHECKS: tuple[Check, ...] = (
     Check(data.image_targets, ("image-targets",)),
+    Check(data.split_images, ("image-split",)),
     Check(data.prompt_targets, ("prompt-targets",)),
     Check(data.padding_targets, ("padding-targets",)),
     Check(data.missing_targets, ("no-targets",)),

@@ -11,6 +11,7 @@ TRAINING_IMAGES = 250
 """Half of what Sydney-Captions, the smallest data set of the field, trains on."""
 
 _REJECTED, _TOO_LONG = 0.01, 0.01
+_SPLIT = 4
 
 
 def prompts(evidence: Evidence) -> Iterator[Finding]:
@@ -76,6 +77,14 @@ def image_targets(evidence: Evidence) -> Iterator[Finding]:
         yield found("image-targets", _share(targets, targets.image, "are <image> placeholders"), where=targets.where)
 
 
+def split_images(evidence: Evidence) -> Iterator[Finding]:
+    """Images that were enlarged and cut into squares."""
+    targets = evidence.targets
+    if targets and targets.one_square and targets.image_tokens > _SPLIT * targets.one_square:
+        text = f"an image takes {targets.image_tokens:,} tokens; one square takes {targets.one_square}"
+        yield found("image-split", text, where=targets.where)
+
+
 def prompt_targets(evidence: Evidence) -> Iterator[Finding]:
     """`<bos>`, words of the prompt or its newline among the labels."""
     if (targets := evidence.targets) and targets.prompt:
@@ -128,7 +137,8 @@ def visible_answer(evidence: Evidence) -> Iterator[Finding]:
 
 def causal_prefix(evidence: Evidence) -> Iterator[Finding]:
     """A prefix whose early tokens do not see its late ones."""
-    if (attention := evidence.attention) and attention.before and attention.prefix_reach == 0:
+    attention = evidence.attention
+    if attention and not attention.causal and attention.before and attention.prefix_reach == 0:
         seen = f"changing the last token of the prefix changes none of the {attention.before} outputs before it"
         yield found("prefix-causal", f"{seen}, expected all{_types(attention)}", where=attention.where)
 

@@ -80,6 +80,8 @@ def _hook(name: str, watcher: Watcher, current: _Current) -> Callable[[nn.Module
     def show(_: nn.Module, args: tuple[Any, ...]) -> None:
         given: Tensor = args[0]
         rows, width = current.real.shape
+        if not padded and given.ndim == 3 and given.shape[0] % rows == 0:
+            given = given.reshape(rows, -1, given.shape[-1])  # the squares of a split image, one after the other
         if given.ndim != 3 or given.shape[0] != rows or (padded and given.shape[1] != width):
             raise AdapterError(f"{name} read {tuple(given.shape)} in calibration, expected [{rows}, {width}, d]")
         with torch.autocast(given.device.type, enabled=False):  # sums of many products want all 24 bits

@@ -18,6 +18,7 @@ from torch import nn
 
 from rscap.errors import AdapterError
 from rscap.methods import starting_rank
+from rscap.model.families import family_of
 from rscap.recipe import AdapterSection, Tower
 
 _COPIES = r"('[^']*\.randlora_[AB]\.default'(, )?)+"
@@ -137,22 +138,17 @@ def trainable_parameters(net: nn.Module) -> Iterator[nn.Parameter]:
     return (parameter for parameter in net.parameters() if parameter.requires_grad)
 
 
-_PATHS: dict[Tower, str] = {
-    "vision_tower": r"model\.vision_tower\.(?:vision_model\.)?encoder\.layers\.\d+\.(?:self_attn|mlp)\.",
-    "language_model": r"model\.language_model\.layers\.\d+\.(?:self_attn|mlp)\.",
-}
-
-
 def target_expression(net: nn.Module, tower: Tower, targets: Sequence[str]) -> str:
     """A regular expression that matches, by full path, `targets` in every layer of `tower` and nothing else.
 
     Raises:
         AdapterError: a target is missing in some layer; says which names there are.
     """
-    if tower not in _PATHS:
+    paths = family_of(net).adapted
+    if tower not in paths:
         raise AdapterError(f"the {tower} cannot be adapted")
     linears = {name for name, module in net.named_modules() if isinstance(module, nn.Linear)}
-    inside = {name for name in linears if re.match(_PATHS[tower], name)}
+    inside = {name for name in linears if re.match(paths[tower], name)}
     layers = {name.split(".layers.")[1].split(".")[0] for name in inside}
     known = sorted({name.rsplit(".", 1)[1] for name in inside})
     for target in targets:
@@ -162,12 +158,12 @@ def target_expression(net: nn.Module, tower: Tower, targets: Sequence[str]) -> s
                 f"target {target!r} matches {len(found)} modules of the {tower}, expected {len(layers)} (one a layer)",
                 hint=f"targets of the {tower} are {', '.join(known)}",
             )
-    return _PATHS[tower] + f"(?:{'|'.join(re.escape(target) for target in targets)})"
+    return paths[tower] + f"(?:{'|'.join(re.escape(target) for target in targets)})"
 
 
 @dataclass(frozen=True, slots=True)
 class TargetLayers:
-    """The adapted layers of a bare PaliGemma."""
+    """The adapted layers of a bare model."""
 
     layers: dict[str, nn.Linear]
     """By full path, in the model's order."""

@@ -17,8 +17,9 @@ from rscap.methods import METHODS, learned_by_layer, starting_rank
 from rscap.model.adapters.calibration import Calibration
 from rscap.model.adapters.config import TargetLayers, peft_config, quiet_peft, scale
 from rscap.model.adapters.start import Factors, given_factors, start_factors, take_out
+from rscap.model.families import family_of
 from rscap.model.quantise import quantise
-from rscap.model.towers import MODULES, count_parameters
+from rscap.model.towers import count_parameters
 from rscap.recipe import AdapterSection, ModelSection, Tower, TowersSection
 
 
@@ -65,7 +66,8 @@ def prepare(
         net = _adapt(net, targets, trained, adapter, factors, seed=seed)
     else:
         for tower in trained:
-            net.get_submodule(MODULES[tower]).float().requires_grad_(True)
+            for path in family_of(net).modules[tower]:
+                net.get_submodule(path).float().requires_grad_(True)
         if "language_model" in trained:
             net.tie_weights()
     _check(net, towers)
@@ -102,7 +104,7 @@ def _adapt(
     config = peft_config(
         adapter,
         targets=targets.expression,
-        whole=[MODULES[tower].rsplit(".", 1)[1] for tower in trained] or None,
+        whole=[path.rsplit(".", 1)[-1] for tower in trained for path in family_of(net).modules[tower]] or None,
         seed=seed,
         ranks={name: len(start.a) for name, start in factors.items() if len(start.a) != adapter.rank},
     )

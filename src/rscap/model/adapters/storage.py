@@ -177,7 +177,7 @@ def _kept(pattern: dict[str, list[bool]] | None, state: Mapping[str, Tensor]) ->
 
 
 def _repeats_bases(key: str) -> bool:
-    """RandLoRA's layers share two random bases, which PEFT would write once per layer (8 GB at PaliGemma-3B)."""
+    """RandLoRA's layers share two random bases, which PEFT would write once per layer (8 GB at 3B parameters)."""
     return ".layers." in key and key.endswith((".randlora_A.default", ".randlora_B.default"))
 
 
@@ -185,7 +185,7 @@ _QUANTISED = ("Linear4bit", "Linear8bitLt")
 
 
 def merge(net: Any) -> Any:
-    """The `PaliGemmaForConditionalGeneration` inside a PEFT model, with the adapter merged into its weights.
+    """The model inside a PEFT model, in its own class, with the adapter merged into its weights.
 
     Works in place: `net` is used up. Sums are rounded to the precision of the base's weights, so captions may differ
     from those of the adapter beside its base; they cost what the base alone costs. A model without an adapter is
