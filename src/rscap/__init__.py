@@ -20,6 +20,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "__version__",
+    "caption_scene",
     "compare",
     "diagnose",
     "evaluate",

@@ -1,4 +1,5 @@
 from rscap.library import (
+    caption_scene,
     compare,
     diagnose,
     evaluate,
@@ -15,6 +16,7 @@ from rscap.library import (
 
 __all__ = [
     "__version__",
+    "caption_scene",
     "compare",
     "diagnose",
     "evaluate",

@@ -4,7 +4,8 @@
     ├── Refusal              input that rscap refuses before it trains anything
     │   ├── RecipeError      a recipe that cannot be run as written
     │   ├── DataError        a data set, an image or a caption that cannot be used
-    │   │   └── ImageError   one image that cannot be decoded
+    │   │   ├── ImageError   one image that cannot be decoded
+    │   │   └── SceneError   one raster that cannot be captioned
     │   ├── ModelError       a base model that cannot be loaded
     │   │   ├── AdapterError a method or a target that was asked for and would not be applied
     │   │   └── NotFinite    captions would be chosen from numbers that overflowed
@@ -54,6 +55,10 @@ class DataError(Refusal):
 
 class ImageError(DataError):
     """One image that cannot be decoded."""
+
+
+class SceneError(DataError):
+    """One raster that cannot be captioned."""
 
 
 class ModelError(Refusal):

@@ -13,7 +13,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from rscap.progress import Say, no_messages, reporting, to_stderr
+from rscap.progress import Progress, Say, no_messages, reporting, to_stderr
 
 if TYPE_CHECKING:
     from rscap.captioner.asking import Captioner
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rscap.planning import Plan
     from rscap.recipe import DataSection, Dtype, Recipe
     from rscap.records import Example, Prediction, Rejected, ScoreSheet
+    from rscap.scene import SceneResult
     from rscap.scoring import Comparison, ForeignMetric, IdfPool
     from rscap.scoring.foreign import Function
     from rscap.store import RunFolder
@@ -278,6 +279,79 @@ def load(
     from rscap.captioner import load as run
 
     return run(fspath(model), device=device, dtype=dtype, prefix=prefix)
+
+
+def caption_scene(
+    scenes: FilePath | Sequence[FilePath],
+    model: FilePath | Captioner | Any,
+    out: FilePath,
+    *,
+    window: int = 224,
+    stride: int | None = None,
+    gsd: float | None = None,
+    bands: Sequence[int | str] = (),
+    stretch: tuple[float, float] | Literal["minmax"] = (2.0, 98.0),
+    value_range: tuple[float, float] | None = None,
+    joint: bool = False,
+    min_valid: float = 0.5,
+    aoi: FilePath | tuple[float, float, float, float] | None = None,
+    crs: str | None = None,
+    retry: bool = False,
+    progress: bool | Progress = True,
+    **model_options: Any,
+) -> SceneResult:
+    """Caption rasters window by window, with the place of each caption; docs/scenes.md describes the files.
+
+    A call that was cut off goes on where it was, and ends with the same bytes. It needs the extra `geo`.
+
+    Args:
+        scenes: rasters: files, folders, patterns, lists, addresses, sub-datasets by name; one or several.
+        model: a run, a base model, a captioner, or any object with a captioner's `predictions`.
+        out: a file named .geojson, .geojsonl, .parquet or .csv, or a folder for all of them.
+        window, stride: pixels on a side of what the model sees; pixels from one window to the next.
+        gsd: metres on the ground that a pixel is resampled to.
+        bands: red, green and blue as numbers from 1 or descriptions, or one for grey.
+        stretch: percentiles of the scene that become black and white, for values deeper than 8 bits.
+        value_range: the values that become black and white, in place of `stretch`.
+        joint: one stretch for all bands.
+        min_valid: a window with a smaller share of valid pixels is skipped.
+        aoi: a GeoJSON file, or (west, south, east, north) in degrees.
+        crs: the CRS of scenes that name none.
+        retry: try scenes again that failed or were damaged in an earlier call.
+        progress: True shows messages and a bar; a function receives how many windows are done, and how many there are.
+        model_options: `prefix`, `dtype` and `device` of a model that is named.
+
+    Returns:
+        `result.files`, `result.captioned`, `result.skipped`, and `result.complaints`: scenes that were not captioned
+        whole, with the reason.
+
+    Raises:
+        SceneError: no scene is named, or the options contradict each other.
+        StoreError: `out` is taken, in use, or holds captions that were asked for otherwise; no room is left.
+        Interrupted: SIGTERM or Ctrl-C; the same call goes on.
+    """
+    from rscap.scene import SceneRequest, StretchRule, caption_scenes
+    from rscap.scene.model import asked_model
+
+    if value_range is not None:
+        rule = StretchRule(kind="range", low=value_range[0], high=value_range[1], joint=joint)
+    elif stretch == "minmax":
+        rule = StretchRule(kind="minmax", joint=joint)
+    else:
+        rule = StretchRule(low=float(stretch[0]), high=float(stretch[1]), joint=joint)
+    request = SceneRequest(
+        window=window,
+        stride=stride,
+        gsd=gsd,
+        bands=tuple(map(str, bands)),
+        stretch=rule,
+        min_valid=min_valid,
+        aoi=",".join(map(str, aoi)) if isinstance(aoi, tuple) else None if aoi is None else fspath(aoi),
+        crs=crs,
+    )
+    asked = asked_model(model, **model_options)
+    with reporting(progress, "windows") as bar:
+        return caption_scenes(scenes, asked, Path(out), request, retry=retry, say=_say(bool(progress)), progress=bar)
 
 
 def score(

@@ -16,6 +16,7 @@ def test_errors_that_refuse_the_input_are_refusals():
         "ModelError",
         "NotFinite",
         "RecipeError",
+        "SceneError",
         "ScoreError",
     }
 

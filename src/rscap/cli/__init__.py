@@ -18,6 +18,7 @@ from rscap.cli.data import app as data_app
 from rscap.cli.evaluate import caption, evaluate
 from rscap.cli.plan import plan
 from rscap.cli.report import compare, doctor, report
+from rscap.cli.scene import scene, search
 from rscap.cli.score import score
 from rscap.cli.serve import serve
 from rscap.cli.train import export, quickstart, train
@@ -52,7 +53,23 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-_COMMANDS = (quickstart, plan, train, evaluate, caption, score, compare, report, verify, export, ablate, doctor, serve)
+_COMMANDS = (
+    quickstart,
+    plan,
+    train,
+    evaluate,
+    caption,
+    scene,
+    search,
+    score,
+    compare,
+    report,
+    verify,
+    export,
+    ablate,
+    doctor,
+    serve,
+)
 for command in _COMMANDS:
     app.command(command.__name__)(command)
 app.add_typer(data_app, name="data")

@@ -1,0 +1,121 @@
+"""GeoParquet 1.1 (https://geoparquet.org/releases/v1.1.0/): WKB, a covering box of every row, CRSs as PROJJSON.
+
+`geometry` is the footprint in longitude and latitude, `footprint_native` the same in the scene's CRS. Where no scene
+lies on the Earth, `footprint_native` is the primary column and `geometry` is no geometry at all.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyproj import CRS
+from shapely import Geometry, to_wkb
+
+from rscap.scene.features import Feature
+from rscap.store.archive import SceneRow
+
+ROWS_A_GROUP = 2_000
+"""Features that are held at a time, and that a reader skips together by their covering boxes."""
+
+_BOX = pa.struct([(name, pa.float64()) for name in ("xmin", "ymin", "xmax", "ymax")])
+_PLACE = pa.list_(pa.int32(), 4)
+SCHEMA = pa.schema(
+    [
+        ("scene", pa.string()),
+        ("row", pa.int32()),
+        ("column", pa.int32()),
+        ("caption", pa.string()),
+        ("confidence", pa.float64()),
+        ("flags", pa.list_(pa.string())),
+        ("window", _PLACE),
+        ("cell", _PLACE),
+        ("merged", pa.list_(_PLACE)),
+        ("valid_share", pa.float64()),
+        ("gsd", pa.list_(pa.float64())),
+        ("run", pa.string()),
+        ("digest", pa.string()),
+        ("crs", pa.string()),
+        ("geometry", pa.binary()),
+        ("bbox", _BOX),
+        ("footprint_native", pa.binary()),
+        ("bbox_native", _BOX),
+    ]
+)
+
+
+class ParquetFile:
+    """A GeoParquet file that features are added to.
+
+    Args:
+        path: where it is written.
+        scenes: those whose features come; they decide over the CRSs and the primary column.
+    """
+
+    def __init__(self, path: Path, scenes: Sequence[SceneRow]) -> None:
+        schema = SCHEMA.with_metadata({"geo": json.dumps(geo_metadata(scenes))})
+        self._writer = pq.ParquetWriter(path, schema, compression="zstd")
+        self._waiting: list[dict[str, Any]] = []
+
+    def add(self, feature: Feature) -> None:
+        place = feature.outline
+        row = feature.properties | {
+            "geometry": None if place.lonlat is None else to_wkb(place.lonlat),
+            "bbox": _bounds(place.lonlat),
+            "footprint_native": to_wkb(place.native),
+            "bbox_native": _bounds(place.native),
+        }
+        self._waiting.append(row)
+        if len(self._waiting) >= ROWS_A_GROUP:
+            self._flush()
+
+    def finish(self) -> None:
+        self._flush()
+        self._writer.close()
+
+    def __enter__(self) -> ParquetFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._writer.is_open:
+            self._writer.close()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            self._writer.write_table(pa.Table.from_pylist(self._waiting, schema=self._writer.schema))
+            self._waiting = []
+
+
+def geo_metadata(scenes: Sequence[SceneRow]) -> dict[str, Any]:
+    """The metadata of the two columns; known before any row, so that files of one table have the same."""
+    names = {facts.crs for facts in scenes}
+    native = _column("bbox_native", names.pop() if len(names) == 1 else None)
+    columns = {"footprint_native": native}
+    if not scenes or any(facts.earth for facts in scenes):
+        columns = {"geometry": _column("bbox", "OGC:CRS84"), **columns}
+    return {"version": "1.1.0", "primary_column": next(iter(columns)), "columns": columns}
+
+
+def _column(covering: str, crs: str | None) -> dict[str, Any]:
+    """Of one column; CRS null where scenes have several, or none."""
+    return {
+        "encoding": "WKB",
+        "geometry_types": ["MultiPolygon", "Polygon"],
+        "crs": None if crs is None else CRS.from_user_input(crs).to_json_dict(),
+        "orientation": "counterclockwise",
+        "edges": "planar",
+        "covering": {"bbox": {side: [covering, side] for side in ("xmin", "ymin", "xmax", "ymax")}},
+    }
+
+
+def _bounds(geometry: Geometry | None) -> dict[str, float] | None:
+    if geometry is None:
+        return None
+    return dict(zip(("xmin", "ymin", "xmax", "ymax"), map(float, geometry.bounds), strict=True))

@@ -1,0 +1,166 @@
+"""The values of a window, with what is valid of them: nodata, NaN, alpha and mask bands, scale and offset, palettes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.enums import MaskFlags
+from rasterio.errors import RasterioError
+from rasterio.windows import Window
+
+from rscap.errors import SceneError
+from rscap.scene.bands import Bands
+
+
+class Unreadable(SceneError):
+    """A part of a scene that cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """What the file says of C bands in H x W pixels."""
+
+    bands: NDArray[Any]
+    """[C, H, W]: uint8 where 8 bits pass unchanged, else float64 with scale and offset applied."""
+    band_valid: NDArray[np.bool_]
+    """[C, H, W]: each band by its own mask."""
+    valid: NDArray[np.bool_]
+    """[H, W]: pixels that can be shown."""
+    deep: bool
+    """Whether the values have more than 8 bits, so that a stretch must say which are black and white."""
+    bits: int = 8
+    """Of 8-bit values: how many bits are used (`NBITS`)."""
+
+    @property
+    def narrow_limits(self) -> tuple[tuple[float, float], ...]:
+        """Of values of fewer than 8 bits, the limits that make the largest one white; else none."""
+        return ((0.0, 2.0**self.bits - 1),) * len(self.bands) if self.bits < 8 else ()
+
+    @classmethod
+    def joined(cls, parts: Sequence[Values]) -> Values:
+        """Several parts as one strip of pixels."""
+        flat = [part.bands.reshape(len(part.bands), 1, -1) for part in parts]
+        masks = [part.band_valid.reshape(len(part.bands), 1, -1) for part in parts]
+        valid = [part.valid.reshape(1, -1) for part in parts]
+        first = parts[0]
+        return cls(
+            np.concatenate(flat, axis=2),
+            np.concatenate(masks, axis=2),
+            np.concatenate(valid, axis=1),
+            first.deep,
+            first.bits,
+        )
+
+    def valid_alone(self) -> Values:
+        """The valid pixels as one strip."""
+        kept = self.valid
+        return Values(
+            self.bands[:, kept][:, None], self.band_valid[:, kept][:, None], kept[kept][None], self.deep, self.bits
+        )
+
+
+def read_values(
+    path: str,
+    dataset: Any,
+    bands: Bands,
+    window: Window | None = None,
+    out_shape: tuple[int, int] | None = None,
+) -> Values:
+    """Read some bands of a window, at full size or shrunk to `out_shape` (height, width).
+
+    Raises:
+        Unreadable: the file is damaged there, or gone; says what GDAL said.
+    """
+    indexes = list(bands.indexes)
+    shape = None if out_shape is None else (len(indexes), *out_shape)
+    try:
+        raw = dataset.read(indexes, window=window, out_shape=shape)
+        masks = _masks(dataset, indexes, window, out_shape, raw.shape)
+        alpha = _alpha(dataset, window, out_shape)
+    except (RasterioError, OSError, ValueError, MemoryError) as error:
+        raise Unreadable(f"{path}: cannot be read{_where(window)}: {_reason(error)}", hint=_WAY_OUT) from None
+    if raw.dtype.kind == "f":
+        masks &= np.isfinite(raw)
+    valid: NDArray[np.bool_] = np.asarray(masks.all(axis=0) if raw.dtype.kind == "f" else masks.any(axis=0))
+    if alpha is not None:
+        valid &= alpha > 0
+    masks &= valid
+    if bands.kind == "palette":
+        return _looked_up(dataset, bands, raw[0], valid)
+    if raw.dtype == np.uint8:
+        return Values(raw, masks, valid, deep=False, bits=_bits(dataset, indexes[0]))
+    return Values(_scaled(dataset, indexes, raw), masks, valid, deep=True)
+
+
+_WAY_OUT = "is the file whole? `gdalinfo -checksum` reads all of it; copy it again, or repair it with gdal_translate"
+
+
+def _where(window: Window | None) -> str:
+    if window is None:
+        return ""
+    return f" at x {window.col_off}, y {window.row_off}, {window.width} x {window.height} pixels"
+
+
+def _reason(error: BaseException) -> str:
+    """What GDAL said first: rasterio's own message only points to it."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = str(getattr(error, "errmsg", "") or error).strip()
+    return text.split("\n")[0] or type(error).__name__
+
+
+def _masks(
+    dataset: Any,
+    indexes: list[int],
+    window: Window | None,
+    out_shape: tuple[int, int] | None,
+    shape: tuple[int, ...],
+) -> NDArray[np.bool_]:
+    """bool[C, H, W]: nodata of each band, or one mask for all of them."""
+    flags = [dataset.mask_flag_enums[index - 1] for index in indexes]
+    if all(MaskFlags.all_valid in one for one in flags):
+        return np.ones(shape, dtype=bool)
+    if all(MaskFlags.per_dataset in one for one in flags):
+        one_mask = dataset.read_masks(indexes[0], window=window, out_shape=out_shape)
+        return np.repeat((one_mask > 0)[None], len(indexes), axis=0)
+    several = None if out_shape is None else (len(indexes), *out_shape)
+    return np.asarray(dataset.read_masks(indexes, window=window, out_shape=several) > 0)
+
+
+def _alpha(dataset: Any, window: Window | None, out_shape: tuple[int, int] | None) -> NDArray[Any] | None:
+    """The alpha band, also where nodata hides it from the masks, or a type of float from GDAL."""
+    names = [one.name for one in dataset.colorinterp]
+    if "alpha" not in names:
+        return None
+    read: NDArray[Any] = dataset.read(names.index("alpha") + 1, window=window, out_shape=out_shape)
+    return read
+
+
+def _looked_up(dataset: Any, bands: Bands, raw: NDArray[Any], valid: NDArray[np.bool_]) -> Values:
+    """Colours of palette indexes; entries that are transparent are not valid."""
+    table = np.zeros((max(256, int(raw.max(initial=0)) + 1), 4), dtype=np.uint8)
+    for entry, colour in dataset.colormap(bands.indexes[0]).items():
+        if entry < len(table):
+            table[entry] = colour
+    colours = table[raw]
+    valid = valid & (colours[..., 3] > 0)
+    shown = np.moveaxis(colours[..., :3], -1, 0)
+    return Values(shown, np.repeat(valid[None], 3, axis=0), valid, deep=False)
+
+
+def _scaled(dataset: Any, indexes: list[int], raw: NDArray[Any]) -> NDArray[np.float64]:
+    wide = raw.astype(np.float64)
+    for place, index in enumerate(indexes):
+        scale, offset = dataset.scales[index - 1], dataset.offsets[index - 1]
+        if (scale, offset) != (1.0, 0.0):
+            wide[place] = wide[place] * scale + offset
+    return wide
+
+
+def _bits(dataset: Any, index: int) -> int:
+    bits = dataset.tags(index, ns="IMAGE_STRUCTURE").get("NBITS", "8")
+    return int(bits) if bits.isdigit() and 1 <= int(bits) <= 8 else 8

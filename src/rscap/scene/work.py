@@ -1,0 +1,183 @@
+"""Captioning one scene: windows read, asked in batches, and written to the ledger as they are done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Protocol
+
+from rscap.errors import SceneError
+from rscap.records import Answer, Picture, Prediction, Rejected
+from rscap.scene.aoi import Area
+from rscap.scene.opening import opened
+from rscap.scene.reading import Chip, Scene, numbers
+from rscap.scene.request import SceneRequest
+from rscap.store.archive import EndRow, Ledger, SceneRow, SkippedRow, WindowRow
+
+CONFIDENCE_DECIMALS = 2
+"""Further digits of a mean log-probability depend on which windows were asked together."""
+SHARE_DECIMALS = 6
+
+
+class Captions(Protocol):
+    """Whatever captions pictures, in their order: a `Captioner`, or anything with its `answers` or `predictions`."""
+
+    def predictions(self, pictures: Sequence[Picture]) -> Iterable[Prediction | Rejected]:
+        """One prediction a picture; a `Rejected` for one that cannot be captioned."""
+
+
+Ask = Callable[[Sequence[Picture]], Iterable[Any]]
+
+
+def asking(captions: Any) -> Ask:
+    """How a captioner is asked: with confidences, where it has them."""
+    found: Ask = captions.answers if hasattr(captions, "answers") else captions.predictions
+    return found
+
+
+def caption_scene_into(
+    ledger: Ledger,
+    name: str,
+    request: SceneRequest,
+    ask: Callable[[], Ask],
+    *,
+    area: Area | None,
+    batch_size: int,
+    each: Callable[[int], None],
+) -> EndRow:
+    """Caption the windows of one scene that are not in the ledger yet, and note how the scene ended.
+
+    Args:
+        ledger: where windows are noted, a batch at a time.
+        name: the scene, as the caller named it.
+        request: how it is cut and read.
+        ask: gives what captions; called only if there is something to caption.
+        area: the part of the Earth that is wanted.
+        batch_size: windows that are asked and noted together.
+        each: called with the number of windows that were noted just now.
+
+    Raises:
+        StoreError: no room is left for the ledger.
+    """
+    try:
+        with opened(name, crs=request.crs, gsd=request.gsd) as raster:
+            end = _windows(ledger, Scene.of(name, raster, request), request, ask, area, batch_size, each)
+    except SceneError as error:
+        end = EndRow(scene=name, state="failed", reason=error.in_one_line)
+    ledger.add([end])
+    return end
+
+
+def _windows(
+    ledger: Ledger,
+    scene: Scene,
+    request: SceneRequest,
+    ask: Callable[[], Ask],
+    area: Area | None,
+    batch_size: int,
+    each: Callable[[int], None],
+) -> EndRow:
+    begin(ledger, scene.row)
+    each(ledger.done(scene.name))
+    missing = (tile for tile in scene.tiles(area) if not ledger.has(scene.name, tile.row, tile.column))
+    read = (scene.read(tile, request.min_valid) for tile in missing)
+    unreadable, captioned, first = 0, 0, ""
+    for chips, skipped in batches(read, batch_size):
+        found = rows_of(scene.name, chips, list(ask()([chip.picture for chip in chips]))) if chips else []
+        scene.identity.check_unchanged()
+        ledger.add([*found, *skipped])
+        each(len(chips) + len(skipped))
+        captioned += len(chips)
+        broken = [one for one in skipped if one.valid_share is None]
+        unreadable, first = unreadable + len(broken), first or (broken[0].reason if broken else "")
+    return _ended(ledger, scene, unreadable, captioned, first)
+
+
+def begin(ledger: Ledger, row: SceneRow) -> None:
+    """Note a scene, unless it was begun as it is now and has not failed."""
+    known, end = ledger.scene(row.scene), ledger.end(row.scene)
+    if known is None or known.digest != row.digest or (end is not None and end.state == "failed"):
+        ledger.add([row])
+
+
+def batches(read: Iterator[Chip | SkippedRow], size: int) -> Iterator[tuple[list[Chip], list[SkippedRow]]]:
+    """Up to `size` chips at a time, with what was skipped between them."""
+    chips: list[Chip] = []
+    skipped: list[SkippedRow] = []
+    for one in read:
+        if isinstance(one, SkippedRow):
+            skipped.append(one)
+        else:
+            chips.append(one)
+        if len(chips) == size or len(skipped) >= 64 * size:
+            yield chips, skipped
+            chips, skipped = [], []
+    if chips or skipped:
+        yield chips, skipped
+
+
+def rows_of(scene: str, chips: Sequence[Chip], answers: Sequence[Any]) -> list[WindowRow | SkippedRow]:
+    """The lines of the ledger of chips that were asked."""
+    return [_row(scene, chip, answer) for chip, answer in zip(chips, answers, strict=True)]
+
+
+def _row(scene: str, chip: Chip, answer: Any) -> WindowRow | SkippedRow:
+    tile, share = chip.tile, round(chip.valid_share, SHARE_DECIMALS)
+    place: dict[str, Any] = {
+        "scene": scene,
+        "row": tile.row,
+        "column": tile.column,
+        "window": numbers(tile.window),
+        "cell": numbers(tile.cell),
+    }
+    if isinstance(answer, Rejected):
+        return SkippedRow(**place, valid_share=share, reason=answer.reason)
+    prediction: Prediction = answer.prediction if isinstance(answer, Answer) else answer
+    confidence = answer.confidence if isinstance(answer, Answer) and answer.tokens else None
+    return WindowRow(
+        **place,
+        valid_share=share,
+        caption=prediction.caption,
+        confidence=None if confidence is None else round(confidence, CONFIDENCE_DECIMALS),
+        tokens=prediction.tokens,
+        stopped=prediction.stopped,
+        near_ties=prediction.near_ties,
+        digest=chip.digest,
+    )
+
+
+_MEND = " (mend the file, and caption it again with --retry; its other windows are captioned)"
+
+
+def _ended(ledger: Ledger, scene: Scene, unreadable: int, captioned: int, first: str) -> EndRow:
+    """How a scene ended; windows of an earlier call are counted from the ledger, where it went on."""
+    if ledger.done(scene.name) > captioned + unreadable:
+        lines = list(_states(ledger, scene.name))
+        unreadable, captioned = sum(one is None for one in lines), sum(one is True for one in lines)
+        first = first or next(
+            (
+                one.reason
+                for one in ledger.windows(scene.name)
+                if isinstance(one, SkippedRow) and one.valid_share is None
+            ),
+            "",
+        )
+    if unreadable and not captioned:
+        text = f"none of its windows can be read: {first} (mend the file, then --retry)"
+        return EndRow(scene=scene.name, state="failed", reason=text)
+    if unreadable:
+        text = f"{unreadable:,} window{'s' if unreadable > 1 else ''} cannot be read: {first}{_MEND}"
+        return EndRow(scene=scene.name, state="damaged", reason=text)
+    if scene.stretch is None:
+        nodata = scene.raster.source.nodata
+        return EndRow(
+            scene=scene.name,
+            state="empty",
+            reason="no pixel is valid" + (f": all are nodata ({nodata:g})" if nodata is not None else ""),
+        )
+    return EndRow(scene=scene.name, state="done")
+
+
+def _states(ledger: Ledger, scene: str) -> Iterator[bool | None]:
+    """Of each window: captioned (True), skipped (False), or unreadable (None)."""
+    for one in ledger.windows(scene):
+        yield True if isinstance(one, WindowRow) else None if one.valid_share is None else False
