@@ -21,7 +21,7 @@ from rscap.model.packed import PackedModel
 from rscap.recipe import GenerateSection, ModelSection, Recipe, parse_recipe
 from rscap.records import Prediction
 from rscap.store import RunFolder, read_json, read_jsonl
-from rscap.training import loop
+from rscap.training import loop, session
 from rscap.training.session import train
 from rscap.training.updates import updates
 
@@ -225,6 +225,34 @@ def test_captions_are_never_made_of_infinities(dtype: str, beams: int) -> None:
     packed.bare.get_submodule(name).weight.data[7] = torch.finfo(base.compute_dtype).max
     with pytest.raises(NotFinite, match=rf"overflow in {name}: "):
         asked.caption(images, beams=beams)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_training_that_diverges_names_the_layer(dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An overflow planted in one layer stops training at its first update, and the error names the layer."""
+    name = "model.language_model.layers.1.mlp.down_proj"
+
+    def planted(*given: Any, **options: Any) -> Any:
+        base = load_base(*given, **options)
+        base.model.get_submodule(name).weight.data[7] = torch.finfo(base.compute_dtype).max
+        return base
+
+    monkeypatch.setattr(session, "load_base", planted)
+    with pytest.raises(TrainingDiverged, match=rf"step 1: loss nan.*activations overflow in {name}\S*: [\d,]+ of"):
+        train(recipe(model={"dtype": dtype}), tmp_path / "run", say=lambda _: None)
+
+
+def test_the_first_update_says_how_far_activations_are_from_overflow(tmp_path: Path) -> None:
+    """In float16 the nearest module is said, and the status keeps the headroom of every layer of both towers."""
+    said: list[str] = []
+    run = train(recipe(train={"max_steps": 1}), tmp_path / "run", say=said.append)
+    (line,) = [line for line in said if "float16 activation" in line]
+    assert line.startswith("step 1: largest float16 activation ")
+    headroom = run.status().headroom
+    assert {name.split(".")[0] for name in headroom} == {"vision_tower", "language_model"}
+    assert len(headroom) == 4 + 4
+    nearest = float(line.partition("(headroom ")[2].removesuffix("x)"))  # of all modules, also those of no layer
+    assert 1 < nearest <= min(headroom.values()) * 1.01
 
 
 @pytest.mark.parametrize(

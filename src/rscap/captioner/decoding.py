@@ -161,8 +161,11 @@ class Fitting:
                 waiting[:0] = part.halves()
                 continue
             decoded = _attempt(packed, part, settings, self.eos, scored)
+            if decoded is None:  # perhaps only gaps were too small: once more as it was
+                make_room(packed)
+                decoded = _attempt(packed, part, settings, self.eos, scored)
             if decoded is None:
-                release(packed.device)
+                make_room(packed)
                 self.limits[size] = _half(part, settings)
                 many, few = part.images, self.limits[size]
                 say(f"out of memory decoding {many} images together; continuing with {few} at a time")
@@ -184,6 +187,12 @@ def _attempt(
         if not is_out_of_memory(error):
             raise
         return None
+
+
+def make_room(packed: PackedModel) -> None:
+    """Release what a failed attempt held, the graphs of earlier batches included."""
+    packed.stills.drop()
+    release(packed.device)
 
 
 def _half(part: Batch, settings: GenerateSection) -> int:

@@ -277,7 +277,7 @@ def recipe_of(run: RunFolder) -> Recipe:
 
     Raises:
         RecipeError: the recipe cannot be read.
-        StoreError: provenance.json is damaged.
+        StoreError: the record of where the run comes from is damaged.
     """
     return with_commit(read_recipe(run.recipe_file), run)
 
@@ -286,7 +286,7 @@ def with_commit(recipe: Recipe, run: RunFolder) -> Recipe:
     """The recipe with the recorded commit of the run's base model; as it is where none was recorded.
 
     Raises:
-        StoreError: provenance.json is damaged.
+        StoreError: the record of where the run comes from is damaged.
     """
     base = Provenance.read(run.provenance_file).base if run.provenance_file.is_file() else None
     if base is None or base.revision is None or base.name != recipe.model.base:

@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 import rscap
+from rscap.allocator import let_segments_grow
 from rscap.cli.ablate import ablate
 from rscap.cli.data import app as data_app
 from rscap.cli.evaluate import caption, evaluate
@@ -92,6 +93,7 @@ def _root(
 
 def main() -> None:
     """Run the command line; an error of ours is two lines on standard error and exit code 2, not a traceback."""
+    let_segments_grow()  # before a command imports torch
     try:
         app()
     except Interrupted as error:

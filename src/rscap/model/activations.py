@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +13,8 @@ from torch import Tensor, nn
 
 from rscap.errors import NotFinite
 from rscap.model.packed import PackedModel
+
+_LAYER = re.compile(r"(?:vision_tower|language_model)\b.*?\.layers\.\d+")
 
 
 @dataclass(slots=True)
@@ -28,6 +31,15 @@ class Activations:
         name, value = max(((name, float(value)) for name, value in self.largest.items()), key=lambda item: item[1])
         limit = torch.finfo(torch.float16).max
         return f"largest float16 activation {value:,.0f} of {limit:,.0f}, in {name} (headroom {limit / value:.3g}x)"
+
+    def headroom(self) -> dict[str, float]:
+        """For every layer of a tower, how many times its largest number fits below overflow; waits for the device."""
+        limit, layers = torch.finfo(torch.float16).max, dict[str, float]()
+        for name, value in self.largest.items():
+            if found := _LAYER.search(name):
+                layer, room = found[0], limit / max(float(value), torch.finfo(torch.float16).tiny)
+                layers[layer] = round(min(room, layers.get(layer, room)), 2)
+        return layers
 
     def note(self, name: str, made: Tensor) -> None:
         if made.dtype == torch.float16 and made.numel():
@@ -61,6 +73,19 @@ def stopping_at_overflow(packed: PackedModel) -> Iterator[None]:
 
     with _hooked(packed, check):
         yield
+
+
+@contextmanager
+def noting_overflow(packed: PackedModel) -> Iterator[list[str]]:
+    """Inside, the first module whose output is not finite is noted, and work goes on; waits after every module."""
+    found: list[str] = []
+
+    def look(name: str, made: Tensor) -> None:
+        if not found and made.is_floating_point() and not bool(made.isfinite().all()):
+            found.append(f"activations overflow in {name}: {_described(made)}")
+
+    with _hooked(packed, look):
+        yield found
 
 
 def _described(made: Tensor) -> str:

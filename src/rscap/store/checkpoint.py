@@ -51,6 +51,10 @@ class TrainingState:
     """How often micro batches were halved because memory ran out."""
     recomputes: bool = False
     """Whether gradient checkpointing was turned on during training, because memory ran out."""
+    short_at: int | None = None
+    """Bytes of the memory that ran out; a run that resumes on a larger card begins whole again."""
+    headroom: dict[str, float] = field(default_factory=dict)
+    """How many times the largest float16 activation of a layer fits below overflow, in the first update."""
     overflows: int = 0
     """Consecutive updates up to now whose gradients overflowed float16."""
     best: Best | None = None

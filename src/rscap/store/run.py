@@ -96,6 +96,8 @@ class Status(Record):
     """In the training loop, all sessions together."""
     went_on_with: AfterMemoryRanOut | None = None
     stopped_early: str | None = None
+    headroom: dict[str, float] = Field(default_factory=dict)
+    """How many times the largest float16 activation of a layer fits below overflow, in the first update."""
     selected: Chosen | None = None
     not_selected: str | None = None
     """Why the selected weights could not be kept."""
@@ -153,6 +155,7 @@ class Session(Record):
     packages: dict[str, str] = Field(default_factory=dict)
     device_name: str | None = None
     processes: int | None = None
+    gradient_checkpointing: bool | None = None
     threads: int | None = None
     command: str | None = None
 
@@ -310,7 +313,9 @@ class SpeedStep(Record):
     images_per_s: float | None = None
     captions_per_s: float | None = None
     memory_bytes: int | None = None
-    """Peak of a GPU, resident memory of the process elsewhere."""
+    """Peak of what tensors took of a GPU since the update before; resident memory of the process elsewhere."""
+    reserved_bytes: int | None = None
+    """Peak of what the allocator held of a GPU for them; None elsewhere."""
     seconds: float | None = None
     """Since the session began."""
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 import torch
@@ -37,11 +37,22 @@ from rscap.training.trackers import Trackers
 _RECENT_STEPS = 20
 
 
-def memory_bytes(device: torch.device) -> int:
-    """Peak bytes allocated on a GPU; resident bytes of this process elsewhere."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return psutil.Process().memory_info().rss
+class Memory(NamedTuple):
+    """The memory that an update took, in bytes."""
+
+    taken: int
+    """By tensors of a GPU, at their peak; by this process elsewhere."""
+    reserved: int | None = None
+    """By the allocator of a GPU, at its peak."""
+
+
+def memory_since(device: torch.device) -> Memory:
+    """Peaks since the last call on a GPU; what this process has now elsewhere."""
+    if device.type != "cuda":
+        return Memory(psutil.Process().memory_info().rss)
+    found = Memory(torch.cuda.max_memory_allocated(device), torch.cuda.max_memory_reserved(device))
+    torch.cuda.reset_peak_memory_stats(device)
+    return found
 
 
 @dataclass(slots=True)
@@ -119,7 +130,7 @@ class TrainLog:
             with suppress(OSError):  # the terminal was closed
                 self.say(message)
 
-    def step(self, *, step: int, loss: float, images: int, captions: int, memory: int, **values: Any) -> None:
+    def step(self, *, step: int, loss: float, images: int, captions: int, memory: Memory, **values: Any) -> None:
         """Log one update; rates are means over the last twenty steps."""
         now = time.perf_counter()
         self._recent = [*self._recent[-_RECENT_STEPS:], (now, images, captions)]
@@ -131,13 +142,14 @@ class TrainLog:
             step=step,
             images_per_s=round(images_per_s, 3),
             captions_per_s=round(captions_per_s, 3),
-            memory_bytes=memory,
+            memory_bytes=memory.taken,
+            reserved_bytes=memory.reserved,
             seconds=round(now - self.started, 3),
         )
         self._append(self.path, facts)
         self._append(self.path and self.speed_path, speed)
         self.trackers.log({"train": {**facts.content(), **speed.content()}}, step=step)
-        details = f"loss {loss:.3f} · {captions_per_s:.1f} captions/s · {memory / 2**30:.2f} GiB"
+        details = f"loss {loss:.3f} · {captions_per_s:.1f} captions/s · {memory.taken / 2**30:.2f} GiB"
         self._bar(step, self.total_steps, details)
 
     def evaluation(

@@ -7,13 +7,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
+import torch
 from torch import nn
 
 from rscap.captioner import Captioner
 from rscap.captioner.batch import Batch, Encoder
 from rscap.data.source import check_rejected
 from rscap.errors import Interrupted, TrainingDiverged
+from rscap.model.activations import measured
 from rscap.model.adapters import Allocation
+from rscap.model.memory import memory_size, release
 from rscap.model.packed import PackedModel
 from rscap.recipe import Recipe
 from rscap.records import Example, Rejected
@@ -21,7 +24,7 @@ from rscap.stopping import StopRequest
 from rscap.store import TrainingState
 from rscap.training.checkpoints import Checkpoints, read_checkpoint
 from rscap.training.examples import check_targets
-from rscap.training.log import TrainLog, memory_bytes
+from rscap.training.log import TrainLog, memory_since
 from rscap.training.optimiser import (
     budget_used,
     build_optimiser,
@@ -34,7 +37,7 @@ from rscap.training.optimiser import (
     trainable,
 )
 from rscap.training.panel import consider, evaluate_panel
-from rscap.training.room import Gradients, micro_batch_size, pieces
+from rscap.training.room import Gradients, micro_batch_size, pieces, restore_room
 from rscap.training.team import Team, gathered
 from rscap.training.updates import CaptionWeights, Schedule, updates
 
@@ -122,6 +125,7 @@ class _Loop:
             state=self.state,
             say=log.note,
         )
+        self.measured = False
         packed.train()
         self.saved = time.perf_counter()
         self.saved_step = self.state.step
@@ -149,13 +153,13 @@ class _Loop:
         total = self.schedule.total_steps
         factor = rate_factor(max(step - 1, budget_used(state, train) * total), train=train, total_steps=total)
         set_rate(self.optimiser, factor)
-        loss = self.gradients(micro_batches, step=step, tokens=tokens)
+        loss = self._gradients(micro_batches, step=step, tokens=tokens)
         self.scaler.unscale_(self.optimiser)
         if self.allocation:
             self.allocation.regularise()
         norm = float(gathered({"": nn.utils.clip_grad_norm_(self.parameters, train.max_grad_norm)})[""])
         scale = self.scaler.get_scale()
-        self._check_finite(step, loss, norm)
+        self._check_finite(micro_batches, loss, norm)
         self.scaler.step(self.optimiser)
         self.scaler.update()
         if self.allocation and math.isfinite(norm):
@@ -174,9 +178,22 @@ class _Loop:
             supervised_tokens=tokens,
             images=images,
             captions=captions,
-            memory=memory_bytes(team.device),
+            memory=memory_since(team.device),
             **extra,
         )
+
+    def _gradients(self, micro_batches: Sequence[Batch], *, step: int, tokens: int) -> float:
+        """Set the gradients; in float16 the first update also measures how far activations are from overflow."""
+        packed, state = self.learner.packed, self.state
+        if packed.compute_dtype != torch.float16 or state.headroom or self.measured:
+            return self.gradients(micro_batches, step=step, tokens=tokens)
+        self.measured = True
+        with measured(packed) as found:
+            loss = self.gradients(micro_batches, step=step, tokens=tokens)
+        for rooms in self.team.gather([found.headroom()]):
+            state.headroom |= {layer: min(room, state.headroom.get(layer, room)) for layer, room in rooms.items()}
+        self.log.note(f"step {step}: {found}")
+        return loss
 
     def evaluation_is_due(self) -> bool:
         train, step = self.learner.recipe.train, self.state.step
@@ -197,6 +214,7 @@ class _Loop:
             degenerate=result.degenerate,
         )
         self.log.captions(state.step, learner.panel, result.predictions)
+        release(self.team.device)  # blocks of other sizes than those of the next update
         selection = learner.recipe.selection
         if selection and consider(state, selection, result.metrics, loss=result.loss, degenerate=result.degenerate):
             self.save()
@@ -242,6 +260,7 @@ class _Loop:
         if state.scaler:
             self.scaler.load_state_dict(state.scaler)
         learner.rejected[:] = [Rejected(**row) for row in state.rejected]
+        restore_room(state, min(team.gather([memory_size(team.device)])), log.note)
         if state.recomputes:
             learner.packed.checkpoint_activations()
         log.rewind(length=state.log_bytes, step=state.step)
@@ -259,13 +278,16 @@ class _Loop:
             way_out = f"fix them, or allow more with data.max_rejected_share above {allowed}"
             check_rejected(learner.rejected, of=len(learner.train), allowed=allowed, way_out=way_out)
 
-    def _check_finite(self, step: int, loss: float, norm: float) -> None:
+    def _check_finite(self, micro_batches: Sequence[Batch], loss: float, norm: float) -> None:
+        step = self.state.step
         overflow = self.scaler.is_enabled() and not math.isfinite(norm) and math.isfinite(loss)
         self.state.overflows = self.state.overflows + 1 if overflow else 0
         if overflow and self.state.overflows < _OVERFLOWS:
             return  # the scaler skips this update and lowers the scale
         if not math.isfinite(loss) or not math.isfinite(norm):
+            where = self.gradients.overflowing(micro_batches, step=step)
             raise TrainingDiverged(
-                f"step {step}: loss {loss}, gradient norm {norm}",
-                hint="lower train.learning_rate or raise train.warmup_share; or try model.dtype = 'float32'",
+                f"step {step}: loss {loss}, gradient norm {norm}; {where or 'the forward pass is finite everywhere'}",
+                hint="lower train.learning_rate or raise train.warmup_share; or try model.dtype = 'bfloat16', if the "
+                "card computes it, or 'float32'",
             )

@@ -1,7 +1,8 @@
 """The gradients of an update, in whatever pieces fit in memory.
 
-Where memory runs out, activations are recomputed (if the recipe leaves that open) or micro batches are halved, from
-then on, and the gradients of the update are computed again. The update itself stays the same.
+Where memory runs out, the allocator's cache is emptied and the update tried again as it was: often only gaps between
+blocks were too small. If that does not help, or had to be done a few updates ago, activations are recomputed (if the
+recipe leaves that open) or micro batches are halved, from then on. The update itself stays the same in any case.
 """
 
 from __future__ import annotations
@@ -16,13 +17,20 @@ from torch import nn
 from rscap.captioner.batch import Batch
 from rscap.data.draw import key
 from rscap.errors import OutOfMemory, TrainingError
-from rscap.model.memory import is_out_of_memory, release
+from rscap.model.activations import noting_overflow
+from rscap.model.memory import is_out_of_memory, memory_size, release
 from rscap.model.packed import PackedModel
 from rscap.progress import Say
 from rscap.recipe import Recipe
 from rscap.store import REJECTED
 from rscap.training.checkpoints import TrainingState
 from rscap.training.team import Team
+
+_LARGER = 1.1
+"""Cards of one kind differ by less."""
+
+_SPELL = 20
+"""Updates: where memory runs out again so soon, it is short, and not only scattered."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -38,6 +46,8 @@ class Gradients:
     say: Say
     spare: Batch | None = None
     """The last micro batch, for passes with weight 0."""
+    emptied: int | None = None
+    """The last update of this session for which emptying the cache was tried."""
 
     def __call__(self, micro_batches: Sequence[Batch], *, step: int, tokens: int) -> float:
         """Set the gradients of the whole update; returns its loss, in nats a token.
@@ -59,7 +69,11 @@ class Gradients:
             for parameter in self.parameters:
                 parameter.grad = None
             release(self.team.device)
-            self._make_room(step)
+            if self.emptied is None or step - self.emptied > _SPELL:
+                self.emptied = step
+                self.say(f"step {step}: out of memory; trying the same update again with an empty cache")
+            else:
+                self._make_room(step)
 
     def _attempt(self, micro_batches: Sequence[Batch], *, step: int, tokens: int) -> torch.Tensor | None:
         """Add up the gradients of this process's micro batches; None if memory ran out.
@@ -67,11 +81,9 @@ class Gradients:
         Nothing of a failed attempt is alive when this returns: the error held it all.
         """
         total = torch.zeros((), device=self.team.device)
-        halvings = self.state.halvings
         try:
             for number, place, piece, weight in self._passes(micro_batches, step):
-                # Dropout is a pure function of the place.
-                torch.manual_seed(key("dropout", self.recipe.seed, step, number, *([place] if halvings else [])))
+                self._seed(step, number, place)
                 loss = self.packed(piece.to(self.team.device)) * weight / tokens  # the mean over the whole update
                 self.scaler.scale(loss).backward()
                 total += loss.detach()
@@ -85,6 +97,10 @@ class Gradients:
                 ) from error
             return None
         return total
+
+    def _seed(self, step: int, number: int, place: int) -> None:
+        """Dropout is a pure function of the place."""
+        torch.manual_seed(key("dropout", self.recipe.seed, step, number, *([place] if self.state.halvings else [])))
 
     def _passes(self, micro_batches: Sequence[Batch], step: int) -> Iterator[tuple[int, int, Batch, float]]:
         """Every pass: the number of its micro batch in the update, its place in that, its piece, and its weight.
@@ -106,8 +122,21 @@ class Gradients:
             mine += [(team.rank, 0, self.spare, 0.0)] * missing
         yield from mine
 
+    @torch.no_grad()
+    def overflowing(self, micro_batches: Sequence[Batch], *, step: int) -> str | None:
+        """The module where numbers of this update stop being finite, and how many; None if the forward pass is finite.
+
+        Every process must call it; the passes are those of the update.
+        """
+        with noting_overflow(self.packed) as found:
+            for number, place, piece, _ in self._passes(micro_batches, step):
+                self._seed(step, number, place)
+                self.packed(piece.to(self.team.device))
+        return next(iter(self.team.gather(found)), None)
+
     def _make_room(self, step: int) -> None:
         """Recompute activations if the recipe leaves that open; where that is done already, halve micro batches."""
+        self.state.short_at = min(self.team.gather([memory_size(self.team.device)]))
         if self.recipe.train.gradient_checkpointing == "auto" and not self.packed.recomputes:
             self.packed.checkpoint_activations()
             self.state.recomputes = True
@@ -129,6 +158,20 @@ class Gradients:
             f"step {step}: out of memory; reduced micro batches to {now} image{'s' * (now > 1)}, the update stays the "
             "same"
         )
+
+
+def restore_room(state: TrainingState, memory: int, say: Say) -> None:
+    """Take back what was given up where memory ran out, if the run resumes on a card with clearly more of it.
+
+    Args:
+        state: of the checkpoint; changed in place.
+        memory: bytes of the smallest card at hand.
+    """
+    if state.short_at is None or memory <= _LARGER * state.short_at:
+        return
+    before, now = (f"{size / 2**30:.1f} GiB" for size in (state.short_at, memory))
+    say(f"memory ran out on a card of {before}; on this one, of {now}, the run goes on as its recipe says")
+    state.halvings, state.recomputes, state.short_at = 0, False, None
 
 
 def micro_batch_size(recipe: Recipe, state: TrainingState) -> int:

@@ -292,6 +292,8 @@ class _Session:
                 "micro_batch": math.ceil(self.recipe.train.micro_batch / 2**state.halvings),
                 "gradient_checkpointing": self.recomputes or state.recomputes,
             }
+        if state.headroom:
+            details["headroom"] = state.headroom
         if state.stopped:
             details["stopped_early"] = state.stopped
             self.say(f"stopped early: {state.stopped}")
@@ -344,15 +346,21 @@ def with_dtype(recipe: Recipe, run: RunFolder, team: Team, say: Say, *, resumes:
 
 
 def recomputes_activations(recipe: Recipe, run: RunFolder, team: Team, say: Say) -> bool:
-    """Whether to recompute activations. `auto` is decided once for all sessions of a run, by the available memory.
+    """Whether to recompute activations. `auto` is decided by the available memory, once for all sessions on one card.
 
     A sharded run always does: its base does not fit on one GPU, and it cannot turn checkpointing on later.
     """
     asked = recipe.train.gradient_checkpointing
     if asked != "auto":
         return asked
-    if run.provenance_file.exists() and (before := first_provenance(run).gradient_checkpointing) is not None:
-        return before
+    if run.provenance_file.exists():
+        first, here = first_provenance(run), device_name(team.device)
+        before = [
+            (first.device_name, first.gradient_checkpointing),
+            *((one.device_name, one.gradient_checkpointing) for one in first.resumed),
+        ]
+        if known := [choice for name, choice in before if name == here and choice is not None]:
+            return known[-1]
     if team.sharded:
         say("gradient checkpointing on, as always in a sharded run")
         return True
