@@ -88,6 +88,14 @@ def nano2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def smolnano(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a SmolVLM2 in miniature, in the format of its checkpoints: random weights, and noise on them."""
+    from smolnano import write_smolnano
+
+    return write_smolnano(tmp_path_factory.mktemp("base") / "smolnano", noise=0.05)
+
+
+@pytest.fixture(scope="session")
 def untrained_nano(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with nano as it was before it learned: every token is as likely to it."""
     return with_random_weights("nano", tmp_path_factory.mktemp("base") / "untrained")

@@ -1,4 +1,4 @@
-"""Decoding chooses the tokens that transformers' `generate` chooses, whatever the settings, for Gemma and Gemma 2."""
+"""Decoding chooses the tokens that transformers' `generate` chooses, whatever the settings and the family."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import PaliGemmaProcessor
 
 from rscap.captioner.batch import Batch, Encoder
 from rscap.captioner.choice import Decoded
 from rscap.captioner.decoding import decode
 from rscap.captioner.loader import batches
-from rscap.model.load import NANO, Base, load_base
+from rscap.model.load import Base, load_base
 from rscap.model.packed import PackedModel
 from rscap.recipe import GenerateSection, ModelSection
 from rscap.sample import sample_examples
@@ -49,17 +48,15 @@ class Subject:
         self.examples = sample_examples()[:images]
         encode = partial(self.encoder, prefix=PREFIX, captions=())
         self.batch: Batch = next(batches(self.examples, encode, size=images, pad=self.encoder.prompter.pad))
-        self.processor = PaliGemmaProcessor.from_pretrained(NANO)
         self.eos = self.encoder.prompter.eos
 
     def ours(self, settings: GenerateSection) -> list[Decoded]:
         return decode(self.packed, self.batch, settings=settings, eos=self.eos)
 
     def theirs(self, index: int, settings: GenerateSection) -> list[int]:
-        """Plain `generate` on one image, as the processor makes its inputs."""
-        image = self.examples[index].image.load()
-        inputs = self.processor(images=[image], text=[f"<image>{PREFIX}"], return_tensors="pt")
-        inputs.pop("labels", None)
+        """Plain `generate` on one image, as the library's processor makes its inputs."""
+        image, base = self.examples[index].image.load(), self.base
+        inputs = base.family.inputs(base.processor, base.layout, image, PREFIX)
         inputs["pixel_values"] = inputs["pixel_values"].to(self.packed.compute_dtype)
         given = {"length_penalty": settings.length_penalty} if settings.beams > 1 else {}
         found = self.base.model.generate(
@@ -75,12 +72,12 @@ class Subject:
         return found[: found.index(self.eos) + 1] if self.eos in found else found
 
 
-@pytest.fixture(scope="module", params=["nano", "nano2"])
-def subject(request: pytest.FixtureRequest, nano2: Path) -> Subject:
-    """nano as it is; its Gemma 2 twin with larger random weights and a token for `<eos>` that it does say."""
+@pytest.fixture(scope="module", params=["nano", "nano2", "smolnano"])
+def subject(request: pytest.FixtureRequest, nano2: Path, smolnano: Path) -> Subject:
+    """nano as it is; its twins with larger random weights and a token for `<eos>` that they do say."""
     if request.param == "nano":
         return Subject(load_base(ModelSection(base="nano", dtype="float32")))
-    base = load_base(ModelSection(base=str(nano2), dtype="float32"))
+    base = load_base(ModelSection(base=str(nano2 if request.param == "nano2" else smolnano), dtype="float32"))
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in base.model.parameters():
