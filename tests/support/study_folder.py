@@ -63,6 +63,7 @@ def write_scores(folder: RunFolder, split: str, examples: Sequence[Example], pre
         draws=200,
         sources={one.id: one.source for one in examples},
         prefix="caption en",
+        content=True,
     )
     write_predictions(folder.predictions(split), predictions)
     write_references(folder.references(split), examples)

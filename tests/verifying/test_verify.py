@@ -142,6 +142,10 @@ PLANTED: dict[str, tuple[Change, str]] = {
         of_sheet(lambda sheet: first(sheet["statistics"])[4].__setitem__(0, 77)),
         "scores/test.json, statistics.",
     ),
+    "a rate of content errors": (
+        of_sheet(lambda sheet: first(sheet["content"]["rates"]).update(wrong=99)),
+        "scores/test.json, content.rates.",
+    ),
     "a diagnostic": (
         of_sheet(lambda sheet: sheet["diagnostics"].update(distinct_captions=3)),
         "scores/test.json, diagnostics.distinct_captions",

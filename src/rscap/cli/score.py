@@ -88,6 +88,10 @@ def score(
         int | None,
         typer.Option(min=1, max=2, help="Processes for METEOR; by default 2 where a core is idle. No number changes."),
     ] = None,
+    content: Annotated[
+        bool,
+        typer.Option("--content", help="Also count things, counts, colours and directions that no reference has."),
+    ] = False,
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Leave out references without a candidate, and count them.")
     ] = False,
@@ -135,6 +139,7 @@ def score(
             metrics=[*(metric for metric in defined(name) if meteor or metric != "METEOR"), *others],
             allow_missing=allow_missing,
             processes=processes or _idle_processes(),
+            content=content,
         )
         for name in (scoring.PROTOCOLS if protocol == "all" else (protocol,))
     }
@@ -205,6 +210,16 @@ def show(sheets: Mapping[str, ScoreSheet]) -> None:
         console.print(_lines(name, sheet), markup=False)
 
 
+def content_lines(sheet: ScoreSheet) -> list[str]:
+    """A line on the content errors of a sheet, if they were counted."""
+    rates = sheet.extra.get("content", {}).get("rates", {})
+    found = [
+        f"{name.removesuffix('-errors')}s {one['rate']:.1%} ({one['wrong']:,} of {one['claims']:,})"
+        for name, one in rates.items()
+    ]
+    return [f"claims that no reference bears out: {', '.join(found)}"] if found else []
+
+
 def _cell(sheet: ScoreSheet, metric: str) -> str:
     from rscap.metrics import known
 
@@ -234,6 +249,7 @@ def _lines(name: str, sheet: ScoreSheet) -> str:
         lines.append(
             f"{name}: {found['verbatim_training']['share']:.1%} of captions are training captions word for word"
         )
+    lines += [f"{name}: {line}" for line in content_lines(sheet)]
     shuffled = found["shuffled"].get(_CIDER)
     if shuffled is not None:
         lines.append(f"{name}: CIDEr after shuffling images among captions: {shuffled:.3f}")

@@ -97,6 +97,7 @@ def score_predictions(
         training_captions=None if train is None else {caption for example in train for caption in example.captions},
         prefix=prefix,
         allow_missing=True,
+        content=True,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from rscap.reports.html import Html, element, join
 from rscap.reports.load import LoadedRun, Scored
 from rscap.reports.table import ScoreTable
+from rscap.scoring.content import RATES
 from rscap.store import PROVENANCE, REJECTED, Quality
 
 
@@ -137,6 +138,72 @@ _EXPLAINED = (
     "Degenerate outputs are flagged and scored like all others. “Images shuffled” is CIDEr after every caption was "
     "given to another image: the part of the score that does not depend on the image."
 )
+
+
+# The content section: claims that the references contradict.
+
+
+def content_section(tables: Sequence[ScoreTable]) -> Html | None:
+    """Rates of wrong things, counts, colours, directions, a table for each score table; None if no sheet has them."""
+    parts = [part for table in tables if (part := _content(table)) is not None]
+    return join(*parts) if parts else None
+
+
+def _content(table: ScoreTable) -> Html | None:
+    found = {
+        row.label: _mapping(scored.sheet.extra.get("content")) if scored.sheet else {}
+        for row, scored in zip(table.rows, table.scored, strict=True)
+    }
+    if not any(found.values()):
+        return None
+    body = [
+        element(
+            "tr",
+            element("th", label, scope="row"),
+            *[_rate(_mapping(_mapping(one.get("rates")).get(name)), name.replace("-", " ")) for name in RATES],
+        )
+        for label, one in found.items()
+    ]
+    head = element(
+        "tr", element("th", "", scope="col"), *[element("th", _heading(name), scope="col") for name in RATES]
+    )
+    versions = sorted({str(one.get("version")) for one in found.values() if one})
+    explained = f"{_CONTENT_EXPLAINED} Word lists: version {', '.join(versions)}."
+    return element(
+        "div",
+        element("table", element("thead", head), element("tbody", *body), class_="scores"),
+        element("p", explained, class_="signature"),
+        *[_frequent(label, _mapping(one.get("wrong"))) for label, one in found.items() if one.get("wrong")],
+        class_="table",
+    )
+
+
+_CONTENT_EXPLAINED = (
+    "Claims that no reference of the image bears out, as a share of those that could be checked, with 95 % bootstrap "
+    "intervals over images; lower is better."
+)
+_FREQUENT = 12
+
+
+def _heading(rate: str) -> str:
+    return f"wrong {rate.removesuffix('-errors')}s"
+
+
+def _rate(found: Mapping[str, Any], name: str) -> Html:
+    value = _number(found.get("rate"), "{:.1%}")
+    if value is None:
+        return element("td", "—", data_name=name)
+    bounds = found.get("interval")
+    interval = f"{bounds[0]:.1%}–{bounds[1]:.1%}, " if isinstance(bounds, Sequence) and len(bounds) == 2 else ""
+    of = f"{interval}{_number(found.get('wrong'), '{:,.0f}')} of {_number(found.get('claims'), '{:,.0f}')}"
+    return element("td", element("span", value, class_="value"), element("span", of, class_="interval"), data_name=name)
+
+
+def _frequent(label: str, wrong: Mapping[str, Any]) -> Html:
+    """The wrong claims that a row makes most often."""
+    counts = Counter(text for kinds in wrong.values() for texts in _mapping(kinds).values() for text in texts)
+    listed = ", ".join(f"{text} ({count:,})" for text, count in counts.most_common(_FREQUENT))
+    return element("p", f"{label}, most often wrong: {listed}", class_="quiet")
 
 
 def _facts(scored: Scored) -> dict[str, str]:

@@ -108,8 +108,19 @@ def _said(run: LoadedRun, number: int, example_id: str, reference: Reference | N
         "div",
         element("p", element("span", "", class_=f"swatch c{number % 8}"), run.label, score, cut, class_="who"),
         element("p", caption if prediction.caption.strip() else element("i", "empty caption"), class_="caption"),
+        _wrong(run, example_id),
         class_="said",
     )
+
+
+def _wrong(run: LoadedRun, example_id: str) -> Html | None:
+    """The claims of this caption that no reference bears out; None where there are none, or none were looked for."""
+    content = run.scored.sheet.extra.get("content") if run.scored.sheet else None
+    wrong = content.get("wrong", {}).get(example_id) if isinstance(content, dict) else None
+    if not isinstance(wrong, dict):
+        return None
+    listed = "; ".join(f"{kind}: {', '.join(texts)}" for kind, texts in wrong.items())
+    return element("p", f"in no reference: {listed}", class_="who")
 
 
 def marked(caption: str, references: Sequence[str]) -> Html:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from rscap.reports import details, scores, training
-from rscap.reports.details import diagnostics_section
+from rscap.reports.details import content_section, diagnostics_section
 from rscap.reports.figure import figure
 from rscap.reports.html import Html, PageSection, element, frame, join
 from rscap.reports.load import LoadedRun
@@ -36,6 +36,7 @@ def _sections(runs: Sequence[LoadedRun], tables: Sequence[ScoreTable]) -> list[P
         ("scores", "Scores", lambda: scores.score_section(runs, tables)),
         ("images", "Images and captions", lambda: _figure(runs)),
         ("training", "Training", lambda: training.training_section(runs)),
+        ("content", "Content errors", lambda: content_section(tables)),
         ("diagnostics", "Diagnostics", lambda: diagnostics_section(tables)),
         ("data", "Data", lambda: details.data(runs)),
         ("provenance", "Provenance", lambda: details.provenance(runs)),

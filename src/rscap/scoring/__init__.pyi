@@ -12,6 +12,11 @@ from rscap.scoring.comparison import (
     Difference,
     SystemScore,
 )
+from rscap.scoring.content import (
+    CONTENT_VERSION,
+    Checked,
+    check_content,
+)
 from rscap.scoring.diagnostics import (
     KINDS,
     degenerate,
@@ -62,6 +67,7 @@ from rscap.store import (
 )
 
 __all__ = [
+    "CONTENT_VERSION",
     "DIGESTS",
     "DRAWS",
     "KINDS",
@@ -69,6 +75,7 @@ __all__ = [
     "PROTOCOLS",
     "SEEN",
     "Candidates",
+    "Checked",
     "Comparison",
     "Difference",
     "ForeignMetric",
@@ -77,6 +84,7 @@ __all__ = [
     "References",
     "SystemScore",
     "add_foreign",
+    "check_content",
     "cider_rewards",
     "column_of",
     "compare",

@@ -14,6 +14,7 @@ from rscap.metrics import METRICS, defined, known
 from rscap.records import ScoreSheet
 from rscap.scoring import diagnostics
 from rscap.scoring.cider import cautions as cider_cautions
+from rscap.scoring.content import ContentErrors
 from rscap.scoring.corpus import Corpus
 from rscap.scoring.foreign import ForeignMetric, Function
 from rscap.scoring.measures import Material, Statistics, measured, shuffled
@@ -62,6 +63,7 @@ def score_captions(
     metrics: Sequence[str | Function | ForeignMetric] | None = None,
     allow_missing: bool = False,
     processes: int = 1,
+    content: bool = False,
 ) -> ScoreSheet:
     """Score one caption per image against its references.
 
@@ -81,6 +83,7 @@ def score_captions(
             functions of one's own and foreign metrics, as in `[*METRICS, my_metric]` (see `rscap.scoring.foreign`).
         allow_missing: score the images that have a candidate and count the others in `unscored`.
         processes: 2 lets METEOR of a thousand images and more use a second process; no number depends on it.
+        content: also count wrong things, counts, colours and directions, see `rscap.scoring.content`.
 
     Returns:
         The sheet; see docs/scoring.md for what `extra` holds. METEOR is absent, with a note, where it is not installed.
@@ -102,6 +105,8 @@ def score_captions(
     per_image = {name: values for name, values in others.items() if not isinstance(values, float)}
     everything = replace(statistics, means={**statistics.means, **per_image})
     conditions = _conditions(paired, references, idf, protocol, reference_duplicates, decode, pool is not None, foreign)
+    errors = ContentErrors.of(paired.ids, candidates, references) if content else None
+    conditions = replace(conditions, content=errors.version if errors else None)
     found = diagnostics.describe(
         everything,
         corpus,
@@ -124,6 +129,9 @@ def score_captions(
     }
     if cautions := _cautions(statistics, paired, idf, own_pool=pool is None and not paired.unscored):
         extra["cautions"] = cautions
+    if errors:
+        extra["content"] = errors.content(draws=draws, seed=seed)
+        extra["statistics"] |= kept_statistics(errors.statistics)
     if foreign:
         extra["foreign"] = {one.name: one.declaration(per_image=one.name in per_image) for one in foreign}
     bounds = intervals(statistics, draws=draws, seed=seed)

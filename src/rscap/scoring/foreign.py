@@ -27,6 +27,7 @@ from rscap.annotations.text import read_text
 from rscap.errors import DataError, ScoreError
 from rscap.metrics import METRICS, TABLE, known
 from rscap.records import ScoreSheet
+from rscap.scoring.content import RATES
 from rscap.scoring.corpus import Floats
 from rscap.scoring.measures import Statistics
 from rscap.scoring.resampling import intervals, listed
@@ -159,7 +160,9 @@ def _letters(name: str) -> str:
 
 
 def is_higher_better(sheet: ScoreSheet, metric: str) -> bool:
-    """The direction of a metric, from the table or, of a foreign one, from its sheet."""
+    """The direction of a metric, from the table or, of a foreign one, from its sheet; errors are better few."""
+    if metric in RATES:
+        return False
     line = known(metric)
     if line is not None:
         return line.higher_is_better

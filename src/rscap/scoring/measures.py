@@ -72,8 +72,8 @@ class Summed:
     """The metrics."""
     columns: tuple[str, ...]
     """Names of the K statistics of an image."""
-    statistics: Callable[[Material], Floats]
-    """float[n, K]"""
+    statistics: Callable[[Material], Floats] | None
+    """float[n, K]; None where they come from elsewhere, and no metric of the table is theirs."""
     scores: Callable[[Floats], Mapping[str, Floats]]
     """From sums [..., K] of rows to the score of each metric, [...]."""
 
@@ -180,7 +180,7 @@ def measured(
         try:
             if isinstance(measure, Averaged):
                 means[metric] = measure.item_scores(material)
-            elif measure not in sums:
+            elif measure.statistics and measure not in sums:
                 sums[measure] = measure.statistics(material)
         except MetricUnavailable as error:
             notes.append(f"{metric} is not scored: {error.message}" + (f" ({error.hint})" if error.hint else ""))

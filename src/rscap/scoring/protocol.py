@@ -88,6 +88,8 @@ class Conditions:
     data: str
     foreign: tuple[str, ...] = ()
     """Metrics that rscap did not compute, `name@source`."""
+    content: str | None = None
+    """The version of the word lists behind the content errors, where these were counted."""
 
     def fields(self) -> dict[str, Any]:
         """As a score sheet holds them, apart."""
@@ -113,6 +115,7 @@ class Conditions:
                 f"n:{self.n}",
                 f"decode:{self.decode or 'unstated'}",
                 f"data:{self.data}",
+                *([f"content:{self.content}"] if self.content else []),
                 *([f"foreign:{','.join(self.foreign)}"] if self.foreign else []),
                 f"rscap:{__version__}",
             ]

@@ -10,6 +10,7 @@ import numpy as np
 
 from rscap.errors import ScoreError
 from rscap.records import ScoreSheet
+from rscap.scoring.content import CONTENT
 from rscap.scoring.measures import Statistics, summed_measures
 
 
@@ -35,7 +36,7 @@ def statistics_of(sheet: ScoreSheet) -> Statistics:
     kept = sheet.extra.get("statistics")
     if not isinstance(kept, Mapping):
         raise ScoreError("the score sheet holds no statistics", hint="score the predictions again with `rscap score`")
-    measures = {measure.key: measure for measure in summed_measures()}
+    measures = {measure.key: measure for measure in (*summed_measures(), CONTENT)}
     unknown = [key for key in kept if key not in measures]
     if unknown:
         written = f"the score sheet was written by rscap {sheet.extra.get('rscap', '(unknown)')}"

@@ -11,6 +11,7 @@ import numpy as np
 from rscap.errors import ScoreError
 from rscap.records import ScoreSheet
 from rscap.scoring.comparison import Comparison, Difference, SystemScore, sentence
+from rscap.scoring.content import RATES
 from rscap.scoring.corpus import Floats
 from rscap.scoring.foreign import is_higher_better
 from rscap.scoring.measures import Statistics, mean_statistics
@@ -238,8 +239,9 @@ def _groups(sheets: Mapping[str, ScoreSheet], systems: Mapping[str, str] | None)
 def _refuse_unlike(sheets: Mapping[str, ScoreSheet], metric: str) -> None:
     (name, sheet), *others = sheets.items()
     for own, other in sheets.items():
-        if metric not in other.corpus:
-            known = ", ".join(other.corpus)
+        rates = other.extra.get("content", {}).get("rates", {})
+        if metric not in other.corpus and metric not in rates:
+            known = ", ".join([*other.corpus, *rates])
             raise ScoreError(f"{own} has no score for {metric}; it has {known}")
         if other.extra.get("foreign", {}).get(metric, {}).get("per_image") is False:
             raise ScoreError(f"{own} has one {metric} for all images; a paired comparison needs one per image")
@@ -259,6 +261,10 @@ def _refuse_unlike(sheets: Mapping[str, ScoreSheet], metric: str) -> None:
             raise ScoreError(
                 f"{name} (n = {sheet.n}) and {own} (n = {other.n}) are of different images; {'; '.join(parts)}"
             )
+        if metric in RATES:
+            mine, theirs = (one.extra["content"]["version"] for one in (sheet, other))
+            if mine != theirs:
+                raise ScoreError(f"{name} and {own} have {metric} by different word lists, {mine} and {theirs}")
         mine, theirs = (str(one.extra.get("foreign", {}).get(metric)) for one in (sheet, other))
         if mine != theirs:
             raise ScoreError(f"{name} and {own} have {metric} from different sources: {mine} and {theirs}")

@@ -135,8 +135,15 @@ def _recomputed(
         prefix=prefixes.pop() if len(prefixes) == 1 else None,
         metrics=[*own, *_foreign(told, conditions)],
         allow_missing=True,
+        content=_content_version(told) == scoring.CONTENT_VERSION,
     )
     return scoring.with_seen(sheet, conditions.seen)
+
+
+def _content_version(told: ScoreSheet) -> str | None:
+    """The version of the word lists behind the content errors; None where there are none."""
+    content = told.extra.get("content")
+    return str(content.get("version")) if isinstance(content, Mapping) else None
 
 
 def _foreign(told: ScoreSheet, conditions: _Conditions) -> list[scoring.ForeignMetric]:
@@ -175,7 +182,11 @@ def _not_recomputed(told: ScoreSheet, found: ScoreSheet, conditions: _Conditions
         protocol.skip("captions learnt by heart: the training captions are not here")
     if conditions.seen:
         protocol.skip("images that the model has seen: counting them again needs the images")
-    measures = (find(metric, conditions.protocol) for metric in gone)
+    if "content" in told.extra and "content" not in found.extra:
+        lists = f"{_content_version(told)!r}; this rscap has {scoring.CONTENT_VERSION!r}"
+        protocol.skip(f"content errors: they were counted with word lists of version {lists}")
+        gone.append("content")
+    measures = (find(metric, conditions.protocol) for metric in gone if metric != "content")
     keys = {measure.key for measure in measures if isinstance(measure, Summed)}
     pool = {"pool", "cautions"} if "CIDEr" in gone else set()
     notes = {"cautions"} if conditions.digests is None else set()  # sheets without digests are older than cautions
@@ -211,7 +222,7 @@ def _not_in_groups(conditions: _Conditions) -> frozenset[str]:
 
 def _signature_parted(told: ScoreSheet, found: ScoreSheet, missing: frozenset[str]) -> Iterable[tuple[str, str]]:
     """The parts of both signatures side by side; the version is that of whoever scored."""
-    skipped = ("rscap:", *(["idf:"] if "pool" in missing else []))
+    skipped = ("rscap:", *(["idf:"] if "pool" in missing else []), *(["content:"] if "content" in missing else []))
     ours, theirs = (
         [part for part in sheet.signature.split("|") if not part.startswith(skipped)] for sheet in (told, found)
     )
