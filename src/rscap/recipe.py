@@ -48,14 +48,23 @@ class QualitySection(Section):
     """
 
     min_consensus: float | None = None
+    """Drop captions whose consensus (CIDEr-D against the other captions of the image, 0 to 10) is lower."""
     full_consensus: float | None = None
+    """Captions of at least this consensus weigh 1, others in proportion, at least `floor`."""
     floor: float | None = None
+    """The least weight of a caption; .1 when absent."""
     min_words: int | None = None
+    """Drop captions of fewer words."""
     max_words: int | None = None
+    """Drop captions of more words."""
     repeated: Literal["keep", "weigh", "drop"] | None = None
+    """One sentence n times for one image: keep all, weigh each 1/n, or drop all but the first."""
     noise: tuple[str, ...] | None = None
+    """Kinds of noise that are acted on, such as `non-ascii` or `repeated-word`: docs/data.md."""
     noisy: Literal["weigh", "drop"] | None = None
+    """What happens to noisy captions; `drop` when absent."""
     keep_at_least: int | None = None
+    """Captions that every image keeps whatever the rules say, the best by consensus; 1 when absent."""
 
     def weighs(self) -> bool:
         """Whether these rules can give captions weights below 1."""
@@ -68,7 +77,9 @@ class DataSection(Section):
     source: str
     """`sample`, a folder with captions.csv, a parquet file, or a data set on the Hub."""
     splits: str = "official"
+    """Who trains and who is measured: `official`, `seed42`, `grouped` …, or a FILE.json of `rscap data split`."""
     captions: CaptionScheme = "all"
+    """Which of an image's captions training learns in an epoch; `all` learns them together, behind one image."""
     augment: Literal["none", "turns", "full"] = "none"
     """`turns`: in every epoch an image is shown in one of its eight rotations and reflections; `full`: it is also
     cropped, and its brightness and colour change slightly. A change that would make a caption wrong is not applied."""
@@ -79,6 +90,7 @@ class DataSection(Section):
     normalise: tuple[str, ...] = ()
     """Steps of `rscap.data.text` that normalise training captions; references of val and test stay as published."""
     quality: QualitySection | None = None
+    """Which training captions are dropped or weighed; all are learned alike when absent."""
     workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
     """Processes that decode images in advance; 0: the training process decodes them. `auto`: up to 4 beside a GPU, as
     the cores allow, and 0 where the CPU trains."""
@@ -97,6 +109,7 @@ class PromptSection(Section):
     """The words before the caption."""
 
     prefix: str = "caption en"
+    """What the model reads between image and caption, in training and afterwards."""
     training_prefixes: tuple[str, ...] = ()
     """Training draws one of these for every image and epoch instead of `prefix`; evaluation always uses `prefix`."""
 
@@ -112,6 +125,7 @@ class ModelSection(Section):
     """Precision of frozen weights and of matrix products. `auto`: bfloat16 where the card computes it, float16 (with
     loss scaling) on a card that does not, float32 without a card; decided once, and kept by a resumed run."""
     quantisation: Literal["none", "nf4", "int8"] = "none"
+    """Frozen weights in 4 bits (`nf4`, arXiv:2305.14314) or 8 (`int8`, arXiv:2208.07339); needs less memory, costs time."""
     quantise: Annotated[tuple[Tower, ...], Field(min_length=1)] = ("language_model",)
     """Towers whose linear layers are quantised."""
     pretrained: bool = True
@@ -128,8 +142,11 @@ class TowersSection(Section):
     """What training changes in each tower: `frozen` nothing, `adapted` adapters (PEFT), `trained` all weights."""
 
     vision_tower: TowerState = "frozen"
+    """The image encoder."""
     projector: TowerState = "frozen"
+    """The matrix between image encoder and language model; `frozen` or `trained`."""
     language_model: TowerState = "adapted"
+    """The language model; embeddings and head stay frozen where it is `adapted`."""
 
     def in_state(self, state: TowerState) -> list[Tower]:
         return [tower for tower in TOWERS if getattr(self, tower) == state]
@@ -142,10 +159,13 @@ class AdapterSection(Section):
     """
 
     method: AdapterMethod = "lora"
+    """How an adapted layer changes; docs/adapters.md compares the methods."""
     rank: Positive = 16
+    """Columns of the low-rank factors; for `vera` and `randlora` see docs/adapters.md."""
     alpha: Annotated[float, Field(gt=0)] | None = None
     """Numerator of the scale; absent for methods without a scale (hira, vera, miss)."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Share of an adapter's inputs that a training step sets to 0."""
     rank_stabilised: bool = False
     """rsLoRA (arXiv:2312.03732): scale by alpha / sqrt(rank) instead of alpha / rank."""
     weight_decomposed: bool = False
@@ -155,7 +175,9 @@ class AdapterSection(Section):
     calibration_images: Positive | None = None
     """Training images from whose activations `eva` and `corda` compute the initial weights."""
     language_targets: Annotated[tuple[str, ...], Field(min_length=1)] = LANGUAGE_TARGETS
+    """Linear layers of the language model that are adapted."""
     vision_targets: Annotated[tuple[str, ...], Field(min_length=1)] = VISION_TARGETS
+    """Linear layers of the vision tower that are adapted, where that tower is `adapted`."""
 
     @model_validator(mode="before")
     @classmethod
@@ -174,16 +196,25 @@ class TrainSection(Section):
     """Length, batches and learning rate. A micro batch counts images; each image brings all its chosen captions."""
 
     epochs: Annotated[float, Field(gt=0)] = 1.0
+    """Times that training sees every image."""
     max_steps: Positive | None = None
     """Stop after this many updates, even in the middle of an epoch."""
     micro_batch: Positive = 4
+    """Images that pass through the model together, each with all its chosen captions; more need more memory."""
     accumulation: Positive = 1
+    """Micro batches in one update: an update learns from micro_batch * accumulation images."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    """AdamW's highest rate, reached after the warm-up."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """AdamW's decoupled decay (arXiv:1711.05101) of matrices; biases and norms do not decay."""
     betas: tuple[Beta, Beta] = (0.9, 0.999)
+    """AdamW's decay rates of the running means of the gradient and of its square."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the rate falls from its highest to 0 after the warm-up; `constant` keeps it."""
     warmup_share: Share = 0.03
+    """Share of all updates in which the rate rises from 0."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    """Gradients of a larger L2 norm are scaled down to it."""
     gradient_checkpointing: bool | Literal["auto"] = False
     """Recompute activations in the backward pass (arXiv:1604.06174); `auto`: where the available memory requires it."""
     cache_features: bool = False
@@ -197,9 +228,11 @@ class TrainSection(Section):
     evaluate_every: Positive | None = None
     """Steps between evaluations that generate validation captions; none when absent."""
     evaluate_images: Positive = 64
+    """Validation images that such an evaluation captions; a hash chooses them."""
     checkpoint_every: Positive | None = None
     """Steps between checkpoints, in addition to those by time."""
     checkpoint_minutes: Annotated[float, Field(gt=0)] = 10.0
+    """Minutes between checkpoints: what a killed run has to do again, at most."""
     keep_checkpoints: Positive = 2
     """Checkpoints that are kept, in addition to the best one."""
 
@@ -208,6 +241,7 @@ class SelectionSection(Section):
     """Which weights the run keeps: those of the best evaluation on generated validation captions."""
 
     metric: SelectionMetric = "CIDEr"
+    """What is compared: a metric of the generated captions, or the validation loss."""
     patience: Positive | None = None
     """Stop after this many evaluations in a row without a new best; never when absent."""
     min_gain: Annotated[float, Field(ge=0.0)] = 0.0
@@ -222,6 +256,7 @@ class TrackSection(Section):
     trackers: tuple[str, ...] = ()
     """`tensorboard`, `wandb` or any other that accelerate supports."""
     project: str = "rscap"
+    """The project under which trackers file the run."""
     captions: Annotated[int, Field(ge=0)] = 8
     """Images whose captions every evaluation sends to the trackers."""
 
@@ -230,10 +265,12 @@ class GenerateSection(Section):
     """How captions are decoded: greedily, by beam search (`beams`) or by sampling (`temperature`): docs/decoding.md."""
 
     max_new_tokens: Positive = 64
+    """A caption that has not ended after this many tokens is cut off."""
     batch_size: Positive | Literal["auto"] = "auto"
     """Images decoded together; rscap halves it where they do not fit in memory. `auto`: 16 to 256 on a GPU, by its free
     memory, and 16 on a CPU."""
     beams: Annotated[int, Field(ge=1, le=64)] = 1
+    """Candidates that beam search keeps; 1: no search."""
     length_penalty: float = 1.0
     """Beam search divides the log-probability of a finished caption by its number of tokens to this power."""
     repetition_penalty: Annotated[float, Field(gt=0.0)] = 1.0
@@ -275,6 +312,7 @@ class Recipe(Section):
     """All settings of a run."""
 
     seed: int = 0
+    """Seeds the order of images, the choice of captions, dropout, new weights and `data.train_limit`."""
     data: DataSection
     prompt: PromptSection = PromptSection()
     model: ModelSection

@@ -18,6 +18,7 @@ from rscap.cli.ablate import ablate
 from rscap.cli.data import app as data_app
 from rscap.cli.evaluate import caption, evaluate
 from rscap.cli.plan import plan
+from rscap.cli.recipe import app as recipe_app
 from rscap.cli.report import compare, doctor, report
 from rscap.cli.scene import scene, search
 from rscap.cli.score import score
@@ -74,6 +75,7 @@ _COMMANDS = (
 for command in _COMMANDS:
     app.command(command.__name__)(command)
 app.add_typer(data_app, name="data")
+app.add_typer(recipe_app, name="recipe")
 
 
 def _print_version(asked: bool) -> None:
