@@ -125,7 +125,7 @@ class ModelSection(Section):
     """Precision of frozen weights and of matrix products. `auto`: bfloat16 where the card computes it, float16 (with
     loss scaling) on a card that does not, float32 without a card; decided once, and kept by a resumed run."""
     quantisation: Literal["none", "nf4", "int8"] = "none"
-    """Frozen weights in 4 bits (`nf4`, arXiv:2305.14314) or 8 (`int8`, arXiv:2208.07339); needs less memory, costs time."""
+    """Frozen weights in 4 bits (`nf4`, arXiv:2305.14314) or 8 (`int8`, arXiv:2208.07339): less memory, more time."""
     quantise: Annotated[tuple[Tower, ...], Field(min_length=1)] = ("language_model",)
     """Towers whose linear layers are quantised."""
     pretrained: bool = True

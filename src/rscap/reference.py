@@ -56,8 +56,8 @@ def recipe_page() -> str:
         "<!-- made by `rscap recipe keys`; the text of each key stands in src/rscap/recipe.py -->",
         "",
         "A recipe is a TOML file; `rscap recipe show NAME` prints one that ships with rscap. A key that is absent has",
-        "the default; an unknown key is refused, with the nearest right one. `rscap recipe schema` prints a JSON schema,",
-        "with which editors complete keys and mark mistakes: save it as recipe.schema.json and put",
+        "the default; an unknown key is refused, with the nearest right one. `rscap recipe schema` prints a JSON",
+        "schema, with which editors complete keys and mark mistakes: save it as recipe.schema.json and put",
         "`#:schema recipe.schema.json` on the first line of a recipe.",
     ]
     section = None
