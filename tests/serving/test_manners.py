@@ -122,7 +122,7 @@ def test_a_caption_that_comes_too_late_is_not_made(models: ServedModels) -> None
         async with open_server(models) as (server, client):
             with busy(models):
                 first = asyncio.create_task(client.post("/v1/chat/completions", json=chat()))
-                await until(lambda: server.scheduler.held == 1 and not server.scheduler._waiting)
+                await until(lambda: server.scheduler.at_work == 1)
                 late = await client.post("/v1/chat/completions", json=chat(), headers={"X-Deadline": "0.05"})
             assert (late.status_code, late.json()["error"]["code"]) == (504, "deadline_passed")
             assert (await first).status_code == 200

@@ -6,9 +6,9 @@ loader    batches made ahead of the step
 choice    the next token; beams: beam search; decoding: token by token, in parts that fit
 asking    `Captioner`: loaded once, asked often
 loading   from the name of a run or a base model to a captioner
+remote    a model behind an OpenAI-compatible server, asked without torch
 """
 
-from rscap.captioner.asking import Captioner, caption_all
-from rscap.captioner.loading import ModelRef, load, load_together
+from rscap.lazy import attach
 
-__all__ = ["Captioner", "ModelRef", "caption_all", "load", "load_together"]
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
+
+from rscap.errors import RscapError
+
+_Server = Annotated[
+    str | None, typer.Option(help="Ask a model behind this OpenAI-compatible server, in place of one loaded here.")
+]
+_ServedModel = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Which of the server's models; may be left out where it has one.")
+]
+_Concurrency = Annotated[int, typer.Option(min=1, max=256, help="Requests to a server under way at a time.")]
+_PerMinute = Annotated[float | None, typer.Option(min=0.1, help="Requests to a server that begin in a minute at most.")]
+
+
+def _one_of(model: str | None, server: str | None, place: str) -> None:
+    """Raises: RscapError: neither a model nor a server is named, or both are."""
+    if (model is None) == (server is None):
+        both = "both name the model to ask" if model else "name a model to ask"
+        raise RscapError(
+            f"{place} and --server: {both}", hint=f"give {place}, or --server URL with --served-model NAME"
+        )
 
 
 def evaluate(
     model: Annotated[
-        str, typer.Argument(metavar="RUN|BASE", help="A run folder, or a base model for a zero-shot baseline.")
-    ],
+        str | None, typer.Argument(metavar="RUN|BASE", help="A run folder, or a base model for a zero-shot baseline.")
+    ] = None,
     source: Annotated[str | None, typer.Option(help="Data to evaluate on; by default the run's own.")] = None,
     splits: Annotated[str | None, typer.Option(help="How the source is split; by default as in the run.")] = None,
     split: Annotated[str, typer.Option(help="Which split.")] = "test",
@@ -41,12 +62,48 @@ def evaluate(
     allow_seen: Annotated[
         bool, typer.Option("--allow-seen", help="Also score images that the run was trained on; the score is marked.")
     ] = False,
+    server: _Server = None,
+    served_model: _ServedModel = None,
+    concurrency: _Concurrency = 8,
+    per_minute: _PerMinute = None,
 ) -> None:
     """Caption a split, write the predictions and score them, and two baselines that need no model."""
     from rscap.cli.screen import print_sheets, progress, say
+
+    _one_of(model, server, "RUN|BASE")
+    if server is not None:
+        from rscap.captioner.remote import RemoteCaptioner
+        from rscap.evaluation.remote import RemoteRequest, evaluate_remote
+
+        if source is None or dtype is not None:
+            raise RscapError("a served model is evaluated on --source, in the precision of its server")
+        asked = RemoteRequest(
+            source=source,
+            splits=splits,
+            split=split,
+            limit=limit,
+            out=out,
+            max_rejected_share=max_rejected_share,
+            baselines=baselines,
+        )
+        options: dict[str, Any] = {
+            "prompt": prefix,
+            "changes": set_ or (),
+            "concurrency": concurrency,
+            "per_minute": per_minute,
+        }
+        with (
+            RemoteCaptioner.connect(server, served_model, **options) as remote,
+            progress(f"captions ({split})") as bar,
+        ):
+            run, sheets = evaluate_remote(remote, asked, progress=bar, say=say)
+        print_sheets(sheets)
+        say(f"written: {run.scores(split)}\nnext:    rscap report {run.path}")
+        return
     from rscap.evaluation.request import Request, prepare
     from rscap.evaluation.request import evaluate as carry_out
 
+    assert model is not None
     request = Request(
         model=model,
         source=source,
@@ -73,7 +130,7 @@ def evaluate(
 
 def caption(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Image files.")],
-    model: Annotated[str, typer.Option(help="A run folder or a base model.")],
+    model: Annotated[str | None, typer.Option(help="A run folder or a base model.")] = None,
     prefix: Annotated[str | None, typer.Option(help="The words before the caption; by default as in training.")] = None,
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16"] | None,
@@ -84,24 +141,43 @@ def caption(
         typer.Option("--set", metavar="GENERATE.B=C", help="Decode differently: generate.beams=3; may be repeated."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON Lines, one object per image.")] = False,
+    server: _Server = None,
+    served_model: _ServedModel = None,
+    concurrency: _Concurrency = 8,
+    per_minute: _PerMinute = None,
 ) -> None:
     """Caption image files; captions go to standard output, one line per image."""
     import json as encode
 
-    from rscap.captioner import ModelRef
     from rscap.cli.screen import say
     from rscap.records import Rejected
     from rscap.store import prediction_row
 
     failed = False
-    captioner = ModelRef.of(model, prefix=prefix, dtype=dtype, changes=set_ or ()).load()
-    for item in captioner.stream(images, errors="keep"):
-        if isinstance(item, Rejected):
-            failed = True
-            say(f"error: {item.reason}")
-        elif json:
-            typer.echo(encode.dumps(prediction_row(item), ensure_ascii=False))
+    _one_of(model, server, "--model")
+    with ExitStack() as open_until_done:
+        if server is not None:
+            from rscap.captioner.remote import RemoteCaptioner
+            from rscap.data.images import opened
+            from rscap.records import Picture
+
+            pace: dict[str, Any] = {"concurrency": concurrency, "per_minute": per_minute}
+            remote = RemoteCaptioner.connect(server, served_model, prompt=prefix, changes=set_ or (), **pace)
+            open_until_done.enter_context(remote)
+            found = remote.predictions([Picture(id=str(path), image=opened(path)) for path in images], say=say)
         else:
-            typer.echo(f"{item.example_id}\t{' '.join(item.caption.split())}")
+            from rscap.captioner import ModelRef
+
+            assert model is not None
+            captioner = ModelRef.of(model, prefix=prefix, dtype=dtype, changes=set_ or ()).load()
+            found = captioner.stream(images, errors="keep")
+        for item in found:
+            if isinstance(item, Rejected):
+                failed = True
+                say(f"error: {item.reason}")
+            elif json:
+                typer.echo(encode.dumps(prediction_row(item), ensure_ascii=False))
+            else:
+                typer.echo(f"{item.example_id}\t{' '.join(item.caption.split())}")
     if failed:
         raise typer.Exit(1)

@@ -56,6 +56,8 @@ class Scheduler:
     def __init__(self, settings: ServeSettings, metrics: Metrics, *, decoders: int = 2) -> None:
         self.settings, self.metrics = settings, metrics
         self.draining = False
+        self.at_work = 0
+        """Captions that the model is making."""
         self._model = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
         self._decoders = ThreadPoolExecutor(max_workers=decoders, thread_name_prefix="images")
         self._held: dict[str, int] = {}
@@ -161,7 +163,9 @@ class Scheduler:
             if not (batch := self._next_batch()):
                 continue
             begun = time.perf_counter()
+            self.at_work = len(batch)
             found = await loop.run_in_executor(self._model, _answers, batch)
+            self.at_work = 0
             self._count(batch, found, time.perf_counter() - begun)
             for place, answer in zip(batch, found, strict=True):
                 if place.answer.done():
