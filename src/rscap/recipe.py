@@ -215,6 +215,12 @@ class TrainSection(Section):
     """Share of all updates in which the rate rises from 0."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     """Gradients of a larger L2 norm are scaled down to it."""
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Share of every target token that is spread evenly over the vocabulary (arXiv:1512.00567); losses of evaluations
+    are not smoothed."""
+    ema_decay: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    """Keep an exponential moving average of what learns, which evaluations, selection and the finished run use
+    (Polyak and Juditsky, 1992); none when absent."""
     gradient_checkpointing: bool | Literal["auto"] = False
     """Recompute activations in the backward pass (arXiv:1604.06174); `auto`: where the available memory requires it."""
     cache_features: bool = False
@@ -350,6 +356,8 @@ class Recipe(Section):
                 f"train.cache_features encodes each image once, but data.augment = {self.data.augment!r} changes it in "
                 "every epoch; choose one of them"
             )
+        if self.train.ema_decay and self.adapter is not None and self.adapter.method == "adalora":
+            raise ValueError("train.ema_decay would bring back the ranks that adapter.method = 'adalora' takes away")
         if "projector" in adapted:
             raise ValueError("towers.projector is one matrix and takes no adapter: choose 'trained' or 'frozen'")
         if self.model.quantisation != "none" and (both := set(trained) & set(self.model.quantise)):

@@ -61,6 +61,36 @@ def test_chunks_are_exact(rows: int, chunk: int, cap: float | None, head_learns:
         torch.testing.assert_close(found[1].grad, expected[1].grad, rtol=1e-10, atol=1e-13)
 
 
+@given(
+    rows=st.integers(1, 23),
+    chunk=st.integers(1, 25),
+    cap=st.sampled_from([None, 2.0]),
+    smoothing=st.sampled_from([0.1, 0.5]),
+    weighted=st.booleans(),
+)
+@settings(deadline=None, max_examples=30)
+def test_smoothed_targets_are_torchs(
+    rows: int, chunk: int, cap: float | None, smoothing: float, weighted: bool
+) -> None:
+    """Loss and gradients with label smoothing are those of cross_entropy(label_smoothing=), however the rows are cut;
+    without gradients the loss is that of the targets as they are."""
+    found, expected = (parts(rows, torch.float64, head_learns=True) for _ in range(2))
+    weights = torch.linspace(0.5, 2.0, rows, dtype=torch.float64) if weighted else None
+    ours = summed_loss(*found, cap=cap, dtype=torch.float64, rows=chunk, weights=weights, smoothing=smoothing)
+    logits = F.linear(expected[0], expected[1])
+    logits = logits if cap is None else cap * torch.tanh(logits / cap)
+    losses = F.cross_entropy(logits, expected[2], reduction="none", label_smoothing=smoothing)
+    theirs = (losses if weights is None else losses * weights).sum()
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=0)
+    ours.backward()
+    theirs.backward()
+    for mine, other in zip(found[:2], expected[:2], strict=True):
+        torch.testing.assert_close(mine.grad, other.grad, rtol=1e-10, atol=1e-13)
+    with torch.no_grad():
+        plainly = summed_loss(*found, cap=cap, dtype=torch.float64, weights=weights, smoothing=smoothing)
+        assert plainly == summed_loss(*found, cap=cap, dtype=torch.float64, weights=weights)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_rounds_as_the_plain_way_does(dtype: torch.dtype) -> None:
     """With products in 16 bits loss and gradients are those of 16-bit logits taken to float32."""

@@ -63,6 +63,7 @@ def summed_loss(
     rows: int | None = None,
     weights: Tensor | None = None,
     draw: Draw | None = None,
+    smoothing: float = 0.0,
 ) -> Tensor:
     """Summed cross-entropy of `hidden @ weight.T`, soft-capped if `cap` is given (Gemma 2, arXiv:2408.00118).
 
@@ -75,10 +76,17 @@ def summed_loss(
         rows: rows at a time; `chunk_rows` of the vocabulary when left out. The result does not depend on it.
         weights: float[S], of each position in the sum; 1 when left out.
         draw: how targets were drawn, if they were.
+        smoothing: share of every target that is spread evenly over the vocabulary (arXiv:1512.00567, section 7), for a
+            loss with gradients. Without gradients the loss is the plain one.
+
+    Raises:
+        ValueError: targets that were drawn are smoothed.
     """
     rows = rows or chunk_rows(len(weight))
+    if smoothing and draw is not None:
+        raise ValueError("targets that were drawn are learned as they were drawn, and cannot be smoothed")
     if torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad):
-        return _SummedLoss.apply(hidden, weight, targets, cap, dtype, rows, weights, draw)
+        return _SummedLoss.apply(hidden, weight, targets, cap, dtype, rows, weights, draw, smoothing)
     losses = token_losses(hidden, weight, targets, cap=cap, dtype=dtype, rows=rows, draw=draw)
     return losses.sum() if weights is None else (losses * weights).sum()
 
@@ -121,6 +129,7 @@ class _SummedLoss(torch.autograd.Function):
         rows: int,
         weights: Tensor | None,
         draw: Draw | None,
+        smoothing: float,
     ) -> Tensor:
         cast = weight.to(dtype)
         of_hidden = torch.empty_like(hidden) if hidden.requires_grad else None
@@ -132,7 +141,7 @@ class _SummedLoss(torch.autograd.Function):
                 part = slice(begin, begin + rows)
                 own = None if weights is None else weights[part]
                 here_drawn = None if draw is None else draw.part(part)
-                loss, of_logits = _loss_and_gradient(hidden[part], cast, targets[part], cap, own, here_drawn)
+                loss, of_logits = _loss_and_gradient(hidden[part], cast, targets[part], cap, own, here_drawn, smoothing)
                 total += loss
                 of_logits = (of_logits if headroom == 1.0 else of_logits.mul_(headroom)).to(dtype)
                 if of_hidden is not None:
@@ -150,7 +159,7 @@ class _SummedLoss(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         # In place, since V x H may be gigabytes; autograd itself refuses a second backward pass over what changed.
         gradients = [None if gradient is None else gradient.mul_(upstream) for gradient in ctx.saved_tensors]
-        return *gradients, *[None] * 6
+        return *gradients, *[None] * 7
 
 
 def _logits(hidden: Tensor, weight: Tensor, cap: float | None) -> Tensor:
@@ -160,7 +169,13 @@ def _logits(hidden: Tensor, weight: Tensor, cap: float | None) -> Tensor:
 
 
 def _loss_and_gradient(
-    hidden: Tensor, weight: Tensor, targets: Tensor, cap: float | None, weights: Tensor | None, draw: Draw | None
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    cap: float | None,
+    weights: Tensor | None,
+    draw: Draw | None,
+    smoothing: float,
 ) -> tuple[Tensor, Tensor]:
     """Summed loss of some rows, and its gradient with respect to their logits before capping."""
     logits = _logits(hidden, weight, cap)
@@ -170,8 +185,12 @@ def _loss_and_gradient(
     log_sum = logits.logsumexp(dim=1, keepdim=True)
     places = targets.unsqueeze(1)
     losses = log_sum - logits.gather(1, places)
+    if smoothing:
+        losses = (1.0 - smoothing) * losses + smoothing * (log_sum - logits.mean(dim=1, keepdim=True))
     gradient = logits.sub_(log_sum).exp_()
-    gradient.scatter_add_(1, places, gradient.new_full(places.shape, -1.0))
+    gradient.scatter_add_(1, places, gradient.new_full(places.shape, smoothing - 1.0))
+    if smoothing:
+        gradient.sub_(smoothing / gradient.shape[1])
     if draw is not None:
         gradient.div_(draw.divisors(gradient))
     if weights is not None:

@@ -93,6 +93,8 @@ class PackedModel(nn.Module):
         self.compute_dtype = compute_dtype
         self.flex = False
         self.recomputes = False
+        self.smoothing = 0.0
+        """Share of every training target that is spread over the vocabulary."""
         self.stills = Stills()
         self._held: Held | None = None
         self._wide_head = WideHead()
@@ -208,7 +210,8 @@ class PackedModel(nn.Module):
         """Summed negative log-likelihood of all supervised tokens (arXiv:2407.07726, section 3.2), each
         times its weight if the batch has weights.
 
-        A sum, so that the caller can divide by the tokens of the whole update and every token weighs the same.
+        A sum, so that the caller can divide by the tokens of the whole update and every token weighs the same. With
+        gradients, targets are smoothed by `smoothing`; without, the loss is that of the targets as they are.
         """
         with self.autocast():
             hidden = self.supervised(batch)
@@ -220,6 +223,7 @@ class PackedModel(nn.Module):
             dtype=self.compute_dtype,
             weights=batch.weights,
             draw=batch.draw,
+            smoothing=self.smoothing,
         )
 
     @torch.no_grad()

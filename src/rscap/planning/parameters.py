@@ -144,7 +144,7 @@ class Resident:
     trainable: int
     """Parameters, adapters included."""
     averages: int = 0
-    """Moving averages per parameter that AdaLoRA keeps of its importance (arXiv:2303.10512)."""
+    """Moving averages per parameter: AdaLoRA's of its importance (arXiv:2303.10512), and that of `train.ema_decay`."""
 
     @property
     def gradients(self) -> int:
@@ -175,18 +175,22 @@ def residents(shapes: Shapes, setting: Setting) -> dict[Component, Resident]:
 def _blocks(
     setting: Setting, tower: Tower, parameters: int, linears: Mapping[str, Linear], layers: int, *, shared: int = 0
 ) -> Resident:
+    averages = int(setting.recipe.train.ema_decay is not None)
     trainable = layers * sum(setting.footprint(one).trainable for one in setting.adapted(tower, linears))
     if setting.state(tower) == "trained":
         # A PEFT model keeps the original of a trained tower beside the trained copy.
         beside = setting.product * parameters if setting.recipe.adapter else 0
-        return Resident(weights=TRAINABLE * parameters + beside, adapters=shared, trainable=parameters)
+        return Resident(
+            weights=TRAINABLE * parameters + beside, adapters=shared, trainable=parameters, averages=averages
+        )
     weights = setting.product * parameters
     if setting.quantised(tower):
         matrices = layers * sum(one.weights for one in linears.values())
         rows = layers * sum(one.outputs for one in linears.values())
         held = NF4_BYTES * matrices if setting.recipe.model.quantisation == "nf4" else matrices + 4 * rows
         weights += round(held) - setting.product * matrices
-    averages = 3 if setting.recipe.adapter is not None and setting.recipe.adapter.method == "adalora" else 0
+    if setting.recipe.adapter is not None and setting.recipe.adapter.method == "adalora":
+        averages += 3
     return Resident(weights=weights, adapters=TRAINABLE * trainable + shared, trainable=trainable, averages=averages)
 
 

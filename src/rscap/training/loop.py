@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 
 import torch
@@ -26,6 +27,7 @@ from rscap.training.checkpoints import Checkpoints, read_checkpoint
 from rscap.training.examples import check_targets
 from rscap.training.log import TrainLog, memory_since
 from rscap.training.optimiser import (
+    Average,
     budget_used,
     build_optimiser,
     build_scaler,
@@ -97,6 +99,8 @@ def fit(
             if stop:
                 raise Interrupted(f"stopped by {stop} after step {loop.state.step}")
         loop.save()
+        if loop.average:
+            loop.average.put_in_place()
         if loop.allocation and (cut_short := loop.allocation.cut_short(loop.state.step)):
             log.note(cut_short)
         return loop.state
@@ -114,6 +118,7 @@ class _Loop:
         self.optimiser = build_optimiser(packed.net, recipe)
         self.scaler = build_scaler(team.device, packed.compute_dtype)
         self.allocation = Allocation.of(packed.net, recipe.adapter, schedule.total_steps)
+        self.average = Average(packed.net, recipe.train.ema_decay) if recipe.train.ema_decay else None
         self.state = self._restored()
         self.parameters = list(trainable(packed.net).values())
         self.gradients = Gradients(
@@ -164,6 +169,8 @@ class _Loop:
         self.scaler.update()
         if self.allocation and math.isfinite(norm):
             self.allocation.after_step(step)
+        if self.average and math.isfinite(norm):  # else the scaler skipped the update
+            self.average.after_step()
         self.optimiser.zero_grad(set_to_none=True)
         state.tokens += tokens
         state.images += images
@@ -204,7 +211,8 @@ class _Loop:
         """Caption the panel, log the scores, and save the weights if they are the best so far."""
         learner, state = self.learner, self.state
         size = micro_batch_size(learner.recipe, state)  # known to fit in memory
-        result = evaluate_panel(learner.captioner, learner.panel, learner.recipe, self.team, batch_size=size)
+        with self.average.in_place() if self.average else nullcontext():
+            result = evaluate_panel(learner.captioner, learner.panel, learner.recipe, self.team, batch_size=size)
         self.log.evaluation(
             step=state.step,
             split="val",
@@ -236,6 +244,7 @@ class _Loop:
         state.scaler = dict(self.scaler.state_dict())
         ranks = self.allocation.state() if self.allocation else {}
         moments = optimiser_tensors(net, self.optimiser) | {_ALLOCATION + name: value for name, value in ranks.items()}
+        moments |= self.average.state() if self.average else {}
         weights, moments = gathered(trainable(net)), gathered(moments)
         if self.team.leads:
             self.checkpoints.save(state, weights, moments)
@@ -255,6 +264,8 @@ class _Loop:
         ranks = {name: value for name, value in saved.optimiser.items() if name.startswith(_ALLOCATION)}
         if self.allocation:
             self.allocation.load_state({name.removeprefix(_ALLOCATION): value for name, value in ranks.items()})
+        if self.average:
+            self.average.load_state(saved.optimiser)
         moments = {name: value for name, value in saved.optimiser.items() if name not in ranks}
         load_optimiser(learner.packed.net, self.optimiser, moments)
         if state.scaler:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,8 +13,10 @@ from torch import Tensor, nn
 from rscap.errors import StoreError
 from rscap.model.adapters import parameter_groups
 from rscap.recipe import Recipe, TrainSection
-from rscap.training.checkpoints import TrainingState
+from rscap.training.checkpoints import Saved, TrainingState
 from rscap.training.team import sharded_like
+
+_AVERAGE, _UPDATES = "average:", "average-updates"
 
 
 def rate_factor(step: float, *, train: TrainSection, total_steps: int) -> float:
@@ -48,6 +51,73 @@ def build_optimiser(net: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
         lora_plus_ratio=recipe.adapter.lora_plus_ratio if recipe.adapter else 1.0,
     )
     return torch.optim.AdamW([{**group, "peak": group["lr"]} for group in groups], betas=train.betas, fused=True)
+
+
+class Average:
+    """An exponential moving average of the trainable parameters, in their own precision.
+
+    After update n its decay is min(decay, (1 + n) / (10 + n)), as in TensorFlow's ExponentialMovingAverage, so that a
+    short run is not an average of its random start.
+    """
+
+    def __init__(self, net: nn.Module, decay: float) -> None:
+        self.parameters, self.decay, self.updates = trainable(net), decay, 0
+        self.held = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Move towards the parameters, which an update has just changed."""
+        self.updates += 1
+        share = 1.0 - min(self.decay, (1 + self.updates) / (10 + self.updates))
+        for name, parameter in self.parameters.items():
+            self.held[name].lerp_(parameter, share)
+
+    @torch.no_grad()
+    def put_in_place(self) -> dict[str, Tensor]:
+        """Give the parameters their averages; returns what they were."""
+        before = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
+        for name, parameter in self.parameters.items():
+            parameter.copy_(self.held[name])
+        return before
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Inside, the model is its average; afterwards, to the bit, what it was."""
+        before = self.put_in_place()
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for name, parameter in self.parameters.items():
+                    parameter.copy_(before[name])
+
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint keeps beside the optimiser's moments."""
+        return {_AVERAGE + name: value for name, value in self.held.items()} | {
+            _UPDATES: torch.tensor(self.updates, dtype=torch.long)
+        }
+
+    @torch.no_grad()
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Resume from `state`.
+
+        Raises:
+            StoreError: it is of other parameters.
+        """
+        _check_names(set(averaged(tensors)), set(self.parameters))
+        self.updates = int(tensors[_UPDATES])
+        for name, value in averaged(tensors).items():
+            self.held[name].copy_(sharded_like(value, self.parameters[name]))
+
+
+def averaged(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The averages among what a checkpoint keeps beside its weights, by the names of the parameters; empty without."""
+    return {name.removeprefix(_AVERAGE): value for name, value in tensors.items() if name.startswith(_AVERAGE)}
+
+
+def learned(saved: Saved) -> Mapping[str, Tensor]:
+    """What a checkpoint would leave as the result of its run: the averages, or the weights where none are kept."""
+    return averaged(saved.optimiser) or saved.weights
 
 
 def set_rate(optimiser: torch.optim.Optimizer, factor: float) -> None:
@@ -91,12 +161,13 @@ def optimiser_tensors(net: nn.Module, optimiser: torch.optim.Optimizer) -> dict[
 
 
 def load_optimiser(net: nn.Module, optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Load AdamW's state.
+    """Load AdamW's state, from what a checkpoint keeps beside its weights.
 
     Raises:
         StoreError: it contains parameters that are not trainable here.
     """
     parameters = trainable(net)
+    tensors = {name: value for name, value in tensors.items() if name != _UPDATES and not name.startswith(_AVERAGE)}
     owners = {name.rpartition("/")[0] for name in tensors}
     _check_names(owners, owners & set(parameters))
     for name in sorted(owners):

@@ -64,7 +64,7 @@ from rscap.training.folder import (
 )
 from rscap.training.log import TrainLog
 from rscap.training.loop import Learner, fit
-from rscap.training.optimiser import load_weights
+from rscap.training.optimiser import learned, load_weights
 from rscap.training.team import Team, check_shares, shard
 from rscap.training.trackers import Trackers, check_trackers
 from rscap.training.updates import Schedule
@@ -193,6 +193,7 @@ class _Session:
         packed = self._adapted(data, encoder)
         if recipe.train.cache_features:
             encoder = self._cached(packed, encoder, [*data.train, *data.panel])
+        packed.smoothing = recipe.train.label_smoothing
         if self.recomputes:
             packed.checkpoint_activations()
         may = recipe.train.gradient_checkpointing is not False  # `auto` may turn it on later
@@ -281,7 +282,7 @@ class _Session:
         section = self.recipe.model.model_copy(update={"revision": self.base.revision})
         base = load_base(precision_to_load(section, self.recipe.adapter))
         whole = _prepared(self.recipe, base, initial=initial_factors(packed.net) or None)
-        load_weights(whole.net, read_checkpoint(self._checkpoints.at(state.step)).weights)
+        load_weights(whole.net, learned(read_checkpoint(self._checkpoints.at(state.step))))
         return whole
 
     def _ending(self, state: TrainingState) -> dict[str, Any]:
@@ -311,7 +312,7 @@ class _Session:
             )
             return {"selected": None}
         try:
-            load_weights(packed.net, read_checkpoint(self._checkpoints.at(best.step)).weights)
+            load_weights(packed.net, learned(read_checkpoint(self._checkpoints.at(best.step))))
         except StoreError as error:
             self.say(f"kept the last weights, since the best checkpoint cannot be used: {error.message}")
             return {"selected": None, "not_selected": error.message}
