@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from rscap.data.images import FileImage, ImageInput, content_digest, opened
-from rscap.data.pixels import MAX_PIXELS, decode, probe
+from rscap.data.pixels import MAX_PIXELS, decode, faint, probe
 from rscap.errors import ImageError
 from rscap.sample import RenderedScene
 
@@ -68,21 +68,6 @@ def test_lossy_formats_stay_close(format: str) -> None:
     assert abs(float(np.asarray(result).mean()) - float(np.asarray(picture).mean())) < 4
 
 
-@pytest.mark.parametrize("format", ["PNG", "TIFF"])
-def test_sixteen_bit_grey_is_scaled_not_clipped(format: str) -> None:
-    """16-bit values are divided by 257, so that 0, 32,896 and 65,535 become 0, 128 and 255."""
-    values = np.array([[0, 257, 32_896, 65_535]], dtype=np.uint16)
-    result = np.asarray(decode(encoded(Image.fromarray(values), format), name="x"))
-    assert result[0, :, 0].tolist() == [0, 1, 128, 255]
-
-
-def test_big_endian_sixteen_bit_tiff() -> None:
-    """A TIFF in the other byte order gives the same brightness."""
-    values = np.array([[0, 32_896, 65_535]], dtype=">u2")
-    image = Image.frombytes("I;16B", (3, 1), values.tobytes())
-    assert np.asarray(decode(encoded(image, "TIFF"), name="x"))[0, :, 0].tolist() == [0, 128, 255]
-
-
 def test_float_tiff_within_unit_range() -> None:
     """Floats from 0 to 1 are multiplied by 255."""
     image = Image.fromarray(np.array([[0.0, 0.5, 1.0]], dtype=np.float32))
@@ -113,28 +98,29 @@ def deep_rgb_png(value: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixel) + chunk(b"IEND", b"")
 
 
-@pytest.mark.parametrize("format", ["PNG", "TIFF", "PPM"])
-@pytest.mark.parametrize("brightest", [255, 2047, 4095, 10_000, 16_000])
-def test_deep_images_of_an_unknown_scale_are_refused(format: str, brightest: int) -> None:
-    """8 to 12 bits and reflectances in files of 16 bits would come out black: refused, with the value and a command."""
-    with pytest.raises(ImageError, match=f"brightest value is {brightest} of 65535") as caught:
-        decode(deep(brightest, format), name="x")
-    assert "gdal_translate" in str(caught.value.hint)
-    with pytest.raises(ImageError, match="brightest value is about"):
+@pytest.mark.parametrize("brightest", [0, 255, 4095, 10_000, 40_000, 65_535])
+def test_images_deeper_than_eight_bits_are_refused(brightest: int) -> None:
+    """Which value is white is not known, whatever part of the range is used: refused, with the values and a command."""
+    for format in ("PNG", "TIFF", "PPM"):
+        with pytest.raises(ImageError, match=f"values from about 0 to {brightest}: which value is white") as caught:
+            decode(deep(brightest, format), name="x")
+        assert f"gdal_translate -ot Byte -scale 0 {max(brightest, 1)} 0 255" in str(caught.value.hint)
+    with pytest.raises(ImageError, match="more than 8 bits a channel"):
         decode(deep_rgb_png(brightest), name="x")
 
 
-@pytest.mark.parametrize("brightest", [16_500, 40_000, 65_535])
-def test_deep_images_that_fill_their_range_are_scaled(brightest: int) -> None:
-    """From a quarter of 16 bits up, grey and colour are divided by 257."""
-    for format in ("PNG", "TIFF", "PPM"):
-        assert np.asarray(decode(deep(brightest, format), name="x"))[0, 2, 0] == round(brightest / 257)
-    assert abs(int(np.asarray(decode(deep_rgb_png(brightest), name="x"))[0, 0, 0]) - brightest / 257) < 1
+def test_deep_grey_in_another_byte_order_is_refused_with_its_own_values() -> None:
+    """A big-endian TIFF names the same values."""
+    image = Image.frombytes("I;16B", (3, 1), np.array([[0, 32_896, 65_535]], dtype=">u2").tobytes())
+    with pytest.raises(ImageError, match="from about 0 to 65535"):
+        decode(encoded(image, "TIFF"), name="x")
 
 
-def test_a_deep_image_of_zeros_is_black() -> None:
-    """A tile without data is black on every scale."""
-    assert not np.asarray(decode(deep(0, "TIFF"), name="x")).any()
+def test_what_shows_nothing_is_told() -> None:
+    """One colour, or nothing brighter than 16 of 255; a dim picture is a picture."""
+    assert faint(Image.new("RGB", (4, 4), (9, 9, 9))) == "all of one colour, (9, 9, 9)"
+    assert faint(gradient().point(lambda value: value // 20)) == "nearly black: its brightest value is 12 of 255"
+    assert faint(gradient().point(lambda value: value // 8)) is None
 
 
 def multiband_tiff(bands: int, bits: int) -> bytes:
@@ -366,14 +352,16 @@ def test_what_the_caller_changes_later_changes_nothing() -> None:
 
 
 def test_a_pillow_image_is_opened_as_its_file_would_be() -> None:
-    """Orientation, transparency and 16-bit grey mean the same in memory as in a file."""
+    """Orientation and transparency mean the same in memory as in a file, and 16-bit grey is refused in both."""
     turned = Image.Exif()
     turned[0x0112] = 6
     data = encoded(gradient(), "JPEG", exif=turned)
     clear = gradient().convert("RGBA")
     clear.putalpha(Image.linear_gradient("L").resize(clear.size))
     deep = Image.fromarray(np.linspace(0, 65535, 960, dtype=np.uint16).reshape(24, 40))
-    for content in (data, encoded(clear, "PNG"), encoded(deep, "PNG")):
+    with pytest.raises(ImageError, match="more than 8 bits"):
+        opened(Image.open(io.BytesIO(encoded(deep, "PNG")))).load()
+    for content in (data, encoded(clear, "PNG")):
         assert np.array_equal(
             np.asarray(opened(Image.open(io.BytesIO(content))).load()), np.asarray(decode(content, name="x"))
         )

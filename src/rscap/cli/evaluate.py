@@ -150,27 +150,28 @@ def caption(
     import json as encode
 
     from rscap.cli.screen import say
+    from rscap.data.images import FileImage, TellingImage
     from rscap.records import Rejected
     from rscap.store import prediction_row
 
     failed = False
     _one_of(model, server, "--model")
+    handles = [TellingImage(FileImage(path), say) for path in images]
     with ExitStack() as open_until_done:
         if server is not None:
             from rscap.captioner.remote import RemoteCaptioner
-            from rscap.data.images import opened
             from rscap.records import Picture
 
             pace: dict[str, Any] = {"concurrency": concurrency, "per_minute": per_minute}
             remote = RemoteCaptioner.connect(server, served_model, prompt=prefix, changes=set_ or (), **pace)
             open_until_done.enter_context(remote)
-            found = remote.predictions([Picture(id=str(path), image=opened(path)) for path in images], say=say)
+            found = remote.predictions([Picture(id=one.name, image=one) for one in handles], say=say)
         else:
             from rscap.captioner import ModelRef
 
             assert model is not None
             captioner = ModelRef.of(model, prefix=prefix, dtype=dtype, changes=set_ or ()).load()
-            found = captioner.stream(images, errors="keep")
+            found = captioner.stream(handles, errors="keep")
         for item in found:
             if isinstance(item, Rejected):
                 failed = True

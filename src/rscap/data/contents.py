@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rscap.data.images import content_digest
+from rscap.data.pixels import faint
 from rscap.errors import ImageError
 from rscap.records import Example
 from rscap.sample import RenderedScene
@@ -33,11 +34,13 @@ class Content(NamedTuple):
     """16 bytes; equal for equal pixels, see `content_digest`."""
     look: bytes
     """LOOK_BYTES; nearly equal where one picture was encoded or resized again, see `look`."""
+    faint: str | None = None
+    """Why there is next to nothing to see, in words."""
 
 
 def content_of(picture: Image.Image) -> Content:
-    """Digest and look of an RGB image."""
-    return Content(content_digest(picture), look(picture))
+    """Digest and look of an RGB image, and whether it shows anything."""
+    return Content(content_digest(picture), look(picture), faint(picture))
 
 
 def look(picture: Image.Image) -> bytes:

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from rscap.data.pixels import decode, probe, upright_rgb
+from rscap.data.pixels import decode, faint, probe, upright_rgb
 from rscap.errors import ImageError
+from rscap.progress import Say
 from rscap.records import ImageHandle, ImageHeader
 
 ImageInput = str | PathLike[str] | bytes | Image.Image | NDArray[np.uint8] | ImageHandle
@@ -151,6 +152,35 @@ class PixelImage:
 
     def data(self) -> None:
         """None: these pixels were never a file."""
+
+
+@dataclass(frozen=True, slots=True)
+class TellingImage:
+    """An image that tells, when it is decoded, that it shows next to nothing: its caption would be made up."""
+
+    image: ImageHandle
+    say: Say = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        return self.image.name
+
+    @property
+    def identity(self) -> str:
+        """That of the image."""
+        return self.image.identity
+
+    def load(self) -> Image.Image:
+        decoded = self.image.load()
+        if why := faint(decoded):
+            self.say(f"note: {self.name} shows next to nothing: {why}")
+        return decoded
+
+    def header(self) -> ImageHeader:
+        return self.image.header()
+
+    def data(self) -> bytes | None:
+        return self.image.data()
 
 
 def content_digest(image: Image.Image) -> bytes:

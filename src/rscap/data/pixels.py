@@ -48,9 +48,6 @@ _PLUGINS = (  # named, since Pillow imports only some of its plugins by itself
 FORMATS: tuple[str, ...] = tuple(str(plugin.format) for plugin in _PLUGINS)
 """Formats that are tried. Others (EPS, PSD, FITS …) need outside programs or are no photographs."""
 
-_LEAST_BRIGHT = 64
-"""An image deeper than 8 bits whose brightest value comes out below this is refused: its scale is not known."""
-
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # or decoders print lines that name no file
 
 _ORIENTATION = 0x0112  # the EXIF tag; values 2 to 8 as in the EXIF standard, 1 is upright
@@ -68,13 +65,11 @@ _UPRIGHT = {
 def decode(data: bytes | Path, *, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decode one image to RGB, upright, in its own size.
 
-    EXIF orientation is applied. Images of 16 bits are scaled from their full range, floats from 0 … 1. Transparent
-    pixels are laid on black: in overhead images transparent means "no data". Of an animation or a multi-page file the
-    first frame is taken.
+    EXIF orientation is applied. Floats are scaled from 0 … 1. Transparent pixels are laid on black: in overhead images
+    transparent means "no data". Of an animation or a multi-page file the first frame is taken.
 
-    Sensors of 10 to 14 bits and reflectances up to 10,000 fill a small part of 16 bits, and the file does not say
-    which. An image deeper than 8 bits whose brightest value is below a quarter of the range is refused, unless it is
-    grey and nothing but zeros.
+    Integers deeper than 8 bits are refused: sensors of 10 to 14 bits and reflectances up to 10,000 fill a small part of
+    16 bits, and the file does not say which value is white. `rscap scene` stretches such scenes by a rule.
 
     Args:
         data: the bytes of the file, or its path.
@@ -186,12 +181,10 @@ def _is_deep(image: Image.Image) -> bool:
 
 
 def _rgb(image: Image.Image, name: str, *, deep: bool) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":
+    if deep or image.mode.startswith("I"):
+        raise _deep(image, name)
+    if image.mode == "F":
         image = _eight_bit(image, name)
-    elif deep:
-        brightest = max(high for _, high in image.convert("RGB").getextrema())  # type: ignore[misc]
-        if brightest < _LEAST_BRIGHT:  # 0, too: the decoder dropped the lower 8 bits
-            raise _too_dark(name, f"about {brightest * 257:g}", 65535)
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         black = Image.new("RGBA", layer.size, (0, 0, 0, 255))
@@ -200,28 +193,44 @@ def _rgb(image: Image.Image, name: str, *, deep: bool) -> Image.Image:
 
 
 def _eight_bit(image: Image.Image, name: str) -> Image.Image:
-    """Deep grey (I;16, I or F) as 8-bit grey; a plain conversion would clip instead of scale."""
+    """Floats from 0 to 1 as 8-bit grey; a plain conversion would clip instead of scale."""
     values = np.asarray(image, dtype=np.float64)
     low, high = float(values.min()), float(values.max())
-    if image.mode == "F":
-        scale, limit = 255.0, 1.0
-    else:
-        scale, limit = 255.0 / 65535.0, 65535.0
-    if not (low >= 0 and high <= limit):  # false for NaN, too
+    if not (low >= 0 and high <= 1.0):  # false for NaN, too
         raise ImageError(
-            f"{name}: values from {low:g} to {high:g} in mode {image.mode} have no defined brightness",
-            hint=f"scale them to 0 … {limit:g} or to 8 bits first",
+            f"{name}: values from {low:g} to {high:g} in mode F have no defined brightness",
+            hint="scale them to 0 … 1 or to 8 bits first",
         )
-    if image.mode != "F" and 0 < high * scale < _LEAST_BRIGHT:
-        raise _too_dark(name, f"{high:g}", limit)
-    return Image.fromarray(np.rint(values * scale).astype(np.uint8))
+    return Image.fromarray(np.rint(values * 255.0).astype(np.uint8))
 
 
-def _too_dark(name: str, brightest: str, limit: float) -> ImageError:
+def _deep(image: Image.Image, name: str) -> ImageError:
+    """The refusal of integers deeper than 8 bits, with the values that are there and the command that scales them."""
+    if image.mode.startswith("I"):
+        values = np.asarray(image)
+        low, high = int(values.min()), int(values.max())
+    else:  # of colour the decoder keeps the upper 8 of 16 bits
+        upper = np.asarray(image.convert("RGB"))
+        low, high = 257 * int(upper.min()), 257 * int(upper.max())
     return ImageError(
-        f"{name}: its brightest value is {brightest} of {limit:g}, so which value is white is not known",
-        hint="scale it to 8 bits first, e.g. `gdal_translate -ot Byte -scale IN.tif OUT.tif`",
+        f"{name}: more than 8 bits a channel, with values from about {low} to {high}: which value is white "
+        "is not known",
+        hint="choose the values that become black and white: gdal_translate -ot Byte -scale "
+        f"{low} {max(high, low + 1)} 0 255 IN.tif OUT.tif; `rscap scene` stretches a GeoTIFF by itself",
     )
+
+
+FAINT = 16
+"""An image none of whose pixels is brighter than this, of 255, shows next to nothing."""
+
+
+def faint(image: Image.Image) -> str | None:
+    """Why there is next to nothing to see in an RGB image, in words; None for any other."""
+    extremes = image.getextrema()
+    if all(low == high for low, high in extremes):  # type: ignore[misc]
+        return f"all of one colour, {tuple(low for low, _ in extremes)}"  # type: ignore[misc]
+    brightest = max(high for _, high in extremes)  # type: ignore[misc]
+    return f"nearly black: its brightest value is {brightest} of 255" if brightest < FAINT else None
 
 
 _HEAD_BYTES = 4096

@@ -73,6 +73,8 @@ def assemble(found: Iterable[Found], *, origin: str, root: Path | None, check: I
         result.examples.append(example)
         if content is not None:
             result.contents[example.id] = content
+            if content.faint:
+                result.notes.append(Note(row.where, f"the image shows next to nothing: {content.faint}"))
         result.positions.append(result.total - 1)
     if locate:
         result.notes.extend(locate.notes())

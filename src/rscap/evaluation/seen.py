@@ -37,7 +37,7 @@ def seen_by_training(
 
 
 def _seen_image(name: str, content: Content | None, trained: bool, selected: bool) -> SeenImage:
-    digest, look = content or (None, None)
+    digest, look = content[:2] if content else (None, None)
     return SeenImage(name, digest, look, trained, selected)
 
 

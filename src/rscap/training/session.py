@@ -158,6 +158,10 @@ class _Session:
             write_text(run.recipe_file, dump_recipe(recipe))
             record_provenance(run, self._provenance(), self.say)
         data = TrainingData.of(self.source, recipe, run, self.say, team)
+        if team.leads and (shown := [name for name, one in self.source.contents.items() if one.faint]):
+            self.say(
+                f"note: {len(shown):,} images show next to nothing, such as {shown[0]}; `rscap data audit` lists them"
+            )
         if team.leads and not run.seen_file.exists():  # one list for all sessions
             seen = seen_by_training(data.train, data.panel, recipe, self.source.contents)
             write_seen(run.seen_file, seen)
