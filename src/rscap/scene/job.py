@@ -23,7 +23,7 @@ from rscap.progress import Progress, Say, no_progress
 from rscap.scene.aoi import Area
 from rscap.scene.features import features
 from rscap.scene.identity import digest_of
-from rscap.scene.opening import gdal_options, opened
+from rscap.scene.opening import gdal_options, is_remote, opened
 from rscap.scene.request import USUAL_GSD_M, SceneRequest
 from rscap.scene.sources import scenes_of
 from rscap.scene.stac import write_items
@@ -227,7 +227,8 @@ class _Tally:
 
     def __init__(self, ledger: Ledger, names: Sequence[str], request: SceneRequest, progress: Progress) -> None:
         self._progress, self._done = progress, 0
-        self._total = sum(ledger.done(name) if ledger.end(name) else windows_of(name, request) for name in names)
+        local = [name for name in names if ledger.end(name) or not is_remote(name)]  # others count as they are opened
+        self._total = sum(ledger.done(name) if ledger.end(name) else windows_of(name, request) for name in local)
 
     def add(self, count: int) -> None:
         """So many more windows are done."""
@@ -297,7 +298,8 @@ def _provenance(
     for name in names:
         facts, end = ledger.scene(name), result.ends[name]
         known = {} if facts is None else facts.model_dump(exclude={"kind", "scene"})
-        scenes[name] = {"state": end.state, **({"reason": end.reason} if end.reason else {}), **known}
+        ended = end.model_dump(exclude={"kind", "scene"}, exclude_none=True)
+        scenes[name] = {**ended, **known}
     return provenance.collect(
         asked=request.asked(asked.described),
         run=asked.name,

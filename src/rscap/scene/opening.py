@@ -61,6 +61,8 @@ class Raster:
     source: Any
     """The dataset as the file holds it, at full size: statistics are taken from it."""
     ground: Ground
+    blocks: Any
+    """The dataset whose blocks are read, at full size or an overview; None where control points warp it."""
     notes: tuple[str, ...] = ()
 
     @property
@@ -98,6 +100,7 @@ def opened(path: str, *, crs: str | None = None, gsd: float | None = None) -> It
         _require_bands(path, source)
         stack.enter_context(_cache_for(path, source))
         view, ground, notes = source, _placed(path, source, crs), list[str]()
+        blocks: Any = source
         if source.gcps[0] and source.crs is None:
             gcp_crs = source.gcps[1] or crs
             if not gcp_crs:
@@ -105,13 +108,15 @@ def opened(path: str, *, crs: str | None = None, gsd: float | None = None) -> It
             options = {"src_crs": gcp_crs, "crs": gcp_crs, **_alpha(source)}
             view = stack.enter_context(WarpedVRT(source, resampling=_resampling(source, 1.0), **options))
             ground = Ground.of(view.transform, CRS.from_user_input(view.crs.to_wkt()))
+            blocks = None
             notes.append(f"placed by {len(source.gcps[0])} ground control points")
         if gsd is not None:
-            view = stack.enter_context(_resampled(path, source, view, ground, gsd, stack))
+            view, fine = _resampled(path, source, view, ground, gsd, stack)
+            blocks = None if blocks is None else fine
             ground = Ground.of(view.transform, ground.crs)
         if ground.crs is None and ground.placed:
             notes.append("its coordinates name no CRS, so no longitude or latitude is given: name it with --crs")
-        yield Raster(path, view, source, ground, tuple(notes))
+        yield Raster(path, view, source, ground, blocks, tuple(notes))
 
 
 def _open(path: str, **options: Any) -> Any:
@@ -185,9 +190,10 @@ def _resampling(source: Any, scale: float) -> Resampling:
     return Resampling.average if scale > 1 else Resampling.bilinear
 
 
-@contextmanager
-def _resampled(path: str, source: Any, view: Any, ground: Ground, gsd: float, stack: ExitStack) -> Iterator[Any]:
-    """A view whose pixels cover `gsd` metres at the middle of the scene; read from the overview that is fine enough."""
+def _resampled(
+    path: str, source: Any, view: Any, ground: Ground, gsd: float, stack: ExitStack
+) -> tuple[WarpedVRT, Any]:
+    """A view whose pixels cover `gsd` metres at the middle of the scene, and the overview that it is read from."""
     if not 0 < gsd < float("inf"):
         raise SceneError(f"--gsd {gsd:g}: a pixel covers more than 0 metres", hint="such as --gsd 0.5")
     own = ground_size(ground, view.width / 2, view.height / 2)
@@ -209,5 +215,5 @@ def _resampled(path: str, source: Any, view: Any, ground: Ground, gsd: float, st
     elif ground.crs is not None:
         wkt = source.crs or ground.crs.to_wkt()
         options |= {"crs": wkt, "src_crs": wkt}
-    with WarpedVRT(read_from, resampling=_resampling(source, max(scale_x, scale_y)), **options) as warped:
-        yield warped
+    resampling = _resampling(source, max(scale_x, scale_y))
+    return stack.enter_context(WarpedVRT(read_from, resampling=resampling, **options)), read_from

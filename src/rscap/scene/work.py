@@ -8,9 +8,11 @@ from typing import Any, Protocol
 from rscap.errors import SceneError
 from rscap.records import Answer, Picture, Prediction, Rejected
 from rscap.scene.aoi import Area
-from rscap.scene.opening import opened
+from rscap.scene.opening import is_remote, opened
 from rscap.scene.reading import Chip, Scene, numbers
 from rscap.scene.request import SceneRequest
+from rscap.scene.traffic import Needed, Traffic, counted
+from rscap.scene.windows import Box
 from rscap.store.archive import EndRow, Ledger, SceneRow, SkippedRow, WindowRow
 
 CONFIDENCE_DECIMALS = 2
@@ -59,8 +61,8 @@ def caption_scene_into(
         StoreError: no room is left for the ledger.
     """
     try:
-        with opened(name, crs=request.crs, gsd=request.gsd) as raster:
-            end = _windows(ledger, Scene.of(name, raster, request), request, ask, area, batch_size, each)
+        with counted(name) as traffic, opened(name, crs=request.crs, gsd=request.gsd) as raster:
+            end = _windows(ledger, Scene.of(name, raster, request), request, ask, area, batch_size, each, traffic)
     except SceneError as error:
         end = EndRow(scene=name, state="failed", reason=error.in_one_line)
     ledger.add([end])
@@ -75,8 +77,10 @@ def _windows(
     area: Area | None,
     batch_size: int,
     each: Callable[[int], None],
+    traffic: Traffic,
 ) -> EndRow:
     begin(ledger, scene.row)
+    needed = Needed(scene.raster, scene.bands.indexes) if is_remote(scene.name) else None
     each(ledger.done(scene.name))
     missing = (tile for tile in scene.tiles(area) if not ledger.has(scene.name, tile.row, tile.column))
     read = (scene.read(tile, request.min_valid) for tile in missing)
@@ -86,10 +90,16 @@ def _windows(
         scene.identity.check_unchanged()
         ledger.add([*found, *skipped])
         each(len(chips) + len(skipped))
+        if needed is not None:
+            for line in (*found, *skipped):
+                needed.add(Box(*line.window))
         captioned += len(chips)
         broken = [one for one in skipped if one.valid_share is None]
         unreadable, first = unreadable + len(broken), first or (broken[0].reason if broken else "")
-    return _ended(ledger, scene, unreadable, captioned, first)
+    end = _ended(ledger, scene, unreadable, captioned, first)
+    if needed is None:
+        return end
+    return end.model_copy(update={"bytes_read": traffic.read, "bytes_needed": needed.bytes})
 
 
 def begin(ledger: Ledger, row: SceneRow) -> None:

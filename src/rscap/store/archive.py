@@ -162,6 +162,10 @@ class EndRow(Record):
     scene: str
     state: SceneEnd
     reason: str = ""
+    bytes_read: int | None = None
+    """Of a remote scene: what was downloaded in this call."""
+    bytes_needed: int | None = None
+    """Of a remote TIFF: the blocks under its windows."""
 
 
 LedgerRow = SceneRow | WindowRow | SkippedRow | EndRow
