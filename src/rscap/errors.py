@@ -13,9 +13,11 @@
     │   └── BrokenTargets    the first loss shows that the targets are wrong (also a TrainingError)
     ├── TrainingError        a run that must not continue
     │   ├── TrainingDiverged a loss or a gradient is not finite
+    │   ├── WorkerLost       a process that makes batches was killed
     │   ├── OutOfMemory      a single image does not fit in memory
     │   └── Interrupted      asked to stop; the state is saved
     ├── StoreError           a run folder that is missing, taken or damaged
+    │   └── WrittenByNewer   a file in a format that only a newer rscap knows: it is not damaged
     └── ExportError          an export that differs from its model, or cannot be published
 
 The message says what happened and with which values; `hint` says what to do about it.
@@ -85,6 +87,10 @@ class TrainingDiverged(TrainingError):
     """A loss or a gradient is not finite."""
 
 
+class WorkerLost(TrainingError):
+    """A process that makes batches was killed, or the system gave it no more memory or files."""
+
+
 class OutOfMemory(TrainingError):
     """A single image does not fit in memory."""
 
@@ -99,6 +105,10 @@ class ScoreError(Refusal):
 
 class StoreError(RscapError):
     """A run folder that is missing, taken or damaged."""
+
+
+class WrittenByNewer(StoreError):
+    """A file in a format that only a newer rscap knows: it is not damaged, and nothing renames or removes it."""
 
 
 class ExportError(RscapError):

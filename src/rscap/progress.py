@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from rscap.escape import visible
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
@@ -20,8 +26,13 @@ Progress = Callable[[int, int], None]
 
 
 def to_stderr(message: str) -> None:
-    """Print a line on standard error, above a progress bar where one is shown."""
-    print(message, file=sys.stderr, flush=True)
+    """Print a line on standard error, above a progress bar where one is shown.
+
+    Where nobody reads it any more (`2>&1 | head`, a closed terminal, a full disk) the work goes on in silence.
+    """
+    if sys.stderr is not None:  # print would take standard output
+        with suppress(OSError):
+            print(visible(message), file=sys.stderr, flush=True)
 
 
 def no_messages(message: str) -> None:
@@ -30,6 +41,31 @@ def no_messages(message: str) -> None:
 
 def no_progress(done: int, total: int) -> None:
     """Show nothing."""
+
+
+def screen(**options: Any) -> Console:
+    """A console of rich for text that other people wrote: it shows markup, emoji codes and control characters as text.
+
+    Where nobody reads it any more, printing raises `BrokenPipeError`; rich itself would end the program.
+    """
+    return _screen_class()(**{"markup": False, "emoji": False, "highlight": False, **options})
+
+
+@cache
+def _screen_class() -> type[Console]:
+    from rich.console import Console
+    from rich.segment import Segment
+
+    class Screen(Console):
+        def render(self, renderable: Any, options: Any = None) -> Iterator[Segment]:
+            for segment in super().render(renderable, options):
+                yield segment if segment.control else Segment(visible(segment.text), segment.style)
+
+        def on_broken_pipe(self) -> None:
+            self.quiet = True
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+    return Screen
 
 
 @contextmanager
@@ -83,7 +119,6 @@ class ProgressBar:
 
 
 def _rich_bar(title: str, *, shown: bool) -> RichProgress:
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -93,7 +128,7 @@ def _rich_bar(title: str, *, shown: bool) -> RichProgress:
         TimeRemainingColumn,
     )
 
-    console = Console(stderr=True)
+    console = screen(stderr=True)
     return Progress(
         TextColumn(title, markup=False),
         BarColumn(bar_width=20),

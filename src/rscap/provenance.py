@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import rscap
+from rscap.escape import without_secrets
 
 PACKAGES = (
     "torch",
@@ -34,7 +35,7 @@ def collect(**details: Any) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: version for name in PACKAGES if (version := _version(name)) is not None},
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": without_secrets(" ".join([Path(sys.argv[0]).name, *sys.argv[1:]])),
         **details,
     }
 

@@ -17,10 +17,11 @@ import tomli_w
 from pydantic import Field, model_validator
 
 from rscap.errors import RecipeError
+from rscap.escape import secret_in
 from rscap.methods import AdapterMethod, refusal, with_defaults
 from rscap.metrics import METRICS
 from rscap.shipped import names, shipped
-from rscap.tables import Section, check_table, differences, overridden, read_toml
+from rscap.tables import Section, check_table, differences, flatten, overridden, read_toml
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Tower = Literal["vision_tower", "projector", "language_model"]
@@ -389,6 +390,12 @@ def parse_recipe(table: Mapping[str, Any], *, name: str = "recipe") -> Recipe:
     Raises:
         RecipeError: unknown or wrong keys; lists each, with the nearest known one.
     """
+    for path, value in flatten(table).items():
+        if isinstance(value, str) and (found := secret_in(value)):
+            raise RecipeError(
+                f"{name}: {path} is {found[1]}",
+                hint="run folders and cards keep the recipe: tokens belong in the environment or in `hf auth login`",
+            )
     return check_table(Recipe, table, name=name)
 
 

@@ -16,6 +16,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rscap.errors import RecipeError
+from rscap.opening import read_plain
 
 
 class Section(BaseModel):
@@ -23,6 +24,9 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
+
+_MOST_BYTES = 2**24
+"""Of a file of settings; those that ship have less than 10 kB."""
 
 Checked = TypeVar("Checked", bound=BaseModel)
 
@@ -39,14 +43,14 @@ def read_toml(path: Path, *, what: str, known: Sequence[str] = ()) -> dict[str, 
         RecipeError: the file is missing, not UTF-8 or not TOML; names it.
     """
     try:
-        return tomllib.loads(path.read_bytes().decode("utf-8"))
+        return tomllib.loads(read_plain(path, most=_MOST_BYTES).decode("utf-8"))
     except (FileNotFoundError, IsADirectoryError) as error:
         problem = "does not exist" if isinstance(error, FileNotFoundError) else "is a folder"
         hint = f"give a TOML file, or one that ships with rscap: {', '.join(known)}" if known else None
         raise RecipeError(f"{what} {path} {problem}", hint=hint) from None
     except UnicodeDecodeError as error:
         raise RecipeError(f"{what} {path} is not UTF-8 (byte {error.start})") from None
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # the former also for a number of thousands of digits
         raise RecipeError(f"{what} {path} is not TOML: {error}") from None
     except OSError as error:
         raise RecipeError(f"{what} {path} cannot be read: {error.strerror or error}") from None
@@ -67,7 +71,7 @@ def parse_override(override: str) -> tuple[str, Any]:
         raise RecipeError(f"override {override!r} is not of the form section.key=value")
     try:
         return path.strip(), tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return path.strip(), text.strip()
 
 

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from rscap.annotations.rows import AnnotationRow, Found, merged, split_in
 from rscap.errors import DataError
+from rscap.opening import read_plain
 from rscap.records import Rejected
 
 MAX_BYTES = 2**31
@@ -70,7 +71,7 @@ def _bytes(path: Path) -> bytes:
     if path.stat().st_size > MAX_BYTES:
         raise DataError(f"{path} has {path.stat().st_size} bytes; at most {MAX_BYTES} are read")
     try:
-        return path.read_bytes()
+        return read_plain(path, most=MAX_BYTES)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
 

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from multiprocessing.context import BaseContext
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from rscap.captioner.batch import Batch, PackedRow, collate
-from rscap.errors import DataError
+from rscap.errors import DataError, WorkerLost
 from rscap.records import Example, Picture, Rejected
 
 _AHEAD = 4
@@ -63,9 +66,46 @@ class _Rows(Dataset[PackedRow | Rejected], Generic[Place]):
 @dataclass(frozen=True, slots=True)
 class _Collate:
     pad: int
+    sends: bool
 
-    def __call__(self, items: list[PackedRow | Rejected]) -> Batch:
-        return collate(items, pad=self.pad)
+    def __call__(self, items: list[PackedRow | Rejected]) -> Batch | _Parcel:
+        batch = collate(items, pad=self.pad)
+        return _Parcel.of(batch) if self.sends else batch
+
+
+@dataclass(frozen=True, slots=True)
+class _Parcel:
+    """A batch on its way from a data worker, as bytes through a pipe.
+
+    Left to itself torch hands tensors over in shared memory, a file descriptor each. Where these run out (64 MB of
+    /dev/shm in a container, `ulimit -n`) the worker lives on, the batch never comes, and training waits for ever.
+    """
+
+    values: dict[str, Any]
+    tensors: dict[str, tuple[torch.dtype, torch.Size, NDArray[np.uint8]]]
+
+    @classmethod
+    def of(cls, batch: Batch) -> _Parcel:
+        values = {field.name: getattr(batch, field.name) for field in fields(batch)}
+        tensors = {name: values.pop(name) for name, value in list(values.items()) if torch.is_tensor(value)}
+        return cls(
+            values,
+            {
+                name: (one.dtype, one.shape, one.contiguous().reshape(-1).view(torch.uint8).numpy())
+                for name, one in tensors.items()
+            },
+        )
+
+    def batch(self) -> Batch:
+        opened: dict[str, Any] = {
+            name: torch.from_numpy(content).view(dtype).reshape(shape)
+            for name, (dtype, shape, content) in self.tensors.items()
+        }
+        return Batch(**self.values, **opened)
+
+    def pin_memory(self) -> Batch:
+        """The batch in page-locked memory; the thread of the loader that pins calls this."""
+        return self.batch().pin_memory()
 
 
 Shown = TypeVar("Shown", bound=Example | Picture)
@@ -99,7 +139,7 @@ def grouped(
         batch_sampler=groups,  # type: ignore[arg-type]  # any iterable of lists of keys serves
         num_workers=count,
         prefetch_factor=_AHEAD if count else None,
-        collate_fn=_Collate(pad),
+        collate_fn=_Collate(pad, sends=count > 0),
         multiprocessing_context=_workshop() if count else None,
         worker_init_fn=_leave_interrupts if count else None,
         pin_memory=torch.cuda.is_available(),
@@ -107,7 +147,28 @@ def grouped(
     if not count:
         return iter(loader)
     with _script_hidden():
-        return iter(loader)
+        return _received(iter(loader))
+
+
+_OF_A_WORKER = re.compile(r"DataLoader worker|^Caught (?:OSError|MemoryError|BlockingIOError)")
+
+
+def _received(coming: Iterator[_Parcel | Batch]) -> Iterator[Batch]:
+    """The batches of data workers.
+
+    Raises:
+        WorkerLost: a worker was killed, or ran out of what the system gives it.
+    """
+    try:
+        for item in coming:
+            yield item.batch() if isinstance(item, _Parcel) else item
+    except RuntimeError as error:
+        if not _OF_A_WORKER.search(str(error)):
+            raise
+        reason = str(error).strip().splitlines()[-1] if str(error).startswith("Caught") else str(error).splitlines()[0]
+        raise WorkerLost(
+            f"a data worker ended: {reason}", hint="was it short of memory? Try again, or with fewer data.workers"
+        ) from error
 
 
 @contextmanager

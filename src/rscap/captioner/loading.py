@@ -30,7 +30,7 @@ from rscap.recipe import (
     change_generate,
     read_recipe,
 )
-from rscap.store import ADAPTER, MODEL, STATUS, Provenance, RunFolder
+from rscap.store import ADAPTER, MODEL, STATUS, Provenance, RunFolder, plain_files
 from rscap.tables import check_table
 
 
@@ -294,26 +294,38 @@ def with_commit(recipe: Recipe, run: RunFolder) -> Recipe:
     return recipe.model_copy(update={"model": recipe.model.model_copy(update={"revision": base.revision})})
 
 
+_SAFETENSORS = ".safetensors"
+_FREE = ("README.md",)
+"""Files beside learned weights that decide nothing: PEFT writes a card there, and people write in it."""
+
+
 def weights_digests(run: RunFolder) -> dict[str, str]:
-    """SHA-256 of every file of weights that a run has learned, by its path in the run folder."""
-    files = sorted(run.learned().glob("*.safetensors"))
+    """SHA-256 of every file that a run has learned, weights, configuration and tokenizer, by its path in the folder."""
+    if not run.learned().is_dir():
+        return {}
+    files = [path for path in plain_files(run.learned()) if path.name not in _FREE]
     return {path.relative_to(run.path).as_posix(): provenance.file_digest(path) for path in files}
 
 
 def check_weights(run: RunFolder) -> None:
-    """Refuse weights that are not what training wrote, as its status file remembers it; earlier versions did not.
+    """Refuse what a run learned if it is not what training wrote, as the status file remembers it.
+
+    Runs of rscap 0.1 remember their weights alone or nothing.
 
     Raises:
-        StoreError: names the first file that was changed or is missing.
+        StoreError: names the first file that was changed, is missing or was added.
     """
-    now = weights_digests(run)
-    for name, digest in run.status().weights.items():
+    now, written = weights_digests(run), run.status().weights
+    for name, digest in written.items():
         if now.get(name) != digest:
             what = "is missing" if name not in now else "is not what training wrote: its SHA-256 is another"
             raise StoreError(
                 f"{run.path / name} {what}",
                 hint=f"bring it back; or remove its folder, and `rscap train {run.path} --resume` writes it again",
             )
+    added = sorted(now.keys() - written.keys())
+    if added and any(not name.endswith(_SAFETENSORS) for name in written):
+        raise StoreError(f"{run.path / added[0]} was not there when training ended", hint="move it out of the folder")
 
 
 def _load_run(run: RunFolder, recipe: Recipe, *, device: str) -> tuple[Base, PackedModel]:

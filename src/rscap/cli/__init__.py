@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import re
 import sys
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
@@ -93,28 +96,97 @@ def _root(
     """Options that stand before a command."""
 
 
+CLOSED_PIPE = 141
+"""What shells say of a program whose reader went away (SIGPIPE)."""
+
+
 def main() -> None:
     """Run the command line; an error of ours is two lines on standard error and exit code 2, not a traceback."""
     let_segments_grow()  # before a command imports torch
+    _open_streams()
+    try:
+        code = _run()
+        sys.stdout.flush()
+    except BrokenPipeError:  # `rscap … | head`
+        code = CLOSED_PIPE
+    except OSError as error:  # the flush, on a full disk
+        _complain(_told(error))
+        code = 2
+    if code == CLOSED_PIPE:
+        _point_nowhere()
+    sys.exit(code)
+
+
+def _run() -> int | str | None:
+    """Run the command; the exit code."""
     try:
         app()
+    except SystemExit as ended:  # of Typer, which also ends so where a pipe was closed
+        return CLOSED_PIPE if isinstance(ended.__context__, BrokenPipeError) else ended.code
+    except BrokenPipeError:
+        return CLOSED_PIPE
     except Interrupted as error:
         _complain(error)
-        sys.exit(130)  # what shells say of Ctrl-C: a script can tell "go on with it" from "mend it"
+        return 130  # what shells say of Ctrl-C: a script can tell "go on with it" from "mend it"
     except RscapError as error:
         _complain(error)
-        sys.exit(2)
-    except BrokenPipeError:  # `rscap … | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+        return 2
+    except (OSError, MemoryError) as error:
+        _complain(_told(error))
+        return 2
     except Exception as error:
         if not (told := _no_room(error) or _not_installed(error)):
             raise
         _complain(told)
-        sys.exit(2)
+        return 2
+    return 0
 
 
-def _no_room(error: Exception) -> StoreError | None:
+def _open_streams() -> None:
+    """A stream that was closed (`2>&-`) leads nowhere; one that cannot show a character shows its number."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - until the program ends
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _point_nowhere() -> None:
+    """Let what is still to be written out vanish, so that Python says nothing about it when it ends."""
+    with suppress(OSError, ValueError):  # streams of a test have no number
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(nowhere, stream.fileno())
+
+
+_WAYS = {
+    errno.EACCES: "the user who runs rscap needs the right to read and write there; or choose another place",
+    errno.EPERM: "the user who runs rscap needs the right to read and write there; or choose another place",
+    errno.EROFS: "choose a place that can be written",
+    errno.ENAMETOOLONG: "file systems take names of 255 bytes; choose a shorter one",
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "a part of the path is a file",
+    errno.EISDIR: "name a file in it",
+    errno.EMFILE: "raise the limit (`ulimit -n`), or use fewer data.workers",
+    errno.ESTALE: "the file server has lost it: try again, or work on a local disk",
+    errno.ENOLCK: "work on a local disk: this file system has no locks",
+    errno.EIO: "the disk or the network reports an error: check it before anything else",
+}
+
+
+def _told(error: OSError | MemoryError) -> RscapError:
+    """An error of the operating system in two lines: the file, what the system says, and what to do."""
+    if isinstance(error, MemoryError):
+        return RscapError("there is not enough memory for this", hint="free some, lift its limit, or take less at once")
+    if told := _no_room(error):
+        return told
+    files = " -> ".join(dict.fromkeys(os.fsdecode(one) for one in (error.filename, error.filename2) if one))
+    reason = error.strerror or str(error).strip().partition("\n")[0] or type(error).__name__
+    return RscapError(f"{files}: {reason}" if files else reason, hint=_WAYS.get(error.errno or 0))
+
+
+def _no_room(error: BaseException) -> StoreError | None:
     from rscap.store import no_room, way_out
 
     if not (reason := no_room(error)):
@@ -142,10 +214,12 @@ def _not_installed(error: Exception) -> RscapError | None:
 
 
 def _complain(error: RscapError) -> None:
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print(Text.assemble(("error: ", "bold red"), error.message))
-    if error.hint:
-        console.print(Text.assemble(("hint:  ", "bold"), error.hint))
+    from rscap.progress import screen
+
+    console = screen(stderr=True, soft_wrap=True)
+    with suppress(OSError):  # nobody reads it, or its disk is full
+        console.print(Text.assemble(("error: ", "bold red"), error.message))
+        if error.hint:
+            console.print(Text.assemble(("hint:  ", "bold"), error.hint))

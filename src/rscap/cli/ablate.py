@@ -157,6 +157,6 @@ def _table(*columns: str) -> Any:
 
 
 def _print(what: Any) -> None:
-    from rich.console import Console
+    from rscap.cli.screen import screen
 
-    Console(highlight=False, markup=False).print(what)
+    screen().print(what)

@@ -48,8 +48,9 @@ def inspect(
     from rscap.cli.screen import print_json
     from rscap.data.inspection import inspect as look
     from rscap.reports.dataset import inspect_page
-    from rscap.store import write_json, write_text
+    from rscap.store import check_outputs, write_json, write_text
 
+    check_outputs(out, html, inputs=[src])
     source = _open(src, splits)
     with _progress("decoding", source, shown=images) as advance:
         found = look(source, with_images=images, progress=advance)
@@ -87,11 +88,12 @@ def audit(
     from rscap.errors import DataError
     from rscap.quality import disagreements
     from rscap.reports.dataset import audit_page
-    from rscap.store import write_json, write_text
+    from rscap.store import check_outputs, write_json, write_text
 
     failing = {"error": {"error"}, "warning": {"error", "warning"}, "never": set()}.get(fail_on)
     if failing is None:
         raise DataError(f"--fail-on {fail_on!r}", hint="error, warning or never")
+    check_outputs(out, html, inputs=[src])
     source = _open(src, splits)
     with _progress("decoding", source, shown=images) as advance:
         found = look(source, with_images=images, more=disagreements(source), progress=advance)
@@ -137,7 +139,9 @@ def split(
     """Freeze a split as id lists with a digest; `--splits FILE.json` and a recipe's `data.splits` then take it."""
     from rscap.cli.screen import say
     from rscap.data.splits import freeze
+    from rscap.store import check_outputs
 
+    check_outputs(out, inputs=[src])
     source = _open(src, splits)
     freeze(source, out)
     _print_notes(source)
@@ -178,7 +182,7 @@ def _print_inspection(source: Source, found: Inspection) -> None:
     from rscap.reports.dataset.inspection import COLUMNS, cells, unusable
 
     console = _console()
-    console.print(f"{found.name}: {sum(found.splits.values()):,} images, digest {found.digest[:12]}", markup=False)
+    console.print(f"{found.name}: {sum(found.splits.values()):,} images, digest {found.digest[:12]}")
     table = Table(box=None, header_style="bold")
     for number, column in enumerate(COLUMNS):
         table.add_column(column, justify="left" if number < 2 else "right", no_wrap=True)
@@ -186,11 +190,11 @@ def _print_inspection(source: Source, found: Inspection) -> None:
         table.add_row(*cells(row))
     console.print(table)
     for name, items in (("words", found.top_words), ("pairs", found.top_bigrams), ("triples", found.top_trigrams)):
-        console.print(f"{name}: " + ", ".join(f"{word} {count:,}" for word, count in items[:8]), markup=False)
+        console.print(f"{name}: " + ", ".join(f"{word} {count:,}" for word, count in items[:8]))
     if found.images is not None:
         sizes = ", ".join(f"{size} ({count:,})" for size, count in found.images.sizes[:5])
         facts = f"images: {sizes}; brightness {found.images.brightness_mean:.1f} of 255{unusable(found.images)}"
-        console.print(facts, markup=False)
+        console.print(facts)
     _print_notes(source)
 
 
@@ -206,19 +210,19 @@ def _print_audit(found: Audit) -> None:
     for kind, count in found.counts.items():
         errors = sum(one.kind == kind and one.severity == "error" for one in found.findings)
         table.add_row(kind, f"{count:,}", f"{errors:,}" if errors else "–", KINDS[kind])
-    console.print(f"{found.name}: {found.examples:,} images, {len(found.findings):,} findings", markup=False)
+    console.print(f"{found.name}: {found.examples:,} images, {len(found.findings):,} findings")
     console.print(table)
     if not found.images:
         console.print("no image was looked at: these are findings about captions alone")
     for name, count in found.leaks.items():
-        console.print(f"{name}: {count:,} images have a duplicate or the very same captions there", markup=False)
+        console.print(f"{name}: {count:,} images have a duplicate or the very same captions there")
 
 
 def _console() -> Console:
     """Standard output, wide enough that no table loses a figure, whatever the terminal says."""
-    from rich.console import Console
+    from rscap.cli.screen import screen
 
-    return Console(highlight=False, soft_wrap=True, width=max(Console().width, _TABLE_COLUMNS))
+    return screen(soft_wrap=True, width=max(screen().width, _TABLE_COLUMNS))
 
 
 def _print_notes(source: Source) -> None:

@@ -32,7 +32,9 @@ def plan(
 ) -> None:
     """Predict memory and time of a recipe, and propose settings that fit; exit code 1 if nothing does."""
     from rscap.recipe import read_recipe
+    from rscap.store import check_outputs
 
+    check_outputs(out, inputs=[recipe])
     checked = read_recipe(recipe, set_ or [])
     from rscap.planning import find_card, plan_recipe
 
@@ -58,17 +60,15 @@ def plan(
 
 
 def _show(plan: Plan, recipe: Path, overrides: list[str]) -> None:
-    from rich.console import Console
-
+    from rscap.cli.screen import screen
     from rscap.planning.cards import RESERVE
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = screen(soft_wrap=True)
     card, rows = plan.card, plan.rows
-    console.print(f"{recipe} on {card.name}: {card.bytes / _GIB:.2f} GiB available", markup=False)
+    console.print(f"{recipe} on {card.name}: {card.bytes / _GIB:.2f} GiB available")
     console.print(
         f"rows average {rows.mean_tokens:.0f} tokens, longest {rows.longest_tokens}, "
         f"{rows.mean_supervised:.0f} of them supervised ({rows.origin})",
-        markup=False,
         style="dim",
     )
     _say_settings(console, "as written", plan.written)
@@ -83,12 +83,12 @@ def _show(plan: Plan, recipe: Path, overrides: list[str]) -> None:
     )
     _limits(console, plan)
     for note in plan.notes:
-        console.print(f"note: {note}", markup=False, style="dim")
+        console.print(f"note: {note}", style="dim")
     if plan.proposed is None:
         console.print(f"does not fit: short by {plan.closest.shortfall / _GIB:.2f} GiB", style="bold red")
         return
     sets = [*overrides, *(f"{key}={_toml(value)}" for key, value in plan.changes.items())]
-    console.print(" ".join(["rscap train", str(recipe), *(f"--set {_quoted(one)}" for one in sets)]), markup=False)
+    console.print(" ".join(["rscap train", str(recipe), *(f"--set {_quoted(one)}" for one in sets)]))
 
 
 def _say_settings(console: Console, title: str, one: Candidate) -> None:
@@ -100,14 +100,12 @@ def _say_settings(console: Console, title: str, one: Candidate) -> None:
     console.print(
         f"{title}: {describe_quantisation(one.recipe)}, micro batch {train.micro_batch} x {train.accumulation}, "
         f"{again} checkpointing: {one.needed / _GIB:.2f} GiB, {verdict}",
-        markup=False,
         style="bold",
     )
     length = "" if time.seconds is None else f", {_clock(time.seconds)} for {time.updates:,} updates"
     console.print(
         f"  {time.captions_per_s:.3g} captions/s, {time.images_per_s:.3g} images/s{length}; "
         f"{time.operations_per_image / 1e12:.3g} TFLOP per image; {time.basis}",
-        markup=False,
     )
 
 
@@ -149,7 +147,7 @@ def _limits(console: Console, plan: Plan) -> None:
         short = ""
         if limit.shortfall is not None:
             short = f"; {limit.next} is short by {limit.shortfall / _GIB:.2f} GiB"
-        console.print(f"{way}: {fits}{short}", markup=False, style="dim")
+        console.print(f"{way}: {fits}{short}", style="dim")
 
 
 def _gib(size: int) -> str:

@@ -10,14 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from rscap.doctor import Diagnosis
     from rscap.records import ScoreSheet
     from rscap.scoring import Comparison
-
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from rscap.doctor import Diagnosis
 
 
 def report(
@@ -39,22 +34,23 @@ def report(
     ] = False,
 ) -> None:
     """Compare runs and their baselines, or judge a study, on one HTML page; write its table in other formats too."""
+    from rscap.cli.screen import print_text
     from rscap.reports import build_table, tables_markdown, write_report
     from rscap.reports.study import is_study, load_study, study_markdown, summarise, write_study_report
     from rscap.store import StudyFolder
 
     if len(runs) == 1 and is_study(runs[0]):
         if markdown:
-            typer.echo(study_markdown(summarise(load_study(runs[0]), metric=metric)), nl=False)
+            print_text(study_markdown(summarise(load_study(runs[0]), metric=metric)), end="")
             return
         for path in write_study_report(runs[0], out or StudyFolder(runs[0]).report_file, metric=metric):
-            typer.echo(path)
+            print_text(path)
         return
     if markdown:
-        typer.echo(tables_markdown(build_table(runs, split)), nl=False)
+        print_text(tables_markdown(build_table(runs, split)), end="")
         return
     for path in write_report(runs, out or _beside(runs), split=split):
-        typer.echo(path)
+        print_text(path)
 
 
 def _beside(runs: list[Path]) -> Path:
@@ -85,8 +81,10 @@ def compare(
 
     from rscap import scoring
     from rscap.cli.screen import print_json
-    from rscap.store import write_json
+    from rscap.store import check_outputs, write_json
 
+    given = [path for system in systems for path in system.rpartition("=")[2].split(",")]
+    check_outputs(out, inputs=given)
     sheets, names = read_systems(systems, split)
     found = scoring.compare(sheets, metric, systems=names, draws=draws, seed=seed)
     if out:
@@ -145,12 +143,12 @@ def _name(places: list[str]) -> str:
 
 def show(found: Comparison) -> None:
     """Print scores, differences and sentences."""
-    from rich.console import Console
     from rich.table import Column, Table
 
+    from rscap.cli.screen import screen
     from rscap.scoring.comparison import probability
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = screen(soft_wrap=True)
     scores = Table("system", "runs", found.metric, "95 %", title=f"{found.n:,} images")
     for system in found.systems:
         low, high = system.interval
@@ -166,8 +164,8 @@ def show(found: Comparison) -> None:
             *(probability(p) for p in (row.p_bootstrap, row.p_randomisation, row.p_holm)),
         )
     console.print(table)
-    console.print("\n".join([*(row.sentence for row in found.differences), *found.notes]), markup=False)
-    console.print("|".join(f"{key}:{value}" for key, value in found.conditions.items()), markup=False)
+    console.print("\n".join([*(row.sentence for row in found.differences), *found.notes]))
+    console.print("|".join(f"{key}:{value}" for key, value in found.conditions.items()))
 
 
 def doctor(
@@ -186,32 +184,28 @@ def doctor(
     json: Annotated[bool, typer.Option("--json", help="Print the diagnosis as JSON.")] = False,
 ) -> None:
     """Find out why a run is bad, or why a recipe would be; exit code 1 if there is an error, 0 otherwise."""
+    from dataclasses import asdict
+
+    from rscap.cli.screen import print_json
     from rscap.doctor import diagnose
 
     diagnosis = diagnose(subject, overrides=set_ or [], live=probe)
     if json:
-        print_json(diagnosis)
+        print_json({"sound": diagnosis.sound, **asdict(diagnosis)})
     else:
         show_findings(diagnosis)
     if not diagnosis.sound:
         raise typer.Exit(1)
 
 
-def print_json(diagnosis: Diagnosis) -> None:
-    """The diagnosis as one JSON object on standard output."""
-    from dataclasses import asdict
-    from json import dumps
-
-    typer.echo(dumps({"sound": diagnosis.sound, **asdict(diagnosis)}, indent=2, ensure_ascii=False))
-
-
 def show_findings(diagnosis: Diagnosis) -> None:
     """Findings as paragraphs, then what was not looked at."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False)
+    from rscap.cli.screen import screen
+
+    console = screen()
     for finding in diagnosis.findings:
         style = "bold red" if finding.severity == "error" else "bold yellow"
         heading = ((f"{finding.severity}: ", style), (finding.title, "bold"), (f"  [{finding.code}]", "dim"))

@@ -100,8 +100,12 @@ def score(
     from rscap import scoring
     from rscap.cli.screen import say
     from rscap.errors import ScoreError
+    from rscap.escape import for_json
     from rscap.metrics import defined
+    from rscap.store import check_outputs
 
+    written = [_of(path, name, protocol) for path in (out, items) if path for name in _protocols(protocol)]
+    check_outputs(*written, save_pool, inputs=(candidates, references, pool, training, *(foreign or ())))
     others = [metric for path in foreign or () for metric in scoring.load_foreign(path)]
     if run is not None:
         if candidates or references or not others:
@@ -141,20 +145,31 @@ def score(
             processes=processes or _idle_processes(),
             content=content,
         )
-        for name in (scoring.PROTOCOLS if protocol == "all" else (protocol,))
+        for name in _protocols(protocol)
     }
     if save_pool:
         _pool_of(own, protocol).save(save_pool)
     for name, sheet in sheets.items():
         if out:
-            scoring.write_sheet(out.with_suffix(f".{name}.json") if protocol == "all" else out, sheet)
+            scoring.write_sheet(_of(out, name, protocol), sheet)
         if items:
-            scoring.write_items(items.with_suffix(f".{name}{items.suffix}") if protocol == "all" else items, sheet)
+            scoring.write_items(_of(items, name, protocol), sheet)
     if json:
         texts = {name: scoring.sheet_text(sheet) for name, sheet in sheets.items()}
-        typer.echo(texts[protocol] if protocol != "all" else sheets_text(texts), nl=False)
+        print(for_json(texts[protocol] if protocol != "all" else sheets_text(texts)), end="")
     else:
         show(sheets)
+
+
+def _protocols(protocol: str) -> tuple[str, ...]:
+    from rscap.scoring import PROTOCOLS
+
+    return tuple(PROTOCOLS) if protocol == "all" else (protocol,)
+
+
+def _of(path: Path, name: str, protocol: str) -> Path:
+    """The file of one protocol: OUT.coco.json where all are asked for."""
+    return path.with_suffix(f".{name}{path.suffix or '.json'}") if protocol == "all" else path
 
 
 def _pool_of(references: References, protocol: str) -> IdfPool:
@@ -195,19 +210,19 @@ def _fitting(pool: IdfPool | None, protocol: str, *, only: bool) -> IdfPool | No
 
 def show(sheets: Mapping[str, ScoreSheet]) -> None:
     """Print the scores of one or more sheets side by side, their signatures and what else is worth knowing."""
-    from rich.console import Console
     from rich.table import Table
 
+    from rscap.cli.screen import screen
     from rscap.metrics import in_order
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = screen(soft_wrap=True)
     table = Table("metric", *sheets, title=f"{next(iter(sheets.values())).n:,} images")
     there = dict.fromkeys(metric for sheet in sheets.values() for metric in sheet.corpus)
     for metric in in_order(there):
         table.add_row(metric, *(_cell(sheet, metric) for sheet in sheets.values()))
     console.print(table)
     for name, sheet in sheets.items():
-        console.print(_lines(name, sheet), markup=False)
+        console.print(_lines(name, sheet))
 
 
 def content_lines(sheet: ScoreSheet) -> list[str]:

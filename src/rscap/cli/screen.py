@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rscap.progress import ProgressBar, to_stderr
+from rscap.escape import for_json, visible
+from rscap.progress import ProgressBar, screen, to_stderr
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -19,7 +20,12 @@ def print_json(value: Any) -> None:
     """One JSON object on standard output."""
     from json import dumps
 
-    print(dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+    print(for_json(dumps(value, indent=2, ensure_ascii=False, allow_nan=False)))
+
+
+def print_text(text: Any, *, end: str = "\n") -> None:
+    """Text on standard output; control characters in it are shown and do nothing."""
+    print(visible(str(text)), end=end)
 
 
 # Score sheets as tables on standard output.
@@ -33,24 +39,22 @@ def print_sheets(sheets: Mapping[str, ScoreSheet]) -> None:
     No cell is ever cut. A terminal too narrow for every metric leaves out BLEU-2 and BLEU-3, with a note; a file or a
     pipe gets them all.
     """
-    from rich.console import Console
-
     from rscap.metrics import TABLE
 
-    console = Console(highlight=False, soft_wrap=True, width=_ANY_WIDTH, height=_ANY_WIDTH)  # both, or neither holds
+    console = screen(soft_wrap=True, width=_ANY_WIDTH, height=_ANY_WIDTH)  # both, or neither holds
     shown = [line.name for line in TABLE if any(line.name in sheet.corpus for sheet in sheets.values())]
     kept = shown
-    if console.is_terminal and console.measure(_table(sheets, shown)).maximum > Console().width:
+    if console.is_terminal and console.measure(_table(sheets, shown)).maximum > screen().width:
         kept = [line.name for line in TABLE if line.name in shown and line.place != "wide"]
     console.print(_table(sheets, kept))
     if left_out := [metric for metric in shown if metric not in kept]:
         note = f"{' and '.join(left_out)} do not fit here; they are in the score sheets and in a wider terminal"
-        console.print(note, markup=False, style="dim")
+        console.print(note, style="dim")
     for name, sheet in sheets.items():
-        console.print(f"{name}: {sheet.signature}", markup=False, style="dim")
+        console.print(f"{name}: {sheet.signature}", style="dim")
     cautions = [text for sheet in sheets.values() for text in sheet.extra.get("cautions", {}).values()]
     for caution in dict.fromkeys(cautions):
-        console.print(f"note: {caution}", markup=False)
+        console.print(f"note: {caution}")
 
 
 def _table(sheets: Mapping[str, ScoreSheet], metrics: Sequence[str]) -> Table:

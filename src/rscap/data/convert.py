@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
+import os
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -21,7 +21,8 @@ from rscap.data.writers import (
 )
 from rscap.errors import DataError
 from rscap.records import Example
-from rscap.store import replace_folder
+from rscap.stopping import stopping
+from rscap.store import new_folder
 
 FORMATS: dict[str, Callable[[Sequence[Example], Path], None]] = {
     "csv": write_csv,
@@ -45,15 +46,11 @@ def convert(source: Source, target: Path, *, to: str) -> None:
     """
     if to not in FORMATS:
         raise DataError(f"unknown format {to!r}", hint=f"known: {', '.join(FORMATS)}")
-    if target.exists():
+    if os.path.lexists(target):
         raise DataError(f"{target} exists; nothing is overwritten", hint="name a folder that does not exist")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as work:
-        folder = Path(work) / target.name
-        folder.mkdir()
+    with stopping(), new_folder(target) as folder:
         FORMATS[to](source.examples, folder)
         require_same(source, _reopened(source, folder))
-        replace_folder(folder, target)
 
 
 def _reopened(source: Source, folder: Path) -> Source:

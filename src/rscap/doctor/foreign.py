@@ -11,7 +11,6 @@ doctor.toml                                        what the files do not say
 from __future__ import annotations
 
 import re
-import tomllib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -39,14 +38,15 @@ from rscap.errors import AdapterError, StoreError
 from rscap.model.families import FAMILIES
 from rscap.model.towers import tower_of
 from rscap.recipe import TOWERS, Tower, TowerState
-from rscap.store import ADAPTER, PREDICTIONS, TRAIN_LOG
-from rscap.tables import check_table
+from rscap.store import ADAPTER, MOST_TENSORS, PREDICTIONS, TRAIN_LOG, read_adapter_config
+from rscap.store.adapter import ADAPTER_CONFIG, ADAPTER_TENSORS
+from rscap.tables import check_table, read_toml
 
 NAMES = (TRAIN_LOG, "log.jsonl", "log.csv")
 """Logs of a folder that has no trainer_state.json, in the order in which they are looked for."""
 
 
-CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
+CONFIG, TENSORS = ADAPTER_CONFIG, ADAPTER_TENSORS
 STATEMENT = "doctor.toml"
 
 
@@ -120,14 +120,9 @@ def read_statement(path: Path) -> Statement:
     """Read doctor.toml.
 
     Raises:
-        StoreError: not TOML.
-        RecipeError: unknown or wrong keys; names each.
+        RecipeError: not TOML, unknown or wrong keys; names each.
     """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise StoreError(f"{path} is not TOML: {error}") from error
-    return check_table(Statement, table, name=str(path))
+    return check_table(Statement, read_toml(path, what="statement"), name=str(path))
 
 
 def expected_by_statement(statement: Statement, path: Path) -> Expected:
@@ -258,7 +253,8 @@ def _base(statement: Statement, measured: Measured, adapter: Path | None, reader
 
 def _base_of(adapter: Path | None, reader: EvidenceReader) -> str | None:
     config = reader.read(adapter / CONFIG, mapping) if adapter else None
-    return config.get("base_model_name_or_path") if config else None
+    name = config.get("base_model_name_or_path") if config else None
+    return name if isinstance(name, str) else None
 
 
 def _batch(
@@ -289,7 +285,7 @@ def read_adapter(folder: Path, where: str) -> AdapterFiles:
     Raises:
         StoreError: a file is missing or broken.
     """
-    config = mapping(folder / CONFIG)
+    config = read_adapter_config(folder).content()
     tensors = _look(folder / TENSORS)
     saved_whole = tuple(f".{name}." for name in config.get("modules_to_save") or ())
     adapted = {key: facts for key, facts in tensors.items() if not any(name in f"{key}." for name in saved_whole)}
@@ -320,6 +316,8 @@ def _look(path: Path) -> dict[str, tuple[bool, bool]]:
     facts = {}
     try:
         with safe_open(path, "pt") as stored:
+            if (count := len(stored.keys())) > MOST_TENSORS:
+                raise StoreError(f"{path} holds {count:,} tensors; at most {MOST_TENSORS:,} are read")
             for key in stored.keys():  # noqa: SIM118 - not a mapping
                 tensor = stored.get_tensor(key)
                 facts[key] = (not bool(tensor.any()), bool(tensor.isfinite().all()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import re
@@ -14,7 +15,8 @@ from typing import Any, TypeVar
 from rscap.doctor.evidence import LogEntry, TrainingLog
 from rscap.doctor.findings import Finding, found
 from rscap.errors import RscapError, StoreError
-from rscap.store import numbered_lines, read_json
+from rscap.opening import read_plain
+from rscap.store import numbered_lines, read_json, text_of
 
 T = TypeVar("T")
 
@@ -66,8 +68,8 @@ def json_lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
     for number, line in numbered_lines(path, growing=True):
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise StoreError(f"{path}, line {number}: not JSON ({error.msg})") from error
+        except (ValueError, RecursionError) as error:
+            raise StoreError(f"{path}, line {number}: not JSON ({error})") from error
         if not isinstance(row, dict):
             raise StoreError(f"{path}, line {number}: expected a JSON object, found {type(row).__name__}")
         rows.append((number, row))
@@ -78,7 +80,7 @@ def key_lines(path: Path) -> dict[str, int]:
     """The line of every `section.key` of a TOML file with one key a line."""
     places: dict[str, int] = {}
     section = ""
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+    for number, line in enumerate(read_plain(path).decode("utf-8", "replace").splitlines(), start=1):
         if header := re.match(r"\s*\[([\w.]+)\]", line):
             section = f"{header[1]}."
         elif key := re.match(r"\s*(\w+)\s*=", line):
@@ -90,7 +92,7 @@ def number(value: Any) -> float | None:
     """A float, NaN and infinity included, from a number or its text; None for anything else."""
     try:
         return None if value is None or isinstance(value, bool) or value == "" else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 
@@ -115,9 +117,8 @@ def read_log(path: Path, where: str) -> TrainingLog:
         StoreError: the file is broken.
     """
     if path.suffix == ".csv":
-        with path.open(encoding="utf-8", newline="") as stream:
-            reader = csv.DictReader(stream)
-            return _entries(where, ((reader.line_num, row) for row in reader))
+        reader = csv.DictReader(io.StringIO(text_of(path), newline=""))
+        return _entries(where, ((reader.line_num, row) for row in reader))
     if path.suffix == ".json":
         history = mapping(path).get("log_history", [])
         return _entries(where, ((None, row) for row in history))

@@ -45,7 +45,9 @@ def known_tokens(base: str, reader: EvidenceReader) -> dict[str, int]:
     config = reader.read(file, mapping) if base and file.is_file() else None
     if not config:
         return known
-    text, family = config.get("text_config", {}), FAMILIES.get(str(config.get("model_type")))
+    text = config.get("text_config")
+    text = text if isinstance(text, dict) else {}
+    family = FAMILIES.get(str(config.get("model_type")))
     found = {
         "vocabulary": text.get("vocab_size", config.get("vocab_size")),
         "image": config.get("image_token_index", config.get("image_token_id")),

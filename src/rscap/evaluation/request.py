@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 
 from rscap import provenance, scoring
 from rscap.captioner import Captioner, ModelRef
@@ -156,23 +155,22 @@ def evaluate(
     captioner = task.model.load()  # before the folder is made: a missing token should not take the name
     work = _Work(task, source, test, seen, captioner, progress, say, captioner.base.describe())
     target = RunFolder(place) if task.in_place else begin(place, work.settings())
-    try:
-        with FileLock(place / f".lock-{request.split}", timeout=0), stopping():
-            journal = work.journal(target)
-            sheets = work.run(target, journal)
+    with RunFolder(place).locked(request.split):
+        try:
+            with stopping():
+                journal = work.journal(target)
+                sheets = work.run(target, journal)
+                if not task.in_place:
+                    target.close("finished")
+                journal.end()  # last of all: until here the captions are worth keeping
+        except BaseException as error:
             if not task.in_place:
-                target.close("finished")
-            journal.end()  # last of all: until here the captions are worth keeping
-    except Timeout:
-        raise StoreError(f"another process is at work in {place}", hint="wait for it, or stop it") from None
-    except BaseException as error:
-        if not task.in_place:
-            with suppress(OSError):  # a full disk is told by the error itself
-                state: Ending = "interrupted" if isinstance(error, Interrupted) else "failed"
-                target.close(state, error=f"{type(error).__name__}: {error}")
-        if isinstance(error, Interrupted):
-            error.hint = "the same command continues where it stopped"
-        raise
+                with suppress(OSError, StoreError):  # a full disk is told by the error itself
+                    state: Ending = "interrupted" if isinstance(error, Interrupted) else "failed"
+                    target.close(state, error=f"{type(error).__name__}: {error}")
+            if isinstance(error, Interrupted):
+                error.hint = "the same command continues where it stopped"
+            raise
     return target, sheets
 
 

@@ -5,17 +5,18 @@ Scores stand with their interval, n and signature, beside the baselines; a test 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import tomli_w
 
 from rscap.errors import StoreError
+from rscap.escape import for_code_span, for_markdown, for_python, visible
 from rscap.exporting.agreement import Agreement
-from rscap.exporting.hub import generate_arguments, public, public_name, refuse_secrets
+from rscap.exporting.hub import HUB_NAME, generate_arguments, public, public_name, refuse_secrets
 from rscap.model.families import FAMILIES, Family, Licence
 from rscap.recipe import GenerateSection, Recipe
 from rscap.reports.card import CardScores, read_card_scores, score_lines
@@ -31,6 +32,7 @@ from rscap.store import (
 Form = Literal["merged", "whole", "adapter"]
 """Merged weights; weights that were trained whole; an adapter beside its base."""
 
+_REVISION = re.compile(r"[\w./-]+", re.ASCII)
 _LANGUAGE = re.compile(r"(?:caption|describe|answer) ([a-z]{2})")
 
 
@@ -92,19 +94,22 @@ class CardSubject:
     @property
     def hub_base(self) -> str | None:
         """The base model's name on the Hub; None for a local folder and for the built-in model."""
-        local = self.provenance.base.digest is not None
-        return self.recipe.model.base if not local and "/" in self.recipe.model.base else None
+        name = self.recipe.model.base
+        local = self.provenance.base.digest is not None or Path(name).is_dir()
+        return name if not local and HUB_NAME.fullmatch(name) else None
 
     @property
     def revision(self) -> str | None:
-        return self.provenance.base.revision
+        """Commit, tag or branch of the base model; None also for what no revision is called."""
+        revision = self.provenance.base.revision
+        return revision if revision and _REVISION.fullmatch(revision) else None
 
     @property
     def hub_data(self) -> str | None:
         """The data set's name on the Hub; None for files and for the built-in sample."""
         source = self.recipe.data.source.split("@")[0]
         local = source.startswith((".", "/", "~")) or self.data.name != self.recipe.data.source
-        return source if source.count("/") == 1 and not local else None
+        return source if HUB_NAME.fullmatch(source) and not local and not Path(source).exists() else None
 
     @property
     def data(self) -> DataOrigin:
@@ -214,7 +219,7 @@ def licence_section(base: str) -> str:
     """The licence section. It names the terms and what is unknown; it is no legal advice."""
     licence = licence_of(base)
     text = licence.text if licence else _NANO if base == "nano" else _UNKNOWN
-    return f"## Licence\n\n{text.format(base=base)}\n\n{_DATA}\n"
+    return f"## Licence\n\n{text.format(base=for_markdown(base))}\n\n{_DATA}\n"
 
 
 def front_matter(subject: CardSubject) -> str:
@@ -267,7 +272,7 @@ def usage_section(subject: CardSubject) -> str:
     """Prompt, decode settings, and a program of ten lines."""
     prefix, settings = subject.recipe.prompt.prefix, subject.recipe.generate
     load, usage = _ADAPTER if subject.form == "adapter" else _MERGED, subject.family.usage
-    revision = f'revision="{subject.revision}"' if subject.revision and subject.hub_base else ""
+    revision = f"revision={for_python(subject.revision)}" if subject.revision and subject.hub_base else ""
     source = "folder" if subject.form != "adapter" else f"base, {revision}" if revision else "base"
     loading = load.format(
         base=_base(subject),
@@ -278,13 +283,13 @@ def usage_section(subject: CardSubject) -> str:
         processor=usage.processor.format(source=source),
     )
     asking = usage.ask.format(
-        words=json.dumps(f"{usage.before_words}{prefix}", ensure_ascii=False),
+        words=for_python(f"{usage.before_words}{prefix}"),
         dtype=subject.dtype,
         arguments=_keywords(generate_arguments(settings)),
     )
     return (
-        f"## How to ask it\n\nThe prompt is `{prefix}`: {_asked(subject)}, and others give other captions. Decoding is "
-        f"{_decoding(settings)}.\n\n```python\n{loading}{asking}```\n"
+        f"## How to ask it\n\nThe prompt is {for_code_span(prefix)}: {_asked(subject)}, and others give other "
+        f"captions. Decoding is {_decoding(settings)}.\n\n```python\n{loading}{asking}```\n"
     )
 
 
@@ -293,16 +298,16 @@ def _asked(subject: CardSubject) -> str:
     drawn = subject.recipe.prompt.training_prefixes
     if not drawn:
         return "training and scores used these words"
-    return f"scores used these words, training drew from {', '.join(f'`{words}`' for words in drawn)}"
+    return f"scores used these words, training drew from {', '.join(map(for_code_span, drawn))}"
 
 
 def _base(subject: CardSubject) -> str:
     """The line of code that names the base model."""
     if subject.hub_base:
-        return f'\nbase = "{subject.hub_base}"'
+        return f"\nbase = {for_python(subject.hub_base)}"
     if subject.base == "nano":
         return "from rscap.model.load import NANO\n\nbase = NANO  # the folder of the model that rscap ships"
-    return f'\nbase = "PATH_OF_THE_BASE"  # the folder of {subject.base}'
+    return f'\nbase = "PATH_OF_THE_BASE"  # the folder of {visible(subject.base, one_line=True)}'
 
 
 def _keywords(arguments: Mapping[str, Any]) -> str:
@@ -324,7 +329,7 @@ def card(subject: CardSubject) -> str:
         ExportError: the recipe or the run holds what looks like a secret.
     """
     sections = [
-        f"# {subject.name}\n\n{_summary(subject)}\n",
+        f"# {for_markdown(subject.name)}\n\n{_summary(subject)}\n",
         usage_section(subject),
         scores_section(subject),
         _agreement(subject),
@@ -339,11 +344,12 @@ def card(subject: CardSubject) -> str:
 
 
 def _summary(subject: CardSubject) -> str:
-    base = f"`{subject.base}`" + (f" at revision `{subject.revision}`" if subject.revision else "")
+    base = for_code_span(subject.base) + (f" at revision `{subject.revision}`" if subject.revision else "")
+    method = for_markdown(subject.method or "")
     what = {
-        "merged": f"{subject.method} adapter of {base}, merged into its weights ({subject.dtype})",
+        "merged": f"{method} adapter of {base}, merged into its weights ({subject.dtype})",
         "whole": f"weights of {base} with whole towers trained ({subject.dtype})",
-        "adapter": f"{subject.method} adapter for {base}, in PEFT's format; the base model is not included",
+        "adapter": f"{method} adapter for {base}, in PEFT's format; the base model is not included",
     }[subject.form]
     learned = ", ".join(
         f"{tower.replace('_', ' ')} {counts.trainable:,} of {counts.total:,}"
@@ -354,7 +360,7 @@ def _summary(subject: CardSubject) -> str:
 
 
 def _agreement(subject: CardSubject) -> str:
-    lines = "\n".join(f"* {sentence}" for sentence in subject.agreement.sentences())
+    lines = "\n".join(f"* {for_markdown(sentence)}" for sentence in subject.agreement.sentences())
     asked = "with PEFT on the unquantised base model" if subject.form == "adapter" else "with plain transformers"
     unquantised = " (its adapter on the unquantised base model)" if subject.quantised else ""
     return (
@@ -367,18 +373,21 @@ def _training(subject: CardSubject) -> str:
     data = subject.data
     where = f"[{subject.hub_data}](https://huggingface.co/datasets/{subject.hub_data})" if subject.hub_data else None
     recipe = tomli_w.dumps(public(subject.recipe.model_dump(mode="json", exclude_none=True)))
+    name = for_markdown(public_name(data.name or "unknown"))
+    digest = for_code_span(f"sha256:{data.digest or 'unknown'}")
     drawn = " (drawn by rscap itself: no photographs)" if data.name == "sample" else ""
     return (
-        f"## What it was trained on\n\nData: {where or data.name or 'unknown'}{drawn}, split scheme "
-        f"`{data.split_scheme or 'unknown'}`; the test split was not given to training. Digest over ids, "
-        f"captions, splits and image sizes of what training could see:\n`sha256:{data.digest or 'unknown'}`\n\n"
+        f"## What it was trained on\n\nData: {where or name}{drawn}, split scheme "
+        f"{for_code_span(data.split_scheme or 'unknown')}; the test split was not given to training. Digest over ids, "
+        f"captions, splits and image sizes of what training could see:\n{digest}\n\n"
         f"The recipe, defaults included (paths are cut to their last part):\n\n```toml\n{recipe}```\n"
     )
 
 
 def _limits(subject: CardSubject) -> str:
     resized = "Images are resized to a square of the base model's resolution: small things in large scenes vanish."
-    measured = ", ".join(f"{scores.split} of {subject.data.name or 'its data'}" for scores in subject.scores)
+    name = for_markdown(public_name(subject.data.name or "its data"))
+    measured = ", ".join(f"{for_markdown(scores.split)} of {name}" for scores in subject.scores)
     known = f"on {measured} alone" if measured else "on nothing"
     return (
         "## Intended use and limits\n\n"
@@ -395,8 +404,10 @@ def _limits(subject: CardSubject) -> str:
 
 def _provenance(subject: CardSubject) -> str:
     known = subject.provenance
-    commit = f", commit `{known.commit}`{' with local changes' if known.dirty else ''}" if known.commit else ""
-    packages = ", ".join(f"{name} {version}" for name, version in known.packages.items())
+    commit = (
+        f", commit {for_code_span(known.commit)}{' with local changes' if known.dirty else ''}" if known.commit else ""
+    )
+    packages = ", ".join(for_markdown(f"{name} {version}") for name, version in known.packages.items())
     digest = known.base.digest
-    files = f"\n\nDigest of the base model's files: `sha256:{digest}`" if digest else ""
-    return f"## Provenance\n\nTrained with rscap {known.rscap or 'unknown'}{commit}; {packages}.{files}\n"
+    files = f"\n\nDigest of the base model's files: {for_code_span(f'sha256:{digest}')}" if digest else ""
+    return f"## Provenance\n\nTrained with rscap {for_markdown(known.rscap or 'unknown')}{commit}; {packages}.{files}\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -13,14 +12,14 @@ import torch
 from safetensors import SafetensorError
 
 from rscap.errors import AdapterError, ExportError, StoreError
+from rscap.escape import secret_in
 from rscap.model.adapters import merge
 from rscap.model.load import Base
 from rscap.recipe import GenerateSection
-from rscap.store import RunFolder, read_json, write_json
+from rscap.store import RunFolder, plain_path, read_json, write_json
+from rscap.store.adapter import ADAPTER_CONFIG, ADAPTER_TENSORS
 
-_TOKEN = re.compile(r"\b(?:hf_[A-Za-z0-9]{20,}|api_org_[A-Za-z0-9]{20,}|gh[pousr]_[A-Za-z0-9]{20,}|sk-[\w-]{20,})")
-_SECRET_NAME = re.compile(r"TOKEN|KEY|SECRET|PASSWORD|PASSWD", re.IGNORECASE)
-_SHORTEST_SECRET = 12
+_HEADER_BYTES = 2**20
 
 
 def public_name(text: str) -> str:
@@ -48,20 +47,29 @@ def refuse_secrets(text: str, *, what: str) -> None:
     Raises:
         ExportError: names the place, never the secret.
     """
-    if found := _TOKEN.search(text):
-        line = text.count("\n", 0, found.start()) + 1
+    if found := secret_in(text):
+        start, kind = found
         raise ExportError(
-            f"{what}, line {line}, would hold what looks like an access token ({found[0][:3]}…)",
+            f"{what}, line {text.count(chr(10), 0, start) + 1}, would hold {kind}",
             hint="remove it from the recipe; tokens belong in the environment or in `hf auth login`",
         )
-    for name, secret in os.environ.items():
-        if _SECRET_NAME.search(name) and len(secret) >= _SHORTEST_SECRET and secret in text:
-            raise ExportError(f"{what} would hold the value of the environment variable {name}")
+
+
+def refuse_secrets_in(file: Path) -> None:
+    """As `refuse_secrets` for a file of an export; of weights, what their header says.
+
+    Raises:
+        ExportError: names the file, never the secret.
+    """
+    with file.open("rb") as stream:
+        content = stream.read(_HEADER_BYTES) if file.suffix == ".safetensors" else stream.read()
+    refuse_secrets(content.decode("utf-8", "replace"), what=file.name)
 
 
 # Upload to the Hub. huggingface_hub finds the token; rscap neither reads nor stores it.
 
-_NAME = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
+"""owner/name."""
 _THERE_FROM_THE_START = {".gitattributes"}
 
 
@@ -92,7 +100,7 @@ def check_target(hub: Hub, name: str) -> None:
     Raises:
         ExportError: not of the form owner/name, no valid token, the Hub cannot be reached, or files are there already.
     """
-    if not _NAME.fullmatch(name):
+    if not HUB_NAME.fullmatch(name):
         raise ExportError(f"{name!r} is not a valid name on the Hub", hint="it has the form owner/name")
     try:
         hub.whoami()
@@ -212,9 +220,10 @@ def write_adapter(run: RunFolder, base: Base, folder: Path) -> None:
         StoreError: the adapter's files are missing, or the disk is full.
     """
     try:
-        shutil.copytree(run.adapter, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("README.md"))
-    except (OSError, shutil.Error) as error:
+        for name in (ADAPTER_CONFIG, ADAPTER_TENSORS):  # whatever else lies there is nobody's to publish
+            shutil.copyfile(plain_path(run.adapter, name), folder / name)
+    except OSError as error:
         raise StoreError(f"{run.adapter} cannot be copied: {error}") from error
-    file = folder / "adapter_config.json"
+    file = folder / ADAPTER_CONFIG
     configuration = {**read_json(file), "base_model_name_or_path": public_name(base.name), "revision": base.revision}
     write_json(file, configuration)

@@ -19,6 +19,7 @@ from transformers import GenerationConfig
 from rscap.captioner import Captioner
 from rscap.data import FileImage, open_data, open_source
 from rscap.errors import DataError, ExportError, StoreError
+from rscap.exporting.hub import public_name
 from rscap.model.families import Family, Layout
 from rscap.recipe import GenerateSection, Recipe
 from rscap.records import Example, Prediction
@@ -189,7 +190,7 @@ def _validation(recipe: Recipe, n: int) -> Pictures | None:
     if not (available := source.splits.get("val", 0)):
         return None
     chosen = source.subset("val", min(n, available), recipe.seed)
-    return Pictures(examples=chosen, origin=f"{len(chosen)} validation images of {source.name}")
+    return Pictures(examples=chosen, origin=f"{len(chosen)} validation images of {public_name(source.name)}")
 
 
 def _panel(run: RunFolder, n: int) -> Pictures | None:

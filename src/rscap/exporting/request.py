@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import gc
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -25,6 +22,7 @@ from rscap.exporting.hub import (
     generate_arguments,
     merged,
     push,
+    refuse_secrets_in,
     write_adapter,
     write_checkpoint,
 )
@@ -35,7 +33,8 @@ from rscap.model.families import Family
 from rscap.model.load import load_base
 from rscap.progress import Say
 from rscap.recipe import Dtype, Recipe
-from rscap.store import RunFolder, write_text
+from rscap.stopping import stopping
+from rscap.store import RunFolder, new_folder, write_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +109,7 @@ def export(request: ExportRequest, *, say: Say, hub: Hub | None = None) -> Expor
     if request.push_to:
         hub = hub or default_hub()
         check_target(hub, request.push_to)
-    with _workplace(plan.target) as folder:
+    with stopping(), new_folder(plan.target) as folder:
         try:
             family, agreement = _make(plan, folder, say=say)
         except torch.OutOfMemoryError as error:
@@ -137,6 +136,9 @@ def export(request: ExportRequest, *, say: Say, hub: Hub | None = None) -> Expor
         write_text(folder / "README.md", card(subject))
         if (notice := notice_of(subject.base)) is not None:
             write_text(folder / "NOTICE", notice)
+        for file in (one for one in folder.rglob("*") if one.is_file()):
+            file.chmod(0o644)  # transformers writes weights for the owner alone
+            refuse_secrets_in(file)
     address = push(hub, plan.target, request.push_to, public=request.public) if hub and request.push_to else None
     return Exported(path=plan.target, agreement=agreement, address=address)
 
@@ -173,23 +175,6 @@ def _plan(request: ExportRequest) -> _Plan:
         form=form,
         dtype=request.dtype or dtype_of(recipe.model, best_device()),
     )
-
-
-@contextmanager
-def _workplace(target: Path) -> Iterator[Path]:
-    """A folder next to `target` that takes its name if the block succeeds, and is removed if it does not."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as place:
-        folder = Path(place) / "export"
-        folder.mkdir()
-        yield folder
-        for file in folder.iterdir():
-            if file.is_file():
-                file.chmod(0o644)  # transformers writes weights for the owner alone
-        RunFolder.check_free(target)  # another process may have made it meanwhile
-        if target.exists():
-            target.rmdir()
-        folder.replace(target)
 
 
 def _make(plan: _Plan, folder: Path, *, say: Say) -> tuple[Family, Agreement]:
@@ -239,7 +224,7 @@ def _load(plan: _Plan, family: Family, folder: Path) -> Plain:
         with quiet_peft():
             model = PeftModel.from_pretrained(base.model, folder, torch_device=device)
         return Plain.of(base.family, model, base.processor, base.layout)
-    model = family.model_class.from_pretrained(folder, dtype=getattr(torch, plan.dtype))
-    processor = family.load_processor(folder, {})
+    model = family.model_class.from_pretrained(folder, dtype=getattr(torch, plan.dtype), trust_remote_code=False)
+    processor = family.load_processor(folder, {"trust_remote_code": False})
     image = family.image_spec(processor, model.config, split=bool(plan.recipe.model.image_splitting))
     return Plain.of(family, model.to(device), processor, family.layout(processor, model.config, image))

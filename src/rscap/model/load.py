@@ -29,6 +29,7 @@ from rscap.model.families import (
 from rscap.model.quantise import keep_layout
 from rscap.model.towers import tower_of
 from rscap.recipe import TOWERS, ModelSection
+from rscap.store import check_model_folder
 
 NANO = Path(__file__).parent / "nano"
 
@@ -104,6 +105,7 @@ def load_base(section: ModelSection, *, device: str | torch.device = "cpu") -> B
     Raises:
         ModelError: the checkpoint is not found, gated, of no family that rscap knows, or not in the requested
             precision; or the installed torch has no kernels for the device.
+        StoreError: the folder holds links that lead out of it, or asks for code of its own to be run.
     """
     source = locate(section.base)
     check_served(device)
@@ -114,6 +116,9 @@ def load_base(section: ModelSection, *, device: str | torch.device = "cpu") -> B
         options["revision"] = resolve_revision(source, section.revision or (known.revision if known else None))
     # A download of gigabytes shows the library's progress bar; a local folder loads at once.
     (disable_progress_bar if isinstance(source, Path) else enable_progress_bar)()
+    if isinstance(source, Path):
+        check_model_folder(source)
+    options["trust_remote_code"] = False  # the library would ask on the terminal, and take a piped `y` for consent
     try:
         family = _family(section.base, source, options)
         if section.image_splitting and not family.squares:

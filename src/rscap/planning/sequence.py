@@ -14,6 +14,7 @@ from rscap.planning.memory import MicroBatch
 from rscap.planning.shapes import Shapes
 from rscap.recipe import Recipe
 from rscap.records import Example
+from rscap.store import check_model_folder
 
 TOKENS_PER_WORD = 1.1
 """Of the families' tokenizers on captions, whose common words are hardly ever split; an assumption."""
@@ -92,7 +93,8 @@ def _tokenizer(base: str) -> Callable[[str], int] | None:
         return None
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    check_model_folder(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 

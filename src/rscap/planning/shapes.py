@@ -13,7 +13,6 @@ miss                             blocks of x, summed, times one matrix: the sums
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from rscap.methods import learned_by_layer, starting_rank
 from rscap.model.families import Family, family_named, family_of_checkpoint
 from rscap.model.load import locate
 from rscap.recipe import AdapterSection
+from rscap.store import read_config
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +241,7 @@ def _configuration(base: str) -> dict[str, Any]:
             hint="put its config.json into a folder and name that folder; Google's PaliGemma checkpoints, such as "
             "google/paligemma-3b-pt-224, are known without one",
         )
-    table: dict[str, Any] = json.loads(Path(file).read_text(encoding="utf-8"))
+    table = read_config(Path(file))
     return table
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from rscap.escape import for_code_span, for_markdown
 from rscap.metrics import in_order, known
 from rscap.records import ScoreSheet
 from rscap.scoring import SEEN, column_of, seen_sentences
@@ -41,11 +42,11 @@ def score_lines(scores: CardScores) -> list[str]:
         f"**{scores.split}**, n = {scores.sheet.n:,} images{_unscored(scores.sheet)}; in brackets 95 % bootstrap "
         "intervals over images",
         "",
-        "| | " + " | ".join(["this model", *scores.baselines]) + " |",
+        "| | " + " | ".join(["this model", *map(for_markdown, scores.baselines)]) + " |",
         "|---|" + "---:|" * len(sheets),
         *(_row(metric, sheets) for metric in in_order(scores.sheet.corpus)),
         "",
-        f"`{scores.sheet.signature}`",
+        for_code_span(scores.sheet.signature),
         *_warnings(scores),
     ]
 
@@ -53,7 +54,7 @@ def score_lines(scores: CardScores) -> list[str]:
 def _row(metric: str, sheets: Sequence[ScoreSheet]) -> str:
     line = known(metric)
     name = (line and line.quoted_as) or column_of(sheets[0], metric)
-    return f"| {name} | " + " | ".join(_cell(sheet, metric) for sheet in sheets) + " |"
+    return f"| {for_markdown(name)} | " + " | ".join(_cell(sheet, metric) for sheet in sheets) + " |"
 
 
 def _cell(sheet: ScoreSheet, metric: str) -> str:

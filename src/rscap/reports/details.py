@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rscap.escape import without_folders
 from rscap.reports.html import Html, element, join
 from rscap.reports.load import LoadedRun, Scored
 from rscap.reports.table import ScoreTable
@@ -25,10 +26,10 @@ def _data(run: LoadedRun) -> Html:
     facts += [("rejected rows", f"{len(run.rejected):,}"), *(_quality(run.quality) if run.quality else [])]
     lines = [line for name, value in facts for line in (element("dt", name), element("dd", value))]
     reasons = Counter(row.reason for row in run.rejected)
-    listed = [element("li", f"{reason} ({count:,})") for reason, count in reasons.most_common(12)]
+    listed = [element("li", f"{without_folders(reason)} ({count:,})") for reason, count in reasons.most_common(12)]
     if len(reasons) > 12:
         listed.append(element("li", f"and {len(reasons) - 12:,} other reasons: see {REJECTED}"))
-    notes = [element("p", note, class_="note") for note in run.notes]
+    notes = [element("p", without_folders(note), class_="note") for note in run.notes]
     return element(
         "div",
         element("h3", run.label),
@@ -71,7 +72,7 @@ def _provenance(run: LoadedRun) -> Html:
         "div",
         element("h3", run.label),
         element("dl", *lines),
-        element("p", element("code", command), class_="command") if command else None,
+        element("p", element("code", without_folders(command)), class_="command") if command else None,
         element("details", element("summary", "packages"), element("p", listed, class_="quiet")) if listed else None,
         class_="block",
     )
@@ -87,13 +88,15 @@ def _fact(key: str, value: Any, all_facts: Mapping[str, Any]) -> Html:
 def _say(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {_say(inner)}" for key, inner in value.items() if inner is not None)
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return without_folders(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def recipes(runs: Sequence[LoadedRun]) -> Html | None:
     """The recipe of each run as it was written to the run folder."""
     found = [
-        element("details", element("summary", run.label), element("pre", element("code", run.recipe_text)))
+        element(
+            "details", element("summary", run.label), element("pre", element("code", without_folders(run.recipe_text)))
+        )
         for run in runs
         if run.recipe_text
     ]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rscap.errors import ImageError
+from rscap.opening import read_plain
 from rscap.records import Example
 from rscap.reports.html import Html, element, join
 from rscap.reports.load import LoadedRun
@@ -64,7 +65,7 @@ def _picture(image: PanelImage) -> Html:
 def data_address(path: Path) -> str | None:
     """The file as a `data:` address; None if it is missing or not a JPEG, PNG or WebP."""
     try:
-        content = path.read_bytes()
+        content = read_plain(path)
     except OSError:
         return None
     kind = next((name for start, name in _TYPES.items() if content.startswith(start)), None)

@@ -7,6 +7,7 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
+from rscap.escape import for_cell, for_code_span, for_markdown
 from rscap.metrics import METRICS
 from rscap.reports.table import Cell, ScoreRow, ScoreTable, headline_metric
 from rscap.scoring import Difference
@@ -41,7 +42,7 @@ def tables_csv(tables: Sequence[ScoreTable]) -> str:
             cells = [row.cells.get(column) for column in columns]
             values = [value for cell in cells for value in ((cell.value, cell.low, cell.high) if cell else ("",) * 3)]
             facts = [number, table.split, row.label, row.kind, row.state, row.n, row.unscored]
-            writer.writerow([*facts, *values, row.signature, "; ".join(row.warnings)])
+            writer.writerow(map(for_cell, [*facts, *values, row.signature, "; ".join(row.warnings)]))
     return stream.getvalue()
 
 
@@ -99,7 +100,7 @@ def tables_markdown(tables: Sequence[ScoreTable]) -> str:
 def _markdown(table: ScoreTable) -> str:
     columns, head = table.columns, headline_metric(table.rows)
     lines = [
-        "| | " + " | ".join(map(_plain, columns)) + " | n |",
+        "| | " + " | ".join(map(for_markdown, columns)) + " | n |",
         "|---|" + "---:|" * (len(columns) + 1),
     ]
     for row in table.rows:
@@ -107,15 +108,15 @@ def _markdown(table: ScoreTable) -> str:
         scores = [score_text(row.cells.get(column)) for column in columns]
         if head is not None:
             scores[columns.index(head)] += f" {interval_text(row.cells.get(head))}".rstrip()
-        lines.append(f"| {_plain(row.label)}{note} | " + " | ".join(scores) + f" | {row.n} |")
-    own = [f"; `{part}` for {', '.join(map(_plain, labels))}" for part, labels in table.own_signatures().items()]
-    lines += ["", f"`{table.signature()}`{''.join(own)}"]
-    lines += [line for row in table.rows for text in row.warnings for line in ("", f"**{_plain(row.label)}** {text}.")]
+        lines.append(f"| {for_markdown(row.label)}{note} | " + " | ".join(scores) + f" | {row.n} |")
+    own = [
+        f"; {for_code_span(part)} for {', '.join(map(for_markdown, labels))}"
+        for part, labels in table.own_signatures().items()
+    ]
+    lines += ["", f"{for_code_span(table.signature())}{''.join(own)}"]
+    warnings = [(for_markdown(row.label), for_markdown(text)) for row in table.rows for text in row.warnings]
+    lines += [line for label, text in warnings for line in ("", f"**{label}** {text}.")]
     if table.headline:
-        lines += ["", table.headline.sentence]
-    lines += [line for found in table.foreign for one in found.differences for line in ("", one.sentence)]
+        lines += ["", for_markdown(table.headline.sentence)]
+    lines += [line for found in table.foreign for one in found.differences for line in ("", for_markdown(one.sentence))]
     return "\n".join(lines)
-
-
-def _plain(label: str) -> str:
-    return label.replace("|", "\\|")

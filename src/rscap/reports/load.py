@@ -33,6 +33,7 @@ from rscap.store import (
     read_sheet,
     read_speed_log,
     read_train_log,
+    text_of,
 )
 
 T = TypeVar("T")
@@ -207,9 +208,4 @@ def _run_of(folder: RunFolder, model: str) -> RunFolder | None:
 
 
 def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise StoreError(f"{path} is not UTF-8: {error}") from error
-    except OSError as error:
-        raise StoreError(f"{path} cannot be read: {error.strerror or error}") from error
+    return text_of(path)

@@ -271,8 +271,8 @@ def _declarations(path: Path, lines: Sequence[str], *, is_csv: bool) -> tuple[di
         where = f"{path}, line {number + 1}"
         try:
             content = json.loads(text.lstrip("#"))
-        except json.JSONDecodeError as error:
-            raise ScoreError(f"{where}: not JSON ({error.msg})") from error
+        except (ValueError, RecursionError) as error:
+            raise ScoreError(f"{where}: not JSON ({error})") from error
         if not is_csv and isinstance(content, dict) and "metric" not in content:
             return found, number
         name, rest = _declaration(content, where)
@@ -325,8 +325,8 @@ def _json_rows(path: Path, lines: Sequence[str], first: int) -> list[tuple[str, 
         where = f"{path}, line {number}"
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ScoreError(f"{where}: not JSON ({error.msg})") from error
+        except (ValueError, RecursionError) as error:
+            raise ScoreError(f"{where}: not JSON ({error})") from error
         if not isinstance(row, dict) or not isinstance(row.get("id"), str):
             raise ScoreError(f'{where}: expected an object with the string "id"')
         rows.append((where, row.pop("id"), row))

@@ -18,7 +18,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rscap.errors import StoreError
+from rscap.errors import StoreError, WrittenByNewer
+from rscap.store.door import plain_path
 from rscap.store.files import read_json, write_json
 
 CHECKPOINT_START = "start.safetensors"
@@ -83,11 +84,11 @@ def read_progress(folder: Path) -> tuple[TrainingState, dict[str, str]]:
     Raises:
         StoreError: progress.json is missing or damaged, or a newer rscap wrote it.
     """
-    path = folder / CHECKPOINT_PROGRESS
+    path = plain_path(folder, CHECKPOINT_PROGRESS)
     row = read_json(path)
     version = row.get("version") if isinstance(row, dict) else None
     if isinstance(version, int) and version > _VERSION:
-        raise StoreError(
+        raise WrittenByNewer(
             f"{path} was written by a newer rscap: its format is version {version}, and this rscap reads up to version "
             f"{_VERSION}",
             hint="resume the run with a newer rscap",

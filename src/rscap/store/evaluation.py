@@ -15,8 +15,11 @@ from typing import Any
 from pydantic import ConfigDict
 
 from rscap.errors import StoreError
+from rscap.opening import read_plain
 from rscap.records import Example, Prediction, Rejected, Stopped
+from rscap.store.door import plain_path
 from rscap.store.files import read_json, write_json, write_text
+from rscap.store.outputs import append_line, atomic_path
 from rscap.store.record import Record, read_rows, write_rows
 
 BASELINE_LABELS: Mapping[str, str] = {"constant": "constant caption", "nearest": "nearest training image"}
@@ -142,9 +145,10 @@ def write_panel(folder: Path, examples: Sequence[Example]) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     for number, example in enumerate(examples):
-        example.image.load().save(folder / f"{number:03}.jpg", quality=90)
+        with atomic_path(plain_path(folder, f"{number:03}.jpg")) as temporary:
+            example.image.load().save(temporary, format="JPEG", quality=90)
     rows = [_PanelRow(id=example.id, file=f"{number:03}.jpg") for number, example in enumerate(examples)]
-    write_json(folder / _PANEL_FILE, [row.content() for row in rows])
+    write_json(plain_path(folder, _PANEL_FILE), [row.content() for row in rows])
 
 
 def read_panel(folder: Path) -> tuple[PanelImage, ...]:
@@ -153,17 +157,16 @@ def read_panel(folder: Path) -> tuple[PanelImage, ...]:
     Raises:
         StoreError: the list is missing or damaged, or names a file outside the folder.
     """
-    path = folder / _PANEL_FILE
+    path = plain_path(folder, _PANEL_FILE)
     rows = read_json(path)
     if not isinstance(rows, list):
         raise StoreError(f"{path} is damaged: expected a list of images, found {type(rows).__name__}")
     images = []
     for number, one in enumerate(rows):
         row = _PanelRow.parse(json.dumps(one), where=f"{path}, image {number}")
-        file = folder / row.file
-        if file.resolve().parent != folder.resolve():
+        if Path(row.file).name != row.file:
             raise StoreError(f"{path}: {row.file!r} leads out of the panel folder")
-        images.append(PanelImage(row.id, file))
+        images.append(PanelImage(row.id, plain_path(folder, row.file)))
     return tuple(images)
 
 
@@ -196,8 +199,7 @@ class Journal:
 
     def add(self, item: Captioned) -> None:
         """One more image."""
-        with self.path.open("a", encoding="utf-8") as stream:
-            stream.write(f"{_line(asdict(item))}\n")
+        append_line(self.path, _line(asdict(item)))
 
     def end(self) -> None:
         """All captions stand in the file that they are for."""
@@ -209,7 +211,8 @@ class Journal:
     def _done(self) -> list[Prediction]:
         if not self.path.is_file():
             return []
-        lines = self.path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]  # the last may be cut off
+        text = read_plain(self.path).decode("utf-8", "replace")
+        lines = text.split("\n")[:-1]  # the last may be cut off
         done: list[Prediction] = []
         with suppress(StoreError, ValueError, RecursionError):  # what follows such a line is done again
             if not lines or json.loads(lines[0]) != self._heading():

@@ -1,69 +1,16 @@
-"""The names of a run folder's files, which `rscap.store` describes, and how they are written: a reader never sees one
-half written.
-"""
+"""The names of a run folder's files, and text, JSON and JSON Lines with errors that name the file."""
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-import re
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from rscap.errors import StoreError
-
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_NO_ROOM_WORDS = "|".join(map(os.strerror, _NO_ROOM))
-
-
-@contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`: it takes the name if the block ends well, and vanishes if it does not.
-
-    Raises:
-        StoreError: a folder has this name, or no file can be made here.
-    """
-    if path.is_dir():
-        raise StoreError(f"{path} cannot be written: it is a folder", hint="name a file")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    except OSError as error:
-        if no_room(error):
-            raise
-        raise StoreError(f"{path} cannot be written: {error.strerror}", hint="choose another place") from error
-    os.close(descriptor)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def way_out(reason: str) -> str:
-    """What to do about a reason that `no_room` found."""
-    return "lift the limit on the size of a file" if reason == os.strerror(errno.EFBIG) else "make room"
-
-
-def no_room(error: BaseException) -> str | None:
-    """What the system said, where an error means that nothing more can be written; None for any other error.
-
-    Also looks into the words of a `SafetensorError`, which is no `OSError`.
-    """
-    if isinstance(error, OSError):
-        return os.strerror(error.errno) if error.errno in _NO_ROOM else None
-    found = re.search(_NO_ROOM_WORDS, str(error)) if type(error).__name__ == "SafetensorError" else None
-    return found[0] if found else None
+from rscap.opening import read_plain
+from rscap.store.outputs import atomic_path, is_json
 
 
 def write_text(path: Path, text: str) -> None:
@@ -121,7 +68,7 @@ def text_of(path: Path) -> str:
         StoreError: the file is missing or cannot be read; names it.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        return read_plain(path).decode("utf-8")
     except FileNotFoundError:
         raise StoreError(f"{path} does not exist") from None
     except UnicodeDecodeError as error:
@@ -145,26 +92,9 @@ def numbered_lines(path: Path, *, growing: bool = False) -> Iterator[tuple[int, 
         yield number, line
 
 
-def is_json(text: str) -> bool:
-    """Whether this is a whole JSON value."""
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return True
-
-
 def now() -> str:
     """This moment, UTC, ISO 8601 with seconds."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def replace_folder(source: Path, target: Path) -> None:
-    """Put the finished folder `source` at `target`, in one rename where `target` does not exist yet."""
-    if target.exists():
-        shutil.rmtree(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    source.replace(target)
 
 
 RECIPE = "recipe.toml"

@@ -10,8 +10,9 @@ from typing import Any, ClassVar, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
-from rscap.errors import StoreError
-from rscap.store.files import is_json, numbered_lines, text_of, write_json, write_jsonl
+from rscap.errors import StoreError, WrittenByNewer
+from rscap.store.files import numbered_lines, text_of, write_json, write_jsonl
+from rscap.store.outputs import append_line, is_json
 
 
 class Record(BaseModel):
@@ -64,7 +65,7 @@ class Record(BaseModel):
         found = json.loads(text) if is_json(text) else None
         version = found.get("version") if isinstance(found, dict) else None
         if isinstance(version, int) and version > cls.VERSION:
-            raise StoreError(
+            raise WrittenByNewer(
                 f"{where} was written by a newer rscap: its format is version {version}, and this rscap reads up to "
                 f"version {cls.VERSION}",
                 hint="read it with a newer rscap",
@@ -100,9 +101,8 @@ def write_rows(path: Path, records: Iterable[Record]) -> None:
 
 
 def append_row(path: Path, record: Record) -> None:
-    """Add one line to a growing file."""
-    with path.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(record.content(), ensure_ascii=False, allow_nan=False) + "\n")
+    """Add one line to a growing file, in place of a last one that was cut off."""
+    append_line(path, json.dumps(record.content(), ensure_ascii=False, allow_nan=False))
 
 
 def _problems(error: ValidationError) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -11,8 +12,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rscap.errors import StoreError
-from rscap.store.files import atomic_path
+from rscap.errors import StoreError, WrittenByNewer
+from rscap.opening import read_plain
+from rscap.store.outputs import atomic_path
 
 _VERSION = 1
 
@@ -96,9 +98,13 @@ def read_seen(path: Path) -> Seen:
         StoreError: the file is missing, is no such table, or is of a later version.
     """
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as table:
+        with io.BytesIO(read_plain(path)) as stream, np.load(stream, allow_pickle=False) as table:
             if (version := int(table["version"])) > _VERSION:
-                raise StoreError(f"{path} is of version {version}", hint="a later rscap wrote it: update rscap")
+                raise WrittenByNewer(
+                    f"{path} was written by a newer rscap: its format is version {version}, and this rscap reads up to "
+                    f"version {_VERSION}",
+                    hint="read it with a newer rscap",
+                )
             names = table["ids"].tobytes().decode("utf-8", "surrogatepass")
             found = Seen(
                 ids=tuple(map(_name, names.split("\n")[:-1])),

@@ -18,9 +18,11 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from rscap.errors import StoreError
+from rscap.escape import for_file_name
+from rscap.store.door import plain_path
 from rscap.store.files import BASELINES, REPORT, write_text
+from rscap.store.folder import FolderState, RunFolder, State
 from rscap.store.record import Record, append_row, read_rows, write_rows
-from rscap.store.run import FolderState, RunFolder, State
 
 PLAN = "plan.json"
 STUDY = "study.toml"
@@ -125,39 +127,39 @@ class StudyFolder:
 
     @property
     def plan_file(self) -> Path:
-        return self.path / PLAN
+        return plain_path(self.path, PLAN)
 
     @property
     def study_file(self) -> Path:
-        return self.path / STUDY
+        return plain_path(self.path, STUDY)
 
     @property
     def base_file(self) -> Path:
-        return self.path / BASE
+        return plain_path(self.path, BASE)
 
     @property
     def attempts_file(self) -> Path:
-        return self.path / ATTEMPTS
+        return plain_path(self.path, ATTEMPTS)
 
     @property
     def thumbnails_file(self) -> Path:
-        return self.path / THUMBNAILS
+        return plain_path(self.path, THUMBNAILS)
 
     @property
     def logs(self) -> Path:
-        return self.path / _LOGS
+        return plain_path(self.path, _LOGS)
 
     @property
     def report_file(self) -> Path:
-        return self.path / REPORT
+        return plain_path(self.path, REPORT)
 
     def log(self, folder: str) -> Path:
         """What the process says that makes a folder of the study."""
-        return self.logs / f"{folder.replace('/', '-')}.log"
+        return plain_path(self.path, _LOGS, f"{for_file_name(folder)}.log")
 
     def run(self, folder: str) -> RunFolder:
         """A folder of the plan."""
-        return RunFolder(self.path / folder)
+        return RunFolder(plain_path(self.path, folder))
 
     def plan(self) -> StudyRecord:
         """What was planned.

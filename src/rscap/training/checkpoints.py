@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, uint8
 
-from rscap.errors import StoreError
+from rscap.errors import StoreError, WrittenByNewer
 from rscap.progress import Say
 from rscap.provenance import file_digest
 from rscap.store import (
@@ -28,7 +28,9 @@ from rscap.store import (
     TrainingState,
     atomic_path,
     best_step,
+    plain_path,
     read_progress,
+    remove_leftover,
     write_progress,
 )
 
@@ -56,7 +58,7 @@ class Checkpoints:
     keep: int
 
     def at(self, step: int) -> Path:
-        return self.folder / f"{_PREFIX}{step:06}"
+        return plain_path(self.folder, f"{_PREFIX}{step:06}")
 
     def steps(self) -> list[int]:
         """The steps of all checkpoints, in order."""
@@ -88,19 +90,19 @@ class Checkpoints:
         Raises:
             StoreError: there are checkpoints, and all are damaged.
         """
-        for leftover in self.folder.glob(f"{_SAVING}*"):  # of a process that was killed
-            shutil.rmtree(leftover)
-        for part in self.folder.glob(f".{CHECKPOINT_START}.*"):
-            part.unlink()
+        for pattern in (f"{_SAVING}*", f".{CHECKPOINT_START}.*"):  # of a process that was killed
+            for leftover in self.folder.glob(pattern):
+                remove_leftover(leftover)
         steps = self.steps()
         for step in reversed(steps):
             try:
                 return read_checkpoint(self.at(step))
+            except WrittenByNewer:
+                raise
             except StoreError as error:
                 aside = self.folder / f"{_DAMAGED}{self.at(step).name}"
                 say(f"{error.message}: renamed to {aside.name}")
-                if aside.exists():
-                    shutil.rmtree(aside)
+                remove_leftover(aside)
                 self.at(step).rename(aside)
         if steps or any(self.folder.glob(f"{_DAMAGED}*")):
             raise StoreError(
@@ -112,11 +114,11 @@ class Checkpoints:
     def write_start(self, factors: Tensors) -> None:
         """Keep the initial factors of the adapters, from which every later session builds the same model."""
         held = {name: value.detach().cpu().contiguous() for name, value in factors.items()}
-        with atomic_path(self.folder / CHECKPOINT_START) as temporary:
+        with atomic_path(plain_path(self.folder, CHECKPOINT_START)) as temporary:
             save_file(held, temporary, metadata={_OWN: _tensors_digest(held)})
 
     def has_start(self) -> bool:
-        return (self.folder / CHECKPOINT_START).exists()
+        return (plain_path(self.folder, CHECKPOINT_START)).exists()
 
     def read_start(self) -> dict[str, Tensor]:
         """The initial factors of the adapters.
@@ -124,7 +126,7 @@ class Checkpoints:
         Raises:
             StoreError: the file is damaged.
         """
-        path = self.folder / CHECKPOINT_START
+        path = plain_path(self.folder, CHECKPOINT_START)
         try:
             with safe_open(path, framework="pt") as stream:
                 digest = (stream.metadata() or {}).get(_OWN)
@@ -158,7 +160,7 @@ class Checkpoints:
             best for step in kept if (best := best_step(self.at(step))) is not None
         }  # also of earlier ones: a run may resume there
         for step in set(steps) - kept:
-            shutil.rmtree(self.at(step))
+            remove_leftover(self.at(step))
 
 
 def read_checkpoint(folder: Path) -> Saved:
@@ -170,7 +172,7 @@ def read_checkpoint(folder: Path) -> Saved:
     state, digests = read_progress(folder)
     tensors = []
     for name in (CHECKPOINT_WEIGHTS, CHECKPOINT_OPTIMISER):
-        path = folder / name
+        path = plain_path(folder, name)
         if not path.is_file():
             raise StoreError(f"{path} does not exist")
         if file_digest(path) != digests.get(name):

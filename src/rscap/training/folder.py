@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from rscap.errors import Interrupted, RecipeError, StoreError
 from rscap.progress import Say
 from rscap.recipe import Recipe, read_recipe, recipe_changes
 from rscap.stopping import stopping
-from rscap.store import Provenance, RunFolder, no_room, way_out
+from rscap.store import Provenance, RunFolder, no_room, remove_leftover, way_out
 
 SAVING = ".saving-"
 """Begins the name of a temporary folder below the run folder."""
@@ -72,30 +69,27 @@ def recorded(run: RunFolder) -> Iterator[dict[str, Any]]:
         StoreError: another process trains in the folder, or the disk is full; the hint says how to resume.
     """
     resume = f"resume with `rscap train {run.path} --resume`"
-    try:
-        with FileLock(run.path / ".lock", timeout=0):
-            for leftover in run.path.glob(f"{SAVING}*"):  # of a process that was killed
-                shutil.rmtree(leftover)
-            run.start(run.status().started)
-            details: dict[str, Any] = {}
-            try:
-                with stopping():
-                    yield details
-                run.close("finished", **details)
-            except Interrupted as error:
-                run.close("interrupted", error=error.message)
-                error.hint = resume
-                raise
-            except BaseException as error:
-                with suppress(OSError):  # on a full disk, `error` itself says so
-                    run.close("failed", error=f"{type(error).__name__}: {error}")
-                if reason := no_room(error):
-                    raise StoreError(
-                        f"{run.path} could not be written: {reason}", hint=f"{way_out(reason)}, then {resume}"
-                    ) from error
-                raise
-    except Timeout:
-        raise StoreError(f"another process is training in {run.path}", hint="wait until it ends, or stop it") from None
+    with run.locked():
+        for leftover in run.path.glob(f"{SAVING}*"):  # of a process that was killed
+            remove_leftover(leftover)
+        run.start(run.status().started)
+        details: dict[str, Any] = {}
+        try:
+            with stopping():
+                yield details
+            run.close("finished", **details)
+        except Interrupted as error:
+            run.close("interrupted", error=error.message)
+            error.hint = resume
+            raise
+        except BaseException as error:
+            with suppress(OSError, StoreError):  # on a full disk, `error` itself says so
+                run.close("failed", error=f"{type(error).__name__}: {error}")
+            if reason := no_room(error):
+                raise StoreError(
+                    f"{run.path} could not be written: {reason}", hint=f"{way_out(reason)}, then {resume}"
+                ) from error
+            raise
 
 
 def record_provenance(run: RunFolder, now: Provenance, say: Say) -> None:

@@ -31,6 +31,7 @@ from rscap.store import (
     TrainStep,
     append_row,
     forget_speed_after,
+    open_growing,
 )
 from rscap.training.trackers import Trackers
 
@@ -92,9 +93,9 @@ class TrainLog:
         """Bytes of the training log, all of them flushed to disk."""
         if self.path is None or not self.path.exists():
             return 0
-        with self.path.open("ab") as stream:
+        with open_growing(self.path) as stream:
             os.fsync(stream.fileno())
-            return stream.tell()
+            return stream.seek(0, os.SEEK_END)
 
     def rewind(self, *, length: int, step: int) -> None:
         """Remove what was logged after a checkpoint, since these updates will be done and logged again.
@@ -114,7 +115,7 @@ class TrainLog:
         if size and not step:
             self.note("there is no checkpoint: the run starts again at step 1")
         if size:
-            with self.path.open("r+b") as stream:
+            with open_growing(self.path) as stream:
                 stream.truncate(length)
         if self.speed_path.exists():
             forget_speed_after(self.speed_path, step)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 
@@ -14,7 +14,7 @@ from torch import nn
 from rscap.captioner import Captioner
 from rscap.captioner.batch import Batch, Encoder
 from rscap.data.source import check_rejected
-from rscap.errors import Interrupted, TrainingDiverged
+from rscap.errors import Interrupted, TrainingDiverged, WorkerLost
 from rscap.model.activations import measured
 from rscap.model.adapters import Allocation
 from rscap.model.memory import memory_size, release
@@ -80,14 +80,16 @@ def fit(
         TrainingDiverged: a loss or a gradient is not finite.
         OutOfMemory: a single image does not fit.
         Interrupted: SIGTERM or Ctrl-C; the state is saved.
+        WorkerLost: a data worker was killed; the state is saved.
         DataError: more examples are unusable than the recipe allows.
         StoreError: a checkpoint cannot be written, or none can be read.
     """
     with StopRequest() as request:
         loop = _Loop(learner, team, log, schedule, checkpoints)
-        for micro_batches in updates(
+        coming = updates(
             learner.train, learner.recipe, learner.encoder, learner.weights, start=loop.state.step, share=team.share
-        ):
+        )
+        for micro_batches in loop.saving_if_workers_end(coming):
             if loop.is_over():
                 break
             loop.update(micro_batches)
@@ -231,6 +233,20 @@ class _Loop:
         train = self.learner.recipe.train
         by_step = train.checkpoint_every and self.state.step % train.checkpoint_every == 0
         return bool(by_step) or time.perf_counter() - self.saved >= 60 * train.checkpoint_minutes
+
+    def saving_if_workers_end(self, coming: Iterator[list[Batch]]) -> Iterator[list[Batch]]:
+        """The same updates; where a data worker was killed, the state between two updates is saved first.
+
+        Of several processes only this one knows, so that they cannot save together.
+        """
+        try:
+            yield from coming
+        except WorkerLost as lost:
+            if self.team.size == 1 and self.checkpoints is not None:
+                self.save()
+                folder = self.checkpoints.folder.parent
+                lost.hint = f"the state of step {self.state.step} is saved: resume with `rscap train {folder} --resume`"
+            raise
 
     def save(self) -> None:
         """Write a checkpoint of the current step, unless there is one."""

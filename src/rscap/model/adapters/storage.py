@@ -24,8 +24,9 @@ from rscap.model.adapters.config import quiet_peft
 from rscap.model.adapters.preparation import hold_bases, prepare
 from rscap.model.adapters.start import Factors
 from rscap.recipe import Recipe
+from rscap.store import AdapterConfig, check_expressions, read_adapter_config
+from rscap.store.adapter import ADAPTER_CONFIG, ADAPTER_TENSORS
 
-_WEIGHTS = "adapter_model.safetensors"
 _A, _B = ".lora_A.default.weight", ".lora_B.default.weight"
 
 
@@ -68,7 +69,10 @@ def load_adapter(base: nn.Module, folder: Path, recipe: Recipe) -> Any:
     Raises:
         AdapterError: the keys or shapes do not fit the base model; lists them.
     """
+    config = read_adapter_config(folder)
+    check_expressions(config, [name for name, _ in base.named_modules()], where=folder)
     stored = _read(folder)
+    _check_rank(config, stored, folder)
     adapter = recipe.adapter
     if adapter is not None and METHODS[adapter.method].residual:
         trained, initial = _split_start(stored)
@@ -82,21 +86,37 @@ def load_adapter(base: nn.Module, folder: Path, recipe: Recipe) -> Any:
 
 def _read(folder: Path) -> dict[str, Tensor]:
     try:
-        return load_file(folder / _WEIGHTS)
+        return load_file(folder / ADAPTER_TENSORS)
     except (OSError, SafetensorError) as error:
-        raise AdapterError(f"{folder / _WEIGHTS} cannot be read: {error}") from error
+        raise AdapterError(f"{folder / ADAPTER_TENSORS} cannot be read: {error}") from error
+
+
+def _check_rank(config: AdapterConfig, stored: Mapping[str, Tensor], folder: Path) -> None:
+    """Refuse a rank that no tensor has, before matrices of that rank are made."""
+    largest = max((size for value in stored.values() for size in value.shape), default=0)
+    if config.r is not None and config.r > largest:
+        raise AdapterError(
+            f"the adapter in {folder} states rank {config.r:,}, and its largest matrix measures {largest:,}",
+            hint="restore the folder as training wrote it",
+        )
 
 
 def _wrap(base: Any, folder: Path) -> Any:
     from peft import PeftConfig, PeftModel
 
-    config = PeftConfig.from_pretrained(folder)
+    try:
+        config = PeftConfig.from_pretrained(folder)
+    except (ValueError, TypeError, KeyError, ImportError) as error:
+        raise AdapterError(f"{folder / ADAPTER_CONFIG} is not PEFT's: {error}") from error
     config.base_model_name_or_path = base.name_or_path  # where it lies here; PEFT asks the Hub for a path it misses
     allocated = config.rank_pattern if config.peft_type == "ADALORA" else None
     if allocated is not None:
         config.rank_pattern = None  # wrapping would take it for LoRA's; loading the weights applies it
-    with torch.random.fork_rng(devices=[]), quiet_peft():
-        net = PeftModel(base, config)
+    try:
+        with torch.random.fork_rng(devices=[]), quiet_peft():
+            net = PeftModel(base, config)
+    except (ValueError, TypeError, KeyError, AttributeError, ImportError, NotImplementedError) as error:
+        raise AdapterError(f"PEFT cannot apply the adapter in {folder}: {error}") from error
     if allocated is not None:
         config.rank_pattern = allocated
     for name, parameter in net.named_parameters():

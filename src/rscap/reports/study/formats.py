@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from rscap.escape import for_cell, for_code_span, for_markdown, visible
 from rscap.metrics import METRICS, in_order
 from rscap.reports.study.load import Untrained
 from rscap.reports.study.summary import Cost, Summary, SummaryRow, minutes
@@ -230,12 +231,12 @@ def study_csv(summary: Summary) -> str:
             facts = [sheet.n, *scores] if sheet else ["", *scores]
             took = minutes(run.run) if run.run else math.nan
             taken = took if math.isfinite(took) else ""
-            writer.writerow(
-                [one.row.name, run.seed, run.state, run.reason, *facts, taken, sheet.signature if sheet else ""]
-            )
+            cells = [one.row.name, run.seed, run.state, run.reason, *facts, taken, sheet.signature if sheet else ""]
+            writer.writerow(map(for_cell, cells))
     for other in summary.study.untrained:
         scores = [other.sheet.corpus.get(metric, "") for metric in metrics]
-        writer.writerow([other.name, "", other.kind, "", other.sheet.n, *scores, "", other.sheet.signature])
+        cells = [other.name, "", other.kind, "", other.sheet.n, *scores, "", other.sheet.signature]
+        writer.writerow(map(for_cell, cells))
     return stream.getvalue()
 
 
@@ -246,20 +247,29 @@ def study_markdown(summary: Summary) -> str:
     body = [_cells(line, metrics) for line in lines(summary)]
     rule = "|---|---|---|" + "---:|" * len(metrics) + "---|---|---|" + "---:|" * len(COSTS)
     table = [_joined(head), rule, *map(_joined, body)]
-    said = [
-        f"* **{line.name}**: {line.sentence or line.reason}" for line in lines(summary) if line.sentence or line.reason
-    ]
-    return "\n".join([*table, "", noise_sentence(summary), "", *said, "", f"`{summary.signature}`", ""])
+    texts = [(for_markdown(line.name), line.sentence or line.reason) for line in lines(summary)]
+    said = [f"* **{name}**: {for_markdown(text)}" for name, text in texts if text]
+    noise = for_markdown(noise_sentence(summary))
+    return "\n".join([*table, "", noise, "", *said, "", for_code_span(summary.signature), ""])
 
 
 def _cells(line: Line, metrics: Any) -> list[str]:
     status = line.status if line.kind == "row" else line.kind
     scores = [line.scores.get(metric, DASH) for metric in metrics]
-    return [line.name, status, line.seeds, *scores, line.interval, line.against, line.rank, *line.cost.values()]
+    return [
+        for_markdown(line.name),
+        status,
+        line.seeds,
+        *scores,
+        line.interval,
+        line.against,
+        line.rank,
+        *line.cost.values(),
+    ]
 
 
 def _joined(cells: list[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(visible(cell, one_line=True) for cell in cells) + " |"
 
 
 def study_latex(summary: Summary) -> str:
@@ -303,4 +313,4 @@ def study_latex(summary: Summary) -> str:
 
 
 def _latex(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)
+    return "".join(_LATEX.get(character, character) for character in visible(text, one_line=True))

@@ -33,6 +33,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rscap.progress import to_stderr
 from rscap.scoring.measures import MetricUnavailable
 
 HINT = "pip install 'rscap[meteor]'"
@@ -146,17 +147,30 @@ ARRAYS = tuple(name for name in Index.__slots__ if name not in ("function_words"
 
 
 def load(source: MeteorFiles) -> Index:
-    """The index of `source`, built first where the cache has none or a damaged one."""
-    folder = cache_folder() / f"meteor-{source.digest(VERSION)}"
-    index = _open(folder)
-    if index is None:
-        _build(source, folder)
-        index = _open(folder)
-    if index is None:
-        raise MeteorUnavailable(
-            f"{folder} cannot be read back after it was written", hint="set RSCAP_CACHE to another folder"
-        )
-    return index
+    """The index of `source`: from the cache, or else built and put there.
+
+    Where nothing can be kept (a read-only or full disk, no home folder), the index is built in memory every time.
+    """
+    try:
+        folder = cache_folder() / f"meteor-{source.digest(VERSION)}"
+    except RuntimeError as error:  # a user without a home folder
+        return _unkept(_built(source), str(error))
+    if (index := _open(folder)) is not None:
+        return index
+    built = _built(source)
+    try:
+        _write(built, folder)
+    except (OSError, ValueError) as error:  # NumPy tells of a full disk without the number of the error
+        return _unkept(built, f"{folder.parent}: {getattr(error, 'strerror', None) or error}")
+    return _open(folder) or _unkept(built, f"{folder} cannot be read back after it was written")
+
+
+def _unkept(built: Index, reason: str) -> Index:
+    to_stderr(
+        f"note: METEOR's tables cannot be kept ({reason}); every command that needs them builds them again, in about "
+        "15 s. RSCAP_CACHE names another folder"
+    )
+    return built
 
 
 def cache_folder() -> Path:
@@ -183,21 +197,29 @@ def _open(folder: Path) -> Index | None:
     return Index(function_words=frozenset(meta["function_words"]), prefix_lines=meta["prefixes"], **arrays)
 
 
-def _build(source: MeteorFiles, folder: Path) -> None:
+def _built(source: MeteorFiles) -> Index:
+    return Index(
+        function_words=frozenset(word for line in source.lines(FUNCTION_WORDS) if (word := line.strip())),
+        prefix_lines="\n".join(source.lines(PREFIXES)),
+        **_phrase_arrays(source),
+        **_synset_arrays(source),
+    )
+
+
+def _write(index: Index, folder: Path) -> None:
     """Write the index beside `folder` and rename it into place; of several builders the first one wins."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        arrays = _phrase_arrays(source) | _synset_arrays(source)
         sizes = {}
         for name in ARRAYS:
-            np.save(temporary / f"{name}.npy", arrays[name])
+            np.save(temporary / f"{name}.npy", getattr(index, name))
             sizes[name] = (temporary / f"{name}.npy").stat().st_size
         meta = {
             "version": VERSION,
             "bytes": sizes,
-            "function_words": [word for line in source.lines(FUNCTION_WORDS) if (word := line.strip())],
-            "prefixes": "\n".join(source.lines(PREFIXES)),
+            "function_words": sorted(index.function_words),
+            "prefixes": index.prefix_lines,
         }
         (temporary / "meta.json").write_text(json.dumps(meta, ensure_ascii=False), encoding="utf-8")
         temporary.chmod(0o755)
@@ -224,7 +246,7 @@ def _publish(temporary: Path, folder: Path) -> None:
                 shutil.rmtree(damaged, ignore_errors=True)
 
 
-def _phrase_arrays(source: MeteorFiles) -> dict[str, Ints | Words]:
+def _phrase_arrays(source: MeteorFiles) -> dict[str, Any]:
     """The trie of all phrases and their paraphrases."""
     numbers: dict[bytes, int] = {}
     pairs = array("i")
@@ -263,7 +285,7 @@ def _trie(phrases: Sequence[bytes], words: Sequence[bytes]) -> tuple[Ints, Ints]
     return nodes, np.concatenate(levels)
 
 
-def _synset_arrays(source: MeteorFiles) -> dict[str, Ints | Words]:
+def _synset_arrays(source: MeteorFiles) -> dict[str, Any]:
     """WordNet's words with their synsets, and its irregular forms, but for entries with `_`, which no token holds."""
     lines = source.lines(SYNSETS)
     synsets = {
