@@ -20,7 +20,8 @@ from typing import Any, BinaryIO, Literal
 
 from rscap.errors import StoreError
 from rscap.records import Stopped
-from rscap.store.files import PROVENANCE, no_room, way_out
+from rscap.store.files import PROVENANCE
+from rscap.store.outputs import no_room, way_out
 from rscap.store.record import Record
 
 LEDGER = "ledger.jsonl"
