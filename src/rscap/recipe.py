@@ -4,11 +4,13 @@
 [prompt] the words before the caption     [train]   how long and how fast
 [model] the base model and its precision  [selection] which weights are kept, and when to stop early
 [towers] what is trained                  [generate] how captions are decoded
+[objective] a reward in place of likelihood
 [track] experiment trackers
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
@@ -86,6 +88,11 @@ class DataSection(Section):
     cropped, and its brightness and colour change slightly. A change that would make a caption wrong is not applied."""
     train_limit: Positive | None = None
     """Train on this many images only, chosen by `seed`."""
+    reward_share: Share | None = None
+    """Share of the training images, by a hash of their ids, that are kept for training on a reward: a run without
+    [objective] leaves them out, and one with it trains on them alone. Absent: both train on all."""
+    reward_images: Literal["rest", "held"] | None = None
+    """Which of these two parts a run trains on, where that is not left to [objective]."""
     max_rejected_share: Share = 0.01
     """Refuse the data if more than this share of its rows is unusable."""
     normalise: tuple[str, ...] = ()
@@ -129,6 +136,8 @@ class ModelSection(Section):
     """Frozen weights in 4 bits (`nf4`, arXiv:2305.14314) or 8 (`int8`, arXiv:2208.07339): less memory, more time."""
     quantise: Annotated[tuple[Tower, ...], Field(min_length=1)] = ("language_model",)
     """Towers whose linear layers are quantised."""
+    start: str | None = None
+    """A finished run with the same base, towers and adapter, whose weights training begins with."""
     pretrained: bool = True
     """False: the base has random weights, so a first loss near that of a uniform guess is expected."""
     attention: Literal["auto", "plain", "flex"] = "auto"
@@ -198,8 +207,8 @@ class TrainSection(Section):
 
     epochs: Annotated[float, Field(gt=0)] = 1.0
     """Times that training sees every image."""
-    max_steps: Positive | None = None
-    """Stop after this many updates, even in the middle of an epoch."""
+    max_steps: Annotated[int, Field(ge=0)] | None = None
+    """Stop after this many updates, even in the middle of an epoch; 0 only with `model.start`, whose weights stay."""
     micro_batch: Positive = 4
     """Images that pass through the model together, each with all its chosen captions; more need more memory."""
     accumulation: Positive = 1
@@ -244,6 +253,42 @@ class TrainSection(Section):
     """Checkpoints that are kept, in addition to the best one."""
 
 
+class ObjectiveSection(Section):
+    """What training maximises instead of likelihood: the reward of captions that the model draws (docs/reward.md)."""
+
+    kind: Literal["self-critical"] = "self-critical"
+    """Self-critical sequence training (arXiv:1612.00563): a caption against the others drawn of its image."""
+    reward: dict[str, float] = Field(default_factory=lambda: {"CIDEr": 1.0}, min_length=1)
+    """Weights of metrics by name, or of functions of one's own, `module:function`."""
+    samples: Annotated[int, Field(ge=2)] = 5
+    """Captions drawn of each image."""
+    temperature: Annotated[float, Field(gt=0.0)] = 1.0
+    """Of the draws; at 1 they follow the model itself."""
+    max_new_tokens: Positive | None = None
+    """Of a drawn caption; `generate.max_new_tokens` when absent."""
+    end_word: bool = True
+    """CIDEr counts the end of a sentence as a word. Without it models learn to break captions off."""
+    likelihood_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Of the loss, for the references; costs their tokens in every update."""
+    equal_references: Share = 1.0
+    """Weight of images whose references are one sentence; 0 leaves these images out. Their rewards are all or nothing,
+    and they dominate the gradient."""
+    normalise: bool = False
+    """Divide the advantages of an image by the standard deviation of its rewards. The estimate is then biased."""
+    clip: Annotated[float, Field(gt=0.0)] | None = None
+    """The largest advantage, either way; none when absent."""
+
+    @model_validator(mode="after")
+    def _known_rewards(self) -> ObjectiveSection:
+        for name, weight in self.reward.items():
+            if ":" not in name and name not in METRICS:
+                known = ", ".join(METRICS)
+                raise ValueError(f"unknown reward {name!r}: name a metric ({known}) or a function, `module:function`")
+            if not math.isfinite(weight) or weight == 0:
+                raise ValueError(f"the weight of {name} is {weight:g}; it is a finite number other than 0")
+        return self
+
+
 class SelectionSection(Section):
     """Which weights the run keeps: those of the best evaluation on generated validation captions."""
 
@@ -255,6 +300,11 @@ class SelectionSection(Section):
     """A new best is better by more than this."""
     max_degenerate: Share = 0.5
     """An evaluation with a larger share of degenerate captions (empty, looping, echoing the prompt) is never best."""
+    max_bad_endings: Share | None = None
+    """With [objective]: nor is one with a larger share of captions whose last word is an article, a preposition or the
+    like (`rscap.scoring.fluency`)."""
+    min_distinct: Share | None = None
+    """With [objective]: nor is one with fewer different captions, as a share of all."""
 
 
 class TrackSection(Section):
@@ -326,6 +376,7 @@ class Recipe(Section):
     towers: TowersSection = TowersSection()
     adapter: AdapterSection | None = None
     train: TrainSection = TrainSection()
+    objective: ObjectiveSection | None = None
     selection: SelectionSection | None = None
     track: TrackSection = TrackSection()
     generate: GenerateSection = GenerateSection()
@@ -346,6 +397,10 @@ class Recipe(Section):
             raise ValueError(
                 "where another tower is 'adapted', towers.language_model must be 'adapted' or 'frozen', not 'trained'"
             )
+        if self.objective is None and self.selection is not None:
+            for name in ("max_bad_endings", "min_distinct"):
+                if getattr(self.selection, name) is not None:
+                    raise ValueError(f"selection.{name} is watched in training on a reward; it needs [objective]")
         if self.selection is not None and self.train.evaluate_every is None:
             raise ValueError("[selection] needs train.evaluate_every: it selects by evaluations during training")
         if self.train.cache_features and self.towers.vision_tower != "frozen":
@@ -359,6 +414,15 @@ class Recipe(Section):
             )
         if self.train.ema_decay and self.adapter is not None and self.adapter.method == "adalora":
             raise ValueError("train.ema_decay would bring back the ranks that adapter.method = 'adalora' takes away")
+        if self.train.max_steps == 0 and self.model.start is None:
+            raise ValueError("train.max_steps = 0 trains nothing; it needs model.start, a finished run to take over")
+        if self.objective is not None and self.train.label_smoothing:
+            raise ValueError("[objective] learns captions as they were drawn; set train.label_smoothing to 0")
+        if self.objective is not None and self.adapter is not None and self.adapter.dropout:
+            raise ValueError(
+                f"[objective] learns captions with the probabilities they were drawn with, which adapter.dropout = "
+                f"{self.adapter.dropout:g} would change; set it to 0"
+            )
         if "projector" in adapted:
             raise ValueError("towers.projector is one matrix and takes no adapter: choose 'trained' or 'frozen'")
         if self.model.quantisation != "none" and (both := set(trained) & set(self.model.quantise)):

@@ -51,7 +51,7 @@ def test_there_are_studies() -> None:
     """The shipped studies cover the tables of both prior works and what they left open."""
     assert {path.stem for path in STUDIES} == {
         "base", "captions", "data-size", "filtering", "learning-speed", "peft", "prior-a", "rank-targets",
-        "regularisation", "towers",
+        "regularisation", "towers", "reward", "adapt", "decoding",
     }  # fmt: skip
 
 
@@ -65,7 +65,8 @@ def test_every_row_of_a_shipped_study_is_a_valid_recipe(path: Path, profile: tup
     real = all(run.recipe.model.base.startswith("google/paligemma") for run in made.runs)
     assert real == bool(profile)
     for row in made.rows:
-        assert len({run.recipe.model_copy(update={"seed": 0}).model_dump_json() for run in row.runs}) <= 1
+        alike = [run.recipe.model_dump(mode="json", exclude={"seed": True, "model": {"start"}}) for run in row.runs]
+        assert all(one == alike[0] for one in alike)
         assert [run.recipe.seed for run in row.runs] == [run.seed for run in row.runs]
 
 
@@ -278,3 +279,12 @@ def test_planning_imports_no_torch() -> None:
     """A plan is printed, and a typo found, without the seconds that torch and transformers take to import."""
     code = "import sys, rscap.ablation.plan, rscap.ablation.runner, rscap.cli.ablate; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_rows_may_start_from_a_finished_run_for_each_seed() -> None:
+    """`{seed}` in `model.start` is the seed of the run; no updates are for rows that only decode."""
+    plan = make_plan(read_study(Path("decoding")))
+    assert {(run.seed, run.recipe.model.start) for run in plan.runs} == {
+        (seed, f"runs/decoding-base-{seed}") for seed in range(3)
+    }
+    assert {run.recipe.train.max_steps for run in plan.runs} == {0}

@@ -182,6 +182,19 @@ def test_processes_share_decoding_and_vision_features_out(tmp_path: Path) -> Non
     assert read_json(two.provenance_file)["data"] == read_json(alone.provenance_file)["data"]
 
 
+@pytest.mark.slow  # one process: tests/training/test_self_critical.py
+def test_two_processes_train_on_a_reward_as_one_does(tmp_path: Path) -> None:
+    """Drawn captions, rewards and updates are those of one process, updates of five images included."""
+    changes: dict[str, Any] = {"data": {"train_limit": 9}, "objective": {"samples": 3}}
+    made = recipe(train={"max_steps": 3, "micro_batch": 5, "accumulation": 1, "learning_rate": 1e-3}, **changes)
+    alone = train(made, tmp_path / "alone", say=lambda _: None)
+    two = launch(made, tmp_path / "two", sharded=False)
+    same(alone, two)
+    same_weights(alone, two)
+    rewards = [[row["reward"] for row in read_jsonl(one.train_log)] for one in (alone, two)]
+    assert rewards[0] == pytest.approx(rewards[1], rel=1e-6)
+
+
 @pytest.mark.slow
 def test_the_documented_command_starts_the_recommended_recipe(tmp_path: Path) -> None:
     """docs/training.md's command with two processes, and a base and data that a CPU can train on in a test."""

@@ -88,6 +88,9 @@ def recipe_of(base: Mapping[str, Any], row: StudyRow, *, seed: int, budget: Budg
     """
     name = f"row {row.name!r}"
     table = changed(base, row.differences)
+    start = table.get("model", {}).get("start")
+    if isinstance(start, str):  # a finished run for each seed
+        table = changed(table, {"model.start": start.replace("{seed}", str(seed))})
     checked = parse_recipe(table, name=name)
     limits = _limits(budget, per_update=checked.train.micro_batch * checked.train.accumulation)
     return parse_recipe(changed(table, {**limits, "seed": seed}), name=name)
@@ -95,7 +98,8 @@ def recipe_of(base: Mapping[str, Any], row: StudyRow, *, seed: int, budget: Budg
 
 def _limits(budget: BudgetSection, *, per_update: int) -> Differences:
     """The budget as keys of [train]; it replaces limits and epochs of the base recipe."""
-    steps = [limit for limit in (budget.steps, budget.images and math.ceil(budget.images / per_update)) if limit]
+    images = None if budget.images is None else math.ceil(budget.images / per_update)
+    steps = [limit for limit in (budget.steps, images) if limit is not None]
     return {
         "train.epochs": UNTIL_BUDGET,
         "train.max_steps": min(steps) if steps else None,

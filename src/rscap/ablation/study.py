@@ -23,8 +23,8 @@ Name = Annotated[str, Field(pattern=NAME, max_length=80)]
 class BudgetSection(Section):
     """How long every run trains: it stops at the first limit. The budget replaces epochs and limits of the recipe."""
 
-    steps: Positive | None = None
-    """Updates."""
+    steps: Annotated[int, Field(ge=0)] | None = None
+    """Updates; 0 for rows that only decode, each from the finished run that its `model.start` names."""
     images: Positive | None = None
     """Training images, counted in whole updates."""
     tokens: Positive | None = None

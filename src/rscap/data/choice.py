@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from rscap.data.draw import key, pick
+from rscap.data.draw import key, pick, uniform
 from rscap.data.source import Source
 from rscap.errors import DataError
 from rscap.recipe import Recipe
@@ -123,15 +123,29 @@ SCHEMES: tuple[str, ...] = tuple(_SCHEMES)
 def training_examples(source: Source, recipe: Recipe) -> list[Example]:
     """The examples that a recipe trains on: the training split, or `train_limit` examples of it.
 
+    Of these, with `data.reward_share`, the part for the recipe's objective; and none whose references are one sentence
+    where `objective.equal_references` is 0.
+
     Args:
         source: the recipe's data, after its quality rules where it has any.
-        recipe: `data.train_limit` and `seed` are used.
+        recipe: `seed` and the keys above are used.
 
     Raises:
-        DataError: there is no training split, or it is smaller than the limit.
+        DataError: there is no training split, it is smaller than the limit, or nothing of it is left.
     """
-    limit = recipe.data.train_limit
-    return source.subset("train", limit, recipe.seed) if limit else source.split("train")
+    limit, objective = recipe.data.train_limit, recipe.objective
+    found = source.subset("train", limit, recipe.seed) if limit else source.split("train")
+    if (share := recipe.data.reward_share) is not None:
+        part = recipe.data.reward_images or ("rest" if objective is None else "held")
+        found = [one for one in found if (uniform("reward", one.id) < share) == (part == "held")]
+    if objective is not None and not objective.equal_references:
+        found = [one for one in found if len(set(one.captions)) > 1]
+    if not found:
+        raise DataError(
+            f"{source.name}: no training image is left to train on",
+            hint="change data.reward_share, or raise objective.equal_references above 0",
+        )
+    return found
 
 
 def validation_panel(source: Source, recipe: Recipe) -> list[Example]:

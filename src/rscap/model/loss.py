@@ -45,7 +45,7 @@ class Draw(NamedTuple):
 
     def divisors(self, logits: Tensor) -> Tensor:
         """float[S, 1]: the temperature where targets were drawn, 1 elsewhere."""
-        return torch.where(self.rows, self.temperature, 1.0).to(logits.dtype).unsqueeze(1)
+        return logits.new_ones(len(self.rows)).masked_fill(self.rows, self.temperature).unsqueeze(1)
 
 
 def chunk_rows(vocabulary: int) -> int:

@@ -33,6 +33,14 @@ class TrainStep(Record):
     """Runs from before rscap 0.1 tell speed and memory here, others in speed.jsonl."""
     captions_per_s: float | None = None
     memory_bytes: int | None = None
+    reward: float | None = None
+    """Mean of the captions that were drawn; these four in training on a reward alone."""
+    reward_spread: float | None = None
+    """Standard deviation within an image, on average."""
+    ended: float | None = None
+    """Share of the drawn captions that ended by themselves."""
+    distinct: float | None = None
+    """Share of the drawn captions that differ from the others of their image."""
 
     def with_speed(self, speed: SpeedStep | None) -> TrainStep:
         """The same step with what speed.jsonl says of it."""
@@ -50,6 +58,8 @@ class TrainEvaluation(Record):
     loss: float | None = None
     degenerate: float | None = None
     """Share of the captions."""
+    watch: Mapping[str, float] | None = None
+    """What training on a reward may cost: see `rscap.scoring.fluency`; and the mean reward of the panel."""
 
 
 class SpeedStep(Record):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
@@ -154,20 +154,40 @@ class TrainLog:
         self._bar(step, self.total_steps, details)
 
     def evaluation(
-        self, *, step: int, split: str, n: int, metrics: dict[str, float], loss: float, degenerate: float
+        self,
+        *,
+        step: int,
+        split: str,
+        n: int,
+        metrics: dict[str, float],
+        loss: float,
+        degenerate: float,
+        watch: Mapping[str, float],
     ) -> None:
         """Log the scores of captions generated between two updates; the rates do not include the time they took."""
         known = loss if math.isfinite(loss) else None
         self._append(
             self.path,
             TrainEvaluation(
-                event="evaluation", step=step, split=split, n=n, metrics=metrics, loss=known, degenerate=degenerate
+                event="evaluation",
+                step=step,
+                split=split,
+                n=n,
+                metrics=metrics,
+                loss=known,
+                degenerate=degenerate,
+                **({"watch": dict(watch)} if watch else {}),
             ),
         )
-        self.trackers.log({split: {**metrics, "loss": loss, "degenerate": degenerate}}, step=step)
+        self.trackers.log({split: {**metrics, "loss": loss, "degenerate": degenerate, **watch}}, step=step)
         short = [line.name for line in TABLE if line.place == "always" and line.name in metrics]
         shown = "  ".join(f"{name} {metrics[name]:.3f}" for name in short)
         bad = f"  degenerate {degenerate:.0%}" if degenerate else ""
+        if watch:
+            bad += (
+                f"  reward {watch['reward']:.3f}  bad endings {watch['bad_endings']:.1%}  "
+                f"distinct {watch['distinct_captions']:.0%}"
+            )
         self.note(f"step {step}: {shown}  loss {loss:.3f}{bad}  ({split}, n = {n})")
         self._recent = [(time.perf_counter(), 0, 0)]
 

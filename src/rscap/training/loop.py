@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 
@@ -26,6 +26,9 @@ from rscap.store import TrainingState
 from rscap.training.checkpoints import Checkpoints, read_checkpoint
 from rscap.training.examples import check_targets
 from rscap.training.log import TrainLog, memory_since
+from rscap.training.objectives.likelihood import Likelihood, Objective
+from rscap.training.objectives.reward import by_heart
+from rscap.training.objectives.self_critical import SelfCritical
 from rscap.training.optimiser import (
     Average,
     budget_used,
@@ -58,6 +61,8 @@ class Learner:
     """Validation images for which captions are generated during training."""
     weights: CaptionWeights = field(default_factory=dict)
     pretrained: bool = True
+    objective: SelfCritical | None = None
+    """What training maximises; likelihood when absent."""
     rejected: list[Rejected] = field(default_factory=list)
     """Training examples that turned out to be unusable."""
 
@@ -133,6 +138,10 @@ class _Loop:
             say=log.note,
         )
         self.measured = False
+        self.objective: Objective = learner.objective or Likelihood(team)
+        self.reward: float | None = None
+        """The mean reward of the captions drawn in the last update."""
+        self.warned = False
         packed.train()
         self.saved = time.perf_counter()
         self.saved_step = self.state.step
@@ -149,24 +158,23 @@ class _Loop:
         state, team, train = self.state, self.team, self.learner.recipe.train
         step = state.step + 1
         self._note_rejected(micro_batches)
-        micro_batches = [batch for batch in micro_batches if batch.supervised]
-        counts = [sum(getattr(one, name) for one in micro_batches) for name in ("supervised", "images", "captions")]
-        tokens, images, captions = team.sums(counts)
+        usable = [batch for batch in micro_batches if batch.supervised]
+        if self.learner.pretrained and step == 1 and usable:
+            check_targets(self.learner.packed, pieces(usable[0], 16)[0].to(team.device))  # one image is enough
+        work = self.objective(usable, step=step)
         state.step = step
-        if not tokens:  # all examples of this update are unusable, and listed
+        if not work.tokens:  # all examples of this update are unusable, and listed; or all drawn captions are as good
             return
-        if self.learner.pretrained and step == 1 and micro_batches:
-            check_targets(self.learner.packed, pieces(micro_batches[0], 16)[0].to(team.device))  # one image is enough
         total = self.schedule.total_steps
         factor = rate_factor(max(step - 1, budget_used(state, train) * total), train=train, total_steps=total)
         set_rate(self.optimiser, factor)
-        loss = self._gradients(micro_batches, step=step, tokens=tokens)
+        loss = self._gradients(work.batches, step=step, divisor=work.divisor)
         self.scaler.unscale_(self.optimiser)
         if self.allocation:
             self.allocation.regularise()
         norm = float(gathered({"": nn.utils.clip_grad_norm_(self.parameters, train.max_grad_norm)})[""])
         scale = self.scaler.get_scale()
-        self._check_finite(micro_batches, loss, norm)
+        self._check_finite(work.batches, loss, norm)
         self.scaler.step(self.optimiser)
         self.scaler.update()
         if self.allocation and math.isfinite(norm):
@@ -174,8 +182,9 @@ class _Loop:
         if self.average and math.isfinite(norm):  # else the scaler skipped the update
             self.average.after_step()
         self.optimiser.zero_grad(set_to_none=True)
-        state.tokens += tokens
-        state.images += images
+        self.reward = work.facts.get("reward")
+        state.tokens += work.tokens
+        state.images += work.images
         state.seconds = team.broadcast(time.perf_counter() - self.clock)
         extra = {"loss_scale": scale, "overflow": not math.isfinite(norm)} if self.scaler.is_enabled() else {}
         self.log.step(
@@ -184,21 +193,22 @@ class _Loop:
             loss=loss,
             learning_rate=train.learning_rate * factor,
             grad_norm=norm if math.isfinite(norm) else None,
-            supervised_tokens=tokens,
-            images=images,
-            captions=captions,
+            supervised_tokens=work.tokens,
+            images=work.images,
+            captions=work.captions,
             memory=memory_since(team.device),
             **extra,
+            **work.facts,
         )
 
-    def _gradients(self, micro_batches: Sequence[Batch], *, step: int, tokens: int) -> float:
+    def _gradients(self, micro_batches: Sequence[Batch], *, step: int, divisor: int) -> float:
         """Set the gradients; in float16 the first update also measures how far activations are from overflow."""
         packed, state = self.learner.packed, self.state
         if packed.compute_dtype != torch.float16 or state.headroom or self.measured:
-            return self.gradients(micro_batches, step=step, tokens=tokens)
+            return self.gradients(micro_batches, step=step, divisor=divisor)
         self.measured = True
         with measured(packed) as found:
-            loss = self.gradients(micro_batches, step=step, tokens=tokens)
+            loss = self.gradients(micro_batches, step=step, divisor=divisor)
         for rooms in self.team.gather([found.headroom()]):
             state.headroom |= {layer: min(room, state.headroom.get(layer, room)) for layer, room in rooms.items()}
         self.log.note(f"step {step}: {found}")
@@ -213,8 +223,11 @@ class _Loop:
         """Caption the panel, log the scores, and save the weights if they are the best so far."""
         learner, state = self.learner, self.state
         size = micro_batch_size(learner.recipe, state)  # known to fit in memory
+        reward = None if learner.objective is None else learner.objective.score
         with self.average.in_place() if self.average else nullcontext():
-            result = evaluate_panel(learner.captioner, learner.panel, learner.recipe, self.team, batch_size=size)
+            result = evaluate_panel(
+                learner.captioner, learner.panel, learner.recipe, self.team, batch_size=size, reward=reward
+            )
         self.log.evaluation(
             step=state.step,
             split="val",
@@ -222,12 +235,32 @@ class _Loop:
             metrics=result.metrics,
             loss=result.loss,
             degenerate=result.degenerate,
+            watch=result.watch,
         )
+        self._note_memorised(result.watch)
         self.log.captions(state.step, learner.panel, result.predictions)
         release(self.team.device)  # blocks of other sizes than those of the next update
         selection = learner.recipe.selection
-        if selection and consider(state, selection, result.metrics, loss=result.loss, degenerate=result.degenerate):
+        if selection and consider(
+            state,
+            selection,
+            result.metrics,
+            loss=result.loss,
+            degenerate=result.degenerate,
+            watch=result.watch,
+        ):
             self.save()
+
+    def _note_memorised(self, watch: Mapping[str, float]) -> None:
+        """Say so once where captions of training images are known by heart, so that a reward teaches little."""
+        if not watch or self.reward is None or self.warned or not by_heart(self.reward, watch["reward"]):
+            return
+        self.warned = True
+        self.log.note(
+            f"the mean reward is {self.reward:.2f} on training images and {watch['reward']:.2f} on validation images: "
+            "the captions are known by heart, and little is left to win; train on images that the model has not "
+            "learned (data.reward_share, docs/reward.md)"
+        )
 
     def checkpoint_is_due(self) -> bool:
         train = self.learner.recipe.train

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +18,7 @@ from rscap.metrics import in_training, known
 from rscap.model.packed import PackedModel
 from rscap.recipe import Recipe, SelectionSection
 from rscap.records import Example, Prediction
+from rscap.scoring.fluency import fluency
 from rscap.store import Best, TrainingState
 from rscap.training.team import Team
 
@@ -25,31 +26,49 @@ _ROUNDING = 1e-6  # BLEU of next to no matches is some 1e-10, and its changes me
 
 
 def consider(
-    state: TrainingState, selection: SelectionSection, metrics: dict[str, float], *, loss: float, degenerate: float
+    state: TrainingState,
+    selection: SelectionSection,
+    metrics: dict[str, float],
+    *,
+    loss: float,
+    degenerate: float,
+    watch: Mapping[str, float] | None = None,
 ) -> bool:
     """Record an evaluation in `state`; returns whether it is the best so far.
 
     An evaluation with too many degenerate captions never is, whatever its score: a model that repeats one phrase can
-    score well on a metric, and early in training it often does.
+    score well on a metric, and early in training it often does. Nor is one that `watch` shows beyond a limit.
     """
     line = known(selection.metric)  # None: the loss
     lower_is_better = line is None or not line.higher_is_better
     value = loss if line is None else metrics[selection.metric]
     gain = _gain(state.best, value, lower_is_better=lower_is_better)
-    degenerates = degenerate > selection.max_degenerate
-    fit = math.isfinite(value) and not degenerates
+    over = _beyond(selection, degenerate, watch or {})
+    fit = math.isfinite(value) and not over
     is_best = fit and (gain is None or gain > max(selection.min_gain, _ROUNDING))
     if is_best:
         state.best, state.waited, state.vetoed = Best(step=state.step, value=value), 0, 0
     else:
         state.waited += 1
-        state.vetoed += degenerates
+        state.vetoed += bool(over)
     if selection.patience is not None and state.waited >= selection.patience:
         state.stopped = f"{state.waited} evaluations in a row without a better {selection.metric}"
         if state.vetoed:
-            share = f"more than {selection.max_degenerate:.0%} degenerate captions"
-            state.stopped += f", {state.vetoed} of them not considered for {share}"
+            limit = over or f"more than {selection.max_degenerate:.0%} degenerate captions"
+            state.stopped += f", {state.vetoed} of them not considered for {limit}"
     return is_best
+
+
+def _beyond(selection: SelectionSection, degenerate: float, watch: Mapping[str, float]) -> str:
+    """The first limit that an evaluation exceeds, in words; empty if it keeps to all."""
+    if degenerate > selection.max_degenerate:
+        return f"more than {selection.max_degenerate:.0%} degenerate captions"
+    bad, distinct = watch.get("bad_endings", 0.0), watch.get("distinct_captions", 1.0)
+    if selection.max_bad_endings is not None and bad > selection.max_bad_endings:
+        return f"more than {selection.max_bad_endings:.0%} captions that end in an article, preposition or conjunction"
+    if selection.min_distinct is not None and distinct < selection.min_distinct:
+        return f"less than {selection.min_distinct:.0%} different captions"
+    return ""
 
 
 def _gain(best: Best | None, value: float, *, lower_is_better: bool) -> float | None:
@@ -72,6 +91,8 @@ class PanelResult:
     degenerate: float
     """Share of the captions that are empty, loop, echo the prompt or are no language."""
     predictions: list[Prediction]
+    watch: dict[str, float]
+    """What training on a reward may cost, see `rscap.scoring.fluency`, and the panel's reward; empty for likelihood."""
 
 
 @contextmanager
@@ -86,11 +107,18 @@ def asked(packed: PackedModel) -> Iterator[None]:
 
 
 def evaluate_panel(
-    captioner: Captioner, panel: Sequence[Example], recipe: Recipe, team: Team, *, batch_size: int
+    captioner: Captioner,
+    panel: Sequence[Example],
+    recipe: Recipe,
+    team: Team,
+    *,
+    batch_size: int,
+    reward: Callable[[Sequence[Prediction], Mapping[str, Example]], float] | None = None,
 ) -> PanelResult:
     """Caption the panel, its images dealt out to all processes, and score the captions.
 
-    `batch_size` images at a time go through the loss; generation has its own size, and halves it where it must.
+    `batch_size` images at a time go through the loss; generation has its own size, and halves it where it must. With a
+    `reward`, metrics that it leaves out are computed too, and what it may be won by.
     """
     mine = panel[team.rank :: team.size]
     allowed = recipe.data.max_rejected_share
@@ -103,12 +131,13 @@ def evaluate_panel(
             workers=recipe.data.workers if mine else 0,
         )
         loss = panel_loss(captioner, panel, recipe, team, batch_size=batch_size)
+    selected_by = recipe.selection.metric if recipe.selection else None
     place = {example.id: number for number, example in enumerate(panel)}
     predictions = sorted(team.gather(made), key=lambda prediction: place[prediction.example_id])
     sheet = scoring.score_captions(
         {prediction.example_id: prediction.caption for prediction in predictions},
         {example.id: example.captions for example in panel},
-        metrics=in_training(recipe.selection.metric if recipe.selection else None),
+        metrics=in_training(selected_by if reward is None or selected_by not in (None, "loss") else "METEOR"),
         draws=0,
         allow_missing=True,
     )
@@ -119,7 +148,19 @@ def evaluate_panel(
         loss=loss,
         degenerate=bad / max(1, len(predictions)),
         predictions=predictions,
+        watch={} if reward is None else _watched(predictions, panel, reward),
     )
+
+
+def _watched(
+    predictions: Sequence[Prediction],
+    panel: Sequence[Example],
+    reward: Callable[[Sequence[Prediction], Mapping[str, Example]], float],
+) -> dict[str, float]:
+    examples = {example.id: example for example in panel}
+    captions = [prediction.caption for prediction in predictions]
+    found = fluency(captions, [examples[prediction.example_id].captions for prediction in predictions])
+    return {**found, "reward": reward(predictions, examples)}
 
 
 @torch.no_grad()

@@ -49,19 +49,19 @@ class Gradients:
     emptied: int | None = None
     """The last update of this session for which emptying the cache was tried."""
 
-    def __call__(self, micro_batches: Sequence[Batch], *, step: int, tokens: int) -> float:
-        """Set the gradients of the whole update; returns its loss, in nats a token.
+    def __call__(self, micro_batches: Sequence[Batch], *, step: int, divisor: int) -> float:
+        """Set the gradients of the whole update; returns its loss, for likelihood in nats a token.
 
         Args:
             micro_batches: those of this process.
             step: the number of the update, from 1.
-            tokens: supervised tokens of the whole update, over all processes.
+            divisor: of the summed loss of all processes; for likelihood, the supervised tokens of the whole update.
 
         Raises:
             OutOfMemory: a single image does not fit.
         """
         while True:
-            loss = self._attempt(micro_batches, step=step, tokens=tokens)
+            loss = self._attempt(micro_batches, step=step, divisor=divisor)
             if not self.team.sums([loss is None])[0]:
                 assert loss is not None
                 self.team.sum_gradients(self.parameters)
@@ -75,7 +75,7 @@ class Gradients:
             else:
                 self._make_room(step)
 
-    def _attempt(self, micro_batches: Sequence[Batch], *, step: int, tokens: int) -> torch.Tensor | None:
+    def _attempt(self, micro_batches: Sequence[Batch], *, step: int, divisor: int) -> torch.Tensor | None:
         """Add up the gradients of this process's micro batches; None if memory ran out.
 
         Nothing of a failed attempt is alive when this returns: the error held it all.
@@ -84,7 +84,7 @@ class Gradients:
         try:
             for number, place, piece, weight in self._passes(micro_batches, step):
                 self._seed(step, number, place)
-                loss = self.packed(piece.to(self.team.device)) * weight / tokens  # the mean over the whole update
+                loss = self.packed(piece.to(self.team.device)) * weight / divisor  # the mean over the whole update
                 self.scaler.scale(loss).backward()
                 total += loss.detach()
         except (RuntimeError, MemoryError) as error:

@@ -64,7 +64,9 @@ from rscap.training.folder import (
 )
 from rscap.training.log import TrainLog
 from rscap.training.loop import Learner, fit
+from rscap.training.objectives.self_critical import SelfCritical
 from rscap.training.optimiser import learned, load_weights
+from rscap.training.start import Start
 from rscap.training.team import Team, check_shares, shard
 from rscap.training.trackers import Trackers, check_trackers
 from rscap.training.updates import Schedule
@@ -105,6 +107,9 @@ def train(
     asked, recipe = recipe.model.dtype, with_dtype(recipe, run, team, say, resumes=resumes)
     check_shares(recipe, team, say)
     check_trackers(recipe.track)
+    start = Start.of(recipe)
+    if start is not None and resumes:
+        start.check_same(run)
     if source is None:
         source = decoded_data(recipe.data, team)  # a broken image fails now, not at step 9,000
     source = source.for_training()
@@ -126,6 +131,7 @@ def train(
         say=say,
         recomputes=recomputes,
         shows_progress=progress,
+        start=start,
     )
     if team.leads:
         with recorded(run) as details:
@@ -150,6 +156,8 @@ class _Session:
     recomputes: bool
     """Whether activations are recomputed in the backward pass."""
     shows_progress: bool
+    start: Start | None = None
+    """The run whose weights training begins with."""
 
     def train(self) -> dict[str, Any]:
         """Train from the state of the folder on and write the result; returns what is added to the status."""
@@ -164,7 +172,7 @@ class _Session:
             )
         if team.leads and not run.seen_file.exists():  # one list for all sessions
             seen = seen_by_training(data.train, data.panel, recipe, self.source.contents)
-            write_seen(run.seen_file, seen)
+            write_seen(run.seen_file, self.start.seen_with(seen, self.say) if self.start else seen)
         learner = self._learner(data)
         state = self._fit(learner, data)
         if not team.leads:
@@ -187,7 +195,11 @@ class _Session:
             gradient_checkpointing=self.recomputes,
             threads=torch.get_num_threads(),
             data={"name": source.name, "digest": source.digest, "split_scheme": source.split_scheme},
-            base={**self.base.describe(), "dtype_asked": self.dtype_asked},
+            base={
+                **self.base.describe(),
+                "dtype_asked": self.dtype_asked,
+                **({"start": self.start.describe()} if self.start else {}),
+            },
         )
         return Provenance(**found)
 
@@ -220,7 +232,15 @@ class _Session:
             panel=data.panel,
             weights=data.weights,
             pretrained=recipe.model.pretrained,
+            objective=self._objective(packed, encoder, data),
         )
+
+    def _objective(self, packed: PackedModel, encoder: Encoder, data: TrainingData) -> SelfCritical | None:
+        """What the recipe maximises; None for likelihood."""
+        if self.recipe.objective is None:
+            return None
+        counted = data.source.split("train")
+        return SelfCritical.of(packed, encoder, self.recipe, self.team, data.train, counted)
 
     def _adapted(self, data: TrainingData, encoder: Encoder) -> PackedModel:
         """The base with the adapters that the run began with.
@@ -245,6 +265,8 @@ class _Session:
                 )
             else:
                 checkpoints.write_start(factors)
+        if self.start is not None:
+            self.start.fill(packed.net)
         return packed
 
     def _cached(self, packed: PackedModel, encoder: Encoder, examples: Sequence[Example]) -> Encoder:

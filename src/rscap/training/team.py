@@ -191,6 +191,7 @@ def _check_shardable(recipe: Recipe) -> None:
         "model.quantisation": recipe.model.quantisation != "none",
         "model.dtype = 'float16'": recipe.model.dtype == "float16",
         "train.evaluate_every": recipe.train.evaluate_every is not None,
+        "[objective]": recipe.objective is not None,
         "adapter.method = 'adalora'": recipe.adapter is not None and recipe.adapter.method == "adalora",
     }
     if found := [name for name, is_so in refused.items() if is_so]:

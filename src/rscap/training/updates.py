@@ -49,7 +49,7 @@ class Schedule:
         train = recipe.train
         per_epoch = math.ceil(examples / (train.micro_batch * train.accumulation))
         total = math.ceil(per_epoch * train.epochs)
-        return cls(per_epoch, min(total, train.max_steps) if train.max_steps else total)
+        return cls(per_epoch, total if train.max_steps is None else min(total, train.max_steps))
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,15 @@ def load_adapter(base: nn.Module, folder: Path, recipe: Recipe) -> Any:
     return net.requires_grad_(False)
 
 
+def continue_adapter(net: nn.Module, folder: Path) -> None:
+    """Put a run's adapter into what `prepare` returned for the same settings, to be trained on.
+
+    Raises:
+        AdapterError: keys or shapes differ; lists them.
+    """
+    _fill(net, _read(folder), folder)
+
+
 def _read(folder: Path) -> dict[str, Tensor]:
     try:
         return load_file(folder / ADAPTER_TENSORS)
