@@ -28,7 +28,7 @@ from rscap.annotations.rows import AnnotationRow, Found, merged, split_in
 from rscap.errors import DataError
 from rscap.records import Rejected
 
-_IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".jp2", ".j2k", ".ppm"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".jp2", ".j2k", ".ppm"})
 _HINT = (
     "Karpathy: images with sentences; COCO: images and annotations; NWPU-Captions: lists by class; "
     "a list of {image, caption}; or {image: [captions]}"
@@ -58,7 +58,7 @@ def layout(value: object) -> str | None:
 
 def names_images(value: Mapping[str, Any]) -> bool:
     """Do the keys of `{id: captions}` look like image files, so that a folder is not opened for its `classes.json`?"""
-    return all(PurePosixPath(key).suffix.lower() in _IMAGE_SUFFIXES for key in value)
+    return all(PurePosixPath(key).suffix.lower() in IMAGE_SUFFIXES for key in value)
 
 
 def read(path: Path, value: Any) -> Iterator[Found]:

@@ -20,6 +20,7 @@ from rscap.allocator import let_segments_grow
 from rscap.cli.ablate import ablate
 from rscap.cli.data import app as data_app
 from rscap.cli.evaluate import caption, evaluate
+from rscap.cli.init import init
 from rscap.cli.plan import plan
 from rscap.cli.recipe import app as recipe_app
 from rscap.cli.report import compare, doctor, report
@@ -60,6 +61,7 @@ app = typer.Typer(
 )
 _COMMANDS = (
     quickstart,
+    init,
     plan,
     train,
     evaluate,

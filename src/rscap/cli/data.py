@@ -135,14 +135,36 @@ def split(
     src: SourceArgument,
     out: Annotated[Path, typer.Option("--out", help="The file to write.")],
     splits: SplitsOption = "official",
+    ratio: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TRAIN/VAL/TEST",
+            help="Draw a new split in these shares, such as 80/10/10; duplicates stay together, and images of the "
+            "source's own test split stay in test.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Another seed draws another split of the same ratio.")] = 0,
 ) -> None:
-    """Freeze a split as id lists with a digest; `--splits FILE.json` and a recipe's `data.splits` then take it."""
+    """Freeze a split as id lists with a digest; `--splits FILE.json` and a recipe's `data.splits` then take it.
+
+    The schemes are official (what the source names), grouped (80/10/10, duplicates together), seed42 and its parts.
+    """
+    from rscap.annotations import UNSPLIT
     from rscap.cli.screen import say
-    from rscap.data.splits import freeze
+    from rscap.data.splits import freeze, read_ratio, split_by_ratio
+    from rscap.errors import DataError
     from rscap.store import check_outputs
 
     check_outputs(out, inputs=[src])
+    shares = read_ratio(ratio) if ratio else None
     source = _open(src, splits)
+    if shares is not None:
+        source = split_by_ratio(source, shares, seed=seed)
+    elif set(source.splits) == {UNSPLIT}:
+        raise DataError(
+            f"{source.name} names no splits, so there is nothing to freeze",
+            hint="give --ratio 80/10/10, or --splits grouped",
+        )
     freeze(source, out)
     _print_notes(source)
     say(f"{out}: " + ", ".join(f"{name} {count:,}" for name, count in source.splits.items()))

@@ -127,9 +127,73 @@ def assign_grouped(examples: Sequence[Example]) -> tuple[list[Example], list[Not
     ]
 
 
+RATIO_SPLITS = ("train", "val", "test")
+
+
+def read_ratio(text: str) -> tuple[float, float, float]:
+    """`80/10/10` as shares of train, val and test.
+
+    Raises:
+        DataError: not three numbers from 0 that sum to 100 (or to 1), or nothing to train on.
+    """
+    try:
+        parts = [float(part) for part in text.split("/")]
+    except ValueError:
+        parts = []
+    total = sum(parts)
+    if len(parts) != 3 or min(parts) < 0 or parts[0] == 0 or not any(abs(total - whole) < 1e-6 for whole in (1, 100)):
+        raise DataError(f"{text!r} is no ratio of train, val and test", hint="three numbers that sum to 100: 80/10/10")
+    return parts[0] / total, parts[1] / total, parts[2] / total
+
+
+def assign_by_ratio(
+    examples: Sequence[Example], ratio: tuple[float, float, float], *, seed: int = 0
+) -> tuple[list[Example], list[Note]]:
+    """Split by groups of duplicates, as `grouped` does, into shares of train, val and test as near as groups allow.
+
+    Groups are taken in an order that a hash of (seed, smallest id) gives: first test, then val is filled up to its
+    share, a group that would overfill it goes on to the next, and train takes the rest. Groups with an image of the
+    source's own test split are test.
+
+    Raises:
+        DataError: too few groups for a split whose share is above 0.
+    """
+    pairs = [(pair.first, pair.second) for pair in find_duplicates(examples).pairs]
+    groups = connected(len(examples), [*pairs, *_same_captions(examples)])
+    groups.sort(key=lambda members: uniform("ratio", seed, min(examples[index].id for index in members)))
+    published = [members for members in groups if any(examples[one].split == "test" for one in members)]
+    names = dict.fromkeys((index for members in published for index in members), "test")
+    free = [members for members in groups if members[0] not in names]
+    for split, share in (("test", 0.0 if published else ratio[2]), ("val", ratio[1])):
+        wanted = max(1, round(share * len(examples))) if share else 0
+        for members in list(free):
+            if len(members) <= wanted and len(free) > 1:
+                wanted -= len(members)
+                names |= dict.fromkeys(members, split)
+                free.remove(members)
+    names |= dict.fromkeys((index for members in free for index in members), "train")
+    counts = Counter(names.values())
+    for split, share in zip(RATIO_SPLITS, ratio, strict=True):
+        if share and not counts[split]:
+            raise DataError(
+                f"{len(examples)} images in {len(groups)} groups of duplicates are too few for a {split} split",
+                hint="add images, or give that split no share: --ratio 80/20/0",
+            )
+    text = f"{len(groups)} groups of {len(examples)} images, the largest of {max(map(len, groups))}"
+    text += "; no group crosses a split" + ("; the source's own test images stay in test" if published else "")
+    return [replace(example, split=names[index]) for index, example in enumerate(examples)], [Note("all rows", text)]
+
+
 def _same_captions(examples: Sequence[Example]) -> list[tuple[int, int]]:
     first: dict[tuple[str, ...], int] = {}
     return [(first.setdefault(tuple(sorted(example.captions)), index), index) for index, example in enumerate(examples)]
+
+
+def split_by_ratio(source: Source, ratio: tuple[float, float, float], *, seed: int = 0) -> Source:
+    """The source with a new split: see `assign_by_ratio`."""
+    examples, notes = assign_by_ratio(source.examples, ratio, seed=seed)
+    scheme = "/".join(f"{100 * share:g}" for share in ratio) + f", seed {seed}"
+    return replace(source.with_examples(examples), split_scheme=scheme, notes=(*source.notes, *notes))
 
 
 FORMAT = "rscap-split/1"

@@ -89,7 +89,7 @@ def check_validation(recipe: Recipe, source: Source, say: Say, *, resumes: bool 
     if recipe.selection is not None and not resumes:
         raise RecipeError(
             f"[selection] needs validation images, and {source.name} has none",
-            hint="give some images the split `val` (`rscap data split` does it), or remove [selection]",
+            hint="give some images the split `val` (`rscap data split --ratio 80/10/10`), or remove [selection]",
         )
     say(f"{source.name} has no validation images: nothing is evaluated during training")
 

@@ -1,0 +1,62 @@
+"""`rscap init`: from a folder of images to a table, a split and a recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rscap.data.beginning import Beginning
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Your images, with captions or without.")],
+    ratio: Annotated[
+        str, typer.Option(metavar="TRAIN/VAL/TEST", help="Shares of the split, where your data name none.")
+    ] = "80/10/10",
+    seed: Annotated[int, typer.Option(help="Another seed draws another split.")] = 0,
+    base: Annotated[
+        str, typer.Option(metavar="MODEL", help="The base model: nano, a name on the Hub, or a folder.")
+    ] = "nano",
+    out: Annotated[Path, typer.Option(help="Where the recipe and the split are written.")] = Path(),
+) -> None:
+    """Look at a folder of images and write what a first training needs; nothing that exists is overwritten.
+
+    Images without captions get a table to fill in. With captions you get a split, in which duplicates stay together,
+    and a recipe that gives its reasons. Nothing is asked.
+    """
+    from rscap.data.beginning import begin
+    from rscap.data.splits import read_ratio
+
+    found = begin(folder, out=out, ratio=read_ratio(ratio), seed=seed, base=base)
+    for line in _told(folder, found):
+        typer.echo(line)
+
+
+def _told(folder: Path, found: Beginning) -> list[str]:
+    if found.table:
+        return [
+            f"{found.table}: {found.images:,} images, no captions yet",
+            "next: write a caption of each image into caption_1 and, if you have more, into caption_2 to caption_5;",
+            f"      then run `rscap init {folder}` again. Rows without a caption are left out.",
+        ]
+    if not found.recipe or not found.source:
+        return [
+            f"{folder}: {found.images:,} images, none with a caption yet",
+            f"next: fill in the captions, then run `rscap init {folder}` again",
+        ]
+    left_out = len(found.source.rejected)
+    lines = [
+        f"{folder}: {found.captioned:,} images with captions" + (f", {left_out:,} rows left out" if left_out else "")
+    ]
+    lines += [f"      {bad.row}: {bad.reason}" for bad in found.source.rejected[:3]]
+    splits = ", ".join(f"{name} {count:,}" for name, count in found.source.splits.items())
+    lines.append(f"{found.frozen or 'split, as the data name it'}: {splits}")
+    lines.append(f"{found.recipe}: the recipe")
+    return [
+        *lines,
+        f"next: rscap data audit {folder}; rscap doctor {found.recipe}; "
+        f"rscap train {found.recipe} --out runs/{found.recipe.stem}",
+    ]
