@@ -15,7 +15,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
-from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
+from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor, SmolVLMForConditionalGeneration
 
 from rscap.data import open_source
 from rscap.errors import AdapterError, ExportError, NotFinite, StoreError
@@ -97,14 +97,16 @@ def scored(run: RunFolder) -> None:
 
 
 @pytest.fixture(scope="session")
-def run_of(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def run_of(data: Path, smolnano: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Runs of two steps by kind, made when they are first asked for; the LoRA run has scores."""
     place = tmp_path_factory.mktemp("runs")
+    second = {"model": {"base": str(smolnano), "dtype": "float32", "pretrained": False}}
+    kinds = {**KINDS, "smol": KINDS["lora"] | second, "smol whole": KINDS["whole"] | second}
 
     def made(kind: str) -> Path:
         folder = place / kind
         if not folder.exists():
-            train(recipe(data, **KINDS[kind]), folder, say=silent)
+            train(recipe(data, **kinds[kind]), folder, say=silent)
             if kind == "lora":
                 scored(RunFolder(folder))
         return folder
@@ -161,6 +163,30 @@ def test_plain_transformers_reads_an_export(
     names = {file.name for file in path.iterdir()}
     assert {"config.json", "model.safetensors", "tokenizer.json", "README.md"} <= names
     assert not any(name.startswith("adapter") for name in names)
+
+
+@pytest.mark.parametrize(("kind", "form"), [("smol", "merged"), ("smol", "adapter"), ("smol whole", "merged")])
+def test_a_second_family_is_exported_as_the_first(
+    kind: str, form: str, exported: Callable[..., Exported], smolnano: Path
+) -> None:
+    """SmolVLM2: captions of run and export agree; the library's class reads the weights; the checkpoint's processor
+    files are kept, but for splitting; the card names the family and asks through its chat template."""
+    made = exported(kind, form)
+    assert made.agreement.count("same") + made.agreement.count("near-tie") == made.agreement.n == 3
+    text = (made.path / "README.md").read_text(encoding="utf-8")
+    assert "smolvlm" in front(made.path)["tags"]
+    assert "SmolVLMForConditionalGeneration.from_pretrained" in text
+    assert "apply_chat_template" in text
+    assert "PaliGemma" not in text
+    if form == "adapter":
+        return
+    model, loading = SmolVLMForConditionalGeneration.from_pretrained(made.path, output_loading_info=True)
+    assert not loading["missing_keys"]
+    assert not loading["unexpected_keys"]
+    assert model.generation_config.max_new_tokens == 8
+    assert read_json(made.path / "preprocessor_config.json")["do_image_splitting"] is False
+    for name in ("chat_template.json", "processor_config.json"):
+        assert (made.path / name).read_bytes() == (smolnano / name).read_bytes()
 
 
 def test_merged_weights_are_base_plus_update(exported: Callable[..., Exported], run_of: Callable[[str], Path]) -> None:

@@ -31,10 +31,12 @@ from rscap.model.adapters import (
     save_adapter,
     trainable_parameters,
 )
+from rscap.model.families import FAMILIES, family_of
 from rscap.model.load import Base, load_base
 from rscap.model.packed import PackedModel
 from rscap.recipe import Recipe, dump_recipe, parse_recipe
 from rscap.store import RunFolder
+from smolnano import IMAGE
 
 STACKED = {"rank_stabilised": True, "weight_decomposed": True, "lora_plus_ratio": 4.0}
 CASES: dict[str, dict[str, Any]] = {name: {"method": name} for name in METHODS} | {
@@ -45,22 +47,21 @@ CASES: dict[str, dict[str, Any]] = {name: {"method": name} for name in METHODS} 
 RESIDUAL = [name for name, method in METHODS.items() if method.residual]
 
 
-def batches() -> list[Batch]:
+@cache
+def batches(family: str) -> list[Batch]:
     """Two batches of two images with noise for pixels and words; rows differ in length, so there is padding."""
     generator = torch.Generator().manual_seed(3)
+    paligemma = family == "paligemma"
+    prefix = [2943] * 64 + [2, 100, 101, 108] if paligemma else [1, 40, *[IMAGE] * 16, 41, 100, 101]
+    shape = (3, 224, 224) if paligemma else (1, 3, 128, 128)
 
     def row(index: int) -> PackedRow:
-        words = torch.randint(5, 2900, (2, 3 + 4 * (index % 2)), generator=generator).tolist()
-        suffixes = [[*suffix, 1] for suffix in words]
-        packed = pack([2943] * 64 + [2, 100, 101, 108], suffixes)
-        return PackedRow(
-            example_id=str(index), pixels=torch.randn(3, 224, 224, generator=generator), captions=2, **packed
-        )
+        most = 2900 if paligemma else 500
+        words = torch.randint(5, most, (2, 3 + 4 * (index % 2)), generator=generator).tolist()
+        packed = pack(prefix, [[*suffix, 1] for suffix in words], first=FAMILIES[family].first_position)
+        return PackedRow(example_id=str(index), pixels=torch.randn(*shape, generator=generator), captions=2, **packed)
 
     return [collate([row(index), row(index + 1)], pad=0) for index in (0, 2)]
-
-
-BATCHES = batches()
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def made_recipe(base: str, model: dict[str, Any], adapter: dict[str, Any]) -> Re
 
 
 def prepared(recipe: Recipe, base: Base, **options: Any) -> Any:
-    look = Calibration(batches=lambda: BATCHES, compute_dtype=base.compute_dtype)
+    look = Calibration(batches=lambda: batches(base.family.name), compute_dtype=base.compute_dtype)
     options = {"calibration": look, **options}
     return prepare(base.model, recipe.towers, recipe.adapter, seed=recipe.seed, model=recipe.model, **options)
 
@@ -100,7 +101,7 @@ def prepared(recipe: Recipe, base: Base, **options: Any) -> Any:
 def logits_of(net: Any, compute_dtype: torch.dtype = torch.float32) -> Tensor:
     packed = PackedModel(net, compute_dtype=compute_dtype).eval()
     with packed.autocast():
-        return packed.head(packed.hidden(BATCHES[0])).float()
+        return packed.head(packed.hidden(batches(packed.family.name)[0])).float()
 
 
 @cache
@@ -119,7 +120,7 @@ def trained(case: str, folder: str, dtype: str = "float32", quantisation: str = 
     learning = {id(parameter) for parameter in trainable_parameters(net)}
     named = [*net.named_parameters(), *net.named_buffers()]
     before = {name: tensor.detach().clone() for name, tensor in named}
-    for step, batch in enumerate(BATCHES, start=1):
+    for step, batch in enumerate(batches(base.family.name), start=1):
         (packed(batch) / batch.supervised).backward()
         if allocation:
             allocation.regularise()
@@ -143,9 +144,9 @@ def plainly_loaded(recipe: Recipe, folder: Path) -> Any:
         return PeftModel.from_pretrained(base, folder)
 
 
-@pytest.fixture
-def folder(nano2: Path) -> str:
-    return str(nano2)
+@pytest.fixture(params=["nano2", pytest.param("smolnano", marks=pytest.mark.slow)])
+def folder(request: pytest.FixtureRequest, nano2: Path, smolnano: Path) -> str:
+    return str(nano2 if request.param == "nano2" else smolnano)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -194,8 +195,8 @@ def test_an_adapter_from_another_machine_asks_the_hub_for_nothing(
     one = trained("lora", folder)
     save_adapter(one.net, tmp_path)
     config = tmp_path / "adapter_config.json"
-    config.write_text(config.read_text(encoding="utf-8").replace(folder, "/elsewhere/nano2"), encoding="utf-8")
-    assert "/elsewhere/nano2" in config.read_text(encoding="utf-8")
+    config.write_text(config.read_text(encoding="utf-8").replace(folder, "/elsewhere/base"), encoding="utf-8")
+    assert "/elsewhere/base" in config.read_text(encoding="utf-8")
     asked: list[str] = []
     monkeypatch.setattr(save_and_load, "check_file_exists_on_hf_hub", lambda name, _: asked.append(name))
     loaded = load_adapter(load_base(one.recipe.model).model, tmp_path, one.recipe)
@@ -232,7 +233,8 @@ def test_every_method_learns_on_a_4_bit_base(case: str, folder: str, tmp_path: P
     own = logits_of(load_adapter(base.model, tmp_path, one.recipe), torch.bfloat16)
     assert torch.allclose(own, one.logits, atol=0.05 if case == "adalora" else 0.0)
     plain = logits_of(plainly_loaded(one.recipe, tmp_path), torch.bfloat16)
-    rest = 0.5 if case in RESIDUAL else 0.05 if case == "adalora" else 0.0
+    coarse = 0.5 if "nano2" in folder else 2.0  # SmolVLM2's twin has larger logits
+    rest = coarse if case in RESIDUAL else 0.05 if case == "adalora" else 0.0
     assert torch.allclose(plain, one.logits, atol=rest)
 
 
@@ -244,8 +246,8 @@ def test_the_rest_is_quantised_and_not_the_whole(case: str, folder: str) -> None
     def held(layer: Any) -> Tensor:
         return dequantize_4bit(layer.weight.data, layer.weight.quant_state).float()
 
-    name = "model.language_model.layers.0.mlp.up_proj"
     one = trained(case, folder, "bfloat16", "nf4")
+    name = f"{family_of(one.net).modules['language_model'][0]}.layers.0.mlp.up_proj"
     layer = one.net.get_base_model().get_submodule(name)
     whole = held(load_base(one.recipe.model).model.get_submodule(name))
     start = initial_factors(one.net)
@@ -350,8 +352,11 @@ def test_keys_that_do_not_match_stop_with_the_whole_list(folder: str, nano2: Pat
     with pytest.raises(AdapterError) as caught:
         load_adapter(load_base(one.recipe.model).model, tmp_path, one.recipe)
     message = caught.value.message
-    assert "language_model.layers.0,1.self_attn.q_proj.lora_A.weight" in message
-    assert "vision_tower.encoder.layers.0,1.self_attn.q_proj.lora_C.weight" in message
+    modules = family_of(one.net).modules
+    text, vision = modules["language_model"][0], modules["vision_tower"][0]
+    layers = "0,1" if "nano2" in folder else "0,1,2"
+    assert f"{text}.layers.{layers}.self_attn.q_proj.lora_A.weight" in message
+    assert f"{vision}.encoder.layers.0,1.self_attn.q_proj.lora_C.weight" in message
     listed = [line for line in message.splitlines() if "q_proj.lora_" in line]
     assert len(listed) == 4
 

@@ -22,11 +22,15 @@ def section(base: Path, **values: Any) -> ModelSection:
 
 @pytest.mark.parametrize("quantisation", ["nf4", "int8"])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_quantised_afterwards_is_quantised_when_loaded(quantisation: Any, dtype: Any, nano2: Path) -> None:
+@pytest.mark.parametrize("name", ["nano2", "smolnano"])
+def test_quantised_afterwards_is_quantised_when_loaded(
+    name: str, quantisation: Any, dtype: Any, nano2: Path, smolnano: Path
+) -> None:
     """The same modules with the same bytes, scales and products, and no other tower touched."""
-    asked = section(nano2, quantisation=quantisation, dtype=dtype)
+    folder = nano2 if name == "nano2" else smolnano
+    asked = section(folder, quantisation=quantisation, dtype=dtype)
     theirs = load_base(asked).model
-    ours = load_base(section(nano2, dtype=dtype)).model
+    ours = load_base(section(folder, dtype=dtype)).model
     quantise(ours, asked)
     assert ours.is_loaded_in_4bit if quantisation == "nf4" else ours.is_loaded_in_8bit
     for (name, one), (other_name, other) in zip(ours.named_modules(), theirs.named_modules(), strict=True):

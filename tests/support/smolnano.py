@@ -19,6 +19,8 @@ _FIRST = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 _IMAGE = ["<fake_token_around_image>", "<image>", END]
 _PLACES = [f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7)]
 VOCABULARY = 600
+IMAGE = VOCABULARY - 2
+"""The id of an image token."""
 
 
 def smol_tokenizer() -> Tokenizer:
@@ -36,6 +38,7 @@ def smol_tokenizer() -> Tokenizer:
     texts = [f"User: Assistant: {caption}" for example in sample_examples() for caption in example.captions]
     tokenizer.train_from_iterator(texts, trainer)
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in added])
+    assert tokenizer.token_to_id("<image>") == IMAGE
     return tokenizer
 
 

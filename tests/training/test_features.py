@@ -72,10 +72,14 @@ def encoded(encoder: Encoder, examples: Sequence[Example]) -> list[PackedRow]:
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("projector", ["frozen", "trained"])
-def test_cached_is_live_bit_for_bit(dtype: str, projector: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["nano", "smolnano", "smolnano, split"])
+def test_cached_is_live_bit_for_bit(name: str, dtype: str, projector: str, smolnano: Path, tmp_path: Path) -> None:
     """Loss and every gradient from the cache equal those from pixels exactly, in either precision, with the projector
     frozen or learning (the cache stands before it)."""
-    made = recipe(model={"dtype": dtype}, towers={"projector": projector})
+    base = "nano" if name == "nano" else str(smolnano)
+    split = {"image_splitting": True} if "split" in name else {}
+    model = {"base": base, "dtype": dtype, **split}
+    made = recipe(model=model, towers={"projector": projector})
     packed, encoder = ready(made)
     examples = images(tmp_path / "images", 3)
     gradients, losses = [], []
@@ -91,7 +95,8 @@ def test_cached_is_live_bit_for_bit(dtype: str, projector: str, tmp_path: Path) 
     assert losses[0] == losses[1]
     assert gradients[0].keys() == gradients[1].keys()
     assert all(torch.equal(gradients[0][name], gradients[1][name]) for name in gradients[0])
-    assert any("projector" in name for name in gradients[0]) == (projector == "trained")
+    path = packed.family.modules["projector"][0]
+    assert any(path in name for name in gradients[0]) == (projector == "trained")
 
 
 def test_a_run_from_the_cache_is_a_run_from_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

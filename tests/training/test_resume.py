@@ -130,6 +130,21 @@ def killed(command: list[str], folder: RunFolder, *, at: str, new: set[Path]) ->
 
 
 @pytest.mark.slow  # three processes; the same within one: test_a_run_cut_off_anywhere_ends_the_same
+@pytest.mark.parametrize("method", ["lora", pytest.param("pissa", marks=pytest.mark.slow)])
+def test_a_run_of_another_family_ends_the_same(
+    method: str, smolnano: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SmolVLM2's twin, its projector trained too: cut off and resumed, it ends byte for byte as one that was not."""
+    made = recipe(
+        model={"base": str(smolnano), "pretrained": False},
+        adapter={"method": method, "dropout": 0.0},
+        towers={"projector": "trained"},
+    )
+    undisturbed = run(made, tmp_path / "whole")
+    cut_off(tmp_path / "cut", after=4, monkeypatch=monkeypatch, made=made)
+    assert ends(run(made, tmp_path / "cut", resume=True)) == ends(undisturbed)
+
+
 def test_a_process_killed_outright_ends_the_same(whole: RunFolder, tmp_path: Path) -> None:
     """kill -9 on the command itself, in the writing of its first checkpoint and again after its next one; then
     `--resume` ends as the run that nobody disturbed."""
