@@ -157,6 +157,29 @@ def evaluated(*found: tuple[float, float]) -> Plant:
 
 FALLING = [4.0 - 0.1 * step for step in range(10)]
 
+
+def rewarded(drawn: list[float], first: dict[str, float], last: dict[str, float]) -> Plant:
+    """Rewards of the updates in the log, and two evaluations with what they watched."""
+
+    def change(updates: Rows) -> Rows:
+        for row, reward in zip(updates, drawn, strict=True):
+            row.update(reward=reward, loss=0.0)
+        sound = {"CIDEr": 0.5, "reward": 0.5, "bad_endings": 0.01, "reference_bad_endings": 0.02}
+        rows = [
+            {"event": "evaluation", "step": step, "split": "val", "n": 64, "loss": 2.0}
+            | {"metrics": {"CIDEr": found.pop("CIDEr")}, "watch": found}
+            for step, found in (
+                (5, {**sound, "distinct_captions": 0.6} | first),
+                (10, {**sound, "distinct_captions": 0.6} | last),
+            )
+        ]
+        return [*updates[:5], rows[0], *updates[5:], rows[1]]
+
+    return edit_lines("train.jsonl", change)
+
+
+RISING = [0.3 + 0.02 * step for step in range(10)]
+
 PLANTS: list[tuple[str, Plant]] = [
     ("uniform-loss", losses([9.5, 9.4, 9.3, 9.0, 8.9, 8.8, 8.6, 8.3, 8.2, 8.2])),
     ("zero-loss", losses([1e-5 / (step + 1) for step in range(10)])),
@@ -165,6 +188,11 @@ PLANTS: list[tuple[str, Plant]] = [
     ("loss-rises", losses([2.0 + 0.1 * step for step in range(10)])),
     ("loss-flat", losses([3.0, 3.1, 2.9, 3.0, 3.1, 2.9, 3.0, 3.1, 2.9, 3.0])),
     ("past-its-best", evaluated((2.0, 0.5), (1.5, 0.9), (1.6, 0.8))),
+    ("captions-break-off", rewarded(RISING, {}, {"bad_endings": 0.3})),
+    ("captions-alike", rewarded(RISING, {}, {"distinct_captions": 0.2})),
+    ("reward-falls", rewarded(RISING[::-1], {}, {})),
+    ("reward-falls", rewarded(RISING, {}, {"CIDEr": 0.3})),
+    ("images-by-heart", rewarded([1.0 + 0.01 * step for step in range(10)], {}, {})),
     ("always-clipped", losses([3.0 - 0.02 * step for step in range(10)], [5.0 + step for step in range(10)])),
     ("frozen-tower-learns", edit_adapter(vision_keys)),
     ("frozen-tower-learns", edit_json("parameters.json", lambda own: own["projector"].update(trainable=1))),

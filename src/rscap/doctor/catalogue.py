@@ -429,10 +429,48 @@ RUN: dict[str, FindingKind] = {
     ),
 }
 
+REWARD: dict[str, FindingKind] = {
+    "captions-break-off": FindingKind(
+        "error",
+        "captions break off",
+        "At the last evaluation the share of captions whose last word is an article, a preposition, a conjunction or a "
+        'form of "to be" is more than twice that of the references, and more than 5 percentage points above it.',
+        "A reward that does not count the end of a sentence is won by captions that stop in the middle: every n-gram "
+        "they hold is right.",
+        "Leave objective.end_word = true; in a reward of one's own, let the end of a sentence count.",
+    ),
+    "captions-alike": FindingKind(
+        "error",
+        "fewer and fewer different captions",
+        "The share of different validation captions is below half of that of the run's first evaluation.",
+        "The model gives many images the caption that is safest on average. Scores show it last.",
+        "Divide the learning rate by 3 to 10, stop earlier (selection.min_distinct), or give likelihood a share "
+        "(objective.likelihood_share).",
+    ),
+    "reward-falls": FindingKind(
+        "error",
+        "the reward falls",
+        "The mean reward of drawn captions is more than 10 % lower in the last fifth of the updates than in the first "
+        "(with ten updates or more), or CIDEr on validation images ends more than 20 % below its best.",
+        "Updates that follow a reward raise it unless they overshoot: the learning rate is too high.",
+        "Divide train.learning_rate by 3 to 10; 1e-5 to 3e-5 held in our trials.",
+    ),
+    "images-by-heart": FindingKind(
+        "warning",
+        "the training images are known by heart",
+        "Until the first evaluation, captions drawn of training images earn more than 1.5 times what the best captions "
+        "of validation images earn.",
+        "Drawn captions score lower than the best ones, unless the model remembers them from likelihood training: then "
+        "little is left to win, and the reward sharpens what is remembered.",
+        "Train likelihood with data.reward_share, and the reward on the images that it left out; or on new images.",
+    ),
+}
+
 CATALOGUE: dict[str, dict[str, FindingKind]] = {
     "Labels": LABELS,
     "Attention": ATTENTION,
     "Loss and learning rate": LOSS,
+    "Reward": REWARD,
     "Weights and adapters": WEIGHTS,
     "Prompt": PROMPT,
     "Data": DATA,

@@ -104,6 +104,40 @@ class TrainingLog:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """One evaluation in training on a reward; shares of validation captions."""
+
+    step: int
+    line: int | None
+    score: float | None
+    """CIDEr."""
+    reward: float | None
+    bad_endings: float | None
+    reference_bad_endings: float | None
+    distinct: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewardLog:
+    """Training on a reward, in order."""
+
+    where: str
+    steps: tuple[int, ...]
+    drawn: tuple[float, ...]
+    """The mean reward of the captions drawn in each of these updates."""
+    evaluations: tuple[Watched, ...]
+    end_word: bool | None = None
+    """Whether the reward counts the end of a sentence."""
+
+    def at(self, one: Watched) -> str:
+        return f"{self.where} line {one.line}"
+
+    def updates_before(self, one: Watched) -> int:
+        """How many updates were logged before an evaluation."""
+        return sum(step <= one.step for step in self.steps)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Targets:
     """What one training batch supervises, counted by tokens and by captions."""
 
@@ -295,6 +329,8 @@ class Evidence:
     """Rows of the output layer, for ln V."""
     state: RunState | None = None
     log: TrainingLog | None = None
+    reward: RewardLog | None = None
+    """In place of `log`, of a run that trained on a reward: its losses go up and down around 0."""
     targets: Targets | None = None
     attention: AttentionReach | None = None
     first_losses: FirstLosses | None = None

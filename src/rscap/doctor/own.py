@@ -12,9 +12,11 @@ from rscap.doctor.evidence import (
     Expected,
     Learning,
     LogEntry,
+    RewardLog,
     RunState,
     TrainingLog,
     Validated,
+    Watched,
 )
 from rscap.doctor.foreign import CONFIG, read_adapter
 from rscap.doctor.reading import EvidenceReader, key_lines
@@ -43,6 +45,7 @@ def read_run(run: RunFolder, reader: EvidenceReader) -> tuple[Evidence, Recipe |
     recipe = reader.read(run.recipe_file, read_recipe)
     rows = reader.read(run.train_log, read_train_log)
     steps = [row.step for _, row in rows or [] if isinstance(row, TrainStep)]
+    rewarded = any(isinstance(row, TrainStep) and row.reward is not None for _, row in rows or [])
     return Evidence(
         path=run.path,
         expected=expected_by_recipe(recipe, run.recipe_file) if recipe else _expected_of_evaluation(run, reader),
@@ -54,7 +57,8 @@ def read_run(run: RunFolder, reader: EvidenceReader) -> tuple[Evidence, Recipe |
             steps=steps[-1] if steps else None,
             result=run.learned().is_dir() if run.recipe_file.exists() else None,
         ),
-        log=None if rows is None else _log(rows, reader.name(run.train_log)),
+        log=None if rows is None or rewarded else _log(rows, reader.name(run.train_log)),
+        reward=_reward_log(rows or [], reader.name(run.train_log), recipe) if rewarded else None,
         learning=reader.read(run.parameters_file, lambda path: _learning(path, reader)),
         adapter=reader.read(run.adapter, lambda path: read_adapter(path, reader.name(path / CONFIG)))
         if run.adapter.is_dir()
@@ -78,6 +82,31 @@ def _log(rows: Log, where: str) -> TrainingLog:
             for line, row in rows
             if isinstance(row, TrainEvaluation) and row.loss is not None
         ),
+    )
+
+
+def _reward_log(rows: Log, where: str, recipe: Recipe | None) -> RewardLog:
+    """Mean rewards of updates, and what evaluations watched."""
+    drawn = [(row.step, row.reward) for _, row in rows if isinstance(row, TrainStep) and row.reward is not None]
+    objective = recipe.objective if recipe else None
+    return RewardLog(
+        where=where,
+        steps=tuple(step for step, _ in drawn),
+        drawn=tuple(reward for _, reward in drawn),
+        evaluations=tuple(
+            Watched(
+                step=row.step,
+                line=line,
+                score=row.metrics.get("CIDEr"),
+                reward=row.watch.get("reward"),
+                bad_endings=row.watch.get("bad_endings"),
+                reference_bad_endings=row.watch.get("reference_bad_endings"),
+                distinct=row.watch.get("distinct_captions"),
+            )
+            for line, row in rows
+            if isinstance(row, TrainEvaluation) and row.watch
+        ),
+        end_word=objective.end_word if objective else None,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from rscap.doctor.checks import captions, data, loss, weights
+from rscap.doctor.checks import captions, data, loss, reward, weights
 from rscap.doctor.evidence import Evidence
 from rscap.doctor.findings import Finding
 
@@ -35,6 +35,10 @@ CHECKS: tuple[Check, ...] = (
     Check(loss.past_its_best, ("past-its-best",)),
     Check(loss.clipped, ("always-clipped",)),
     Check(loss.tried_rate, ("rate-too-high", "rate-too-low")),
+    Check(reward.broken_endings, ("captions-break-off",)),
+    Check(reward.collapse, ("captions-alike",)),
+    Check(reward.falling, ("reward-falls",)),
+    Check(reward.by_heart, ("images-by-heart",)),
     Check(weights.frozen_towers, ("frozen-tower-learns",)),
     Check(weights.still_towers, ("tower-does-not-learn",)),
     Check(weights.unmatched_targets, ("target-unmatched",)),
