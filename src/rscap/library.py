@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rscap.doctor import Diagnosis
     from rscap.exporting.request import Exported
     from rscap.planning import Plan
-    from rscap.recipe import DataSection, Dtype, Recipe
+    from rscap.recipe import DataSection, Dtype, Quantisation, Recipe
     from rscap.records import Example, Prediction, Rejected, ScoreSheet
     from rscap.scene import SceneResult
     from rscap.scoring import Comparison, ForeignMetric, IdfPool
@@ -181,6 +181,9 @@ def evaluate(
     out: FilePath | None = None,
     prefix: str | None = None,
     dtype: Dtype | None = None,
+    base: str | None = None,
+    quantisation: Quantisation | None = None,
+    merged: bool = False,
     max_rejected_share: float | None = None,
     baselines: bool = True,
     allow_seen: bool = False,
@@ -190,13 +193,16 @@ def evaluate(
     """Caption a split and score the captions, in a folder that `report` reads.
 
     Args:
-        model: a run, or a base model for a zero-shot baseline.
+        model: a run, an adapter of another program (a folder or a name on the Hub), or a base model, zero-shot.
         data: a data set; by default the run's own. A base model needs one.
         split, splits: which split, and how the data are split; by default as in the run.
         limit: at most this many images, chosen by a hash.
         out: where the result goes; the run folder itself for its own data, a new folder below `runs` otherwise.
         prefix: the words before the caption, in place of those the model was trained with.
         dtype: precision of a base model, by default what the card computes best; a run is evaluated as it was trained.
+        base: the base model of an adapter, in place of the one that it names.
+        quantisation: of a base model, alone or below an adapter; a run is held as it was trained.
+        merged: add the adapter to the weights of its base; the signature tells it.
         max_rejected_share: the share of images that may be unreadable; by default as in the run.
         baselines: also score the constant caption and the nearest training image, in the same folder.
         allow_seen: also score images that the run was trained on; signature, sheet and report are marked.
@@ -224,6 +230,9 @@ def evaluate(
         limit=limit,
         prefix=prefix,
         dtype=dtype,
+        base=base,
+        quantisation=quantisation,
+        merged=merged,
         out=None if out is None else Path(out),
         max_rejected_share=max_rejected_share,
         baselines=baselines,
@@ -261,24 +270,44 @@ def _importable(source: Source, section: DataSection) -> DataSection:
 
 
 def load(
-    model: FilePath, *, device: str | None = None, dtype: Dtype | None = None, prefix: str | None = None
+    model: FilePath,
+    *,
+    base: str | None = None,
+    device: str | None = None,
+    dtype: Dtype | None = None,
+    quantisation: Quantisation | None = None,
+    prefix: str | None = None,
+    merged: bool = False,
 ) -> Captioner:
-    """Load a run or a base model once, to ask it often: `load("runs/mine").caption("a.jpg")`.
+    """Load a run, an adapter or a base model once, to ask it often: `load("runs/mine").caption("a.jpg")`.
 
     Args:
-        model: a run, or a base model: `nano`, a local folder, or a name on the Hub.
+        model: a run; an adapter of another program, as a folder or by its name on the Hub; or a base model: `nano`, a
+            local folder, or a name on the Hub.
+        base: the base model of an adapter, in place of the one that it names.
         device: `cuda`, `cuda:1`, `mps` or `cpu`; by default the best that this machine has.
         dtype: precision of products; by default as the run was trained, and what the card computes best for a base.
+        quantisation: `nf4` or `int8` for a base model, alone or below an adapter; a run is held as it was trained.
         prefix: the words before the caption; by default those the run was trained with.
+        merged: add the adapter to the weights of its base, which costs less for each token and rounds them once more.
 
     Raises:
         StoreError: a run that did not finish, whose weights were changed, or that does not exist.
+        AdapterError: an adapter that cannot be used, does not fit its base model, or cannot be merged.
         ModelError: a base model that cannot be loaded, or a device that is not there; says why.
         RecipeError: no such dtype.
     """
     from rscap.captioner import load as run
 
-    return run(fspath(model), device=device, dtype=dtype, prefix=prefix)
+    return run(
+        fspath(model),
+        base=base,
+        device=device,
+        dtype=dtype,
+        quantisation=quantisation,
+        prefix=prefix,
+        merged=merged,
+    )
 
 
 def caption_scene(

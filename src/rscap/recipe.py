@@ -25,6 +25,7 @@ from rscap.metrics import METRICS
 from rscap.shipped import names, shipped
 from rscap.tables import Section, check_table, differences, flatten, overridden, read_toml
 
+Quantisation = Literal["none", "nf4", "int8"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 Tower = Literal["vision_tower", "projector", "language_model"]
 TOWERS: tuple[Tower, ...] = get_args(Tower)
@@ -132,7 +133,7 @@ class ModelSection(Section):
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = "auto"
     """Precision of frozen weights and of matrix products. `auto`: bfloat16 where the card computes it, float16 (with
     loss scaling) on a card that does not, float32 without a card; decided once, and kept by a resumed run."""
-    quantisation: Literal["none", "nf4", "int8"] = "none"
+    quantisation: Quantisation = "none"
     """Frozen weights in 4 bits (`nf4`, arXiv:2305.14314) or 8 (`int8`, arXiv:2208.07339): less memory, more time."""
     quantise: Annotated[tuple[Tower, ...], Field(min_length=1)] = ("language_model",)
     """Towers whose linear layers are quantised."""

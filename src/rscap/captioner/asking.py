@@ -63,7 +63,9 @@ class Captioner:
         name: str = "model",
         base: Base | None = None,
         beside: Captioner | None = None,
+        merged: bool = False,
     ) -> None:
+        self.merged = merged  # a signature tells it: sums in 16 bits round once more
         self.encoder = encoder
         self.prefix = prefix
         self.settings = GenerateSection() if settings is None else settings

@@ -14,9 +14,16 @@ import torch
 from rscap import provenance
 from rscap.captioner.asking import Captioner
 from rscap.captioner.batch import Encoder
-from rscap.errors import AdapterError, ModelError, StoreError
+from rscap.errors import AdapterError, ModelError, RecipeError, StoreError
 from rscap.methods import METHODS
-from rscap.model.adapters import load_adapter, precision_to_load
+from rscap.model.adapters import (
+    ForeignAdapter,
+    find_adapter,
+    load_adapter,
+    load_foreign,
+    merge,
+    precision_to_load,
+)
 from rscap.model.card import decided
 from rscap.model.families import family_of
 from rscap.model.load import Base, load_base
@@ -26,6 +33,7 @@ from rscap.recipe import (
     GenerateSection,
     ModelSection,
     PromptSection,
+    Quantisation,
     Recipe,
     change_generate,
     read_recipe,
@@ -35,22 +43,36 @@ from rscap.tables import check_table
 
 
 def load(
-    model: str | Path, *, device: str | None = None, dtype: Dtype | None = None, prefix: str | None = None
+    model: str | Path,
+    *,
+    base: str | None = None,
+    device: str | None = None,
+    dtype: Dtype | None = None,
+    quantisation: Quantisation | None = None,
+    prefix: str | None = None,
+    merged: bool = False,
 ) -> Captioner:
     """Load a model once, to ask it often.
 
     Args:
-        model: a run folder, or a base model: `nano`, a local folder, or a name on the Hub.
+        model: a run folder; an adapter of another program, as a folder or by its name on the Hub; or a base model:
+            `nano`, a local folder, or a name on the Hub.
+        base: the base model of an adapter, in place of the one that it names.
         device: `cuda`, `cuda:1`, `mps` or `cpu`; by default the best that this machine has.
         dtype: precision of products; by default as the run was trained, and what the card computes best for a base.
+        quantisation: `nf4` or `int8` for a base model, alone or below an adapter; a run is held as it was trained.
         prefix: the words before the caption; by default those the run was trained with.
+        merged: add the adapter to the weights of its base, which costs less for each token and rounds them once more.
 
     Raises:
         StoreError: a run that did not finish, whose weights were changed, or that does not exist.
+        AdapterError: an adapter that cannot be used, does not fit its base model, or cannot be merged.
         ModelError: a base model that cannot be loaded, or a device that is not there; says why.
         RecipeError: no such dtype.
     """
-    return ModelRef.of(str(model), prefix=prefix, dtype=dtype).load(device)
+    return ModelRef.of(
+        str(model), base=base, prefix=prefix, dtype=dtype, quantisation=quantisation, merged=merged
+    ).load(device)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,24 +84,54 @@ class ModelRef:
     section: ModelSection
     prefix: str
     generate: GenerateSection
+    adapter: ForeignAdapter | None = None
+    """Of another program, over the base model of `section`."""
+    merged: bool = False
+    """The adapter is added to the weights."""
 
     @classmethod
     def of(
-        cls, model: str, *, prefix: str | None = None, dtype: Dtype | None = None, changes: Sequence[str] = ()
+        cls,
+        model: str,
+        *,
+        base: str | None = None,
+        prefix: str | None = None,
+        dtype: Dtype | None = None,
+        quantisation: Quantisation | None = None,
+        merged: bool = False,
+        changes: Sequence[str] = (),
     ) -> ModelRef:
-        """A run folder if `model` is one, else a base model. A mistyped run is refused and not looked for on the Hub.
+        """A run folder if `model` is one, else an adapter of another program, else a base model.
 
-        `prefix` replaces the words that training used; `changes` are overrides such as `generate.beams=3`.
+        A mistyped run is refused and not looked for on the Hub. `base` is for an adapter and `quantisation` for what is
+        no run; `prefix` replaces the words that training used; `changes` are overrides such as `generate.beams=3`.
 
         Raises:
             StoreError: a run folder that trained no model, or none at all beside others.
-            RecipeError: the run's recipe cannot be read, there is no such dtype, or the changes cannot be made.
+            RecipeError: the run's recipe cannot be read, there is no such dtype, the changes cannot be made, or an
+                argument is not for this kind of model.
+            AdapterError: an adapter whose files cannot be used, or that names no base model.
         """
         folder = Path(model)
         if not RunFolder(folder).exists:
             _refuse_misspelt(folder)
-            section = check_table(ModelSection, {"base": model, "dtype": dtype or "auto"}, name="model")
-            return cls.of_base(section, name=folder.name, prefix=prefix, generate=GenerateSection()).decoding(changes)
+            adapter = find_adapter(model)
+            if base is not None and adapter is None:
+                raise RecipeError(f"{model} is no adapter, so it has no base model", hint="leave --base out")
+            table = {
+                "base": base or (adapter.base if adapter else model),
+                "dtype": dtype or "auto",
+                "quantisation": quantisation or "none",
+                "revision": getattr(adapter.config, "revision", None) if adapter and base is None else None,
+            }
+            section = check_table(ModelSection, table, name="model")
+            ref = cls.of_base(section, name=folder.name, prefix=prefix, generate=GenerateSection())
+            return replace(ref, adapter=adapter, merged=merged).decoding(changes)
+        if base is not None or quantisation is not None:
+            raise RecipeError(
+                f"{model} is a run and is asked over its own base model, held as it was trained",
+                hint="leave --base and --quantisation out",
+            )
         run = RunFolder.open(folder)
         if not run.recipe_file.is_file():
             raise StoreError(f"{folder} trained no model", hint="name a run that `rscap train` made, or a base model")
@@ -87,7 +139,7 @@ class ModelRef:
         if dtype:
             section = check_table(ModelSection, {**recipe.model.model_dump(), "dtype": dtype}, name="model")
             recipe = recipe.model_copy(update={"model": section})
-        return cls.of_run(run, recipe, prefix=prefix).decoding(changes)
+        return replace(cls.of_run(run, recipe, prefix=prefix), merged=merged).decoding(changes)
 
     @classmethod
     def of_base(
@@ -118,7 +170,8 @@ class ModelRef:
 
         Raises:
             StoreError: weights that are not what training wrote.
-            AdapterError: the run folder holds no weights, or an adapter whose keys do not fit the base model.
+            AdapterError: the run folder holds no weights, an adapter whose keys do not fit the base model, or one that
+                cannot be merged.
             ModelError: there is no such device, or the installed torch has no kernels for it.
         """
         device = best_device() if device is None else present_device(device)
@@ -126,9 +179,16 @@ class ModelRef:
             check_weights(self.trained[0])
             run, recipe = self.trained
             recipe = recipe.model_copy(update={"model": decided(recipe.model, device)})
-            return self.around(*_load_run(run, recipe, device=device))
-        base = load_base(self.section, device=device)
-        return self.around(base, PackedModel(base.model, compute_dtype=base.compute_dtype))
+            base, packed = _load_run(run, recipe, device=device)
+        else:
+            base = load_base(self.section, device=device)
+            net = load_foreign(base.model, self.adapter).to(device).eval() if self.adapter else base.model
+            packed = PackedModel(net, compute_dtype=base.compute_dtype)
+        if self.merged:
+            if not hasattr(packed.net, "peft_config"):
+                raise AdapterError(f"{self.name} has no adapter that could be merged", hint="leave merged out")
+            packed = PackedModel(merge(packed.net), compute_dtype=base.compute_dtype)
+        return self.around(base, packed)
 
     def around(self, base: Base, packed: PackedModel, *, beside: Captioner | None = None) -> Captioner:
         """The captioner of a model that is loaded."""
@@ -140,6 +200,7 @@ class ModelRef:
             name=self.name,
             base=base,
             beside=beside,
+            merged=self.merged,
         )
 
     def over(self, shell: Any, beside: Captioner, *, device: str) -> Captioner:
@@ -173,6 +234,12 @@ def load_together(
     """
     refs = {name: ModelRef.of(folder, dtype=dtype) for name, folder in adapters.items()}
     first = ModelRef.of(model, dtype=dtype)
+    if first.adapter:
+        if refs:
+            raise AdapterError(
+                f"{model} is an adapter of another program, and no adapter fits beside it", hint="name its base model"
+            )
+        return {first.name: first.load(device)}
     if first.trained and first.trained[0].model.is_dir():
         if refs:
             raise AdapterError(

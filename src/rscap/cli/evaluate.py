@@ -31,7 +31,11 @@ def _one_of(model: str | None, server: str | None, place: str) -> None:
 
 def evaluate(
     model: Annotated[
-        str | None, typer.Argument(metavar="RUN|BASE", help="A run folder, or a base model for a zero-shot baseline.")
+        str | None,
+        typer.Argument(
+            metavar="RUN|ADAPTER|BASE",
+            help="A run folder, an adapter of another program (a folder or a Hub name), or a base model, zero-shot.",
+        ),
     ] = None,
     source: Annotated[str | None, typer.Option(help="Data to evaluate on; by default the run's own.")] = None,
     splits: Annotated[str | None, typer.Option(help="How the source is split; by default as in the run.")] = None,
@@ -59,6 +63,16 @@ def evaluate(
     baselines: Annotated[
         bool, typer.Option(help="Also score the constant caption and the nearest training image.")
     ] = True,
+    base: Annotated[
+        str | None, typer.Option(help="The base model of an adapter; by default the one that it names.")
+    ] = None,
+    quantisation: Annotated[
+        Literal["none", "nf4", "int8"] | None,
+        typer.Option(help="Of a base model, alone or below an adapter; a run is held as it was trained."),
+    ] = None,
+    merged: Annotated[
+        bool, typer.Option("--merged", help="Add the adapter to the weights of its base; the signature tells it.")
+    ] = False,
     allow_seen: Annotated[
         bool, typer.Option("--allow-seen", help="Also score images that the run was trained on; the score is marked.")
     ] = False,
@@ -75,8 +89,8 @@ def evaluate(
         from rscap.captioner.remote import RemoteCaptioner
         from rscap.evaluation.remote import RemoteRequest, evaluate_remote
 
-        if source is None or dtype is not None:
-            raise RscapError("a served model is evaluated on --source, in the precision of its server")
+        if source is None or any((dtype, base, quantisation, merged)):
+            raise RscapError("a served model is evaluated on --source, and its server decides how it is held")
         asked = RemoteRequest(
             source=source,
             splits=splits,
@@ -112,6 +126,9 @@ def evaluate(
         limit=limit,
         prefix=prefix,
         dtype=dtype,
+        base=base,
+        quantisation=quantisation,
+        merged=merged,
         out=out,
         max_rejected_share=max_rejected_share,
         baselines=baselines,
@@ -130,7 +147,9 @@ def evaluate(
 
 def caption(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Image files.")],
-    model: Annotated[str | None, typer.Option(help="A run folder or a base model.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A run folder, an adapter of another program, or a base model.")
+    ] = None,
     prefix: Annotated[str | None, typer.Option(help="The words before the caption; by default as in training.")] = None,
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16"] | None,
@@ -140,6 +159,14 @@ def caption(
         list[str] | None,
         typer.Option("--set", metavar="GENERATE.B=C", help="Decode differently: generate.beams=3; may be repeated."),
     ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="The base model of an adapter; by default the one that it names.")
+    ] = None,
+    quantisation: Annotated[
+        Literal["none", "nf4", "int8"] | None,
+        typer.Option(help="Of a base model, alone or below an adapter; a run is held as it was trained."),
+    ] = None,
+    merged: Annotated[bool, typer.Option("--merged", help="Add the adapter to the weights of its base.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON Lines, one object per image.")] = False,
     server: _Server = None,
     served_model: _ServedModel = None,
@@ -170,8 +197,9 @@ def caption(
             from rscap.captioner import ModelRef
 
             assert model is not None
-            captioner = ModelRef.of(model, prefix=prefix, dtype=dtype, changes=set_ or ()).load()
-            found = captioner.stream(handles, errors="keep")
+            held: dict[str, Any] = {"base": base, "dtype": dtype, "quantisation": quantisation, "merged": merged}
+            ref = ModelRef.of(model, prefix=prefix, changes=set_ or (), **held)
+            found = ref.load().stream(handles, errors="keep")
         for item in found:
             if isinstance(item, Rejected):
                 failed = True

@@ -74,7 +74,7 @@ def evaluate_model(
         each=journal.add if journal else None,
         say=say,
     )
-    decode = decode_name(captioner.settings)
+    decode = decode_name(captioner.settings) + ("-merged" if captioner.merged else "")
     sheet = score_predictions(predictions, test, train=train, prefix=captioner.prefix, decode=decode)
     return Outcome(predictions=predictions, rejected=rejected, sheet=scoring.with_seen(sheet, seen or {}))
 

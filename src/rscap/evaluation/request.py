@@ -19,7 +19,7 @@ from rscap.evaluation.outcome import evaluate_model, write_baselines, write_outc
 from rscap.evaluation.seen import Overlap, overlap, refuse_trained_on, seen_by, trained_on
 from rscap.model.card import check_served, emulated
 from rscap.progress import Progress, Say
-from rscap.recipe import DataSection, Dtype, GenerateSection
+from rscap.recipe import DataSection, Dtype, GenerateSection, Quantisation
 from rscap.records import Example, ScoreSheet
 from rscap.stopping import stopping
 from rscap.store import (
@@ -75,6 +75,12 @@ class Request:
     prefix: str | None = None
     dtype: Dtype | None = None
     """Precision of a base model, by default what the card computes best; a run is asked as it was trained."""
+    base: str | None = None
+    """The base model of an adapter of another program, in place of the one that it names."""
+    quantisation: Quantisation | None = None
+    """Of a base model, alone or below such an adapter."""
+    merged: bool = False
+    """The adapter is added to the weights; the signature tells it."""
     out: Path | None = None
     max_rejected_share: float | None = None
     baselines: bool = True
@@ -110,7 +116,15 @@ def prepare(request: Request) -> Task:
     """
     if request.limit is not None and request.limit < 1:
         raise RecipeError(f"a limit of {request.limit} images leaves none", hint="without a limit all are captioned")
-    model = ModelRef.of(request.model, prefix=request.prefix, dtype=request.dtype, changes=request.changes)
+    model = ModelRef.of(
+        request.model,
+        base=request.base,
+        prefix=request.prefix,
+        dtype=request.dtype,
+        quantisation=request.quantisation,
+        merged=request.merged,
+        changes=request.changes,
+    )
     if model.trained and request.dtype:
         raise RecipeError(
             f"{request.model} is a run and is evaluated in the precision it was trained in",
@@ -180,9 +194,9 @@ def _seen(task: Task, test: list[Example], source: Source, say: Say) -> dict[str
     Raises:
         DataError: it was trained on some of them, and the request does not allow that.
     """
-    if task.model.trained is None:
+    if task.model.trained is None and task.model.adapter is None:
         return {}
-    seen = seen_by(*task.model.trained, say)
+    seen = seen_by(*task.model.trained, say) if task.model.trained else "it is an adapter of another program"
     found = Overlap(of=len(test), unknown=seen) if isinstance(seen, str) else overlap(seen, test, source.contents)
     if not task.request.allow_seen:
         refuse_trained_on(found, task.model.name)
@@ -259,6 +273,7 @@ class _Work:
             prefix=model.prefix,
             training_prefixes=model.training_prefixes,
             generate=model.generate.model_dump(mode="json"),
+            **_told(base=request.base, quantisation=request.quantisation, merged=model.merged or None),
         )
 
     def journal(self, target: RunFolder) -> Journal:
@@ -269,7 +284,8 @@ class _Work:
         asked = {
             **{name: where[name] for name in ("rscap", "commit", "packages", "device", "device_name", "threads")},
             "base": self.described_base,
-            "learned": (run.status().weights or weights_digests(run)) if run else None,
+            "learned": (run.status().weights or weights_digests(run)) if run else self._adapter(),
+            "merged": model.merged,
             "data": self.source.digest,
             "prefix": model.prefix,
             "generate": model.generate.model_dump(mode="json"),
@@ -285,11 +301,21 @@ class _Work:
             threads=torch.get_num_threads(),
             data={"name": source.name, "digest": source.digest, "split_scheme": source.split_scheme},
             base=self.described_base,
+            **({"adapter": adapter} if (adapter := self._adapter()) else {}),
         )
+
+    def _adapter(self) -> dict[str, Any] | None:
+        """The adapter of another program that is asked."""
+        return self.task.model.adapter.describe() if self.task.model.adapter else None
 
     def _describe(self, target: RunFolder) -> None:
         Provenance(**self._where()).write(target.provenance_file)
         write_rejected(target.rejected_file, self.source.rejected)
+
+
+def _told(**settings: Any) -> dict[str, Any]:
+    """Those that were given: evaluations of earlier versions, which had none of them, stay the same."""
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 def _place(request: Request, model: ModelRef) -> Path:
@@ -316,7 +342,7 @@ def _place(request: Request, model: ModelRef) -> Path:
         raise StoreError(
             f"{own} holds the scores of its own data in its own words and decoding", hint="give --out another folder"
         )
-    kind = request.split if model.trained else "zero-shot"
+    kind = request.split if model.trained or model.adapter else "zero-shot"
     parts = (model.name, kind, str(request.limit) if request.limit else None, decoding)
     place = request.out if request.out is not None else Path("runs") / "-".join(part for part in parts if part)
     if not is_cut_off(place):
@@ -327,5 +353,5 @@ def _place(request: Request, model: ModelRef) -> Path:
 def _other_decoding(model: ModelRef) -> str | None:
     """The name of the decode settings where they are not those of the run, or a base model's defaults."""
     usual = model.trained[1].generate if model.trained else GenerateSection()
-    name = decode_name(model.generate)
+    name = decode_name(model.generate) + ("-merged" if model.merged else "")
     return None if name == decode_name(usual) else name

@@ -178,7 +178,7 @@ def headline(rows: Sequence[ScoreRow], comparison: Comparison | None) -> Differe
     return next(found for found in comparison.differences if {found.first, found.second} == pair)
 
 
-_NOT_PROTOCOL = frozenset({"decode", "rscap", "foreign", "content"})
+_NOT_PROTOCOL = frozenset({"decode", "rscap", "foreign", "content", "seen", "selected"})
 """Parts of a signature that may differ between two rows of one table."""
 
 

@@ -104,6 +104,17 @@ class BaseOrigin(Record):
     """What the recipe said: `auto` where the card decided."""
 
 
+class AdapterOrigin(Record):
+    """An adapter of another program that was asked for captions."""
+
+    name: str
+    """A folder, or a name on the Hub."""
+    revision: str | None = None
+    """The commit on the Hub."""
+    digest: str | None = None
+    """SHA-256 of its weights."""
+
+
 class Session(Record):
     """Where a run was resumed, where that can change the last bits of a result."""
 
@@ -135,6 +146,8 @@ class Provenance(Record):
     threads: int | None = None
     data: DataOrigin = DataOrigin()
     base: BaseOrigin = BaseOrigin()
+    adapter: AdapterOrigin | None = None
+    """Of another program; a run's own is in its folder."""
     resumed: tuple[Session, ...] = ()
     """Sessions after the first."""
 
@@ -234,3 +247,9 @@ class EvaluationSettings(Record):
     """The words that the model was trained with; none for a base model."""
     generate: dict[str, Any] = Field(default_factory=dict)
     """`[generate]` of a recipe."""
+    base: str | None = None
+    """The base model of an adapter of another program, where it is not the one that the adapter names."""
+    quantisation: str | None = None
+    """Of the base model, where it was quantised."""
+    merged: bool = False
+    """The adapter was added to the weights."""

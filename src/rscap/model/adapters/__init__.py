@@ -5,12 +5,14 @@ start.py        what PiSSA, OLoRA, CorDA and EVA start from, and the algebra
 calibration.py  activations of training images, for EVA and CorDA
 config.py       the adapted layers by full path; PEFT's configuration; optimiser groups (weight decay, LoRA+)
 allocation.py   AdaLoRA's ranks during training
+foreign.py      adapters of other programs, with the names of any transformers
 storage.py      save and load in PEFT's layout; add an adapter to its base's weights
 """
 
 from rscap.model.adapters.allocation import Allocation
 from rscap.model.adapters.calibration import Calibration
 from rscap.model.adapters.config import parameter_groups, quiet_peft, target_expression, trainable_parameters
+from rscap.model.adapters.foreign import ForeignAdapter, find_adapter, load_foreign, portable_name
 from rscap.model.adapters.preparation import precision_to_load, prepare
 from rscap.model.adapters.start import initial_factors
 from rscap.model.adapters.storage import load_adapter, merge, save_adapter
@@ -18,10 +20,14 @@ from rscap.model.adapters.storage import load_adapter, merge, save_adapter
 __all__ = [
     "Allocation",
     "Calibration",
+    "ForeignAdapter",
+    "find_adapter",
     "initial_factors",
     "load_adapter",
+    "load_foreign",
     "merge",
     "parameter_groups",
+    "portable_name",
     "precision_to_load",
     "prepare",
     "quiet_peft",

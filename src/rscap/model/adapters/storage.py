@@ -71,15 +71,15 @@ def load_adapter(base: nn.Module, folder: Path, recipe: Recipe) -> Any:
     """
     config = read_adapter_config(folder)
     check_expressions(config, [name for name, _ in base.named_modules()], where=folder)
-    stored = _read(folder)
-    _check_rank(config, stored, folder)
+    stored = read_weights(folder)
+    check_rank(config, stored, folder)
     adapter = recipe.adapter
     if adapter is not None and METHODS[adapter.method].residual:
         trained, initial = _split_start(stored)
         net = prepare(base, recipe.towers, adapter, seed=recipe.seed, model=recipe.model, initial=initial)
         _fill(net, trained, folder)
     else:
-        net = _wrap(base, folder)
+        net = wrap(base, read_peft_config(folder), folder)
         _fill(net, stored, folder)
     return net.requires_grad_(False)
 
@@ -90,17 +90,22 @@ def continue_adapter(net: nn.Module, folder: Path) -> None:
     Raises:
         AdapterError: keys or shapes differ; lists them.
     """
-    _fill(net, _read(folder), folder)
+    _fill(net, read_weights(folder), folder)
 
 
-def _read(folder: Path) -> dict[str, Tensor]:
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """The tensors of an adapter by their keys.
+
+    Raises:
+        AdapterError: the file is missing or damaged; names it.
+    """
     try:
         return load_file(folder / ADAPTER_TENSORS)
     except (OSError, SafetensorError) as error:
         raise AdapterError(f"{folder / ADAPTER_TENSORS} cannot be read: {error}") from error
 
 
-def _check_rank(config: AdapterConfig, stored: Mapping[str, Tensor], folder: Path) -> None:
+def check_rank(config: AdapterConfig, stored: Mapping[str, Tensor], folder: Path) -> None:
     """Refuse a rank that no tensor has, before matrices of that rank are made."""
     largest = max((size for value in stored.values() for size in value.shape), default=0)
     if config.r is not None and config.r > largest:
@@ -110,13 +115,28 @@ def _check_rank(config: AdapterConfig, stored: Mapping[str, Tensor], folder: Pat
         )
 
 
-def _wrap(base: Any, folder: Path) -> Any:
-    from peft import PeftConfig, PeftModel
+def read_peft_config(folder: Path) -> Any:
+    """PEFT's configuration of an adapter.
+
+    Raises:
+        AdapterError: it has keys or values that PEFT does not know.
+    """
+    from peft import PeftConfig
 
     try:
-        config = PeftConfig.from_pretrained(folder)
+        return PeftConfig.from_pretrained(folder)
     except (ValueError, TypeError, KeyError, ImportError) as error:
         raise AdapterError(f"{folder / ADAPTER_CONFIG} is not PEFT's: {error}") from error
+
+
+def wrap(base: Any, config: Any, folder: Path) -> Any:
+    """The base model with an adapter as PEFT starts it; its weights are still to be loaded.
+
+    Raises:
+        AdapterError: PEFT cannot put such an adapter around this model.
+    """
+    from peft import PeftModel
+
     config.base_model_name_or_path = base.name_or_path  # where it lies here; PEFT asks the Hub for a path it misses
     allocated = config.rank_pattern if config.peft_type == "ADALORA" else None
     if allocated is not None:
@@ -149,8 +169,8 @@ def _fill(net: Any, stored: dict[str, Tensor], folder: Path) -> None:
     if stored.keys() != expected.keys():
         raise AdapterError(
             f"the adapter in {folder} does not fit the base model\n"
-            f"  missing: {_listed(expected.keys() - stored.keys())}\n"
-            f"  unknown: {_listed(stored.keys() - expected.keys())}",
+            f"  missing: {listed_keys(expected.keys() - stored.keys())}\n"
+            f"  unknown: {listed_keys(stored.keys() - expected.keys())}",
             hint="check that the base model and the folder have not changed since the run",
         )
     try:
@@ -159,7 +179,7 @@ def _fill(net: Any, stored: dict[str, Tensor], folder: Path) -> None:
         raise AdapterError(f"the adapter in {folder} has other shapes than the base model: {error}") from error
 
 
-def _listed(keys: Iterable[str]) -> str:
+def listed_keys(keys: Iterable[str]) -> str:
     """All keys, those of several layers on one line: `….layers.0,1,2.self_attn.q_proj.lora_A.weight`."""
     layers: dict[str, list[int]] = {}
     for key in sorted(keys):
