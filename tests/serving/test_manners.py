@@ -294,3 +294,25 @@ def test_files_of_one_upload_come_back_line_by_line(models: ServedModels) -> Non
 
 def _png() -> dict[str, str]:
     return {"Content-Type": "image/png"}
+
+
+def test_the_page_comes_with_the_package(models: ServedModels) -> None:
+    """Page, style, script and samples are served; the page names nothing outside of its server."""
+    answers = asked(
+        models,
+        lambda client: client.get("/"),
+        lambda client: client.get("/static/app.js"),
+        lambda client: client.get("/static/style.css"),
+        lambda client: client.get("/docs"),
+        lambda client: client.get("/samples"),
+        key="a-long-key",
+    )
+    assert [answer.status_code for answer in answers] == [200] * 5
+    assert answers[0].headers["content-type"] == "text/html; charset=utf-8"
+    assert "default-src 'self'" in answers[0].headers["content-security-policy"]
+    for answer in answers[:4]:
+        assert not [word for word in ("https://", "//cdn", "@import") if word in answer.text]
+    first = answers[4].json()["samples"][0]
+    assert len(first["references"]) == 5
+    (picture,) = asked(models, lambda client: client.get(f"/samples/{first['id']}"))
+    assert picture.content.startswith(b"\x89PNG")

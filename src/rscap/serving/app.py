@@ -22,6 +22,7 @@ from rscap.serving.gate import App, Gate
 from rscap.serving.images import bytes_of, is_address, picture_of
 from rscap.serving.metrics import CONTENT_TYPE, Metrics
 from rscap.serving.models import ServedModels
+from rscap.serving.pages import page_file, sample_png, samples
 from rscap.serving.problems import Problem, problem_of, problem_of_fields
 from rscap.serving.scheduler import Place, Scheduler
 from rscap.serving.settings import ServeSettings
@@ -77,6 +78,10 @@ class Server:
             summary="Captions of image files, as JSON Lines",
             openapi_extra={"requestBody": {"content": upload_body, "required": True}},
         )(self.caption)
+        for path, work in (("/", self.page), ("/docs", self.page), ("/static/{name}", self.static)):
+            routes.get(path, include_in_schema=False)(work)
+        routes.get("/samples", include_in_schema=False)(self.list_samples)
+        routes.get("/samples/{name}", include_in_schema=False)(self.one_sample)
         routes.get("/health", tags=["operation"], summary="The process answers")(self.health)
         routes.get("/ready", tags=["operation"], summary="Captions can be asked for")(self.ready)
         routes.get("/metrics", tags=["operation"], summary="Numbers for Prometheus")(self.numbers)
@@ -86,6 +91,22 @@ class Server:
 
     async def one_model(self, name: str) -> Response:
         return JSONResponse(self.models[name].described())
+
+    async def page(self, request: Request) -> Response:
+        content, kind = page_file("docs.html" if request.url.path == "/docs" else "index.html")
+        return Response(content, media_type=kind, headers={"Cache-Control": "no-cache"})
+
+    async def static(self, name: str) -> Response:
+        content, kind = page_file(name)
+        return Response(content, media_type=kind, headers={"Cache-Control": "no-cache"})
+
+    async def list_samples(self) -> Response:
+        found = await self.scheduler.in_decoder(samples)
+        return JSONResponse({"samples": list(found.values()), "scene": False})
+
+    async def one_sample(self, name: str) -> Response:
+        content = await self.scheduler.in_decoder(sample_png, name)
+        return Response(content, media_type="image/png", headers={"Cache-Control": "max-age=3600"})
 
     async def health(self) -> Response:
         return JSONResponse({"status": "ok", "version": rscap.__version__})

@@ -28,7 +28,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-_OPEN = ("/", "/health", "/ready", "/docs", "/openapi.json", "/static/")
+_OPEN = ("/", "/health", "/ready", "/docs", "/openapi.json", "/samples")
 """Paths without secrets, for which no key is asked: the page must load before it can ask for one."""
 _ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _SAFE = {
@@ -78,7 +78,7 @@ class Gate:
         if scope["method"] not in ("GET", "HEAD") and _from_elsewhere(headers):
             raise Problem(403, "pages of other sites may not use this server", code="cross_origin")
         path = str(scope["path"])
-        if self.settings.key is None or path in _OPEN or path.startswith("/static/"):
+        if self.settings.key is None or path in _OPEN or path.startswith(("/static/", "/samples/")):
             return
         scheme, _, given = headers.get("authorization", "").partition(" ")
         pair = (given.strip(), self.settings.key)
