@@ -2,6 +2,7 @@
 #
 #   make test         all but what is marked slow or needs more than a CPU, on all cores
 #   make test-fast    what needs no torch, in seconds
+#   make docs         the website in site/, checked for broken links and addresses elsewhere
 #   make test-slow    what `make test` leaves out; tests whose browser, Java, Ray or weights are missing skip
 PYTHON ?= python3.11
 VENV := .venv
@@ -12,7 +13,7 @@ MARKED := slow or large or java or browser or ray or weights
 PYTEST := $(BIN)/python -m pytest
 PARALLEL := -n logical --maxprocesses 8 --dist loadfile
 
-.PHONY: quickstart test test-fast test-slow check format bench clean
+.PHONY: quickstart test test-fast test-slow check docs format bench clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -37,7 +38,13 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(MAKE) docs
 	$(PYTEST) $(PARALLEL)
+
+docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	$(PYTEST) -m slow tests/docs/test_site.py
 
 format: $(STAMP)
 	$(BIN)/ruff format .

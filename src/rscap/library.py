@@ -195,7 +195,8 @@ def evaluate(
     Args:
         model: a run, an adapter of another program (a folder or a name on the Hub), or a base model, zero-shot.
         data: a data set; by default the run's own. A base model needs one.
-        split, splits: which split, and how the data are split; by default as in the run.
+        split: which split is captioned.
+        splits: how the data are split; by default as in the run.
         limit: at most this many images, chosen by a hash.
         out: where the result goes; the run folder itself for its own data, a new folder below `runs` otherwise.
         prefix: the words before the caption, in place of those the model was trained with.
@@ -337,7 +338,8 @@ def caption_scene(
         scenes: rasters: files, folders, patterns, lists, addresses, sub-datasets by name; one or several.
         model: a run, a base model, a captioner, or any object with a captioner's `predictions`.
         out: a file named .geojson, .geojsonl, .parquet or .csv, or a folder for all of them.
-        window, stride: pixels on a side of what the model sees; pixels from one window to the next.
+        window: pixels on a side of what the model sees.
+        stride: pixels from one window to the next.
         gsd: metres on the ground that a pixel is resampled to.
         bands: red, green and blue as numbers from 1 or descriptions, or one for grey.
         stretch: percentiles of the scene that become black and white, for values deeper than 8 bits.
@@ -516,7 +518,8 @@ def compare(
             replicates of one system, trained with different seeds.
         metric: one that all sheets have.
         split: which sheet of a run folder.
-        draws, seed: of the bootstrap and the random swaps.
+        draws: how many draws of the bootstrap, and how many random swaps.
+        seed: of both.
 
     Raises:
         ScoreError: fewer than two systems, one without a sheet, or sheets that cannot be compared; says why.
