@@ -96,6 +96,22 @@ def test_the_larger_checkpoints_are_reckoned_with(base: str) -> None:
     assert plan.written.needed > plan_recipe(recipe(micro_batch=2), find_card("A100")).written.needed
 
 
+def test_the_plan_of_prior_work_b_has_its_trainable_parameters() -> None:
+    """Of risc-b-exact's 22,597,632 trainable parameters 2,985,984 lie in the vision tower; the screen says both."""
+    said = CliRunner().invoke(app, ["plan", "risc-b-exact", "--gpu", "A100"]).stdout
+    assert "22,597,632 trainable parameters: vision tower 2,985,984, language model 19,611,648" in said
+
+
+def test_the_best_recipe_fits_twenty_four_gigabytes() -> None:
+    """As it is written, in bfloat16 and without checkpointing; on a smaller card something else is proposed."""
+    best = read_recipe("risc-best")
+    plan = plan_recipe(best, find_card("24GB"))
+    assert plan.written.fits
+    assert plan.written.recipe.train.gradient_checkpointing is False
+    assert not plan.changes
+    assert plan_recipe(best, find_card("6GB")).changes["model.quantisation"] == "nf4"
+
+
 def test_half_precision_lora_fits_sixteen_gigabytes() -> None:
     """PaliGemma-3B's LoRA in float16, as a T4 needs it, without quantisation; on a T4 bfloat16 is replaced."""
     plan = plan_recipe(recipe(micro_batch=8, accumulation=2), find_card("T4"))

@@ -10,6 +10,7 @@ import pytest
 from checkout import ROOT
 from rscap.errors import RecipeError
 from rscap.recipe import Recipe, dump_recipe, parse_recipe, read_recipe
+from rscap.tables import differences
 
 RECIPES = sorted((ROOT / "recipes").glob("*.toml"))
 MINIMAL = {"data": {"source": "sample"}, "model": {"base": "nano"}, "adapter": {}}
@@ -44,6 +45,21 @@ def test_prior_work_b_is_rebuilt_figure_by_figure() -> None:
     assert (train.micro_batch, train.accumulation, train.gradient_checkpointing) == (4, 4, True)
     assert (recipe.data.captions, recipe.prompt.prefix, recipe.generate.max_new_tokens) == ("random", "caption en", 64)
     assert recipe.towers.in_state("adapted") == ["language_model"]
+
+
+def test_prior_work_b_is_rebuilt_to_the_module() -> None:
+    """risc-b-exact.toml is risc-qlora.toml but for the vision tower, whose q, k and v learn and which is quantised too,
+    and for evaluations on the way. Its test images are those that B scored."""
+    exact, frozen = read_recipe("risc-b-exact"), read_recipe("risc-qlora")
+    changed = differences(frozen.model_dump(mode="json"), exact.model_dump(mode="json"))
+    assert set(changed) == {
+        "data.splits", "data.workers", "model.quantise", "towers.vision_tower", "adapter.vision_targets",
+        "train.evaluate_every", "generate.batch_size",
+    }  # fmt: skip
+    assert exact.data.splits == "seed42-test-500"
+    assert exact.adapter is not None
+    assert exact.adapter.vision_targets == ("q_proj", "k_proj", "v_proj")
+    assert exact.model.quantise == ("vision_tower", "projector", "language_model")
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,7 @@ def _show(plan: Plan, recipe: Path, overrides: list[str]) -> None:
     elif plan.changes:
         _say_settings(console, "proposed", plan.closest)
     _components(console, plan.closest)
+    console.print(_trainable(plan.closest), markup=False, style="dim")
     logits = plan.closest.memory.logits / _GIB
     console.print(
         f"reserve: {RESERVE:.0%} of a step's temporary memory; logits: {logits:.3f} GiB at their peak", style="dim"
@@ -138,6 +139,13 @@ def _components(console: Console, one: Candidate) -> None:
     sums = [sum(row[kind] for row in rows.values()) for kind in kinds]
     table.add_row("total", *(_gib(size) for size in sums), _gib(one.needed), style="bold")
     console.print(table)
+
+
+def _trainable(one: Candidate) -> str:
+    """How many parameters learn, and where."""
+    parts = {name: resident.trainable for name, resident in one.memory.residents.items() if resident.trainable}
+    listed = ", ".join(f"{name} {count:,}" for name, count in parts.items())
+    return f"{sum(parts.values()):,} trainable parameters: {listed}"
 
 
 def _limits(console: Console, plan: Plan) -> None:

@@ -225,5 +225,6 @@ def _candidate(one: Candidate) -> dict[str, Any]:
         "reserve_bytes": one.reserve,
         "context_bytes": one.situation.card.overhead,
         "trainable_parameters": sum(resident.trainable for resident in memory.residents.values()),
+        "trainable": {name: resident.trainable for name, resident in memory.residents.items()},
         "time": asdict(one.duration),
     }
