@@ -602,12 +602,12 @@ def verify(thing: FilePath, *, files: Sequence[FilePath] = ()) -> Verification:
     return run(Path(thing), files=[Path(one) for one in files])
 
 
-def plan(recipe: FilePath | Mapping[str, Any] | Recipe, gpu: str | None = None) -> Plan:
+def plan(recipe: FilePath | Mapping[str, Any] | Recipe, gpu: str | int | float | None = None) -> Plan:
     """Predict the memory and time of a recipe on a card, and propose settings that fit.
 
     Args:
         recipe: what `read_recipe` takes.
-        gpu: a card by name or size, such as `A100-40GB` or `16GB`; this machine by default.
+        gpu: a card by name or size, such as `A100-40GB` or `16GB`, or its GB as a number; this machine by default.
 
     Raises:
         RecipeError: a recipe that cannot be run, or a card that is not known.
@@ -616,7 +616,10 @@ def plan(recipe: FilePath | Mapping[str, Any] | Recipe, gpu: str | None = None) 
     from rscap.planning import find_card, plan_recipe
     from rscap.planning.cards import this_machine
 
-    return plan_recipe(checked, this_machine(checked.model.dtype) if gpu is None else find_card(gpu))
+    return plan_recipe(
+        checked,
+        this_machine(checked.model.dtype) if gpu is None else find_card(gpu if isinstance(gpu, str) else f"{gpu}GB"),
+    )
 
 
 def export(

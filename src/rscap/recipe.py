@@ -40,7 +40,10 @@ else:
 LANGUAGE_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 VISION_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
 
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, le=10**9)]
+PerStep = Annotated[int, Field(ge=1, le=2**16)]
+"""Images, tokens or ranks that stand in memory at once; nothing that trains needs more."""
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -100,7 +103,7 @@ class DataSection(Section):
     """Steps of `rscap.data.text` that normalise training captions; references of val and test stay as published."""
     quality: QualitySection | None = None
     """Which training captions are dropped or weighed; all are learned alike when absent."""
-    workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
+    workers: Annotated[int, Field(ge=0, le=256)] | Literal["auto"] = "auto"
     """Processes that decode images in advance; 0: the training process decodes them. `auto`: up to 4 beside a GPU, as
     the cores allow, and 0 where the CPU trains."""
 
@@ -171,7 +174,7 @@ class AdapterSection(Section):
 
     method: AdapterMethod = "lora"
     """How an adapted layer changes; docs/adapters.md compares the methods."""
-    rank: Positive = 16
+    rank: PerStep = 16
     """Columns of the low-rank factors; for `vera` and `randlora` see docs/adapters.md."""
     alpha: Annotated[float, Field(gt=0)] | None = None
     """Numerator of the scale; absent for methods without a scale (hira, vera, miss)."""
@@ -206,13 +209,13 @@ class AdapterSection(Section):
 class TrainSection(Section):
     """Length, batches and learning rate. A micro batch counts images; each image brings all its chosen captions."""
 
-    epochs: Annotated[float, Field(gt=0)] = 1.0
+    epochs: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     """Times that training sees every image."""
     max_steps: Annotated[int, Field(ge=0)] | None = None
     """Stop after this many updates, even in the middle of an epoch; 0 only with `model.start`, whose weights stay."""
-    micro_batch: Positive = 4
+    micro_batch: PerStep = 4
     """Images that pass through the model together, each with all its chosen captions; more need more memory."""
-    accumulation: Positive = 1
+    accumulation: PerStep = 1
     """Micro batches in one update: an update learns from micro_batch * accumulation images."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
     """AdamW's highest rate, reached after the warm-up."""
@@ -322,9 +325,9 @@ class TrackSection(Section):
 class GenerateSection(Section):
     """How captions are decoded: greedily, by beam search (`beams`) or by sampling (`temperature`): docs/decoding.md."""
 
-    max_new_tokens: Positive = 64
+    max_new_tokens: PerStep = 64
     """A caption that has not ended after this many tokens is cut off."""
-    batch_size: Positive | Literal["auto"] = "auto"
+    batch_size: PerStep | Literal["auto"] = "auto"
     """Images decoded together; rscap halves it where they do not fit in memory. `auto`: 16 to 256 on a GPU, by its free
     memory, and 16 on a CPU."""
     beams: Annotated[int, Field(ge=1, le=64)] = 1
@@ -342,7 +345,7 @@ class GenerateSection(Section):
     """Sample from the k most probable tokens; 0: from all."""
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     """Sample from the most probable tokens that together reach this probability (arXiv:1904.09751)."""
-    seed: int = 0
+    seed: Seed = 0
     """A sample is a pure function of (seed, example id, step)."""
     logits: Logits = "float32"
     """`float32`: the head's products keep all their digits; `model`: they are rounded to the model's 16 bits, as in
@@ -369,7 +372,7 @@ class GenerateSection(Section):
 class Recipe(Section):
     """All settings of a run."""
 
-    seed: int = 0
+    seed: Seed = 0
     """Seeds the order of images, the choice of captions, dropout, new weights and `data.train_limit`."""
     data: DataSection
     prompt: PromptSection = PromptSection()

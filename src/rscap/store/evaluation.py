@@ -5,18 +5,19 @@ Captions are kept as they come: an evaluation that is cut off goes on where it w
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import ConfigDict
 
-from rscap.errors import StoreError
+from rscap.errors import ImageError, StoreError
 from rscap.opening import read_plain
-from rscap.records import Example, Prediction, Rejected, Stopped
+from rscap.records import Example, ImageHandle, Prediction, Rejected, Stopped
 from rscap.store.door import plain_path
 from rscap.store.files import read_json, write_json, write_text
 from rscap.store.outputs import append_line, atomic_path
@@ -184,22 +185,39 @@ class Journal:
     path: Path
     asked: Mapping[str, Any]
     """Whatever decides what a caption is: model, data, words, decoding."""
+    _images: dict[str, ImageHandle] = field(default_factory=dict, repr=False)
+    """The images of all examples, by id, whose bytes tell whether one has been replaced since."""
 
     def begin(self, examples: Sequence[Example], *, batch_size: int) -> list[Prediction]:
         """What is done already of `examples`, from the first on; the file then holds just that.
 
         Whole batches alone are kept, so that the batches to come are those of an evaluation that nobody disturbed.
         """
-        done = self._done()
-        done = done[: len(done) // batch_size * batch_size]
-        if [item.example_id for item in done] != [example.id for example in examples[: len(done)]]:
-            done = []
-        write_text(self.path, "".join(f"{_line(row)}\n" for row in (self._heading(), *map(asdict, done))))
-        return done
+        self._images.update({example.id: example.image for example in examples})
+        lines = self._lines()
+        if [line.example_id for line in lines] != [example.id for example in examples[: len(lines)]]:
+            lines = []
+        changed = (
+            number for number, line in enumerate(lines) if line.image not in (None, self._content(line.example_id))
+        )
+        lines = lines[: next(changed, len(lines))]
+        lines = lines[: len(lines) // batch_size * batch_size]
+        rows = [self._heading(), *(line.content() for line in lines)]
+        write_text(self.path, "".join(f"{_line(row)}\n" for row in rows))
+        return [line.prediction() for line in lines]
 
     def add(self, item: Captioned) -> None:
         """One more image."""
-        append_line(self.path, _line(asdict(item)))
+        image = {"image": self._content(item.example_id)} if isinstance(item, Prediction) else {}
+        append_line(self.path, _line({**asdict(item), **image}))
+
+    def _content(self, name: str) -> str | None:
+        """What names the bytes of an image; None where they cannot be read."""
+        image = self._images[name]
+        try:
+            return hashlib.sha256(image.data() or image.identity.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+        except ImageError:
+            return None
 
     def end(self) -> None:
         """All captions stand in the file that they are for."""
@@ -208,17 +226,17 @@ class Journal:
     def _heading(self) -> dict[str, Any]:
         return {"asked": json.loads(_line(self.asked))}
 
-    def _done(self) -> list[Prediction]:
+    def _lines(self) -> list[_Line]:
         if not self.path.is_file():
             return []
         text = read_plain(self.path).decode("utf-8", "replace")
         lines = text.split("\n")[:-1]  # the last may be cut off
-        done: list[Prediction] = []
+        done: list[_Line] = []
         with suppress(StoreError, ValueError, RecursionError):  # what follows such a line is done again
             if not lines or json.loads(lines[0]) != self._heading():
                 return []
             for line in lines[1:]:
-                done.append(Prediction(**_Line.parse(line, where=str(self.path)).content()))
+                done.append(_Line.parse(line, where=str(self.path)))
         return done
 
 
@@ -233,6 +251,11 @@ class _Line(Record):
     tokens: int
     stopped: Stopped
     near_ties: int
+    image: str | None = None
+    """The first 32 digits of SHA-256 of its bytes; rscap 0.1 did not note it."""
+
+    def prediction(self) -> Prediction:
+        return Prediction(**self.model_dump(exclude={"image"}))
 
 
 def _line(row: Mapping[str, Any]) -> str:

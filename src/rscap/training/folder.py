@@ -11,7 +11,7 @@ from rscap.errors import Interrupted, RecipeError, StoreError
 from rscap.progress import Say
 from rscap.recipe import Recipe, read_recipe, recipe_changes
 from rscap.stopping import stopping
-from rscap.store import Provenance, RunFolder, no_room, remove_leftover, way_out
+from rscap.store import Provenance, RunFolder, Seen, no_room, read_seen, remove_leftover, way_out
 
 SAVING = ".saving-"
 """Begins the name of a temporary folder below the run folder."""
@@ -119,6 +119,21 @@ def record_provenance(run: RunFolder, now: Provenance, say: Say) -> None:
     if changed := [name for name in names if getattr(now, name) != getattr(first, name)]:
         say(f"changed since the run began: {', '.join(changed)}; the result may differ in the last bits")
     first.resumed_by(now).write(run.provenance_file)
+
+
+def check_same_images(run: RunFolder, now: Seen) -> None:
+    """Check by their pixels that the images are those that the run began with: names and sizes may stay the same.
+
+    Raises:
+        StoreError: names the first of those that differ.
+    """
+    before = {image.id: image.digest for image in read_seen(run.seen_file)}
+    known = {image.id: image.digest for image in now if image.digest and before.get(image.id)}
+    if changed := [name for name, digest in known.items() if digest != before[name]]:
+        raise StoreError(
+            f"{len(changed):,} images changed since {run.path} began, such as {changed[0]}",
+            hint="restore the old ones, or start another run",
+        )
 
 
 def first_provenance(run: RunFolder) -> Provenance:

@@ -55,6 +55,7 @@ from rscap.training.features import cached_encoder, features_folder
 from rscap.training.folder import (
     SAVING,
     check_new,
+    check_same_images,
     check_same_recipe,
     first_provenance,
     is_finished,
@@ -170,9 +171,12 @@ class _Session:
             self.say(
                 f"note: {len(shown):,} images show next to nothing, such as {shown[0]}; `rscap data audit` lists them"
             )
-        if team.leads and not run.seen_file.exists():  # one list for all sessions
+        if team.leads:
             seen = seen_by_training(data.train, data.panel, recipe, self.source.contents)
-            write_seen(run.seen_file, self.start.seen_with(seen, self.say) if self.start else seen)
+            if run.seen_file.exists():  # one list for all sessions
+                check_same_images(run, seen)
+            else:
+                write_seen(run.seen_file, self.start.seen_with(seen, self.say) if self.start else seen)
         learner = self._learner(data)
         state = self._fit(learner, data)
         if not team.leads:
