@@ -151,7 +151,11 @@ def damaged_runs() -> Iterator[Attack]:
                 plant = instead(f"run/{file}", how)
             else:
                 plant = put(f"run/{file}", how)
-            harmless = file.endswith(".jsonl") and damage in ("empty", "cut")  # no rows; a line that was being written
+            no_rows = file.endswith(".jsonl") and damage in (
+                "empty",
+                "cut",
+            )  # a line that was being written is no damage
+            harmless = no_rows or (file, damage) in (("panel/val/panel.json", "a list"), ("recipe.toml", "cut"))
             told = None if harmless else Path(file).name
             root_reads = False if damage == "unreadable" else None
             yield Attack(f"{file}: {damage}", ("report", "run", "--split", "val"), plant, told, root_reads)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from rscap.errors import RscapError
+from rscap.errors import Interrupted, RscapError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rscap.records import Picture, Prediction, Rejected
 
 _Server = Annotated[
     str | None, typer.Option(help="Ask a model behind this OpenAI-compatible server, in place of one loaded here.")
@@ -146,7 +151,13 @@ def evaluate(
 
 
 def caption(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Image files.")],
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IMAGE|FOLDER|GLOB|LIST",
+            help="Image files, folders of them, patterns in quotes, or a .txt file with one file a line.",
+        ),
+    ],
     model: Annotated[
         str | None, typer.Option(help="A run folder, an adapter of another program, or a base model.")
     ] = None,
@@ -167,46 +178,104 @@ def caption(
         typer.Option(help="Of a base model, alone or below an adapter; a run is held as it was trained."),
     ] = None,
     merged: Annotated[bool, typer.Option("--merged", help="Add the adapter to the weights of its base.")] = False,
+    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Look into folders of folders too.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write a table: .csv, .jsonl or .parquet. The same command goes on where it was stopped.",
+            show_default=False,
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON Lines, one object per image.")] = False,
     server: _Server = None,
     served_model: _ServedModel = None,
     concurrency: _Concurrency = 8,
     per_minute: _PerMinute = None,
 ) -> None:
-    """Caption image files; captions go to standard output, one line per image."""
-    import json as encode
+    """Caption image files; captions go to standard output, one line per image, or with --out into a table.
 
+    An image that cannot be used is told, and the others go on; exit code 1 if there was any.
+    """
     from rscap.cli.screen import say
     from rscap.data.images import FileImage, TellingImage
-    from rscap.records import Rejected
-    from rscap.store import prediction_row
+    from rscap.data.listing import image_files
+    from rscap.records import Picture, Rejected
 
-    failed = False
     _one_of(model, server, "--model")
-    handles = [TellingImage(FileImage(path), say) for path in images]
+    if out is not None:
+        from rscap.captioner.table import check_ending
+        from rscap.store import check_outputs
+
+        check_ending(out)
+        check_outputs(out, inputs=images)
+    files = image_files(images, recursive=recursive)
+    pictures = [Picture(id=str(path), image=TellingImage(FileImage(path), say)) for path in files]
     with ExitStack() as open_until_done:
+        captioner: Any
         if server is not None:
             from rscap.captioner.remote import RemoteCaptioner
-            from rscap.records import Picture
 
             pace: dict[str, Any] = {"concurrency": concurrency, "per_minute": per_minute}
-            remote = RemoteCaptioner.connect(server, served_model, prompt=prefix, changes=set_ or (), **pace)
-            open_until_done.enter_context(remote)
-            found = remote.predictions([Picture(id=one.name, image=one) for one in handles], say=say)
+            captioner = RemoteCaptioner.connect(server, served_model, prompt=prefix, changes=set_ or (), **pace)
+            open_until_done.enter_context(captioner)
+            asked = {"server": server, "model": captioner.name}
         else:
             from rscap.captioner import ModelRef
 
             assert model is not None
             held: dict[str, Any] = {"base": base, "dtype": dtype, "quantisation": quantisation, "merged": merged}
-            ref = ModelRef.of(model, prefix=prefix, changes=set_ or (), **held)
-            found = ref.load().stream(handles, errors="keep")
-        for item in found:
-            if isinstance(item, Rejected):
-                failed = True
-                say(f"error: {item.reason}")
-            elif json:
-                typer.echo(encode.dumps(prediction_row(item), ensure_ascii=False))
-            else:
-                typer.echo(f"{item.example_id}\t{' '.join(item.caption.split())}")
+            captioner = ModelRef.of(model, prefix=prefix, changes=set_ or (), **held).load()
+            asked = {"model": model, **held, "base": captioner.base.describe()}
+        if out is not None:
+            failed = _write_table(out, captioner, pictures, asked)
+        else:
+            failed = False
+            for item in captioner.predictions(pictures, say=say):
+                failed |= isinstance(item, Rejected)
+                _print_item(item, json=json)
     if failed:
         raise typer.Exit(1)
+
+
+def _print_item(item: Prediction | Rejected, *, json: bool) -> None:
+    import json as encode
+
+    from rscap.cli.screen import print_text, say
+    from rscap.escape import for_json, visible
+    from rscap.records import Rejected
+    from rscap.store import prediction_row
+
+    if isinstance(item, Rejected):
+        say(f"error: {item.reason}")
+    elif json:
+        print(for_json(encode.dumps(prediction_row(item), ensure_ascii=False)), flush=True)
+    else:
+        print_text(f"{visible(item.example_id, one_line=True)}\t{' '.join(item.caption.split())}")
+
+
+def _write_table(out: Path, captioner: Any, pictures: Sequence[Picture], asked: Mapping[str, Any]) -> bool:
+    """Caption what is not captioned yet, with progress, and write the table; whether an image failed."""
+    from rscap import __version__
+    from rscap.captioner.table import CaptionTable
+    from rscap.cli.screen import progress, say
+    from rscap.records import Rejected
+    from rscap.stopping import stopping
+
+    settings = captioner.settings.model_dump(mode="json")
+    table = CaptionTable(out, {"rscap": __version__, **asked, "prefix": captioner.prefix, "generate": settings})
+    left = table.begin(pictures)
+    if table.done:
+        say(f"resuming after {len(table.done):,} of {len(pictures):,} captions")
+    try:
+        with stopping(), progress("captions") as bar:
+            for item in captioner.predictions(left, say=say):
+                table.add(item)
+                if isinstance(item, Rejected):
+                    say(f"error: {item.reason}")
+                bar(len(table.done) + len(table.failed), len(pictures))
+    except Interrupted as error:
+        error.hint = f"the same command continues after {len(table.done):,} captions"
+        raise
+    for path in table.end():
+        say(f"written: {path}")
+    return bool(table.failed)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from rscap.data.pixels import decode, faint, probe, upright_rgb
+from rscap.data.pixels import decode, faint, pages_in, probe, upright_rgb
 from rscap.errors import ImageError
 from rscap.progress import Say
 from rscap.records import ImageHandle, ImageHeader
@@ -172,6 +172,8 @@ class TellingImage:
 
     def load(self) -> Image.Image:
         decoded = self.image.load()
+        if (count := pages(self.image)) > 1:
+            self.say(f"note: {self.name} has {count} pages, of which the first is shown")
         if why := faint(decoded):
             self.say(f"note: {self.name} shows next to nothing: {why}")
         return decoded
@@ -181,6 +183,16 @@ class TellingImage:
 
     def data(self) -> bytes | None:
         return self.image.data()
+
+
+_OF_SEVERAL = (".tif", ".tiff", ".gif", ".webp", ".png")
+
+
+def pages(image: ImageHandle) -> int:
+    """How many images a file holds; 1 for kinds of files that hold one."""
+    if not image.name.lower().endswith(_OF_SEVERAL) or (content := image.data()) is None:
+        return 1
+    return pages_in(content)
 
 
 def content_digest(image: Image.Image) -> bytes:
@@ -217,8 +229,63 @@ def opened(value: ImageInput) -> ImageHandle:
     if isinstance(value, np.ndarray):
         return _named(Image.fromarray(_checked(value)))
     if all(hasattr(type(value), method) for method in ("load", "header", "data")):
-        return value
+        return _of_contract(value)
     raise ImageError(f"an object of type {type(value).__name__} is not an image", hint=_way_in(value))
+
+
+def _of_contract(handle: Any) -> ImageHandle:
+    """A handle, of our own or of a caller's class.
+
+    Raises:
+        ImageError: it has no `name` or no `identity` in words.
+    """
+    for part in ("name", "identity"):
+        if not isinstance(getattr(handle, part, None), str):
+            raise ImageError(
+                f"an image handle of type {type(handle).__name__} has no {part!r}, a string",
+                hint="rscap.records.ImageHandle says what a handle has",
+            )
+    return handle if type(handle).__module__.startswith("rscap.") else OwnImage(handle)
+
+
+@dataclass(frozen=True, slots=True)
+class OwnImage:
+    """A handle of a caller's class, held to the contract of `rscap.records.ImageHandle`."""
+
+    handle: Any
+
+    @property
+    def name(self) -> str:
+        return str(self.handle.name)
+
+    @property
+    def identity(self) -> str:
+        """What the caller's handle says."""
+        return str(self.handle.identity)
+
+    def load(self) -> Image.Image:
+        found = self._asked("load", Image.Image)
+        return found if found.mode == "RGB" else upright_rgb(found, name=self.name)
+
+    def header(self) -> ImageHeader:
+        return self._asked("header", ImageHeader)
+
+    def data(self) -> bytes | None:
+        return self._asked("data", bytes, type(None))
+
+    def _asked(self, method: str, *kinds: type) -> Any:
+        try:
+            found = getattr(self.handle, method)()
+        except ImageError:
+            raise
+        except Exception as error:  # a caller's own code may raise anything
+            raise ImageError(f"{self.name}: its {method}() failed: {type(error).__name__}: {error}") from error
+        if not isinstance(found, kinds):
+            raise ImageError(
+                f"{self.name}: its {method}() returned {type(found).__name__}, not {kinds[0].__name__}",
+                hint="rscap.records.ImageHandle says what a handle has",
+            )
+        return found
 
 
 def _way_in(value: Any) -> str:

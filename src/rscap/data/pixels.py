@@ -109,6 +109,15 @@ def probe(data: bytes | Path, *, name: str, max_pixels: int = MAX_PIXELS) -> Ima
         return ImageHeader(image.format or "?", image.mode, image.width, image.height)
 
 
+def pages_in(data: bytes) -> int:
+    """How many images a file holds, one behind the other; 1 also where that cannot be told."""
+    try:
+        with _opened(data, "", MAX_PIXELS) as image:
+            return int(getattr(image, "n_frames", 1))
+    except ImageError:
+        return 1
+
+
 @contextmanager
 def _opened(data: bytes | Path, name: str, max_pixels: int) -> Iterator[Image.Image]:
     """Yield the lazily opened image; whatever goes wrong, inside the block too, is an ImageError."""
