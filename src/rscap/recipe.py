@@ -347,6 +347,13 @@ class GenerateSection(Section):
     """Sample from the most probable tokens that together reach this probability (arXiv:1904.09751)."""
     seed: Seed = 0
     """A sample is a pure function of (seed, example id, step)."""
+    choose: Literal["best", "consensus"] = "best"
+    """`consensus`: draw `samples` captions of each image and take the one that is most like the others; needs a
+    temperature, such as 0.5."""
+    samples: Annotated[int, Field(ge=2, le=256)] = 16
+    """Captions that are drawn of each image for a consensus."""
+    similarity: Literal["CIDEr", "ROUGE-L"] = "ROUGE-L"
+    """Of drawn captions; `CIDEr` uses the document frequencies that a run keeps of its training references."""
     logits: Logits = "float32"
     """`float32`: the head's products keep all their digits; `model`: they are rounded to the model's 16 bits, as in
     transformers, where several tokens are then often exactly equal. In float32 both are the same."""
@@ -362,6 +369,16 @@ class GenerateSection(Section):
             raise ValueError(f"beams = {self.beams} searches, temperature = {self.temperature:g} samples; choose one")
         if self.beams == 1 and self.length_penalty != 1.0:
             raise ValueError(f"length_penalty = {self.length_penalty:g} ranks finished beams; it needs beams above 1")
+        plain = ("top_k", "top_p", "repetition_penalty", "no_repeat_ngram")
+        given = [name for name in plain if getattr(self, name) != type(self).model_fields[name].default]
+        if self.choose == "consensus" and given:
+            raise ValueError(f"{given[0]} does not go with choose = 'consensus', which draws from all tokens")
+        if self.choose == "consensus" and not self.temperature:
+            raise ValueError("choose = 'consensus' chooses among drawn captions; set a temperature, such as 0.5")
+        if self.choose == "best":
+            for name in ("samples", "similarity"):
+                if (value := getattr(self, name)) != type(self).model_fields[name].default:
+                    raise ValueError(f"{name} = {value} is for choose = 'consensus'")
         if not self.temperature:
             for name in ("top_k", "top_p", "seed"):
                 if (value := getattr(self, name)) != type(self).model_fields[name].default:

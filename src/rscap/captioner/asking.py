@@ -8,12 +8,14 @@ from functools import partial
 from itertools import islice, repeat
 from math import inf
 from os import PathLike
+from pathlib import Path
 from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Union, overload
 
 from rscap.captioner.batch import Batch, Encoder, PackedRow, collate
 from rscap.captioner.choice import Decoded
+from rscap.captioner.consensus import Consensus
 from rscap.captioner.decoding import Fitting, images_together
 from rscap.captioner.loader import Workers, ahead, batches
 from rscap.data.images import opened
@@ -64,6 +66,7 @@ class Captioner:
         base: Base | None = None,
         beside: Captioner | None = None,
         merged: bool = False,
+        pool: Path | None = None,
     ) -> None:
         self.merged = merged  # a signature tells it: sums in 16 bits round once more
         self.encoder = encoder
@@ -73,6 +76,7 @@ class Captioner:
         self._packed: PackedModel | None = packed
         self._base = base
         self._fitting = Fitting(self.encoder.prompter.eos)
+        self._consensus = Consensus(self.encoder.prompter, pool)
         self._lock: Lock = beside._lock if beside else Lock()  # they share weights, a device and its memory
         self._words: Lock = beside._words if beside else Lock()  # a tokenizer serves one thread at a time
 
@@ -265,7 +269,12 @@ class Captioner:
     def _decoded(self, batch: Batch, prefix: str, settings: GenerateSection, say: Say, scored: bool) -> list[Answer]:
         if not batch.images:
             return []
-        found = list(self._fitting(self.packed, batch, settings=settings, say=say, scored=scored))
+        if settings.choose == "consensus":
+            drawn = self._consensus.drawn(self.packed, batch, settings=settings)
+            with self._words:
+                found = list(zip(batch.example_ids, self._consensus.chosen(drawn, settings), strict=True))
+        else:
+            found = list(self._fitting(self.packed, batch, settings=settings, say=say, scored=scored))
         with self._words:
             return [
                 Answer(

@@ -144,9 +144,12 @@ def cuts(settings: GenerateSection) -> Any:
 def decode_name(settings: GenerateSection) -> str:
     """Decode settings as a signature names them: all that differ from greedy decoding, and the length limit.
 
-    `greedy-64`, `beam3-50-lp0.8-rp1.2-nr3`, `sample-64-t0.7-k50-p0.9-s1`; the parts are explained in docs/decoding.md.
+    `greedy-64`, `beam3-50-lp0.8-rp1.2-nr3`, `sample-64-t0.7-k50-p0.9-s1`, `consensus16cider-64-t0.5-s0`; the parts are
+    explained in docs/decoding.md.
     """
     way = "sample" if settings.temperature else "greedy" if settings.beams == 1 else f"beam{settings.beams}"
+    if settings.choose == "consensus":
+        way = f"consensus{settings.samples}{settings.similarity.lower().replace('-', '')}"
     parts = [f"{way}-{settings.max_new_tokens}"]
     if settings.temperature:
         parts.append(f"t{_number(settings.temperature)}")

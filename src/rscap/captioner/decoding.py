@@ -125,15 +125,16 @@ def images_together(packed: PackedModel, settings: GenerateSection) -> int:
     if settings.batch_size != "auto" or packed.device.type != "cuda":
         return settings.least_batch
     config = packed.text_config
-    slots = packed.family.image_tokens(packed.bare.config) + 64 + settings.beams * settings.max_new_tokens
+    branches = settings.samples if settings.choose == "consensus" else settings.beams
+    slots = packed.family.image_tokens(packed.bare.config) + 64 + branches * settings.max_new_tokens
     width = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
     cache = width * slots * packed.products(packed.stream).itemsize
-    logits = 4 * 4 * settings.beams * config.vocab_size  # in float32: scores, their softmax, and copies of both
+    logits = 4 * 4 * branches * config.vocab_size  # in float32: scores, their softmax, and copies of both
     side = packed.bare.config.vision_config.image_size
     free, _ = torch.cuda.mem_get_info(packed.device)
     free += torch.cuda.memory_reserved(packed.device) - torch.cuda.memory_allocated(packed.device)
     fitting = int(_MEMORY_SHARE * free / (cache + logits + 3 * 4 * side**2))
-    return max(settings.least_batch, min(_MOST // settings.beams, fitting))
+    return max(settings.least_batch, min(_MOST // branches, fitting))
 
 
 @dataclass(slots=True)

@@ -201,6 +201,7 @@ class ModelRef:
             base=base,
             beside=beside,
             merged=self.merged,
+            pool=self.trained[0].pool_file if self.trained else None,
         )
 
     def over(self, shell: Any, beside: Captioner, *, device: str) -> Captioner:

@@ -5,6 +5,7 @@ runs/<name>/
   provenance.json   commit, versions, device, data digests
   status.json       started -> interrupted | finished | failed, written last
   parameters.json   total and trainable parameters per tower, and how they are held (dtype, nf4, int8), as read back
+  idf.npz           document frequencies of its training references, for consensus decoding
   seen.npz          the images it was trained on, and those that selected its weights: ids and digests
   rejected.jsonl    rows of the data that could not be used, with the reason
   removed.jsonl     captions that the quality rules of the recipe removed, with the reason (if it has rules)

@@ -17,6 +17,7 @@ from rscap.store.files import (
     MODEL,
     PANEL,
     PARAMETERS,
+    POOL,
     PREDICTIONS,
     PROVENANCE,
     QUALITY,
@@ -161,6 +162,10 @@ class RunFolder:
     @property
     def seen_file(self) -> Path:
         return self._at(SEEN)
+
+    @property
+    def pool_file(self) -> Path:
+        return self._at(POOL)
 
     @property
     def train_log(self) -> Path:

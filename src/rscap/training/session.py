@@ -37,6 +37,7 @@ from rscap.planning.cards import available_memory
 from rscap.progress import Say, no_messages
 from rscap.recipe import ModelSection, Recipe, dump_recipe
 from rscap.records import Example
+from rscap.scoring import IdfPool
 from rscap.store import (
     Provenance,
     RunFolder,
@@ -184,6 +185,7 @@ class _Session:
         packed = self._whole(learner.packed, state) if team.sharded else learner.packed
         details = self._ending(state) | self._select(packed, state)
         save(packed, self.base, recipe, run)
+        IdfPool.build({example.id: example.captions for example in data.train}).save(run.pool_file)
         return {**details, "weights": weights_digests(run)}
 
     @property
