@@ -63,7 +63,7 @@ def test_the_base_is_held_once(runs: dict[str, Path]) -> None:
 def test_a_run_that_does_not_belong_is_refused(runs: dict[str, Path]) -> None:
     """Another precision, a base as an adapter, and a name that is taken; the message says what differs."""
     lora = str(runs["lora"])
-    with pytest.raises(AdapterError, match="is no run that trained an adapter"):
+    with pytest.raises(AdapterError, match="is neither a run that trained an adapter"):
         load_together("nano", {"mine": "nano"}, device="cpu")
     with pytest.raises(AdapterError, match="names the base model"):
         load_together("nano", {"nano": lora}, device="cpu")

@@ -144,6 +144,23 @@ def test_beams_and_words_are_passed_on(page: Any, models: ServedModels) -> None:
 
 
 @pytest.mark.browser
+def test_a_geotiff_becomes_a_map(page: Any) -> None:
+    """Its windows are drawn where they lie, with their captions in a list and under the pointer; axe finds nothing."""
+    rasters = pytest.importorskip("rasters", reason="needs the extra `geo`")
+    choose(page, "nano")
+    content = rasters.geotiff(2, 7, 9)
+    page.set_input_files("#files", [{"name": "field.tif", "mimeType": "image/tiff", "buffer": content}])
+    page.locator(".map path").nth(2).wait_for()
+    captions = [item.inner_text() for item in page.locator(".list li").all()]
+    assert len(captions) == 3
+    page.locator(".map path").nth(1).hover()
+    assert page.locator(".map + .text").inner_text() == captions[1]
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs the extra `browser`")
+    found = axe.Axe().run(page).response["violations"]
+    assert [one["id"] for one in found if one["impact"] in ("serious", "critical")] == []
+
+
+@pytest.mark.browser
 def test_the_keyboard_is_enough(page: Any) -> None:
     """Tab to a sample and Enter: the caption is announced in the status line."""
     choose(page, "nano")

@@ -211,10 +211,13 @@ class ModelRef:
             StoreError: weights that are not what training wrote.
             AdapterError: an adapter whose keys do not fit the base model.
         """
-        assert self.trained is not None
-        run, recipe = self.trained
-        check_weights(run)
-        net = load_adapter(shell, run.adapter, recipe).to(device).eval()
+        if self.trained:
+            run, recipe = self.trained
+            check_weights(run)
+            net = load_adapter(shell, run.adapter, recipe).to(device).eval()
+        else:
+            assert self.adapter is not None
+            net = load_foreign(shell, self.adapter).to(device).eval()
         packed = PackedModel(net, compute_dtype=beside.base.compute_dtype)
         return self.around(replace(beside.base, model=shell), packed, beside=beside)
 
@@ -277,12 +280,14 @@ def _refuse_other_base(name: str, ref: ModelRef, section: ModelSection) -> None:
     Raises:
         AdapterError: says what differs.
     """
-    if ref.trained is None or not ref.trained[0].adapter.is_dir():
+    if ref.adapter is None and (ref.trained is None or not ref.trained[0].adapter.is_dir()):
         raise AdapterError(
-            f"adapter {name!r}: {ref.name} is no run that trained an adapter", hint="name the folder of such a run"
+            f"adapter {name!r}: {ref.name} is neither a run that trained an adapter nor a folder with one",
+            hint="name such a folder",
         )
-    theirs, adapter = ref.section, ref.trained[1].adapter
-    for key in ("base", "revision", "dtype", "quantisation", "quantise", "image_splitting"):
+    theirs, adapter = ref.section, ref.trained[1].adapter if ref.trained else None
+    held = ("base", "revision", "dtype", "quantisation", "quantise", "image_splitting") if ref.trained else ("base",)
+    for key in held:
         if getattr(theirs, key) != getattr(section, key):
             raise AdapterError(
                 f"adapter {name!r} was trained with model.{key} = {getattr(theirs, key)!r}, "
@@ -301,10 +306,9 @@ def _shell(net: Any, ref: ModelRef) -> Any:
 
     A method that takes a part out of the weights it adapts (PiSSA, OLoRA, CorDA) gets its own copy of those towers.
     """
-    assert ref.trained is not None
-    recipe = ref.trained[1]
-    moved = recipe.adapter is not None and METHODS[recipe.adapter.method].residual
-    adapted = recipe.towers.in_state("adapted") if moved else []
+    recipe = ref.trained[1] if ref.trained else None
+    moved = recipe is not None and recipe.adapter is not None and METHODS[recipe.adapter.method].residual
+    adapted = recipe.towers.in_state("adapted") if recipe and moved else []
     own = tuple(f"{path}." for tower in adapted for path in family_of(net).modules[tower])
     shared = [one for name, one in [*net.named_parameters(), *net.named_buffers()] if not name.startswith(own)]
     return copy.deepcopy(net, {id(one): one for one in shared})

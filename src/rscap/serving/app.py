@@ -24,9 +24,11 @@ from rscap.serving.metrics import CONTENT_TYPE, Metrics
 from rscap.serving.models import ServedModels
 from rscap.serving.pages import page_file, sample_png, samples
 from rscap.serving.problems import Problem, problem_of, problem_of_fields
+from rscap.serving.scenes import SceneDesk, scene_options
+from rscap.serving.scenes import available as scenes_available
 from rscap.serving.scheduler import Place, Scheduler
 from rscap.serving.settings import ServeSettings
-from rscap.serving.uploads import Upload, line_of, read_fields, read_form
+from rscap.serving.uploads import Upload, line_of, read_fields, read_form, read_scene
 
 Found = TypeVar("Found")
 
@@ -37,6 +39,7 @@ class Server:
     def __init__(self, models: ServedModels, settings: ServeSettings) -> None:
         self.models, self.settings, self.metrics = models, settings, Metrics()
         self.scheduler = Scheduler(settings, self.metrics)
+        self.scenes = SceneDesk(max_pixels=settings.max_scene_pixels) if scenes_available() else None
         routes = FastAPI(
             title="rscap",
             version=rscap.__version__,
@@ -58,6 +61,8 @@ class Server:
         yield
         self.scheduler.draining = True
         await self.scheduler.close()
+        if self.scenes:
+            await asyncio.get_running_loop().run_in_executor(None, self.scenes.close)
 
     def _add(self, routes: FastAPI) -> None:
         chat_body = {"application/json": {"schema": ChatRequest.model_json_schema()}}
@@ -82,6 +87,19 @@ class Server:
             routes.get(path, include_in_schema=False)(work)
         routes.get("/samples", include_in_schema=False)(self.list_samples)
         routes.get("/samples/{name}", include_in_schema=False)(self.one_sample)
+        if self.scenes:
+            scene = {"type": "string", "format": "binary"}
+            scene_body = {"multipart/form-data": {"schema": {"type": "object", "properties": {"scene": scene, **text}}}}
+            routes.post(
+                "/scene",
+                tags=["rscap"],
+                summary="Captions of a GeoTIFF, window by window, as GeoJSON; what takes long is a job",
+                openapi_extra={"requestBody": {"content": scene_body, "required": True}},
+            )(self.scene)
+            routes.get("/scene/{number}", tags=["rscap"], summary="How far a scene is, and its result")(
+                self.scene_state
+            )
+            routes.delete("/scene/{number}", tags=["rscap"], summary="Give a scene up")(self.scene_given_up)
         routes.get("/health", tags=["operation"], summary="The process answers")(self.health)
         routes.get("/ready", tags=["operation"], summary="Captions can be asked for")(self.ready)
         routes.get("/metrics", tags=["operation"], summary="Numbers for Prometheus")(self.numbers)
@@ -91,6 +109,34 @@ class Server:
 
     async def one_model(self, name: str) -> Response:
         return JSONResponse(self.models[name].described())
+
+    async def scene(self, request: Request) -> Response:
+        """Caption a GeoTIFF window by window."""
+        assert self.scenes is not None
+        _require_type(request, "multipart/form-data")
+        try:
+            async with request.form(max_files=1, max_fields=16, max_part_size=4_096) as form:
+                fields, file = await read_scene(form)
+        except HTTPException as error:
+            raise Problem(400, f"the form cannot be read: {error.detail}") from None
+        name = fields.pop("model", "")
+        model = self.models[name] if name else self.models.first
+        job = self.scenes.begin(_client(request), model, file[0], file[1], scene_options(fields))
+        _tell(request, model=model.name)
+        await asyncio.wait({job.answer}, timeout=self.settings.scene_seconds)
+        if job.answer.done():
+            return JSONResponse(await job.answer, media_type="application/geo+json")
+        return JSONResponse(job.state(), status_code=202, headers={"Location": job.url})
+
+    async def scene_state(self, number: str) -> Response:
+        assert self.scenes is not None
+        return JSONResponse(self.scenes[number].state())
+
+    async def scene_given_up(self, number: str) -> Response:
+        assert self.scenes is not None
+        job = self.scenes[number]
+        self.scenes.give_up(job)
+        return JSONResponse(job.state())
 
     async def page(self, request: Request) -> Response:
         content, kind = page_file("docs.html" if request.url.path == "/docs" else "index.html")
@@ -102,7 +148,7 @@ class Server:
 
     async def list_samples(self) -> Response:
         found = await self.scheduler.in_decoder(samples)
-        return JSONResponse({"samples": list(found.values()), "scene": False})
+        return JSONResponse({"samples": list(found.values()), "scene": self.scenes is not None})
 
     async def one_sample(self, name: str) -> Response:
         content = await self.scheduler.in_decoder(sample_png, name)

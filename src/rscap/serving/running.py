@@ -40,19 +40,26 @@ def open_models(
     served = []
     for name, captioner in captioners.items():
         ref = ModelRef.of(folders[name]) if name in folders else None
-        digest = digest_of(weights_digests(ref.trained[0])) if ref and ref.trained else described["digest"]
+        digest = _learned(ref) if ref else None
         served.append(
             ServedModel(
                 name=name,
-                kind="run" if ref and ref.trained else "base",
+                kind="run" if ref and (ref.trained or ref.adapter) else "base",
                 captioner=captioner,
-                digest=digest,
+                digest=digest or described["digest"],
                 base=described,
                 training_prompts=ref.training_prefixes if ref else (),
                 created=created,
             )
         )
     return ServedModels(served)
+
+
+def _learned(ref: ModelRef) -> str | None:
+    """The digest of what was learned beside or in place of the base's weights."""
+    if ref.trained:
+        return digest_of(weights_digests(ref.trained[0]))
+    return str(ref.adapter.describe()["digest"]) if ref.adapter else None
 
 
 def serve(models: ServedModels, settings: ServeSettings, *, say: Say) -> None:

@@ -35,6 +35,10 @@ class ServeSettings:
     """Bytes of all requests that are being read or wait."""
     max_pixels: int = 25_000_000
     """Of one image, by its header."""
+    max_scene_pixels: int = 250_000_000
+    """Of one scene."""
+    scene_seconds: float = 10.0
+    """How long a scene is waited for; after that its client gets an address to ask at."""
     max_images: int = 64
     """Of one upload."""
     max_tokens: int = 512

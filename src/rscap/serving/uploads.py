@@ -74,6 +74,26 @@ async def read_form(form: FormData, models: ServedModels, limits: ServeSettings)
     return Upload(read_fields(fields, models, limits), files)
 
 
+async def read_scene(form: FormData) -> tuple[dict[str, str], tuple[str | None, bytes]]:
+    """The text fields and the one file of a form with a scene.
+
+    Raises:
+        Problem: 400, no file, or another field than `scene` holds one.
+    """
+    fields: dict[str, str] = {}
+    files: list[tuple[str | None, bytes]] = []
+    for name, value in form.multi_items():
+        if not isinstance(value, UploadFile):
+            fields[name] = value
+        elif name == "scene":
+            files.append((_shown(value.filename), await value.read()))
+        else:
+            raise Problem(400, f"a file in the field {name[:80]!r}: a scene goes in `scene`", param=name[:80])
+    if len(files) != 1:
+        raise Problem(400, "no scene: send a GeoTIFF in the field `scene`", param="scene")
+    return fields, files[0]
+
+
 def _shown(filename: str | None) -> str | None:
     """A file's name as an id: what a client calls it, cut, and without characters that no line should hold."""
     name = "".join(letter for letter in (filename or "")[:200] if letter.isprintable())
