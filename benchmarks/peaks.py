@@ -28,6 +28,7 @@ from transformers import PaliGemmaConfig, PaliGemmaForConditionalGeneration, Pal
 from rscap.captioner.batch import Batch, PackedRow, collate, pack
 from rscap.captioner.decoding import decode
 from rscap.model.adapters import prepare, trainable_parameters
+from rscap.model.families import family_of
 from rscap.model.families.paligemma import paligemma_config
 from rscap.model.load import NANO, load_base
 from rscap.model.packed import PackedModel
@@ -81,17 +82,17 @@ def _config(geometry: str) -> PaliGemmaConfig:
 
 def micro_batch(net: Any, images: int, suffixes: Sequence[int] = SUFFIXES) -> Batch:
     """Random images and captions of so many tokens, in the packed layout."""
-    text = net.config.text_config
-    generator = torch.Generator().manual_seed(0)
-    prefix = [net.config.image_token_id] * text.num_image_tokens + [2, 5, 6, 7]
+    family, generator = family_of(net), torch.Generator().manual_seed(0)
+    prefix = [net.config.image_token_id] * family.image_tokens(net.config) + [2, 5, 6, 7]
     tokens = [[*range(10, 9 + length), 1] for length in suffixes]
     side = net.config.vision_config.image_size
+    shape = (1, 3, side, side) if family.squares else (3, side, side)
     rows = [
         PackedRow(
             example_id=str(index),
-            pixels=torch.randn(3, side, side, generator=generator),
+            pixels=torch.randn(shape, generator=generator),
             captions=len(tokens),
-            **pack(prefix, tokens),
+            **pack(prefix, tokens, first=family.first_position),
         )
         for index in range(images)
     ]

@@ -160,6 +160,10 @@ def _notes(recipe: Recipe, card: Card, closest: Candidate) -> list[str]:
         found.append(
             f"method {recipe.adapter.method!r} starts from unquantised weights: loading needs more memory than training"
         )
+    if recipe.model.image_splitting:
+        shapes = closest.situation.shapes
+        one = shapes.image_tokens // shapes.vision.crops
+        found.append(f"images are split: {shapes.image_tokens:,} image tokens in place of {one}")
     if recipe.data.quality is not None:
         found.append("includes captions that [data.quality] removes")
     if recipe.train.evaluate_every is not None:
