@@ -187,6 +187,7 @@ def evaluate(
     max_rejected_share: float | None = None,
     baselines: bool = True,
     allow_seen: bool = False,
+    resume: bool = False,
     progress: bool = True,
     **decode: Any,
 ) -> ScoreSheet:
@@ -207,6 +208,7 @@ def evaluate(
         max_rejected_share: the share of images that may be unreadable; by default as in the run.
         baselines: also score the constant caption and the nearest training image, in the same folder.
         allow_seen: also score images that the run was trained on; signature, sheet and report are marked.
+        resume: return the sheet of the same evaluation where it is finished; one that was cut off goes on anyway.
         progress: show messages and a progress bar.
         decode: decode settings, such as `beams=3`.
 
@@ -222,7 +224,9 @@ def evaluate(
     from rscap.evaluation.request import evaluate as run
 
     named = fspath(data) if isinstance(data, str | PathLike) else None
-    given = None if data is None or named is not None else open_data(data, splits=splits or "official")
+    given = None
+    if data is not None and not isinstance(data, str | PathLike):
+        given = _as_in_run(Path(fspath(model)), data, splits)
     request = Request(
         model=fspath(model),
         source=named if given is None else given.name,
@@ -239,6 +243,8 @@ def evaluate(
         baselines=baselines,
         allow_seen=allow_seen,
         changes=tuple(f"generate.{key}={value}" for key, value in decode.items()),
+        resume=resume,
+        given=None if given is None else given.for_training().digest,
     )
     task = prepare(request)
     if given is not None:
@@ -247,6 +253,17 @@ def evaluate(
         folder, sheets = run(task, progress=bar, say=_say(progress), source=given)
     _say(progress)(f"written: {folder.scores(split)}")
     return sheets[folder.name]
+
+
+def _as_in_run(model: Path, data: Source | Iterable[Example], splits: str | None) -> Source:
+    """Examples that are handed in, split as a run split its own, unless another way is named."""
+    from rscap.recipe import read_recipe
+    from rscap.store import RunFolder
+
+    recipe = RunFolder(model).recipe_file
+    if splits is None and recipe.is_file():
+        splits = read_recipe(recipe).data.splits
+    return open_data(data, splits=splits or "official")
 
 
 def _importable(source: Source, section: DataSection) -> DataSection:
@@ -557,30 +574,32 @@ def report(
     runs: FilePath | Sequence[FilePath],
     out: FilePath,
     *,
-    split: str = "test",
-    metric: str = "CIDEr",
+    split: str | None = None,
+    metric: str | None = None,
 ) -> list[Path]:
     """Write one page about runs, or about a study, with its table in other formats beside it.
 
     Args:
         runs: run folders in the order of the table, or the folder of one study.
         out: the page, `*.html`; an earlier one is replaced.
-        split: whose scores are shown; a study has its own.
-        metric: what a study is judged by.
+        split: whose scores of runs are shown, `test` by default; a study has its own.
+        metric: what a study is judged by, CIDEr by default; a page about runs shows all.
 
     Returns:
         The files written, the page first.
 
     Raises:
-        StoreError: a folder that is neither, or `out` is not named like a page.
+        StoreError: a folder that is neither, `out` is not named like a page, a study with a split, or runs with a
+            metric.
     """
     from rscap.reports import write_report
-    from rscap.reports.study import is_study, write_study_report
+    from rscap.reports.study import report_subject, write_study_report
 
     places = [Path(run) for run in ([runs] if isinstance(runs, str | PathLike) else runs)]
-    if len(places) == 1 and is_study(places[0]):
-        return write_study_report(places[0], Path(out), metric=metric)
-    return write_report(places, Path(out), split=split)
+    subject = report_subject(places, split, metric)
+    if subject.study:
+        return write_study_report(subject.study, Path(out), metric=subject.metric)
+    return write_report(places, Path(out), split=subject.split)
 
 
 def verify(thing: FilePath, *, files: Sequence[FilePath] = ()) -> Verification:

@@ -74,6 +74,27 @@ def test_a_run_is_evaluated_in_its_own_folder_once(trained: Path) -> None:
     assert prepare(Request(model=str(trained), split="val", out=trained / "again")).out == trained / "again"
 
 
+def test_a_finished_evaluation_is_shown_again(trained: Path, tmp_path: Path) -> None:
+    """With `resume` the same request gives the sheets that lie there, and no model is loaded; another request does not
+    get them, and without `resume` the place is taken."""
+    asked = {"model": "nano", "source": "sample", "limit": 2, "dtype": "float32", "out": tmp_path / "z"}
+    run, sheets = carry_out(**asked)
+    again, same = carry_out(**asked, resume=True)
+    assert again.path == run.path
+    assert same == sheets
+    with pytest.raises(StoreError, match="z holds another evaluation; they differ in limit"):
+        carry_out(**{**asked, "limit": 3}, resume=True)
+    with pytest.raises(StoreError):
+        carry_out(**asked)
+
+
+def test_naming_a_runs_own_data_changes_no_place(trained: Path) -> None:
+    """`--source` and `--splits` that are those of the run lead to its own folder, others to a new one."""
+    own = prepare(Request(model=str(trained), source="sample", splits="official"))
+    assert own.in_place
+    assert not prepare(Request(model=str(trained), source="sample", splits="seed42")).in_place
+
+
 def test_an_adapted_model_says_something_else_than_its_base(trained: Path, tmp_path: Path) -> None:
     """Loading a run applies its adapter: captions differ from the base model's."""
     adapted, _ = carry_out(model=str(trained), limit=8, out=tmp_path / "a", baselines=False)
@@ -113,7 +134,7 @@ def test_a_model_that_cannot_be_loaded_takes_no_name(tmp_path: Path) -> None:
 
 def test_other_words_do_not_go_into_the_runs_own_folder(trained: Path) -> None:
     """A few images or another prompt sent to the run's own folder are refused; its scores are of its own test."""
-    for changed in ({"limit": 3}, {"prefix": ""}, {"source": "sample"}):
+    for changed in ({"limit": 3}, {"prefix": ""}, {"splits": "seed42"}):
         with pytest.raises(StoreError, match="its own data in its own words"):
             prepare(Request(model=str(trained), out=trained, **changed))
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 import rscap
 from rscap.captioner import Captioner, loading
-from rscap.errors import DataError, ImageError, ModelError, RecipeError, ScoreError
+from rscap.errors import DataError, ImageError, ModelError, RecipeError, ScoreError, StoreError
 from rscap.recipe import dump_recipe
 from rscap.records import Example, Prediction, Rejected
 from rscap.store import RunFolder
@@ -132,8 +132,15 @@ def test_ones_own_examples_are_trained_on_and_evaluated(tmp_path: Path) -> None:
     recipe = rscap.read_recipe("risc-mini-nano-lora", *QUICKER[2:], "train.evaluate_every=2")
     run = rscap.train(recipe, tmp_path / "run", data=iter(mine), progress=False)
     assert RunFolder.open(run.path).recipe_file.read_text().count('source = "examples"') == 1
-    sheet = rscap.evaluate(run, mine, progress=False, out=tmp_path / "scores")
+    sheet = rscap.evaluate(run, mine, progress=False, baselines=False)
     assert sheet.n == 3
+    assert RunFolder(run.path).scores("test").is_file(), "its own examples are evaluated in its own folder"
+    assert rscap.evaluate(run, mine, progress=False, resume=True) == sheet
+    with pytest.raises(StoreError, match="has been evaluated on test already"):
+        rscap.evaluate(run, mine, progress=False)
+    others = [*mine[:8], replace(mine[8], captions=("another caption .",))]
+    rscap.evaluate(run, others, progress=False, baselines=False, out=tmp_path / "others")
+    assert RunFolder(tmp_path / "others").scores("test").is_file(), "other examples of the same name have their own"
 
 
 SCRIPT = """

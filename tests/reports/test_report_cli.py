@@ -8,8 +8,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+import study_folder
 from rscap import scoring
 from rscap.cli.report import report
+from rscap.errors import StoreError
 from rscap.store import RunFolder
 
 APP = typer.Typer()
@@ -49,6 +51,16 @@ def test_markdown_goes_to_standard_output_alone(runs: list[Path], tmp_path: Path
     assert lines[0].startswith("| | BLEU-1 |")
     assert lines[2].startswith("| one |")
     assert not list(tmp_path.rglob("report.*"))
+
+
+def test_options_that_would_do_nothing_are_refused(runs: list[Path], tmp_path: Path) -> None:
+    """A metric judges studies and a split shows runs: given to the other, each is an error with the way out."""
+    study = study_folder.write_study(tmp_path / "study", images=8, seeds=1, failed=None)
+    with pytest.raises(StoreError, match="a report about runs shows all metrics; 'METEOR' can only judge a study"):
+        called(runs[0], "--metric", "METEOR")
+    with pytest.raises(StoreError, match="is a study, and its runs were evaluated on a split of its own"):
+        called(study, "--split", "val")
+    assert called(study, "--metric", "ROUGE-L", "--markdown")
 
 
 def test_another_split_is_not_made_up(runs: list[Path]) -> None:

@@ -27,6 +27,7 @@ from rscap.cli.report import compare, doctor, report
 from rscap.cli.scene import scene, search
 from rscap.cli.score import score
 from rscap.cli.serve import serve
+from rscap.cli.similarity import similarity
 from rscap.cli.train import export, quickstart, train
 from rscap.cli.verify import verify
 from rscap.errors import Interrupted, RscapError, StoreError
@@ -70,6 +71,7 @@ _COMMANDS = (
     search,
     score,
     compare,
+    similarity,
     report,
     verify,
     export,

@@ -81,6 +81,10 @@ def evaluate(
     allow_seen: Annotated[
         bool, typer.Option("--allow-seen", help="Also score images that the run was trained on; the score is marked.")
     ] = False,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Show the scores of the same evaluation if it is finished; else go on with it."),
+    ] = False,
     server: _Server = None,
     served_model: _ServedModel = None,
     concurrency: _Concurrency = 8,
@@ -96,6 +100,8 @@ def evaluate(
 
         if source is None or any((dtype, base, quantisation, merged)):
             raise RscapError("a served model is evaluated on --source, and its server decides how it is held")
+        if resume:
+            raise RscapError("an evaluation of a served model goes on by the same command", hint="leave --resume out")
         asked = RemoteRequest(
             source=source,
             splits=splits,
@@ -139,6 +145,7 @@ def evaluate(
         baselines=baselines,
         allow_seen=allow_seen,
         changes=tuple(set_ or ()),
+        resume=resume,
     )
     task = prepare(request)
     with progress(f"captions ({split})") as bar:

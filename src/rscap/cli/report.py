@@ -27,8 +27,12 @@ def report(
             show_default=False,
         ),
     ] = None,
-    split: Annotated[str, typer.Option(help="The split whose scores are shown; a study has its own.")] = "test",
-    metric: Annotated[str, typer.Option(help="The metric by which a study is judged.")] = "CIDEr",
+    split: Annotated[
+        str | None, typer.Option(help="The split whose scores of runs are shown, by default test; a study has its own.")
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="The metric by which a study is judged, by default CIDEr; runs show all.")
+    ] = None,
     markdown: Annotated[
         bool, typer.Option("--markdown", help="Print the table as Markdown and write nothing.")
     ] = False,
@@ -36,20 +40,21 @@ def report(
     """Compare runs and their baselines, or judge a study, on one HTML page; write its table in other formats too."""
     from rscap.cli.screen import print_text
     from rscap.reports import build_table, tables_markdown, write_report
-    from rscap.reports.study import is_study, load_study, study_markdown, summarise, write_study_report
+    from rscap.reports.study import load_study, report_subject, study_markdown, summarise, write_study_report
     from rscap.store import StudyFolder
 
-    if len(runs) == 1 and is_study(runs[0]):
+    subject = report_subject(runs, split, metric)
+    if study := subject.study:
         if markdown:
-            print_text(study_markdown(summarise(load_study(runs[0]), metric=metric)), end="")
+            print_text(study_markdown(summarise(load_study(study), metric=subject.metric)), end="")
             return
-        for path in write_study_report(runs[0], out or StudyFolder(runs[0]).report_file, metric=metric):
+        for path in write_study_report(study, out or StudyFolder(study).report_file, metric=subject.metric):
             print_text(path)
         return
     if markdown:
-        print_text(tables_markdown(build_table(runs, split)), end="")
+        print_text(tables_markdown(build_table(runs, subject.split)), end="")
         return
-    for path in write_report(runs, out or _beside(runs), split=split):
+    for path in write_report(runs, out or _beside(runs), split=subject.split):
         print_text(path)
 
 

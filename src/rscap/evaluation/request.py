@@ -16,7 +16,7 @@ from rscap.captioner.loading import best_device, device_name, weights_digests
 from rscap.data import Source, open_data
 from rscap.errors import DataError, Interrupted, RecipeError, StoreError
 from rscap.evaluation.outcome import evaluate_model, write_baselines, write_outcome
-from rscap.evaluation.seen import Overlap, overlap, refuse_trained_on, seen_by, trained_on
+from rscap.evaluation.seen import Overlap, data_digest_of, overlap, refuse_trained_on, seen_by, trained_on
 from rscap.model.card import check_served, emulated
 from rscap.progress import Progress, Say
 from rscap.recipe import DataSection, Dtype, GenerateSection, Quantisation
@@ -28,6 +28,7 @@ from rscap.store import (
     Journal,
     Provenance,
     RunFolder,
+    read_sheet,
     write_rejected,
 )
 from rscap.tables import check_table
@@ -51,16 +52,25 @@ def begin(place: Path, settings: EvaluationSettings) -> RunFolder:
     if not is_cut_off(place):
         RunFolder.check_free(place)
         settings.write(run.evaluation_file)
-    before = EvaluationSettings.read(run.evaluation_file)
-    if other := [name for name in type(settings).model_fields if getattr(before, name) != getattr(settings, name)]:
-        raise StoreError(
-            f"{place} holds another evaluation, which did not finish; they differ in {', '.join(other)}",
-            hint="give another --out, or remove the folder",
-        )
+    _refuse_another(run, settings)
     if run.exists:
         since = run.status().started
     run.start(since)
     return run
+
+
+def _refuse_another(run: RunFolder, settings: EvaluationSettings) -> None:
+    """Refuse a folder whose evaluation is of something else.
+
+    Raises:
+        StoreError: names what differs.
+    """
+    before = EvaluationSettings.read(run.evaluation_file)
+    if other := [name for name in type(settings).model_fields if getattr(before, name) != getattr(settings, name)]:
+        raise StoreError(
+            f"{run.path} holds another evaluation; they differ in {', '.join(other)}",
+            hint="give another --out, or remove the folder",
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +99,10 @@ class Request:
     """Score a run on images it was trained on; the score is marked."""
     changes: tuple[str, ...] = ()
     """Overrides of decode settings, such as `generate.beams=3`."""
+    resume: bool = False
+    """Give the result of the same evaluation where it is finished already; one that was cut off goes on anyway."""
+    given: str | None = None
+    """The digest of examples without their test split that are handed in, to tell whether a run was trained on them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +118,26 @@ class Task:
     def in_place(self) -> bool:
         """The result belongs to the folder of the run that is evaluated."""
         return self.model.trained is not None and self.out.resolve() == self.model.trained[0].path.resolve()
+
+    @property
+    def settings(self) -> EvaluationSettings:
+        """What the folder of an evaluation says it is of."""
+        return EvaluationSettings(
+            model=self.request.model,
+            data=self.data.model_dump(mode="json", exclude_none=True),
+            split=self.request.split,
+            limit=self.request.limit,
+            prefix=self.model.prefix,
+            training_prefixes=self.model.training_prefixes,
+            generate=self.model.generate.model_dump(mode="json"),
+            **_told(base=self.request.base, quantisation=self.request.quantisation, merged=self.model.merged or None),
+        )
+
+    @property
+    def finished(self) -> bool:
+        """Whether its result lies there already."""
+        done = RunFolder(self.out).scores(self.request.split).is_file()
+        return done if self.in_place else done and _is_finished(self.out, self.request.split)
 
 
 def prepare(request: Request) -> Task:
@@ -159,6 +193,9 @@ def evaluate(
         Interrupted: SIGTERM or Ctrl-C; the captions so far are kept.
     """
     request, place = task.request, task.out
+    if request.resume and task.finished:
+        say(f"{place} is finished: these are its scores")
+        return _read_back(task)
     check_served(best_device())  # before data are downloaded
     if note := emulated(task.model.section, best_device()):
         say(note)
@@ -168,7 +205,7 @@ def evaluate(
     seen = _seen(task, test, source, say)
     captioner = task.model.load()  # before the folder is made: a missing token should not take the name
     work = _Work(task, source, test, seen, captioner, progress, say, captioner.base.describe())
-    target = RunFolder(place) if task.in_place else begin(place, work.settings())
+    target = RunFolder(place) if task.in_place else begin(place, task.settings)
     with RunFolder(place).locked(request.split):
         try:
             with stopping():
@@ -262,20 +299,6 @@ class _Work:
             return {}
         return write_baselines(target, split, test=self.test, train=train, progress=self.progress)
 
-    def settings(self) -> EvaluationSettings:
-        """What the folder of an evaluation says it is of."""
-        request, model = self.task.request, self.task.model
-        return EvaluationSettings(
-            model=request.model,
-            data=self.task.data.model_dump(mode="json", exclude_none=True),
-            split=request.split,
-            limit=request.limit,
-            prefix=model.prefix,
-            training_prefixes=model.training_prefixes,
-            generate=model.generate.model_dump(mode="json"),
-            **_told(base=request.base, quantisation=request.quantisation, merged=model.merged or None),
-        )
-
     def journal(self, target: RunFolder) -> Journal:
         """Captions so far, and whatever decides what a caption is, the machine and its packages included."""
         model, split = self.task.model, self.task.request.split
@@ -327,15 +350,15 @@ def _place(request: Request, model: ModelRef) -> Path:
     own = model.trained[0].path if model.trained else None
     same_place = own is not None and (request.out is None or request.out.resolve() == own.resolve())
     decoding = _other_decoding(model)
-    changed = any(
-        value is not None for value in (request.source, request.splits, request.limit, request.prefix, decoding)
+    changed = any(value is not None for value in (request.limit, request.prefix, decoding)) or _other_data(
+        request, model
     )
     if own is not None and same_place and not changed:
         scores = RunFolder(own).scores(request.split)
-        if scores.exists():
+        if scores.exists() and not request.resume:
             raise StoreError(
                 f"{own} has been evaluated on {request.split} already: {scores}",
-                hint="give --out for another folder, or move the old scores away",
+                hint="--resume shows its scores; or give --out for another folder, or move the old scores away",
             )
         return own
     if own is not None and same_place and request.out is not None:
@@ -345,9 +368,42 @@ def _place(request: Request, model: ModelRef) -> Path:
     kind = request.split if model.trained or model.adapter else "zero-shot"
     parts = (model.name, kind, str(request.limit) if request.limit else None, decoding)
     place = request.out if request.out is not None else Path("runs") / "-".join(part for part in parts if part)
-    if not is_cut_off(place):
+    if not is_cut_off(place) and not (request.resume and _is_finished(place, request.split)):
         RunFolder.check_free(place)
     return place
+
+
+def _other_data(request: Request, model: ModelRef) -> bool:
+    """Whether other data are named than the run was trained on; to name its own again changes nothing."""
+    if model.trained is None:
+        return True
+    run, recipe = model.trained
+    if request.given is not None and request.given != data_digest_of(run):
+        return True
+    named = ((request.source, recipe.data.source), (request.splits, recipe.data.splits))
+    return any(value is not None and value != own for value, own in named)
+
+
+def _is_finished(place: Path, split: str) -> bool:
+    """Whether an evaluation of the split ended at `place`; its settings are compared when it is read."""
+    run = RunFolder(place)
+    return run.exists and run.evaluation_file.is_file() and run.scores(split).is_file()
+
+
+def _read_back(task: Task) -> tuple[RunFolder, dict[str, ScoreSheet]]:
+    """The sheets of an evaluation that is finished.
+
+    Raises:
+        StoreError: the place holds another evaluation; names what differs.
+    """
+    target, split = RunFolder(task.out), task.request.split
+    if not task.in_place:
+        _refuse_another(target, task.settings)
+    found = {target.name: read_sheet(target.scores(split))}
+    for baseline in target.baselines():
+        if baseline.scores(split).is_file():
+            found[baseline.path.name] = read_sheet(baseline.scores(split))
+    return target, found
 
 
 def _other_decoding(model: ModelRef) -> str | None:

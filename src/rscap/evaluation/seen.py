@@ -36,6 +36,12 @@ def seen_by_training(
     return Seen.of(_seen_image(name, contents.get(name), name in learned, name in watched) for name in images)
 
 
+def seen_of(train: Sequence[Example], known: Mapping[str, Content]) -> Seen:
+    """The table of a model that was trained on these images; contents that are not known are computed."""
+    contents = contents_of(train, known)
+    return Seen.of(_seen_image(example.id, contents.get(example.id), True, False) for example in train)
+
+
 def _seen_image(name: str, content: Content | None, trained: bool, selected: bool) -> SeenImage:
     digest, look = content[:2] if content else (None, None)
     return SeenImage(name, digest, look, trained, selected)
@@ -54,7 +60,7 @@ def seen_by(run: RunFolder, recipe: Recipe, say: Say) -> Seen | str:
     say(f"{run.path} has no {run.seen_file.name}: finding out from its recipe and data what it was trained on")
     try:
         source = open_data(recipe.data, check="decode").for_training()
-        if source.digest != _data_digest(run):
+        if source.digest != data_digest_of(run):
             return "its data have changed since"
         panel = validation_panel(source, recipe)
         train = _trained(source, recipe)
@@ -72,7 +78,7 @@ def trained_on(run: RunFolder, recipe: Recipe, source: Source, say: Say) -> list
     Args:
         source: the data of the evaluation, which are used if they are those that the run was trained on.
     """
-    if source.for_training().digest != _data_digest(run):
+    if source.for_training().digest != data_digest_of(run):
         try:
             source = open_data(recipe.data)
         except DataError as error:
@@ -88,7 +94,7 @@ def _trained(source: Source, recipe: Recipe) -> list[Example]:
     return training_examples(source, recipe)
 
 
-def _data_digest(run: RunFolder) -> str | None:
+def data_digest_of(run: RunFolder) -> str | None:
     """The digest of the data that a run was trained on; None where its folder does not tell."""
     try:
         return Provenance.read(run.provenance_file).data.digest

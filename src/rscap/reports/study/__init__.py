@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rscap import __version__
@@ -14,7 +16,45 @@ from rscap.reports.study.paper import write_paper
 from rscap.reports.study.summary import Summary, summarise
 from rscap.store import REPORT, write_json, write_text
 
-__all__ = ["Summary", "is_study", "load_study", "study_markdown", "summarise", "write_study_report"]
+__all__ = [
+    "ReportSubject",
+    "Summary",
+    "is_study",
+    "load_study",
+    "report_subject",
+    "study_markdown",
+    "summarise",
+    "write_study_report",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ReportSubject:
+    """What a report is about: one study and the metric that judges it, or runs and the split that is shown."""
+
+    study: Path | None
+    split: str
+    metric: str
+
+
+def report_subject(places: Sequence[Path], split: str | None, metric: str | None) -> ReportSubject:
+    """Tell a study from runs; None means the usual split and metric.
+
+    Raises:
+        StoreError: a split for a study, which has its own, or a metric for runs, whose page shows all.
+    """
+    study = places[0] if len(places) == 1 and is_study(places[0]) else None
+    if study and split is not None:
+        raise StoreError(
+            f"{study} is a study, and its runs were evaluated on a split of its own",
+            hint=f"leave the split {split!r} out",
+        )
+    if not study and metric is not None:
+        raise StoreError(
+            f"a report about runs shows all metrics; {metric!r} can only judge a study",
+            hint=f"leave it out; `rscap compare RUN RUN --metric {metric}` tests runs by it",
+        )
+    return ReportSubject(study, split or "test", metric or "CIDEr")
 
 
 def write_study_report(study: Path, out: Path, *, metric: str = "CIDEr") -> list[Path]:
