@@ -57,7 +57,6 @@ app = typer.Typer(
     cls=_Commands,
     help="Remote-sensing image captioning: fine-tune models, caption images, score in a way that can be trusted.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 _COMMANDS = (

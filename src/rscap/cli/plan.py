@@ -29,6 +29,9 @@ def plan(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
     out: Annotated[Path | None, typer.Option(help="Write everything as JSON here.")] = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Also memory by component, and the largest micro batch of each way.")
+    ] = False,
 ) -> None:
     """Predict memory and time of a recipe, and propose settings that fit; exit code 1 if nothing does."""
     from rscap.recipe import read_recipe
@@ -54,42 +57,49 @@ def plan(
     if json:
         print_json(record(found))
     else:
-        _show(found, recipe, set_ or [])
+        _show(found, recipe, set_ or [], verbose=verbose)
     if found.proposed is None:
         raise typer.Exit(1)
 
 
-def _show(plan: Plan, recipe: Path, overrides: list[str]) -> None:
+def _show(plan: Plan, recipe: Path, overrides: list[str], *, verbose: bool) -> None:
+    """The answer first: the command, then what it takes; the rest with `--verbose`. Only commands may be wide."""
     from rscap.cli.screen import screen
-    from rscap.planning.cards import RESERVE
 
-    console = screen(soft_wrap=True)
-    card, rows = plan.card, plan.rows
+    console = screen()
+    card = plan.card
+    if plan.proposed is None:
+        console.print(f"does not fit: short by {plan.closest.shortfall / _GIB:.2f} GiB", style="bold red")
+    else:
+        sets = [*overrides, *(f"{key}={_toml(value)}" for key, value in plan.changes.items())]
+        words = ["rscap train", str(recipe), *(f"--set {_quoted(one)}" for one in sets)]
+        console.print(" ".join(words), style="bold", soft_wrap=True)
     console.print(f"{recipe} on {card.name}: {card.bytes / _GIB:.2f} GiB available")
-    console.print(
-        f"rows average {rows.mean_tokens:.0f} tokens, longest {rows.longest_tokens}, "
-        f"{rows.mean_supervised:.0f} of them supervised ({rows.origin})",
-        style="dim",
-    )
     _say_settings(console, "as written", plan.written)
     if plan.proposed is None:
         _say_settings(console, "smallest configuration", plan.closest)
     elif plan.changes:
         _say_settings(console, "proposed", plan.closest)
-    _components(console, plan.closest)
-    console.print(_trainable(plan.closest), markup=False, style="dim")
-    logits = plan.closest.memory.logits / _GIB
-    console.print(
-        f"reserve: {RESERVE:.0%} of a step's temporary memory; logits: {logits:.3f} GiB at their peak", style="dim"
-    )
-    _limits(console, plan)
+    console.print(_trainable(plan.closest), markup=False)
     for note in plan.notes:
-        console.print(f"note: {note}", style="dim")
-    if plan.proposed is None:
-        console.print(f"does not fit: short by {plan.closest.shortfall / _GIB:.2f} GiB", style="bold red")
-        return
-    sets = [*overrides, *(f"{key}={_toml(value)}" for key, value in plan.changes.items())]
-    console.print(" ".join(["rscap train", str(recipe), *(f"--set {_quoted(one)}" for one in sets)]))
+        console.print(f"note: {note}", style="dim", markup=False)
+    if verbose:
+        _details(console, plan)
+    else:
+        console.print("--verbose: memory by component, and the largest batches", style="dim")
+
+
+def _details(console: Console, plan: Plan) -> None:
+    from rscap.planning.cards import RESERVE
+
+    rows, logits = plan.rows, plan.closest.memory.logits / _GIB
+    console.print(
+        f"rows average {rows.mean_tokens:.0f} tokens, longest {rows.longest_tokens}, "
+        f"{rows.mean_supervised:.0f} of them supervised ({rows.origin})",
+    )
+    _components(console, plan.closest)
+    console.print(f"reserve: {RESERVE:.0%} of a step's temporary memory; logits: {logits:.3f} GiB at their peak")
+    _limits(console, plan)
 
 
 def _say_settings(console: Console, title: str, one: Candidate) -> None:
@@ -155,7 +165,7 @@ def _limits(console: Console, plan: Plan) -> None:
         short = ""
         if limit.shortfall is not None:
             short = f"; {limit.next} is short by {limit.shortfall / _GIB:.2f} GiB"
-        console.print(f"{way}: {fits}{short}", style="dim")
+        console.print(f"{way}: {fits}{short}")
 
 
 def _gib(size: int) -> str:
