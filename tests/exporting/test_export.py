@@ -312,6 +312,18 @@ def test_the_scores_of_a_card_can_be_computed_again(exported: Callable[..., Expo
     assert len(found.checked) == 4  # of the run, of two baselines, and the card
 
 
+def test_an_adapted_vision_tower_has_names_that_older_libraries_read(data: Path, tmp_path: Path) -> None:
+    """The adapter has the key names of transformers 4.5x, captions as the run does, and the card says what it needs."""
+    table = recipe(data, adapter={"rank": 2}, towers={"vision_tower": "adapted"})
+    train(table, tmp_path / "run", say=silent)
+    made = export(ExportRequest(run=tmp_path / "run", out=tmp_path / "out", form="adapter", images=1), say=silent)
+    assert made.agreement.count("same") == 1
+    keys = load_file(made.path / "adapter_model.safetensors").keys()
+    assert any(".vision_tower.vision_model.encoder." in key for key in keys)
+    card = (made.path / "README.md").read_text(encoding="utf-8")
+    assert "This adapter needs transformers 4.52 or later (tried with 4.57.1 and 5.23) and PEFT 0.21 or later." in card
+
+
 def test_the_card_of_a_marked_run_warns(run_of: Callable[[str], Path], tmp_path: Path) -> None:
     """An export of a run that was scored on images it had seen says so, and that can be verified."""
     run = RunFolder(shutil.copytree(run_of("lora"), tmp_path / "marked"))

@@ -5,13 +5,19 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from peft.tuners.tuners_utils import check_target_module_exists
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -19,7 +25,14 @@ import rscap
 from rscap.captioner import Captioner, ModelRef
 from rscap.data import open_source
 from rscap.errors import AdapterError, RecipeError
-from rscap.model.adapters import find_adapter, load_foreign, portable_name, quiet_peft
+from rscap.model.adapters import (
+    find_adapter,
+    least_transformers,
+    load_foreign,
+    make_portable,
+    portable_name,
+    quiet_peft,
+)
 from rscap.model.load import NANO, load_base
 from rscap.model.packed import PackedModel
 from rscap.recipe import ModelSection
@@ -216,3 +229,98 @@ def test_an_adapter_stands_in_one_table_with_a_base_paired_and_marked(
     assert origin["name"] == str(made("b", "4.4x"))
     assert len(origin["digest"]) == 64
     assert rscap.verify(tmp_path / "b").holds
+
+
+@pytest.mark.parametrize("kind", ["b", "layers", "ranks", "expression"])
+def test_an_adapter_that_is_handed_on_has_names_that_4_5x_and_5_x_read(
+    kind: str, made: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Keys of 4.5x; layers by name, by full path, by an expression or with ranks fit both; plain PEFT reads it."""
+    settings: dict[str, dict[str, Any]] = {
+        "b": {},
+        "layers": {"target_modules": [LAYER, SEEN]},
+        "ranks": {"target_modules": [LAYER, SEEN], "rank_pattern": {SEEN: 2}, "alpha_pattern": {SEEN: 3}},
+        "expression": {"target_modules": f"{re.escape(LAYER)}|{re.escape(SEEN)}"},
+    }
+    original = made(kind, **settings[kind])
+    folder = Path(shutil.copytree(original, tmp_path / "portable"))
+    make_portable(folder)
+    keys = load_file(folder / "adapter_model.safetensors").keys()
+    assert any(".vision_tower.vision_model.encoder." in key for key in keys)
+    assert least_transformers(folder) == "4.52"
+    assert least_transformers(original) == "5"
+    for name in (SEEN, portable_name(SEEN)):
+        assert check_target_module_exists(PeftConfig.from_pretrained(folder), name)
+    with warnings.catch_warnings(), quiet_peft():
+        warnings.filterwarnings("error", "Found missing adapter keys")
+        there, here = (PeftModel.from_pretrained(load_base(SECTION).model, one) for one in (folder, original))
+    assert all(torch.equal(one, other) for one, other in zip(weights(there), weights(here), strict=True))
+    assert there.state_dict().keys() == here.state_dict().keys()
+
+
+SEEN = "model.vision_tower.encoder.layers.2.self_attn.v_proj"
+
+
+def test_what_peft_compares_letter_by_letter_keeps_its_names(made: Callable[..., Path], tmp_path: Path) -> None:
+    """A language model alone has one name everywhere; a vision tower saved whole keeps those of transformers 5."""
+    language = Path(shutil.copytree(made("language", target_modules=[LAYER]), tmp_path / "language"))
+    before = (language / "adapter_model.safetensors").read_bytes()
+    make_portable(language)
+    assert (language / "adapter_model.safetensors").read_bytes() == before
+    assert least_transformers(language) == "4.52"
+    saved = made("whole", target_modules=[LAYER], modules_to_save=["model.vision_tower.encoder.layers.0.layer_norm1"])
+    whole = Path(shutil.copytree(saved, tmp_path / "whole"))
+    make_portable(whole)
+    assert least_transformers(whole) == "5"
+
+
+OLD = "4.57.1"
+LOOK = """
+import sys, warnings
+warnings.filterwarnings("error", "Found missing adapter keys")
+import torch, transformers
+from peft import PeftModel
+from safetensors.torch import load_file
+base, folder = sys.argv[1:]
+net, loading = transformers.PaliGemmaForConditionalGeneration.from_pretrained(
+    base, output_loading_info=True
+)
+assert not loading["missing_keys"], loading["missing_keys"][:3]
+net = PeftModel.from_pretrained(net, folder)
+stored = load_file(folder + "/adapter_model.safetensors")
+found = {name.replace(".default", ""): value for name, value in net.named_parameters() if ".lora_" in name}
+assert found.keys() == stored.keys(), set(found) ^ set(stored)
+assert all(torch.equal(found[key], stored[key]) for key in stored)
+print(transformers.__version__, len(stored))
+"""
+
+
+@pytest.mark.slow
+def test_transformers_4_57_reads_an_adapter_that_is_handed_on(made: Callable[..., Path], tmp_path: Path) -> None:
+    """In an environment of its own: every tensor of both towers is loaded, and of the untranslated one it warns."""
+    python = old_environment(tmp_path / "old")
+    base = tmp_path / "base"
+    shutil.copytree(NANO, base)
+    state = load_file(base / "model.safetensors")
+    inner = {re.sub(r"^vision_tower\.(?!vision_model)", "vision_tower.vision_model.", key): key for key in state}
+    save_file({name: state[key] for name, key in inner.items()}, base / "model.safetensors", {"format": "pt"})
+    folder = Path(shutil.copytree(made("b"), tmp_path / "portable"))
+    make_portable(folder)
+    done = subprocess.run([python, "-c", LOOK, base, folder], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == [OLD, str(WHOLE)], done.stderr[-2000:]
+    lost = subprocess.run([python, "-c", LOOK, base, made("b")], capture_output=True, text=True, check=False)
+    assert "Found missing adapter keys" in lost.stderr
+
+
+def old_environment(folder: Path) -> Path:
+    """Python with transformers of before version 5, and every other package of the environment that runs the tests."""
+    venv.create(folder, with_pip=False, symlinks=True)
+    python = folder / "bin" / "python"
+    wanted = [f"transformers=={OLD}", "huggingface_hub<1", "tokenizers<0.23"]
+    command = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps", *wanted]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"transformers {OLD} cannot be installed here: {done.stderr.strip().splitlines()[-1]}")
+    [site] = folder.glob("lib/python*/site-packages")
+    (site / "others.pth").write_text("\n".join(sysconfig.get_path(key) for key in ("purelib", "platlib")) + "\n")
+    return python

@@ -52,6 +52,8 @@ class CardSubject:
     scores: tuple[CardScores, ...]
     agreement: Agreement
     family: Family
+    needs: str | None
+    """The version of transformers from which on an adapter loads whole, where rscap has tried."""
     evaluation: str | None
     """Where captions and references are that the scores follow from: the folder beside the card, or an address."""
 
@@ -66,6 +68,7 @@ class CardSubject:
         form: Form,
         dtype: str,
         evaluation: str | None = None,
+        needs: str | None = None,
     ) -> CardSubject:
         """Read the run folder.
 
@@ -83,6 +86,7 @@ class CardSubject:
             scores=tuple(read_card_scores(run, split) for split in run.splits()),
             agreement=agreement,
             evaluation=evaluation,
+            needs=needs,
             family=family,
         )
 
@@ -289,8 +293,16 @@ def usage_section(subject: CardSubject) -> str:
     )
     return (
         f"## How to ask it\n\nThe prompt is {for_code_span(prefix)}: {_asked(subject)}, and others give other "
-        f"captions. Decoding is {_decoding(settings)}.\n\n```python\n{loading}{asking}```\n"
+        f"captions. Decoding is {_decoding(settings)}.\n\n```python\n{loading}{asking}```\n{_needs(subject)}"
     )
+
+
+def _needs(subject: CardSubject) -> str:
+    """Where an adapter loads whole; nothing of merged weights, which transformers reads by itself."""
+    if subject.needs is None:
+        return ""
+    tried = "tried with 4.57.1 and 5.23" if subject.needs == "4.52" else "under 4.x its vision tower would be lost"
+    return f"\nThis adapter needs transformers {subject.needs} or later ({tried}) and PEFT 0.21 or later.\n"
 
 
 def _asked(subject: CardSubject) -> str:

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 
 from rscap.errors import AdapterError, ExportError, StoreError
 from rscap.escape import secret_in
-from rscap.model.adapters import merge
+from rscap.model.adapters import make_portable, merge
 from rscap.model.load import Base
 from rscap.recipe import GenerateSection
 from rscap.store import RunFolder, plain_path, read_json, write_json
@@ -214,7 +214,9 @@ def write_checkpoint(model: Any, processor: Any, folder: Path, *, decoding: Mapp
 
 
 def write_adapter(run: RunFolder, base: Base, folder: Path) -> None:
-    """Copy an adapter; its configuration names the base model and its revision instead of a local path.
+    """Copy an adapter, with names of its layers that most versions of transformers read.
+
+    Its configuration names the base model and its revision instead of a local path.
 
     Raises:
         StoreError: the adapter's files are missing, or the disk is full.
@@ -227,3 +229,4 @@ def write_adapter(run: RunFolder, base: Base, folder: Path) -> None:
     file = folder / ADAPTER_CONFIG
     configuration = {**read_json(file), "base_model_name_or_path": public_name(base.name), "revision": base.revision}
     write_json(file, configuration)
+    make_portable(folder)

@@ -27,7 +27,7 @@ from rscap.exporting.hub import (
     write_checkpoint,
 )
 from rscap.exporting.reading import Asking, Pictures, Plain, Reading, captions, pictures, read
-from rscap.model.adapters import quiet_peft
+from rscap.model.adapters import least_transformers, quiet_peft
 from rscap.model.card import dtype_of
 from rscap.model.families import Family
 from rscap.model.load import load_base
@@ -132,6 +132,7 @@ def export(request: ExportRequest, *, say: Say, hub: Hub | None = None) -> Expor
                 public=request.public and request.push_to is not None,
                 say=say,
             ),
+            needs=least_transformers(folder) if plan.form == "adapter" else None,
         )
         write_text(folder / "README.md", card(subject))
         if (notice := notice_of(subject.base)) is not None:

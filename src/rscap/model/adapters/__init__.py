@@ -12,7 +12,14 @@ storage.py      save and load in PEFT's layout; add an adapter to its base's wei
 from rscap.model.adapters.allocation import Allocation
 from rscap.model.adapters.calibration import Calibration
 from rscap.model.adapters.config import parameter_groups, quiet_peft, target_expression, trainable_parameters
-from rscap.model.adapters.foreign import ForeignAdapter, find_adapter, load_foreign, portable_name
+from rscap.model.adapters.foreign import (
+    ForeignAdapter,
+    find_adapter,
+    least_transformers,
+    load_foreign,
+    make_portable,
+    portable_name,
+)
 from rscap.model.adapters.preparation import precision_to_load, prepare
 from rscap.model.adapters.start import initial_factors
 from rscap.model.adapters.storage import load_adapter, merge, save_adapter
@@ -23,8 +30,10 @@ __all__ = [
     "ForeignAdapter",
     "find_adapter",
     "initial_factors",
+    "least_transformers",
     "load_adapter",
     "load_foreign",
+    "make_portable",
     "merge",
     "parameter_groups",
     "portable_name",

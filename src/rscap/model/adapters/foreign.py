@@ -7,6 +7,8 @@ The same layer of a PaliGemma has been called, and is called in adapter files,
     transformers 5.x    model.language_model.layers.0 …          model.vision_tower.encoder.layers.0 …
 
 `load_foreign` finds its layers under any of these names; what PEFT then reports as missing or unexpected must be none.
+`make_portable` writes the names of 4.5x into an adapter that is handed on: PEFT 0.21 reads them on 4.57 and on 5.23. Of
+names of 5.x it warns on 4.57, and leaves the vision tower as the base has it.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import save_file
 from torch import nn
 
 from rscap import provenance
@@ -24,7 +27,7 @@ from rscap.errors import AdapterError
 from rscap.model.adapters.config import quiet_peft
 from rscap.model.adapters.storage import check_rank, listed_keys, read_peft_config, read_weights, wrap
 from rscap.model.load import CHECKPOINTS, NANO
-from rscap.store import AdapterConfig, check_expressions, read_adapter_config
+from rscap.store import AdapterConfig, check_expressions, read_adapter_config, write_json
 from rscap.store.adapter import ADAPTER_CONFIG, ADAPTER_TENSORS
 
 _PICKLE = "adapter_model.bin"
@@ -231,3 +234,54 @@ def _matched(pattern: Mapping[str, Any], name: str) -> Any:
 def _shown(targets: Iterable[str] | str) -> str:
     text = targets if isinstance(targets, str) else ", ".join(sorted(targets))
     return text if len(text) <= 160 else f"{text[:160]}…"
+
+
+# The other way: an adapter that is handed on.
+
+_LITERAL = re.compile(r"vision_tower(\\?\.)encoder")
+"""In a path, or in an expression in which its dots are escaped."""
+
+
+def make_portable(folder: Path) -> None:
+    """Give the layers of an adapter in a folder names that transformers 4.52 and later read, where they have others.
+
+    Two kinds keep the names of transformers 5, since PEFT compares them letter by letter: AdaLoRA's ranks, and a vision
+    tower whose weights were saved whole.
+
+    Raises:
+        AdapterError: its weights are damaged.
+    """
+    config, stored = read_adapter_config(folder), read_weights(folder)
+    renamed = {portable_name(key): value for key, value in stored.items()}
+    whole = tuple(f"{_PREFIX}{name}." for name in config.modules_to_save or ())
+    changed = [key for key in stored if portable_name(key) != key]
+    if not changed or config.peft_type == "ADALORA" or (whole and any(key.startswith(whole) for key in changed)):
+        return
+    save_file(renamed, folder / ADAPTER_TENSORS, metadata={"format": "pt"})
+    told = config.content()
+    for key in ("target_modules", "exclude_modules"):
+        if isinstance(names := told.get(key), str):
+            told[key] = _LITERAL.sub(_either, names)
+        elif names is not None:
+            told[key] = [re.sub(r"^.*vision_tower\.(?=encoder\.)", "", name) for name in names]
+    for key in ("rank_pattern", "alpha_pattern"):
+        if told.get(key):
+            told[key] = {_LITERAL.sub(_either, name): value for name, value in told[key].items()}
+    write_json(folder / ADAPTER_CONFIG, told)
+
+
+def _either(found: re.Match[str]) -> str:
+    """The path as an expression that both versions' names match."""
+    return rf"vision_tower{found[1]}(?:vision_model{found[1]})?encoder"
+
+
+def least_transformers(folder: Path) -> str | None:
+    """The version of transformers that first knows the names of an adapter's layers; None if rscap has not tried.
+
+    Raises:
+        AdapterError: its weights are damaged.
+    """
+    keys = read_weights(folder).keys()
+    if not any(key.startswith(f"{_PREFIX}model.language_model.") or ".model.vision_tower." in key for key in keys):
+        return None
+    return "5" if any(portable_name(key) != key for key in keys) else "4.52"
