@@ -141,7 +141,8 @@ class ModelSection(Section):
     quantise: Annotated[tuple[Tower, ...], Field(min_length=1)] = ("language_model",)
     """Towers whose linear layers are quantised."""
     start: str | None = None
-    """A finished run with the same base, towers and adapter, whose weights training begins with."""
+    """A finished run with the same base, towers and adapter, whose weights training begins with; or a checkpoint in its
+    folder, for the weights as they were at its step."""
     pretrained: bool = True
     """False: the base has random weights, so a first loss near that of a uniform guess is expected."""
     attention: Literal["auto", "plain", "flex"] = "auto"

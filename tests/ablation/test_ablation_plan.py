@@ -51,7 +51,7 @@ def test_there_are_studies() -> None:
     """The shipped studies cover the tables of both prior works and what they left open."""
     assert {path.stem for path in STUDIES} == {
         "base", "captions", "data-size", "filtering", "learning-speed", "peft", "prior-a", "rank-targets",
-        "regularisation", "towers", "reward", "adapt", "decoding",
+        "regularisation", "towers", "reward", "adapt", "decoding", "rate-vision", "read-off",
     }  # fmt: skip
 
 

@@ -12,15 +12,18 @@ from torch import Tensor
 
 import rscap
 from recipes import small_recipe
-from rscap.errors import RecipeError
+from rscap.errors import RecipeError, StoreError
+from rscap.model.adapters import prepare
+from rscap.model.load import load_base
 from rscap.planning.parameters import Setting, residents
 from rscap.planning.shapes import shapes_of_base
 from rscap.recipe import Recipe
 from rscap.store import RunFolder, read_jsonl
 from rscap.training import loop
 from rscap.training.checkpoints import read_checkpoint
-from rscap.training.optimiser import averaged, learned
+from rscap.training.optimiser import averaged, learned, trainable
 from rscap.training.session import train
+from rscap.training.start import Start
 
 STEPS, DECAY = 4, 0.3
 
@@ -126,6 +129,25 @@ def test_evaluations_and_selection_are_of_the_average(tmp_path: Path, monkeypatc
     saved = of_adapter(load_file(run.adapter / "adapter_model.safetensors"))
     best = of_adapter(averaged(checkpoint(run, status.selected.step).optimiser))
     assert all(torch.equal(one, other) for one, other in zip(saved, best, strict=True))
+
+
+def test_another_run_can_begin_with_the_average_or_with_the_last_weights(whole: RunFolder) -> None:
+    """`model.start` of a run is what it keeps, its average; of one of its checkpoints, the weights as they were."""
+    last = whole.checkpoints / f"step-{STEPS:06}"
+    saved = read_checkpoint(last)
+    for path, expected in ((whole.path, averaged(saved.optimiser)), (last, saved.weights)):
+        table = recipe().model_dump(mode="json", exclude_none=True)
+        made = rscap.read_recipe(table, f"model.start={path}")
+        start = Start.of(made)
+        assert start is not None
+        net = prepare(load_base(made.model).model, made.towers, made.adapter, seed=3)
+        start.fill(net)
+        assert start.describe()["run"] == str(path)
+        for name, parameter in trainable(net).items():
+            assert torch.equal(parameter, expected[name]), name
+    gone = rscap.read_recipe(table, f"model.start={whole.checkpoints / 'step-000099'}")
+    with pytest.raises(StoreError, match="step-000099"):
+        Start.of(gone)
 
 
 def test_smoothing_is_of_training_alone(tmp_path: Path) -> None:

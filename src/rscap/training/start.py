@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from rscap import provenance
 from rscap.captioner.loading import check_weights, weights_digests
 from rscap.errors import RecipeError, StoreError
 from rscap.evaluation.seen import seen_by
@@ -16,8 +17,9 @@ from rscap.model.adapters.storage import continue_adapter
 from rscap.model.load import load_base
 from rscap.progress import Say
 from rscap.recipe import Recipe, read_recipe
-from rscap.store import Provenance, RunFolder, Seen, SeenImage
+from rscap.store import CHECKPOINT_WEIGHTS, CHECKPOINTS, Provenance, RunFolder, Seen, SeenImage
 from rscap.tables import differences
+from rscap.training.checkpoints import read_checkpoint
 from rscap.training.optimiser import load_weights, trainable
 
 _FREE = ("dropout", "lora_plus_ratio", "calibration_images")
@@ -30,6 +32,8 @@ class Start:
 
     run: RunFolder
     recipe: Recipe
+    checkpoint: Path | None = None
+    """Of that run, whose weights are then taken as they were at its step, not what the run keeps."""
 
     @classmethod
     def of(cls, recipe: Recipe) -> Start | None:
@@ -37,11 +41,13 @@ class Start:
 
         Raises:
             RecipeError: the two runs do not train the same parameters; names each setting that differs.
-            StoreError: there is no such run, it is not finished, or its weights were changed.
+            StoreError: there is no such run or checkpoint, it is not finished, or its weights were changed.
         """
         if recipe.model.start is None:
             return None
-        run = RunFolder.open(Path(recipe.model.start))
+        named = Path(recipe.model.start)
+        checkpoint = named if named.parent.name == CHECKPOINTS else None
+        run = RunFolder.open(named.parent.parent if checkpoint else named)
         if run.status().state != "finished":
             raise StoreError(
                 f"model.start = {run.path} is a run that did not finish", hint="finish it, or name another"
@@ -56,10 +62,15 @@ class Start:
                 f"adapters of {recipe.adapter.method} cannot be trained on in another run",
                 hint="train the first run with another method, such as lora",
             )
-        return cls(run, first)
+        if checkpoint:
+            read_checkpoint(checkpoint)  # a missing or damaged one is told now, not after the base is loaded
+        return cls(run, first, checkpoint)
 
     def describe(self) -> dict[str, Any]:
         """For the provenance: the run and the digests of its weights."""
+        if self.checkpoint:
+            digest = provenance.file_digest(self.checkpoint / CHECKPOINT_WEIGHTS)
+            return {"run": str(self.checkpoint), "weights": {CHECKPOINT_WEIGHTS: digest}}
         return {"run": str(self.run.path), "weights": weights_digests(self.run)}
 
     def check_same(self, run: RunFolder) -> None:
@@ -79,6 +90,9 @@ class Start:
 
     def fill(self, net: nn.Module) -> None:
         """Put the weights into a model that was prepared for the recipe."""
+        if self.checkpoint:
+            load_weights(net, read_checkpoint(self.checkpoint).weights)
+            return
         if self.run.adapter.is_dir():
             continue_adapter(net, self.run.adapter)
             return
