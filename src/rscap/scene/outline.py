@@ -57,11 +57,32 @@ def _corners(window: Box) -> Floats:
 
 
 def _lonlat(ground: Ground, corners: Floats) -> Polygon | MultiPolygon | None:
+    ring = _straight(ground, corners)
+    if ring is not None:
+        return on_the_globe(ring, geographic=ground.in_degrees)
     parts = [_edge(ground, corners[place], corners[(place + 1) % 4]) for place in range(4)]
     if any(part is None for part in parts):
         return None
     ring = np.concatenate([part[:-1] for part in parts if part is not None])
     return on_the_globe(ring, geographic=ground.in_degrees)
+
+
+def _straight(ground: Ground, corners: Floats) -> Floats | None:
+    """Longitudes and latitudes of the corners, where straight lines between them are close enough; most windows are so.
+
+    None where an edge needs more points, or a pole lies in the window.
+    """
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    if any((low <= pole).all() and (pole <= high).all() for pole in ground.poles):
+        return None
+    around = np.vstack([corners, corners[:1]])
+    pixels = np.empty((9, 2))
+    pixels[::2], pixels[1::2] = around, (around[:-1] + around[1:]) / 2
+    lon, lat = ground.lonlat(*ground.native(*pixels.T))
+    if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
+        return None
+    points = np.column_stack([lon if ground.in_degrees else _unwrapped(lon), lat])
+    return points[:-1:2] if _is_close(points, np.hypot(*(around[1:] - around[:-1]).T)) else None
 
 
 def _edge(ground: Ground, start: Floats, end: Floats) -> Floats | None:
@@ -91,8 +112,8 @@ def _close(ground: Ground, start: Floats, end: Floats) -> Floats | None:
         count *= 2
 
 
-def _is_close(points: Floats, pixels: float) -> bool:
-    """Whether chords between every second point, each `pixels` long, pass the points between them closely enough."""
+def _is_close(points: Floats, pixels: float | Floats) -> bool:
+    """Whether chords between every second point, `pixels` long, pass the points between them closely enough."""
     first, middle, last = points[:-2:2], points[1::2], points[2::2]
     chord, bend = last - first, middle - (first + last) / 2
     if np.abs(chord[:, 0]).max() > _WIDEST_CHORD:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -17,7 +18,7 @@ from rasterio.windows import Window
 
 from rscap.errors import SceneError
 from rscap.scene.bands import Bands
-from rscap.scene.values import Unreadable, Values, read_values
+from rscap.scene.values import Unreadable, Values, in_units, read_values
 
 SAMPLE_PIXELS = 2**20
 """At most about this many pixels are looked at for the statistics of a scene."""
@@ -88,20 +89,34 @@ def to_colour(values: Values, limits: tuple[tuple[float, float], ...]) -> NDArra
     bands = values.bands
     if limits:
         shown = np.empty(bands.shape, dtype=np.uint8)
-        for place, (low, high) in enumerate(limits):
-            shown[place] = _scaled(bands[place], low, high)
+        for place, pair in enumerate(limits):
+            scale = values.scales[place] if values.scales else (1.0, 0.0)
+            if bands.dtype in _TABLED:
+                shown[place] = _table(bands.dtype.str, scale, pair)[bands[place].view(np.uint16)]
+            else:
+                shown[place] = _scaled(values.physical(place), *pair)
         bands = shown
     if len(bands) == 1:
         bands = np.repeat(bands, 3, axis=0)
     return np.ascontiguousarray(np.moveaxis(bands, 0, -1)).astype(np.uint8, copy=False)
 
 
-def _scaled(band: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
+_TABLED = (np.dtype(np.uint16), np.dtype(np.int16))
+
+
+@lru_cache(maxsize=64)
+def _table(kind: str, scale: tuple[float, float], limits: tuple[float, float]) -> NDArray[np.uint8]:
+    """uint8[65536]: what every stored value of 16 bits becomes, by its bit pattern."""
+    stored = np.arange(2**16, dtype=np.uint16).view(kind)
+    return _scaled(in_units(stored, *scale), *limits)
+
+
+def _scaled(band: NDArray[np.float64], low: float, high: float) -> NDArray[np.uint8]:
     """0 … 255 between two values; where they are equal, below, at and above it are 0, 127 and 255."""
-    wide = band.astype(np.float64)
+    wide = band
     if high > low:
         with np.errstate(invalid="ignore", over="ignore"):
-            wide = (wide - low) * (255.0 / (high - low))
+            wide = (band - low) * (255.0 / (high - low))
     else:
         wide = np.sign(np.nan_to_num(wide - low)) * 127.5 + 127.5
     return np.rint(np.clip(np.nan_to_num(wide, nan=0.0, posinf=255.0, neginf=0.0), 0.0, 255.0)).astype(np.uint8)
@@ -140,7 +155,7 @@ def _limits(found: Values, rule: StretchRule) -> tuple[tuple[float, float], ...]
     if rule.kind == "range":
         return ((rule.low, rule.high),) * len(found.bands)
     shares = (rule.low, rule.high) if rule.kind == "percentiles" else (0.0, 100.0)
-    values = [band[valid].astype(np.float64) for band, valid in zip(found.bands, found.band_valid, strict=True)]
+    values = [found.physical(place)[valid] for place, valid in enumerate(found.band_valid)]
     if rule.joint:
         values = [np.concatenate(values)] * len(values)
     pairs = [np.percentile(one, shares) if one.size else np.zeros(2) for one in values]

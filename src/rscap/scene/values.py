@@ -25,7 +25,7 @@ class Values:
     """What the file says of C bands in H x W pixels."""
 
     bands: NDArray[Any]
-    """[C, H, W]: uint8 where 8 bits pass unchanged, else float64 with scale and offset applied."""
+    """[C, H, W], as they are stored."""
     band_valid: NDArray[np.bool_]
     """[C, H, W]: each band by its own mask."""
     valid: NDArray[np.bool_]
@@ -34,6 +34,12 @@ class Values:
     """Whether the values have more than 8 bits, so that a stretch must say which are black and white."""
     bits: int = 8
     """Of 8-bit values: how many bits are used (`NBITS`)."""
+    scales: tuple[tuple[float, float], ...] = ()
+    """(scale, offset) of each band of deep values."""
+
+    def physical(self, place: int) -> NDArray[np.float64]:
+        """float64[H, W]: a band with its scale and offset applied."""
+        return in_units(self.bands[place], *(self.scales[place] if self.scales else (1.0, 0.0)))
 
     @property
     def narrow_limits(self) -> tuple[tuple[float, float], ...]:
@@ -53,13 +59,19 @@ class Values:
             np.concatenate(valid, axis=1),
             first.deep,
             first.bits,
+            first.scales,
         )
 
     def valid_alone(self) -> Values:
         """The valid pixels as one strip."""
         kept = self.valid
         return Values(
-            self.bands[:, kept][:, None], self.band_valid[:, kept][:, None], kept[kept][None], self.deep, self.bits
+            self.bands[:, kept][:, None],
+            self.band_valid[:, kept][:, None],
+            kept[kept][None],
+            self.deep,
+            self.bits,
+            self.scales,
         )
 
 
@@ -93,7 +105,8 @@ def read_values(
         return _looked_up(dataset, bands, raw[0], valid)
     if raw.dtype == np.uint8:
         return Values(raw, masks, valid, deep=False, bits=_bits(dataset, indexes[0]))
-    return Values(_scaled(dataset, indexes, raw), masks, valid, deep=True)
+    scales = tuple((float(dataset.scales[index - 1]), float(dataset.offsets[index - 1])) for index in indexes)
+    return Values(raw, masks, valid, deep=True, scales=scales)
 
 
 _WAY_OUT = "is the file whole? `gdalinfo -checksum` reads all of it; copy it again, or repair it with gdal_translate"
@@ -152,13 +165,10 @@ def _looked_up(dataset: Any, bands: Bands, raw: NDArray[Any], valid: NDArray[np.
     return Values(shown, np.repeat(valid[None], 3, axis=0), valid, deep=False)
 
 
-def _scaled(dataset: Any, indexes: list[int], raw: NDArray[Any]) -> NDArray[np.float64]:
-    wide = raw.astype(np.float64)
-    for place, index in enumerate(indexes):
-        scale, offset = dataset.scales[index - 1], dataset.offsets[index - 1]
-        if (scale, offset) != (1.0, 0.0):
-            wide[place] = wide[place] * scale + offset
-    return wide
+def in_units(stored: NDArray[Any], scale: float, offset: float) -> NDArray[np.float64]:
+    """Stored values in the units that scale and offset give them."""
+    wide = stored.astype(np.float64)
+    return wide if (scale, offset) == (1.0, 0.0) else wide * scale + offset
 
 
 def _bits(dataset: Any, index: int) -> int:
