@@ -5,7 +5,7 @@
 Memory: a raster of 16-bit colour is captioned in a process of its own by a captioner that answers at once, all formats
 are written, and the peak is the largest resident set of that process; the target is that the larger scene takes at most
 1.2 times the memory of the smaller one. Time: the processor seconds of one window more (reading, stretching, the ledger
-and all final files; from the difference of the two scenes) beside those of captioning it with nano in float32; the target
+and all final files; from the difference of the two scenes) beside those of captioning it with nano in float32; the goal
 is at most 15 %.
 """
 
