@@ -343,6 +343,8 @@ def caption_scene(
     min_valid: float = 0.5,
     aoi: FilePath | tuple[float, float, float, float] | None = None,
     crs: str | None = None,
+    engine: Literal["local", "ray"] = "local",
+    workers: int | None = None,
     retry: bool = False,
     progress: bool | Progress = True,
     **model_options: Any,
@@ -365,6 +367,7 @@ def caption_scene(
         min_valid: a window with a smaller share of valid pixels is skipped.
         aoi: a GeoJSON file, or (west, south, east, north) in degrees.
         crs: the CRS of scenes that name none.
+        engine, workers: `ray` captions on that many workers of a Ray cluster, or of this machine (docs/scenes.md).
         retry: try scenes again that failed or were damaged in an earlier call.
         progress: True shows messages and a bar; a function receives how many windows are done, and how many there are.
         model_options: `prefix`, `dtype` and `device` of a model that is named.
@@ -399,7 +402,17 @@ def caption_scene(
     )
     asked = asked_model(model, **model_options)
     with reporting(progress, "windows") as bar:
-        return caption_scenes(scenes, asked, Path(out), request, retry=retry, say=_say(bool(progress)), progress=bar)
+        return caption_scenes(
+            scenes,
+            asked,
+            Path(out),
+            request,
+            engine=engine,
+            workers=workers,
+            retry=retry,
+            say=_say(bool(progress)),
+            progress=bar,
+        )
 
 
 def score(

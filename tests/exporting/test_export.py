@@ -15,6 +15,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
+from stac_model.schema import MLModelProperties
 from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor, SmolVLMForConditionalGeneration
 
 from rscap.data import open_source
@@ -27,6 +28,7 @@ from rscap.exporting.evaluation import place_evaluation
 from rscap.exporting.hub import push
 from rscap.exporting.reading import pictures
 from rscap.exporting.request import Exported, ExportRequest, export
+from rscap.exporting.stac import MODEL_ITEM
 from rscap.model.families import FAMILIES
 from rscap.model.load import NANO
 from rscap.provenance import folder_digest
@@ -37,6 +39,7 @@ from rscap.scoring import with_seen
 from rscap.store import CARRIED, BaseOrigin, DataOrigin, RunFolder, read_json, read_sheet, write_json, write_sheet
 from rscap.training.session import train
 from rscap.verifying import verify
+from schemas import problems
 
 KINDS: dict[str, dict[str, Any]] = {
     "lora": {"adapter": {"rank": 4}, "towers": {"projector": "trained"}},
@@ -237,6 +240,7 @@ def test_an_adapter_alone_is_peft_layout(kind: str, exported: Callable[..., Expo
         "README.md",
         "adapter_config.json",
         "adapter_model.safetensors",
+        MODEL_ITEM,
     }
     configuration = (made.path / "adapter_config.json").read_text(encoding="utf-8")
     assert json.loads(configuration)["base_model_name_or_path"] == "nano"
@@ -300,6 +304,30 @@ def test_the_card_tells_scores_recipe_and_data(
     assert "greedy, with at most 8 tokens" in text
     assert "## Licence" in text
     assert str(NANO) not in text
+
+
+@pytest.mark.parametrize("form", ["merged", "adapter"])
+def test_a_catalogue_finds_the_model(form: str, exported: Callable[..., Exported]) -> None:
+    """The STAC Item is valid by the schemas of STAC and of MLM and by stac-model; value scaling, weights and words are
+    those of the model; every asset lies in the export."""
+    done = exported("lora", form=form)
+    item = read_json(done.path / MODEL_ITEM)
+    assert problems("stac-mlm", item) == []
+    assert problems("stac-item-item", item) == []
+    told = MLModelProperties.model_validate(item["properties"])
+    assert told.tasks == {"image-captioning"}
+    pixels, _ = told.input
+    processor = PaliGemmaProcessor.from_pretrained(NANO).image_processor
+    assert pixels.input.shape == [-1, 3, processor.size["height"], processor.size["width"]]
+    assert [(one["mean"], one["stddev"]) for one in item["properties"]["mlm:input"][0]["value_scaling"]] == [
+        (255 * mean, 255 * std) for mean, std in zip(processor.image_mean, processor.image_std, strict=True)
+    ]
+    assert item["properties"]["mlm:hyperparameters"]["train.learning_rate"] == 3e-3
+    assert item["properties"]["mlm:hyperparameters"]["prompt.prefix"] == "caption en"
+    files = {Path(asset["href"]).name: asset for asset in item["assets"].values()}
+    assert all((done.path / name).is_file() for name in files)
+    weights = sum((done.path / name).stat().st_size for name in files if name.endswith(".safetensors"))
+    assert item["properties"]["mlm:memory_size"] == weights > 0
 
 
 def test_the_scores_of_a_card_can_be_computed_again(exported: Callable[..., Exported]) -> None:

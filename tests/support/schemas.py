@@ -12,12 +12,34 @@ from referencing.jsonschema import DRAFT7
 
 from checkout import shared
 
+
+def _nested(content: dict[str, Any], *path: str) -> dict[str, Any]:
+    for key in reversed(path):
+        content = {key: content}
+    return content
+
+
 BETA, RELEASED = "1.1.0-beta.1", "1.1.0"
 GEOJSON = {
     "Feature": {"type": "object", "required": ["type", "properties", "geometry"]},
     "Geometry": {"type": "object", "required": ["type", "coordinates"]},
 }
 """Stubs: geometries are validated by geojson-pydantic."""
+_KINDS = (
+    "int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 cint16 cint32 cfloat32 cfloat64 other"
+)
+EXTENSIONS = {
+    "https://stac-extensions.github.io/raster/v1.1.0/schema.json": _nested(
+        {"type": "string", "enum": _KINDS.split()}, "definitions", "bands", "items", "properties", "data_type"
+    ),
+    "https://stac-extensions.github.io/processing/v1.1.0/schema.json": _nested(
+        {}, "definitions", "fields", "properties", "processing:expression"
+    ),
+    "https://stac-extensions.github.io/classification/v1.1.0/schema.json": _nested(
+        {}, "definitions", "fields", "properties", "classification:classes"
+    ),
+}
+"""The parts of other extensions that the schema of MLM refers to."""
 
 
 def validator(name: str) -> Draft7Validator:
@@ -30,6 +52,8 @@ def validator(name: str) -> Draft7Validator:
         if "$id" in schema
     }
     known |= {f"https://geojson.org/schema/{kind}.json": stub for kind, stub in GEOJSON.items()}
+
+    known |= EXTENSIONS
 
     def retrieve(uri: str) -> Resource[Any]:
         return Resource.from_contents(known.get(uri.rstrip("#"), {}), default_specification=DRAFT7)

@@ -65,6 +65,16 @@ def scene(
         list[str] | None,
         typer.Option("--set", metavar="GENERATE.B=C", help="Decode differently: generate.beams=3; may be repeated."),
     ] = None,
+    engine: Annotated[
+        Literal["local", "ray"],
+        typer.Option(
+            help="Caption in this process, or on the workers of a Ray cluster (RAY_ADDRESS, or this machine)."
+        ),
+    ] = "local",
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --engine ray: how many; by default one for each GPU, else one for each core."),
+    ] = None,
     retry: Annotated[
         bool, typer.Option("--retry", help="Try scenes again that failed or were damaged in an earlier call.")
     ] = False,
@@ -98,7 +108,9 @@ def scene(
             raise typer.Exit(1)
         return
     with progress("windows") as bar:
-        result = caption_scenes(scenes, asked, out, request, retry=retry, say=say, progress=bar)
+        result = caption_scenes(
+            scenes, asked, out, request, engine=engine, workers=workers, retry=retry, say=say, progress=bar
+        )
     _tell(result)
     if result.complaints:
         raise typer.Exit(1)

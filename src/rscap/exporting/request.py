@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -27,14 +28,15 @@ from rscap.exporting.hub import (
     write_checkpoint,
 )
 from rscap.exporting.reading import Asking, Pictures, Plain, Reading, captions, pictures, read
+from rscap.exporting.stac import MODEL_ITEM, model_item
 from rscap.model.adapters import least_transformers, quiet_peft
 from rscap.model.card import dtype_of
-from rscap.model.families import Family
+from rscap.model.families import Family, ImageSpec
 from rscap.model.load import load_base
 from rscap.progress import Say
 from rscap.recipe import Dtype, Recipe
 from rscap.stopping import stopping
-from rscap.store import RunFolder, new_folder, write_text
+from rscap.store import RunFolder, new_folder, now, write_json, write_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +113,7 @@ def export(request: ExportRequest, *, say: Say, hub: Hub | None = None) -> Expor
         check_target(hub, request.push_to)
     with stopping(), new_folder(plan.target) as folder:
         try:
-            family, agreement = _make(plan, folder, say=say)
+            family, image, agreement = _make(plan, folder, say=say)
         except torch.OutOfMemoryError as error:
             raise ModelError(
                 "the unquantised model does not fit the memory of this device",
@@ -135,6 +137,9 @@ def export(request: ExportRequest, *, say: Say, hub: Hub | None = None) -> Expor
             needs=least_transformers(folder) if plan.form == "adapter" else None,
         )
         write_text(folder / "README.md", card(subject))
+        ended = datetime.fromisoformat(plan.run.status().ended or now()).astimezone(UTC)
+        item = model_item(subject, image, folder, made=ended.strftime("%Y-%m-%dT%H:%M:%SZ"))
+        write_json(folder / MODEL_ITEM, item)
         if (notice := notice_of(subject.base)) is not None:
             write_text(folder / "NOTICE", notice)
         for file in (one for one in folder.rglob("*") if one.is_file()):
@@ -178,20 +183,20 @@ def _plan(request: ExportRequest) -> _Plan:
     )
 
 
-def _make(plan: _Plan, folder: Path, *, say: Say) -> tuple[Family, Agreement]:
+def _make(plan: _Plan, folder: Path, *, say: Say) -> tuple[Family, ImageSpec, Agreement]:
     """Caption with the run, write the files, load them as a user would, compare."""
     shown = pictures(plan.run, plan.recipe, plan.request.images)
     trained = _as_trained(plan, shown, say) if plan.recipe.model.quantisation != "none" else None
     gc.collect()  # two models at once may not fit
     say(f"captions of the run: {shown.origin}")
-    family, readings = _write(plan, folder, shown)
+    family, image, readings = _write(plan, folder, shown)
     gc.collect()
     say("captions of the export, loaded with " + ("PEFT" if plan.form == "adapter" else "plain transformers"))
     agreement = compare(readings, _load(plan, family, folder), plan.asking, origin=shown.origin, coarsest=plan.coarsest)
     if trained is not None:
         agreement = agreement.beside(plan.recipe.model.quantisation, trained)
     agreement.require(plan.request.agree)
-    return family, agreement
+    return family, image, agreement
 
 
 def _as_trained(plan: _Plan, shown: Pictures, say: Say) -> dict[str, str] | str:
@@ -204,7 +209,7 @@ def _as_trained(plan: _Plan, shown: Pictures, say: Say) -> dict[str, str] | str:
     return captions(captioner, shown.examples, plan.asking)
 
 
-def _write(plan: _Plan, folder: Path, shown: Pictures) -> tuple[Family, list[Reading]]:
+def _write(plan: _Plan, folder: Path, shown: Pictures) -> tuple[Family, ImageSpec, list[Reading]]:
     captioner = ModelRef.of_run(plan.run, plan.unquantised).load()
     readings = read(captioner, shown.examples, plan.asking)
     if plan.form == "adapter":
@@ -212,7 +217,7 @@ def _write(plan: _Plan, folder: Path, shown: Pictures) -> tuple[Family, list[Rea
     else:
         model = merged(captioner.packed.net, getattr(torch, plan.dtype))
         write_checkpoint(model, captioner.base.processor, folder, decoding=generate_arguments(plan.recipe.generate))
-    return captioner.base.family, readings
+    return captioner.base.family, captioner.base.image, readings
 
 
 def _load(plan: _Plan, family: Family, folder: Path) -> Plain:

@@ -34,6 +34,8 @@ from rscap.stopping import stopping
 from rscap.store import write_json
 from rscap.store.archive import CaptionPlace, EndRow, Ledger, SkippedRow, skipped_lines
 
+Engine = Literal["local", "ray"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
@@ -110,6 +112,8 @@ def caption_scenes(
     out: Path,
     request: SceneRequest,
     *,
+    engine: Engine = "local",
+    workers: int | None = None,
     retry: bool = False,
     say: Say,
     progress: Progress = no_progress,
@@ -121,6 +125,8 @@ def caption_scenes(
         asked: the model.
         out: the file or folder of the result.
         request: how scenes are read and cut.
+        engine: `local`, or `ray`: workers of a cluster, or of this machine.
+        workers: with `ray`, how many; by default one for each GPU, else one for each core.
         retry: try scenes again that failed or were damaged in an earlier call.
         say: receives messages.
         progress: receives how many windows are done, and how many there are.
@@ -143,7 +149,27 @@ def caption_scenes(
             Ledger(place.ledger, _heading(asked, request, area)) as ledger,
         ):
             result = SceneResult(out, place.files)
-            _captioned(ledger, names, asked, request, area, result, retry=retry, say=say, progress=progress)
+            todo, tally = _begun(ledger, names, request, result, retry=retry, say=say, progress=progress)
+
+            def finished(end: EndRow) -> None:
+                result.ends[end.scene] = end
+                tell(ledger, end, request, result, say)
+
+            if engine == "ray":
+                from rscap.scene.ray_engine import caption_on_ray
+
+                options = {"area": area, "batch_size": asked.batch_size, "workers": workers, "say": say}
+                caption_on_ray(
+                    ledger,
+                    todo,
+                    asked.load,
+                    request,
+                    each=tally.add,
+                    finished=finished,
+                    **options,  # type: ignore[arg-type]
+                )
+            else:
+                _captioned(ledger, todo, asked, request, area, each=tally.add, finished=finished)
             _finish(place, ledger, names, asked, request, result)
             seconds = time.monotonic() - started
             write_json(place.provenance, _provenance(ledger, names, asked, request, result, seconds))
@@ -161,18 +187,46 @@ def _heading(asked: Asked, request: SceneRequest, area: Area | None) -> dict[str
     return heading
 
 
+def _begun(
+    ledger: Ledger,
+    names: Sequence[str],
+    request: SceneRequest,
+    result: SceneResult,
+    *,
+    retry: bool,
+    say: Say,
+    progress: Progress,
+) -> tuple[list[str], _Tally]:
+    """The scenes that are still to be captioned, and the tally of windows; what ended before is told again."""
+    for name in names:
+        if ledger.end(name) is not None and has_changed(ledger, name):
+            say(f"note: {name}: the file was changed since it was captioned, and is captioned again")
+            ledger.forget(name)
+        elif retry and (end := ledger.end(name)) is not None and end.state in ("failed", "damaged"):
+            ledger.forget(name)
+    tally = _Tally(ledger, names, request, progress)
+    todo = []
+    for name in names:
+        if (end := ledger.end(name)) is None:
+            todo.append(name)
+            continue
+        tally.add(ledger.done(name))
+        result.ends[name] = end
+        tell(ledger, end, request, result, say)
+    return todo, tally
+
+
 def _captioned(
     ledger: Ledger,
     names: Sequence[str],
     asked: Asked,
     request: SceneRequest,
     area: Area | None,
-    result: SceneResult,
     *,
-    retry: bool,
-    say: Say,
-    progress: Progress,
+    each: Callable[[int], None],
+    finished: Callable[[EndRow], None],
 ) -> None:
+    """Caption scenes one after the other, in this process."""
     loaded: list[Ask] = []
 
     def ask() -> Ask:
@@ -181,20 +235,7 @@ def _captioned(
         return loaded[0]
 
     for name in names:
-        if ledger.end(name) is not None and has_changed(ledger, name):
-            say(f"note: {name}: the file was changed since it was captioned, and is captioned again")
-            ledger.forget(name)
-    tally = _Tally(ledger, names, request, progress)
-    for name in names:
-        end = ledger.end(name)
-        if end is None or (retry and end.state in ("failed", "damaged")):
-            if end is not None:
-                ledger.forget(name)
-            end = caption_scene_into(ledger, name, request, ask, area=area, batch_size=asked.batch_size, each=tally.add)
-        else:
-            tally.add(ledger.done(name))
-        result.ends[name] = end
-        tell(ledger, end, request, result, say)
+        finished(caption_scene_into(ledger, name, request, ask, area=area, batch_size=asked.batch_size, each=each))
 
 
 def tell(ledger: Ledger, end: EndRow, request: SceneRequest, result: SceneResult, say: Say) -> None:

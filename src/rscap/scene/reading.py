@@ -54,20 +54,24 @@ class Scene:
     time: tuple[str | None, str | None]
 
     @classmethod
-    def of(cls, name: str, raster: Raster, request: SceneRequest) -> Scene:
-        """What decides over the pixels of a scene, found once.
+    def of(cls, name: str, raster: Raster, request: SceneRequest, known: SceneRow | None = None) -> Scene:
+        """What decides over the pixels of a scene, found once; its stretch is as `known`, where it was found before.
 
         Raises:
             SceneError: its bands cannot be chosen, or it cannot be read.
         """
         identity = identify(name, raster.source)
         bands = choose(name, raster.source, request.bands)
+        if known is None:
+            stretch = find_stretch(name, raster.source, bands, request.stretch)
+        else:
+            stretch = Stretch.known(known.stretch) if known.stretch else None
         return cls(
             name=name,
             raster=raster,
             grid=Grid.of(raster.width, raster.height, window=request.window, stride=request.step),
             bands=bands,
-            stretch=find_stretch(name, raster.source, bands, request.stretch),
+            stretch=stretch,
             identity=identity,
             time=scene_time(raster.source, identity),
         )
@@ -95,6 +99,7 @@ class Scene:
             bands=self.bands.indexes,
             bands_chosen_by=self.bands.chosen_by,
             stretch=self.stretch.numbers if self.stretch else {},
+            nodata=None if self.raster.source.nodata is None else f"{self.raster.source.nodata:g}",
             gsd=self.gsd,
             time=self.time[0],
             time_from=self.time[1],

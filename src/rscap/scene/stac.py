@@ -15,7 +15,7 @@ from rscap.scene.opening import is_remote
 from rscap.scene.outline import coordinates, outline
 from rscap.scene.windows import Box
 from rscap.store import write_json
-from rscap.store.archive import CaptionPlace, Ledger, SceneRow, WindowRow
+from rscap.store.archive import CaptionPlace, Ledger, SceneRow
 
 PROJECTION = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
 _TYPES = {
@@ -34,8 +34,7 @@ def write_items(place: CaptionPlace, ledger: Ledger, scenes: Sequence[str], *, r
         facts = ledger.scene(scene)
         assert facts is not None
         name = _free(scene, taken)
-        captions = sum(isinstance(line, WindowRow) for line in ledger.windows(scene))
-        write_json(place.items / f"{name}.json", item(facts, name, place, run=run, captions=captions))
+        write_json(place.items / f"{name}.json", item(facts, name, place, run=run, captions=ledger.captioned(scene)))
 
 
 def item(facts: SceneRow, name: str, place: CaptionPlace, *, run: str, captions: int) -> dict[str, Any]:

@@ -7,7 +7,7 @@ the same ground would look different in each of them, and captions would change 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -65,6 +65,18 @@ class Stretch:
     sampled_from: str
     """`overview`, `patches`, `whole scene`, or `search`."""
     notes: tuple[str, ...] = ()
+
+    @classmethod
+    def known(cls, numbers: Mapping[str, Any]) -> Stretch:
+        """The rule whose `numbers` these are."""
+        red, green, blue = numbers["fill"]
+        return cls(
+            kind=numbers["kind"],
+            limits=tuple((float(low), float(high)) for low, high in numbers["limits"]),
+            fill=(red, green, blue),
+            sampled=numbers["sampled_pixels"],
+            sampled_from=numbers["sampled_from"],
+        )
 
     @property
     def numbers(self) -> dict[str, Any]:

@@ -84,7 +84,6 @@ def _windows(
     each(ledger.done(scene.name))
     missing = (tile for tile in scene.tiles(area) if not ledger.has(scene.name, tile.row, tile.column))
     read = (scene.read(tile, request.min_valid) for tile in missing)
-    unreadable, captioned, first = 0, 0, ""
     for chips, skipped in batches(read, batch_size):
         found = rows_of(scene.name, chips, list(ask()([chip.picture for chip in chips]))) if chips else []
         scene.identity.check_unchanged()
@@ -93,10 +92,7 @@ def _windows(
         if needed is not None:
             for line in (*found, *skipped):
                 needed.add(Box(*line.window))
-        captioned += len(chips)
-        broken = [one for one in skipped if one.valid_share is None]
-        unreadable, first = unreadable + len(broken), first or (broken[0].reason if broken else "")
-    end = _ended(ledger, scene, unreadable, captioned, first)
+    end = ended(ledger, scene.name)
     if needed is None:
         return end
     return end.model_copy(update={"bytes_read": traffic.read, "bytes_needed": needed.bytes})
@@ -155,39 +151,21 @@ def _row(scene: str, chip: Chip, answer: Any) -> WindowRow | SkippedRow:
     )
 
 
-_MEND = " (mend the file, and caption it again with --retry; its other windows are captioned)"
-
-
-def _ended(ledger: Ledger, scene: Scene, unreadable: int, captioned: int, first: str) -> EndRow:
-    """How a scene ended; windows of an earlier call are counted from the ledger, where it went on."""
-    if ledger.done(scene.name) > captioned + unreadable:
-        lines = list(_states(ledger, scene.name))
-        unreadable, captioned = sum(one is None for one in lines), sum(one is True for one in lines)
-        first = first or next(
-            (
-                one.reason
-                for one in ledger.windows(scene.name)
-                if isinstance(one, SkippedRow) and one.valid_share is None
-            ),
-            "",
-        )
-    if unreadable and not captioned:
+def ended(ledger: Ledger, scene: str) -> EndRow:
+    """How a scene ended all of whose windows are in the ledger."""
+    facts = ledger.scene(scene)
+    assert facts is not None
+    count, first = ledger.unreadable(scene)
+    if count and not ledger.captioned(scene):
         text = f"none of its windows can be read: {first} (mend the file, then --retry)"
-        return EndRow(scene=scene.name, state="failed", reason=text)
-    if unreadable:
-        text = f"{unreadable:,} window{'s' if unreadable > 1 else ''} cannot be read: {first}{_MEND}"
-        return EndRow(scene=scene.name, state="damaged", reason=text)
-    if scene.stretch is None:
-        nodata = scene.raster.source.nodata
-        return EndRow(
-            scene=scene.name,
-            state="empty",
-            reason="no pixel is valid" + (f": all are nodata ({nodata:g})" if nodata is not None else ""),
-        )
-    return EndRow(scene=scene.name, state="done")
+        return EndRow(scene=scene, state="failed", reason=text)
+    if count:
+        text = f"{count:,} window{'s' if count > 1 else ''} cannot be read: {first}{_MEND}"
+        return EndRow(scene=scene, state="damaged", reason=text)
+    if not facts.stretch:
+        what = "" if facts.nodata is None else f": all are nodata ({facts.nodata})"
+        return EndRow(scene=scene, state="empty", reason=f"no pixel is valid{what}")
+    return EndRow(scene=scene, state="done")
 
 
-def _states(ledger: Ledger, scene: str) -> Iterator[bool | None]:
-    """Of each window: captioned (True), skipped (False), or unreadable (None)."""
-    for one in ledger.windows(scene):
-        yield True if isinstance(one, WindowRow) else None if one.valid_share is None else False
+_MEND = " (mend the file, and caption it again with --retry; its other windows are captioned)"

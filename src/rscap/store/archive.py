@@ -116,6 +116,8 @@ class SceneRow(Record):
     bands: tuple[int, ...]
     bands_chosen_by: str
     stretch: dict[str, Any]
+    """Empty where no pixel is valid."""
+    nodata: str | None
     gsd: tuple[float, float] | None
     """Metres that a pixel covers in the middle of the scene, along a row and down a column."""
     time: str | None
@@ -181,20 +183,29 @@ class _SceneIndex:
     places: array[int] = field(default_factory=lambda: array("q"))
     """Byte of the line of each window of the grid, plus 1; 0 where there is none."""
     done: int = 0
+    captioned: int = 0
+    unreadable: int = 0
+    first_unreadable: str = ""
     end: EndRow | None = None
 
     def begin(self, facts: SceneRow) -> None:
-        self.facts, self.end, self.done = facts, None, 0
+        self.facts, self.end = facts, None
+        self.done = self.captioned = self.unreadable = 0
+        self.first_unreadable = ""
         self.places = array("q", bytes(8 * facts.rows * facts.columns))
 
-    def put(self, row: int, column: int, offset: int) -> bool:
-        """Note a window; False where there is no such place, or it was there already."""
-        place = row * self.facts.columns + column if self.facts else -1
+    def put(self, line: WindowRow | SkippedRow, offset: int) -> None:
+        """Note a window, unless there is no such place or it is there already."""
+        place = line.row * self.facts.columns + line.column if self.facts else -1
         if not 0 <= place < len(self.places) or self.places[place]:
-            return False
+            return
         self.places[place] = offset + 1
         self.done += 1
-        return True
+        if isinstance(line, WindowRow):
+            self.captioned += 1
+        elif line.valid_share is None:
+            self.unreadable += 1
+            self.first_unreadable = self.first_unreadable or line.reason
 
 
 class Ledger:
@@ -245,6 +256,15 @@ class Ledger:
     def done(self, scene: str) -> int:
         """How many windows of a scene are done, skipped ones included."""
         return self._scenes[scene].done if scene in self._scenes else 0
+
+    def captioned(self, scene: str) -> int:
+        """How many windows of a scene have a caption."""
+        return self._scenes[scene].captioned if scene in self._scenes else 0
+
+    def unreadable(self, scene: str) -> tuple[int, str]:
+        """How many windows of a scene cannot be read, and the reason of the first."""
+        known = self._scenes.get(scene)
+        return (known.unreadable, known.first_unreadable) if known else (0, "")
 
     def forget(self, name: str) -> None:
         """Let a scene be begun again; its new lines count, and the old ones do not."""
@@ -321,7 +341,7 @@ class Ledger:
         elif isinstance(row, EndRow):
             known.end = row
         else:
-            known.put(row.row, row.column, offset)
+            known.put(row, offset)
 
 
 def read_asked(path: Path) -> dict[str, Any]:
