@@ -15,9 +15,9 @@ import rasterio
 from rasterio.rpc import RPC
 
 import rscap
-from rasters import Echo, noise, write_raster
 from rscap.errors import SceneError, StoreError
 from rscap.store import archive
+from scene_files import Echo, noise, write_raster
 
 
 def complex_numbers(path: Path) -> None:

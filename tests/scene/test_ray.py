@@ -14,7 +14,7 @@ import pytest
 
 import rscap
 from checkout import ROOT
-from rasters import Echo, noise, write_raster
+from scene_files import Echo, noise, write_raster
 
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore")]  # Ray leaves sockets and warnings of its own
 

@@ -14,7 +14,7 @@ from geojson_pydantic import FeatureCollection
 
 import rscap
 from checkout import shared
-from rasters import Echo
+from scene_files import Echo
 from schemas import problems
 
 WINDOW = 512

@@ -11,7 +11,7 @@ from rasterio.shutil import copy
 
 import rscap
 from ranges import served
-from rasters import Echo, noise, write_raster
+from scene_files import Echo, noise, write_raster
 
 
 def test_a_remote_scene_is_read_by_ranges(tmp_path: Path) -> None:

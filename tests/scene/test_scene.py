@@ -18,9 +18,9 @@ from shapely import Polygon, from_wkb, unary_union
 from shapely.geometry import shape
 
 import rscap
-from rasters import UTM, Echo, noise, write_raster
 from rscap.errors import SceneError, StoreError
 from rscap.recipe import GenerateSection
+from scene_files import UTM, Echo, noise, write_raster
 
 
 def features(path: Path) -> list[dict[str, Any]]:
