@@ -212,7 +212,7 @@ class TrainSection(Section):
 
     epochs: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     """Times that training sees every image."""
-    max_steps: Annotated[int, Field(ge=0)] | None = None
+    max_steps: Annotated[int, Field(ge=0, le=10**9)] | None = None
     """Stop after this many updates, even in the middle of an epoch; 0 only with `model.start`, whose weights stay."""
     micro_batch: PerStep = 4
     """Images that pass through the model together, each with all its chosen captions; more need more memory."""

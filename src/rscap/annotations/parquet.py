@@ -70,6 +70,44 @@ def refuse_bombs(path: Path, found: Sequence[Path]) -> None:
         raise DataError(
             f"{path} declares {rows:,} rows of {size:,} bytes; at most {MAX_ROWS:,} and {MAX_BYTES:,} are read"
         )
+    for file in found:
+        _refuse_bomb(path, file)
+
+
+_BOMB_RATIO, _BOMB_BYTES = 1_000, 2**28
+
+
+def _refuse_bomb(path: Path, file: Path) -> None:
+    """Refuse a file that becomes more than a thousand times as large, where that is above 256 MiB.
+
+    One entry of a dictionary may stand for a value of any row, so that the footer does not tell what a column becomes;
+    it bounds it, since a page of a dictionary is no larger than its compressed bytes and all that decompression adds.
+    Columns beyond the bound are read piece by piece, and not to their end if it is one.
+
+    Raises:
+        DataError: names the column.
+    """
+    limit = max(_BOMB_BYTES, _BOMB_RATIO * file.stat().st_size)
+    opened = reader(path, file)
+    bounds: dict[str, int] = {}
+    for group in range(opened.metadata.num_row_groups):
+        for number in range(opened.metadata.num_columns):
+            chunk = opened.metadata.row_group(group).column(number)
+            if chunk.has_dictionary_page and chunk.dictionary_page_offset is not None:
+                page = max(0, chunk.data_page_offset - chunk.dictionary_page_offset)
+                grown = max(0, chunk.total_uncompressed_size - chunk.total_compressed_size)
+                name = chunk.path_in_schema
+                bounds[name] = bounds.get(name, 0) + chunk.num_values * (page + grown)
+    for name in (one for one, bound in bounds.items() if bound > limit):
+        size = 0
+        for batch in opened.iter_batches(columns=[name], batch_size=64):
+            column = batch.column(0)
+            size += (column.dictionary_decode() if hasattr(column, "dictionary_decode") else column).nbytes
+            if size > limit:
+                raise DataError(
+                    f"{file}: its {file.stat().st_size:,} bytes become more than {limit:,} in column {name!r}",
+                    hint="such a file fills memory and disk; write it again without repeating large values",
+                )
 
 
 def reader(path: Path, file: Path) -> Any:

@@ -15,8 +15,8 @@ from rscap.errors import DataError
 from rscap.opening import read_plain
 from rscap.records import Rejected
 
-MAX_BYTES = 2**31
-"""Annotation files above 2 GiB are refused rather than read into memory."""
+MAX_BYTES = 2**29
+"""Annotation files above 512 MiB are refused rather than read into memory."""
 
 _HEAD_BYTES = 4096
 _NO_TEXT: tuple[tuple[bytes, str, str], ...] = (
@@ -54,6 +54,8 @@ def read_text(path: Path) -> str:
         raise DataError(
             f"{path} is {encoding}, not UTF-8", hint=f"convert it: iconv -f {encoding} -t UTF-8 {path.name}"
         )
+    if data[:_HEAD_BYTES].count(0) > len(data[:_HEAD_BYTES]) / 4:
+        raise DataError(f"{path} is a binary file, not text")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -223,6 +223,11 @@ def _complain(error: RscapError) -> None:
 
     console = screen(stderr=True, soft_wrap=True)
     with suppress(OSError):  # nobody reads it, or its disk is full
-        console.print(Text.assemble(("error: ", "bold red"), error.message))
+        console.print(Text.assemble(("error: ", "bold red"), _continued(error.message)))
         if error.hint:
-            console.print(Text.assemble(("hint:  ", "bold"), error.hint))
+            console.print(Text.assemble(("hint:  ", "bold"), _continued(error.hint)))
+
+
+def _continued(text: str) -> str:
+    """Further lines stand back: a line break in a name begins no message of its own."""
+    return re.sub(r"\n(?=\S)", "\n  ", text)

@@ -250,12 +250,13 @@ def _console() -> Console:
 def _print_notes(source: Source) -> None:
     """Rejected rows and notes on standard error, the first ten of each."""
     from rscap.cli.screen import say
+    from rscap.escape import visible
 
     for what, lines in (
         ("rejected", [f"{bad.row}: {bad.reason}" for bad in source.rejected]),
         ("note", [f"{note.row}: {note.text}" for note in source.notes]),
     ):
         for line in lines[:10]:
-            say(f"{what}: {line}")
+            say(visible(f"{what}: {line}", one_line=True))
         if len(lines) > 10:
             say(f"{what}: … and {len(lines) - 10:,} more")

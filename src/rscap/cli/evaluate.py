@@ -253,7 +253,7 @@ def _print_item(item: Prediction | Rejected, *, json: bool) -> None:
     from rscap.store import prediction_row
 
     if isinstance(item, Rejected):
-        say(f"error: {item.reason}")
+        say(visible(f"error: {item.reason}", one_line=True))
     elif json:
         print(for_json(encode.dumps(prediction_row(item), ensure_ascii=False)), flush=True)
     else:
@@ -265,6 +265,7 @@ def _write_table(out: Path, captioner: Any, pictures: Sequence[Picture], asked: 
     from rscap import __version__
     from rscap.captioner.table import CaptionTable
     from rscap.cli.screen import progress, say
+    from rscap.escape import visible
     from rscap.records import Rejected
     from rscap.stopping import stopping
 
@@ -278,7 +279,7 @@ def _write_table(out: Path, captioner: Any, pictures: Sequence[Picture], asked: 
             for item in captioner.predictions(left, say=say):
                 table.add(item)
                 if isinstance(item, Rejected):
-                    say(f"error: {item.reason}")
+                    say(visible(f"error: {item.reason}", one_line=True))
                 bar(len(table.done) + len(table.failed), len(pictures))
     except Interrupted as error:
         error.hint = f"the same command continues after {len(table.done):,} captions"

@@ -38,7 +38,7 @@ def report(
     ] = False,
 ) -> None:
     """Compare runs and their baselines, or judge a study, on one HTML page; write its table in other formats too."""
-    from rscap.cli.screen import print_text
+    from rscap.cli.screen import print_path, print_text
     from rscap.reports import build_table, tables_markdown, write_report
     from rscap.reports.study import load_study, report_subject, study_markdown, summarise, write_study_report
     from rscap.store import StudyFolder
@@ -49,13 +49,13 @@ def report(
             print_text(study_markdown(summarise(load_study(study), metric=subject.metric)), end="")
             return
         for path in write_study_report(study, out or StudyFolder(study).report_file, metric=subject.metric):
-            print_text(path)
+            print_path(path)
         return
     if markdown:
         print_text(tables_markdown(build_table(runs, subject.split)), end="")
         return
     for path in write_report(runs, out or _beside(runs), split=subject.split):
-        print_text(path)
+        print_path(path)
 
 
 def _beside(runs: list[Path]) -> Path:
@@ -151,6 +151,7 @@ def show(found: Comparison) -> None:
     from rich.table import Column, Table
 
     from rscap.cli.screen import screen
+    from rscap.escape import visible
     from rscap.scoring.comparison import probability
 
     console = screen(soft_wrap=True)
@@ -169,7 +170,8 @@ def show(found: Comparison) -> None:
             *(probability(p) for p in (row.p_bootstrap, row.p_randomisation, row.p_holm)),
         )
     console.print(table)
-    console.print("\n".join([*(row.sentence for row in found.differences), *found.notes]))
+    sentences = [*(row.sentence for row in found.differences), *found.notes]
+    console.print("\n".join(visible(sentence, one_line=True) for sentence in sentences))
     console.print("|".join(f"{key}:{value}" for key, value in found.conditions.items()))
 
 

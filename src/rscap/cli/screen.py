@@ -9,6 +9,8 @@ from rscap.escape import for_json, visible
 from rscap.progress import ProgressBar, screen, to_stderr
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.table import Table
 
     from rscap.records import ScoreSheet
@@ -23,9 +25,14 @@ def print_json(value: Any) -> None:
     print(for_json(dumps(value, indent=2, ensure_ascii=False, allow_nan=False)))
 
 
-def print_text(text: Any, *, end: str = "\n") -> None:
+def print_text(text: str, *, end: str = "\n") -> None:
     """Text on standard output; control characters in it are shown and do nothing."""
-    print(visible(str(text)), end=end)
+    print(visible(text), end=end)
+
+
+def print_path(path: Path) -> None:
+    """The path of a file that was written, on one line of standard output."""
+    print(visible(str(path), one_line=True))
 
 
 # Score sheets as tables on standard output.

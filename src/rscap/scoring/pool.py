@@ -22,7 +22,7 @@ from rscap.store import atomic_path
 
 _FORMAT = "rscap-idf-pool/1"
 _KEYS = ("bigrams", "trigrams", "fourgrams")
-_MAX_BYTES = 2**30
+_MAX_BYTES = 2**28
 """Of one array; the pool of 4,454 images with five references has 1.1 MB in all."""
 
 

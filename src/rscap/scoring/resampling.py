@@ -25,6 +25,10 @@ from rscap.scoring.measures import Statistics
 from rscap.scoring.protocol import prepare
 
 DRAWS = 10_000
+
+LONGEST = 500_000
+"""Characters of a candidate: METEOR's search takes minutes for more, and no model stops so late."""
+
 CELLS = 250_000
 """Draws x images held at once: fits the cache, bounds the memory, and does not change the result."""
 
@@ -206,7 +210,12 @@ def check_references(references: Mapping[str, Sequence[str]] | Mapping[int, Sequ
 
 
 def check_captions(candidates: Mapping[str, str] | Mapping[int, str]) -> None:
-    """Raise ScoreError where a candidate is not a string."""
+    """Raise ScoreError where a candidate is not a string, or longer than any caption."""
     for example, caption in candidates.items():
         if not isinstance(caption, str):
             raise ScoreError(f"the candidate of {example!r} is a {type(caption).__name__}, not a string")
+        if len(caption) > LONGEST:
+            raise ScoreError(
+                f"the candidate of {example!r} has {len(caption):,} characters; at most {LONGEST:,} are scored",
+                hint="cut it where the model should have stopped",
+            )

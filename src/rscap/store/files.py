@@ -14,9 +14,9 @@ from rscap.store.outputs import atomic_path, is_json
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 file in one move."""
+    r"""Write a UTF-8 file in one move; the bytes of a file name that is no UTF-8 stand as `\udcff`, as in JSON."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -26,7 +26,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Write JSON Lines in one move."""
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", errors="backslashreplace") as stream:
         for row in rows:
             stream.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
 

@@ -207,7 +207,7 @@ def append_line(path: Path, line: str) -> None:
     """
     with open_growing(path) as stream:
         _mend(stream)
-        stream.write(f"{line}\n".encode())
+        stream.write(f"{line}\n".encode("utf-8", "backslashreplace"))
 
 
 def open_growing(path: Path) -> IO[bytes]:
@@ -411,7 +411,9 @@ def no_room(error: BaseException) -> str | None:
 
 
 def _not_written(path: Path, error: OSError | ValueError) -> StoreError:
-    reason = getattr(error, "strerror", None) or error
+    reason: object = getattr(error, "strerror", None) or error
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        reason = f"{error.filename} is not a folder"
     return StoreError(f"{path} cannot be written: {reason}", hint="choose another place")
 
 

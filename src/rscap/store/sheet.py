@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -22,7 +23,7 @@ def read_sheet(path: Path | str) -> ScoreSheet:
         StoreError: the file is missing, is not JSON, or lacks a field; names it.
     """
     path = Path(path)
-    if not path.exists():
+    if not os.path.exists(path):  # False also for a name that is too long
         raise StoreError(f"{path} does not exist", hint="`rscap score` and `rscap evaluate` write score sheets")
     from rscap.store.evaluation import SheetFile
 
