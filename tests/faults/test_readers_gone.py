@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -49,10 +50,10 @@ def test_a_stream_that_is_gone(place: Path, captions: Path, command: str, end: s
 
 def test_a_closed_pipe_is_141(captions: Path) -> None:
     """Output that does not fit the pipe is certainly lost."""
-    (captions / "many.csv").write_text(
-        "image,caption_1\n" + "".join(f"{n}.jpg,a field of number {n}\n" for n in range(3000)), encoding="utf-8"
-    )
-    done = shell("data inspect many.csv --no-images --json", "| head -c 1", captions)
+    said = {f"image-{number}": f"a field of number {number}" for number in range(2_000)}
+    (captions / "hyp.json").write_text(json.dumps(said), encoding="utf-8")
+    (captions / "refs.json").write_text(json.dumps({name: [text] for name, text in said.items()}), encoding="utf-8")
+    done = shell(f"{COMMANDS['score']} --json", "| head -c 1", captions)
     assert (done.returncode, "Traceback" in done.stderr) == (141, False)
 
 
