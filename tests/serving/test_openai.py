@@ -48,6 +48,18 @@ def test_a_caption_is_that_of_the_captioner(client: openai.OpenAI, models: Serve
     assert drawn.choices[0].message.content == wanted(models, 3, model, temperature=0.9, top_p=0.9, seed=5)
 
 
+def test_a_consensus_has_no_probabilities(client: openai.OpenAI, models: ServedModels) -> None:
+    """It is chosen among captions: the one that the captioner chooses, with words and without how sure they are."""
+    body = chat(2, logprobs=True, temperature=0.7)
+    answer = client.chat.completions.create(**body, extra_body={"rscap": {"choose": "consensus", "samples": 4}})
+    text = answer.choices[0].message.content
+    assert text == wanted(models, 2, temperature=0.7, choose="consensus", samples=4)
+    assert answer.choices[0].logprobs is None
+    own = answer.model_extra["rscap"]["choices"][0]  # type: ignore[index]
+    assert own["confidence"] is None
+    assert " ".join(word["text"] for word in own["words"]) == text
+
+
 def test_a_stream_tells_the_same(client: openai.OpenAI, models: ServedModels) -> None:
     """The parts joined are the caption; the numbers of tokens come last where they are asked for."""
     parts = list(client.chat.completions.create(**chat(1), stream=True, stream_options={"include_usage": True}))
@@ -115,6 +127,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"extra_body": {"rscap": {"beam": 3}}}, "unknown parameter 'rscap.beam'"),
     ({"extra_body": {"rscap": {"beams": 3, "temperature": 0.5}}}, "beams = 3 searches"),
     ({"extra_body": {"rscap": {"beams": 64}}}, "beams = 64"),
+    ({"extra_body": {"rscap": {"choose": "consensus", "samples": 200}}, "temperature": 0.5}, "samples = 200"),
+    ({"extra_body": {"rscap": {"choose": "consensus"}}}, "set a temperature"),
 ]
 
 

@@ -132,14 +132,18 @@ def test_what_was_captioned_is_saved(page: Any) -> None:
 
 @pytest.mark.browser
 def test_beams_and_words_are_passed_on(page: Any, models: ServedModels) -> None:
-    """The switch searches with five beams; another prompt is used, and the caption says so."""
+    """Five beams or a consensus are chosen; another prompt is used, and the caption says so."""
     choose(page, "nano")
-    page.locator("#beams").check()
+    page.locator("#way").select_option("consensus")
+    page.set_input_files("#files", [{"name": "none.png", "mimeType": "image/png", "buffer": png(2)}])
+    drawn = {"temperature": 0.5, "choose": "consensus", "samples": 16}
+    assert caption(page, "nano") == models["nano"].captioner.caption(png(2), **drawn).caption
+    page.locator("#way").select_option("beams")
     page.set_input_files("#files", [{"name": "one.png", "mimeType": "image/png", "buffer": png(2)}])
     assert caption(page, "nano") == models["nano"].captioner.caption(png(2), beams=5).caption
     page.locator("#prompt").fill("describe")
     page.set_input_files("#files", [{"name": "two.png", "mimeType": "image/png", "buffer": png(2)}])
-    page.locator("article").nth(1).wait_for()
+    page.locator("article").nth(2).wait_for()
     page.locator("article").first.get_by_text("asked in other words").wait_for()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from rscap.captioner.choice import decode_name
 from rscap.recipe import GenerateSection, with_decoding
-from rscap.records import Answer, TokenScore
+from rscap.records import Answer
 from rscap.serving.models import ServedModel
 from rscap.serving.problems import Problem, problem_of
 from rscap.serving.settings import ServeSettings
@@ -45,7 +45,7 @@ class Asked:
         return {
             "tokens": answer.prediction.tokens,
             "near_ties": answer.prediction.near_ties,
-            "confidence": round(answer.confidence, 6),
+            "confidence": round(answer.confidence, 6) if answer.tokens else None,
             "margin": round(answer.margin, 6) if math.isfinite(answer.margin) else None,
             "flags": flags,
         }
@@ -68,6 +68,8 @@ def asked(
         wanted["max_new_tokens"] = limits.max_tokens
     if isinstance(beams := wanted.get("beams"), int) and beams > limits.max_beams:
         raise Problem(400, f"beams = {beams}; this server searches with at most {limits.max_beams}", param="beams")
+    if isinstance(drawn := wanted.get("samples"), int) and drawn > limits.max_samples:
+        raise Problem(400, f"samples = {drawn}; this server draws at most {limits.max_samples}", param="samples")
     own = model.settings
     if wanted.get("temperature"):  # a draw takes the place of the model's own search
         own = with_decoding(own, {"beams": 1, "length_penalty": 1.0})
@@ -82,9 +84,10 @@ def asked(
     return Asked(model=model, prompt=words or model.prompt, settings=settings, lowered=lowered)
 
 
-def words_of(tokens: tuple[TokenScore, ...]) -> list[dict[str, Any]]:
+def words_of(answer: Answer) -> list[dict[str, Any]]:
     """The words of a caption with the probability of each, the product of its tokens', and its smallest margin."""
     words: list[dict[str, Any]] = []
+    tokens = answer.tokens
     for token in tokens:
         if not token.text:
             continue
@@ -95,6 +98,8 @@ def words_of(tokens: tuple[TokenScore, ...]) -> list[dict[str, Any]]:
         word["logprob"] += token.logprob
         if token.margin is not None:
             word["margin"] = min(token.margin, word["margin"] if word["margin"] is not None else token.margin)
+    if not tokens:  # a consensus is chosen among captions, not token by token
+        return [{"text": word, "logprob": None, "margin": None} for word in answer.prediction.caption.split()]
     for word in words:
         word["text"], word["logprob"] = word["text"].strip(), round(word["logprob"], 6)
     return [word for word in words if word["text"]]

@@ -231,7 +231,7 @@ class ChatAsked:
         return text, "stop" if answer.prediction.stopped == "eos" else "length"
 
     def _logprobs(self, answer: Answer) -> dict[str, Any] | None:
-        if not self.request.logprobs:
+        if not self.request.logprobs or not answer.tokens:
             return None
         content = [
             {
@@ -247,7 +247,7 @@ class ChatAsked:
     def _own(self, answers: list[Answer]) -> dict[str, Any]:
         captions = []
         for answer in answers:
-            words = {"words": words_of(answer.tokens)} if self.request.logprobs else {}
+            words = {"words": words_of(answer)} if self.request.logprobs else {}
             captions.append({**self.asked.of_caption(answer), **words})
         return {**self.asked.described(), "choices": captions}
 

@@ -46,6 +46,8 @@ class ServeSettings:
     max_prompt: int = 1_000
     """Characters of a prompt."""
     max_beams: int = 8
+    max_samples: int = 32
+    """Captions that are drawn for a consensus."""
     max_choices: int = 8
     """Captions of one image."""
     queue: int = 256

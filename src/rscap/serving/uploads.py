@@ -41,7 +41,9 @@ def read_fields(fields: dict[str, str], models: ServedModels, limits: ServeSetti
     return asked(model, fields.get("prompt"), changes, limits)
 
 
-def _number(name: str, text: str) -> int | float:
+def _number(name: str, text: str) -> int | float | str:
+    if name in ("choose", "similarity"):
+        return text[:40]
     try:
         return int(text) if text.strip("-").isdecimal() and len(text) < 20 else float(text[:40])
     except ValueError:

@@ -110,7 +110,7 @@ async function captionBy(model, uri, name, captions) {
   const prompt = find("prompt").value.trim();
   const content = [{ type: "image_url", image_url: { url: uri } }, ...(prompt ? [{ type: "text", text: prompt }] : [])];
   const body = { model, messages: [{ role: "user", content }], logprobs: true };
-  if (find("beams").checked) body.rscap = { beams: 5 };
+  Object.assign(body, WAYS[find("way").value]);
   const begun = performance.now();
   try {
     const answer = await asked("v1/chat/completions",
@@ -126,6 +126,8 @@ async function captionBy(model, uri, name, captions) {
   }
 }
 
+const WAYS = { greedy: {}, beams: { rscap: { beams: 5 } }, consensus: { temperature: 0.5, rscap: { choose: "consensus", samples: 16 } } };
+
 const facts = (own) => {
   const choice = own.choices[0];
   return { confidence: choice.confidence, near_ties: choice.near_ties, flags: choice.flags, prompt: own.prompt, decode: own.decode,
@@ -139,6 +141,7 @@ const share = (logprob) => Math.exp(logprob);
 const percent = (value) => `${Math.round(100 * value)} %`;
 
 function kind(word, dtype) {
+  if (word.logprob === null) return "plain"; // of a consensus, which is chosen whole
   if (word.margin !== null && word.margin < (NEAR[dtype] ?? 1e-4)) return "tie";
   const sure = share(word.logprob);
   return sure > 0.6 ? "sure" : sure > 0.25 ? "unsure" : "doubtful";
@@ -147,16 +150,17 @@ function kind(word, dtype) {
 function shown(row, own) {
   const text = made("p", { class: "text" });
   for (const word of row.words) {
-    const hint = `${percent(share(word.logprob))} sure${kind(word, own.base.dtype) === "tie" ? ", a near-tie" : ""}`;
+    const hint = word.logprob === null ? undefined : `${percent(share(word.logprob))} sure${kind(word, own.base.dtype) === "tie" ? ", a near-tie" : ""}`;
     text.append(made("span", { class: `word ${kind(word, own.base.dtype)}`, title: hint }, word.text), " ");
   }
   const flags = { near_tie: "near-tie: another batch may word it otherwise", cut_off: "cut off at the length limit",
     prompt_differs: "asked in other words than it was trained with" };
   const remarks = row.flags.map((flag) => flags[flag] ?? flag);
-  const line = [`${percent(share(row.confidence))} a token`, `${row.seconds.toFixed(2)} s`, row.decode, ...remarks].join(" · ");
+  const sure = row.confidence === null ? [] : [`${percent(share(row.confidence))} a token`];
+  const line = [...sure, `${row.seconds.toFixed(2)} s`, row.decode, ...remarks].join(" · ");
   const table = made("table", {}, made("thead", {}, made("tr", {}, made("th", { scope: "col" }, "Word"), made("th", { scope: "col" }, "Sure"),
     made("th", { scope: "col" }, "Remark"))), made("tbody", {}, ...row.words.map((word) => made("tr", {}, made("td", {}, word.text),
-    made("td", { class: "number" }, percent(share(word.logprob))), made("td", {}, kind(word, own.base.dtype) === "tie" ? "near-tie" : "")))));
+    made("td", { class: "number" }, word.logprob === null ? "" : percent(share(word.logprob))), made("td", {}, kind(word, own.base.dtype) === "tie" ? "near-tie" : "")))));
   const copy = made("button", { type: "button", class: "copy", "aria-label": `Copy the caption by ${row.model}`,
     on: { click: () => navigator.clipboard.writeText(row.caption).then(() => say("Copied.")) } }, "Copy");
   return [made("h3", {}, row.model), text, made("p", { class: "facts" }, line), copy,
