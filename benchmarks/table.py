@@ -1,7 +1,7 @@
-"""The README's performance table, made from the records in `benchmarks/results/`.
+"""The performance table of docs/benchmarks.md, made from the records in `benchmarks/results/`.
 
-    python benchmarks/table.py            # writes it between the two markers in README.md
-    python benchmarks/table.py --check    # exits 1 if the README does not say what the records say
+    python benchmarks/table.py            # writes it between the two markers in docs/benchmarks.md
+    python benchmarks/table.py --check    # exits 1 if the page does not say what the records say
 
 A record that is not there has no rows. Rows of a record that was taken on a busy machine say so.
 """
@@ -18,7 +18,7 @@ from typing import Any
 from common import RESULTS
 from rscap.store import read_json, write_text
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- performance: made by benchmarks/table.py -->", "<!-- /performance -->"
 
 
@@ -176,7 +176,7 @@ def _place(record: dict[str, Any]) -> str:
 
 
 def with_table(text: str, folder: Path) -> str:
-    """A README with its table made anew.
+    """A page with its table made anew.
 
     Raises:
         SystemExit: the markers are not there, once each and in order.
@@ -184,22 +184,22 @@ def with_table(text: str, folder: Path) -> str:
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end or BEGIN in after or END in after:
-        raise SystemExit(f"the README wants {BEGIN!r} and {END!r}, once each")
+        raise SystemExit(f"the page wants {BEGIN!r} and {END!r}, once each")
     return f"{before}{BEGIN}\n{table(folder)}\n{END}{after}"
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if the README is not up to date")
-    parser.add_argument("--readme", type=Path, default=README, help="%(default)s")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if the page is not up to date")
+    parser.add_argument("--page", type=Path, default=PAGE, help="%(default)s")
     parser.add_argument("--results", type=Path, default=RESULTS, help="%(default)s")
     given = parser.parse_args(arguments)
-    now = given.readme.read_text(encoding="utf-8")
+    now = given.page.read_text(encoding="utf-8")
     wanted = with_table(now, given.results)
     if given.check and wanted != now:
-        sys.exit("the README's table is not what the records say: run python benchmarks/table.py")
+        sys.exit("the page's table is not what the records say: run python benchmarks/table.py")
     if wanted != now:
-        write_text(given.readme, wanted)
+        write_text(given.page, wanted)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The README's performance table is what the records say."""
+"""The performance table of docs/benchmarks.md is what the records say."""
 
 from __future__ import annotations
 
@@ -83,9 +83,9 @@ def records(folder: Path, *, busy: bool = False) -> Path:
     return folder
 
 
-def test_the_readme_says_what_the_records_say(table: ModuleType) -> None:
+def test_the_page_says_what_the_records_say(table: ModuleType) -> None:
     """The block between the markers is the one that the committed records give."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
     assert table.with_table(text, ROOT / "benchmarks" / "results") == text, "run python benchmarks/table.py"
 
 
@@ -117,21 +117,21 @@ def test_a_busy_machine_is_told(table: ModuleType, tmp_path: Path) -> None:
 
 def test_the_block_alone_changes(table: ModuleType, tmp_path: Path) -> None:
     """The words around the markers stay; --check changes nothing and says what to run; a second run changes nothing."""
-    readme, folder = tmp_path / "README.md", records(tmp_path / "results")
-    readme.write_text(f"above\n{table.BEGIN}\nold\n{table.END}\nbelow\n", encoding="utf-8")
-    options = ["--readme", str(readme), "--results", str(folder)]
+    page, folder = tmp_path / "page.md", records(tmp_path / "results")
+    page.write_text(f"above\n{table.BEGIN}\nold\n{table.END}\nbelow\n", encoding="utf-8")
+    options = ["--page", str(page), "--results", str(folder)]
     with pytest.raises(SystemExit, match=r"run python benchmarks/table\.py"):
         table.main(["--check", *options])
-    assert "old" in readme.read_text(encoding="utf-8")
+    assert "old" in page.read_text(encoding="utf-8")
     table.main(options)
-    written = readme.read_text(encoding="utf-8")
+    written = page.read_text(encoding="utf-8")
     assert written.startswith(f"above\n{table.BEGIN}\n|  | rscap |")
     assert written.endswith(f"\n{table.END}\nbelow\n")
     table.main(["--check", *options])
 
 
 @pytest.mark.parametrize("text", ["no markers", "BEGIN", "END BEGIN", "BEGIN END BEGIN END"])
-def test_a_readme_without_its_markers_is_refused(table: ModuleType, tmp_path: Path, text: str) -> None:
+def test_a_page_without_its_markers_is_refused(table: ModuleType, tmp_path: Path, text: str) -> None:
     """Both markers, once each and in order, or nothing is written."""
     text = text.replace("BEGIN", table.BEGIN).replace("END", table.END)
     with pytest.raises(SystemExit, match="once each"):
