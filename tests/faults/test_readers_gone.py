@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -49,11 +48,8 @@ def test_a_stream_that_is_gone(place: Path, captions: Path, command: str, end: s
 
 
 def test_a_closed_pipe_is_141(captions: Path) -> None:
-    """Output that does not fit the pipe is certainly lost."""
-    said = {f"image-{number}": f"a field of number {number}" for number in range(2_000)}
-    (captions / "hyp.json").write_text(json.dumps(said), encoding="utf-8")
-    (captions / "refs.json").write_text(json.dumps({name: [text] for name, text in said.items()}), encoding="utf-8")
-    done = shell(f"{COMMANDS['score']} --json", "| head -c 1", captions)
+    """The reader is gone long before the first word is written."""
+    done = shell(COMMANDS["score"], "| true", captions)
     assert (done.returncode, "Traceback" in done.stderr) == (141, False)
 
 
