@@ -345,6 +345,7 @@ def caption_scene(
     crs: str | None = None,
     engine: Literal["local", "ray"] = "local",
     workers: int | None = None,
+    partition: int | None = None,
     retry: bool = False,
     progress: bool | Progress = True,
     **model_options: Any,
@@ -368,6 +369,7 @@ def caption_scene(
         aoi: a GeoJSON file, or (west, south, east, north) in degrees.
         crs: the CRS of scenes that name none.
         engine, workers: `ray` captions on that many workers of a Ray cluster, or of this machine (docs/scenes.md).
+        partition: captions in each file of GeoParquet, which is a folder of files then.
         retry: try scenes again that failed or were damaged in an earlier call.
         progress: True shows messages and a bar; a function receives how many windows are done, and how many there are.
         model_options: `prefix`, `dtype` and `device` of a model that is named.
@@ -409,6 +411,7 @@ def caption_scene(
             request,
             engine=engine,
             workers=workers,
+            partition=partition,
             retry=retry,
             say=_say(bool(progress)),
             progress=bar,

@@ -18,6 +18,7 @@ from shapely import Polygon, from_wkb, unary_union
 from shapely.geometry import shape
 
 import rscap
+from command_line import rscap as command
 from rscap.errors import SceneError, StoreError
 from rscap.recipe import GenerateSection
 from scene_files import UTM, Echo, noise, write_raster
@@ -301,3 +302,41 @@ def test_a_file_that_was_changed_is_captioned_again(tmp_path: Path) -> None:
     assert len(echo.asked) == 2
     (one,) = features(tmp_path / "out" / "captions.geojsonl")
     assert one["properties"]["caption"] == "colour " + " ".join(f"{v:.1f}" for v in bands.mean(axis=(1, 2)))
+
+
+def test_a_partitioned_table_is_read_as_one(tmp_path: Path) -> None:
+    """A folder of files that geopandas and DuckDB open as one table, in the order of one file."""
+    scene = write_raster(tmp_path / "a.tif", noise(3, 100, 100))
+    run(scene, tmp_path / "one.parquet", window=20)
+    run(scene, tmp_path / "parts.parquet", window=20, partition=10)
+    parts = tmp_path / "parts.parquet"
+    assert sorted(path.name for path in parts.iterdir()) == [f"part-0000{number}.parquet" for number in range(3)]
+    whole = geopandas.read_parquet(tmp_path / "one.parquet")
+    table = geopandas.read_parquet(parts)
+    assert table.crs == whole.crs == "OGC:CRS84"
+    assert list(table["caption"]) == list(whole["caption"])
+    rows = duckdb.sql(f'SELECT caption FROM \'{parts}/*.parquet\' ORDER BY "row", "column"').fetchall()
+    assert [caption for (caption,) in rows] == list(whole["caption"])
+    run(scene, parts, window=20)  # one file takes the place of the folder again
+    assert parts.read_bytes() == (tmp_path / "one.parquet").read_bytes()
+
+
+def test_the_command_says_what_it_did(tmp_path: Path) -> None:
+    """Files on standard output, counts and notes on standard error; 1 where a scene failed; `--dry-run` writes nothing;
+    `search` finds captions by words, in every format."""
+    write_raster(tmp_path / "a.tif", noise(3, 64, 64))
+    model = ["--model", "nano", "--dtype", "float32", "--window", "32", "--set", "generate.max_new_tokens=6"]
+    tried = command("scene", "a.tif", *model, "--out", "dry", "--dry-run", cwd=tmp_path)
+    assert "1 scene, 4 windows, 0 skipped" in tried.stderr
+    assert not (tmp_path / "dry").exists()
+    done = command("scene", "a.tif", "gone.tif", *model, "--out", "out", cwd=tmp_path)
+    assert done.code == 1
+    assert done.stdout.splitlines()[0] == "out/captions.geojson"
+    assert "4 windows captioned, 0 skipped" in done.stderr
+    assert "gone.tif: cannot be opened" in done.stderr
+    words = features(tmp_path / "out" / "captions.geojsonl")[0]["properties"]["caption"].split()[:2]
+    names = ("", "captions.geojson", "captions.geojsonl", "captions.parquet", "captions.csv")
+    found = {command("search", f"out/{name}", " ".join(reversed(words)), cwd=tmp_path).stdout for name in names}
+    (text,) = found
+    assert words[0] in text
+    assert command("search", "out", "zebra", cwd=tmp_path).stderr == "0 captions\n"

@@ -75,6 +75,10 @@ def scene(
         int | None,
         typer.Option(min=1, help="With --engine ray: how many; by default one for each GPU, else one for each core."),
     ] = None,
+    partition: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Write GeoParquet as a folder of files with N captions each."),
+    ] = None,
     retry: Annotated[
         bool, typer.Option("--retry", help="Try scenes again that failed or were damaged in an earlier call.")
     ] = False,
@@ -109,7 +113,16 @@ def scene(
         return
     with progress("windows") as bar:
         result = caption_scenes(
-            scenes, asked, out, request, engine=engine, workers=workers, retry=retry, say=say, progress=bar
+            scenes,
+            asked,
+            out,
+            request,
+            engine=engine,
+            workers=workers,
+            partition=partition,
+            retry=retry,
+            say=say,
+            progress=bar,
         )
     _tell(result)
     if result.complaints:

@@ -114,6 +114,7 @@ def caption_scenes(
     *,
     engine: Engine = "local",
     workers: int | None = None,
+    partition: int | None = None,
     retry: bool = False,
     say: Say,
     progress: Progress = no_progress,
@@ -127,6 +128,7 @@ def caption_scenes(
         request: how scenes are read and cut.
         engine: `local`, or `ray`: workers of a cluster, or of this machine.
         workers: with `ray`, how many; by default one for each GPU, else one for each core.
+        partition: features in each file of GeoParquet, which is a folder of files then; by default one file.
         retry: try scenes again that failed or were damaged in an earlier call.
         say: receives messages.
         progress: receives how many windows are done, and how many there are.
@@ -170,7 +172,7 @@ def caption_scenes(
                 )
             else:
                 _captioned(ledger, todo, asked, request, area, each=tally.add, finished=finished)
-            _finish(place, ledger, names, asked, request, result)
+            _finish(place, ledger, names, asked, request, result, partition)
             seconds = time.monotonic() - started
             write_json(place.provenance, _provenance(ledger, names, asked, request, result, seconds))
             return result
@@ -293,11 +295,12 @@ def _finish(
     asked: Asked,
     request: SceneRequest,
     result: SceneResult,
+    partition: int | None,
 ) -> None:
     """Write the final files from the ledger, by scene, row and column."""
     used = [name for name in names if result.ends[name].state in ("done", "damaged")]
     facts = [ledger.scene(name) for name in used]
-    with caption_files(place, [one for one in facts if one is not None]) as files:
+    with caption_files(place, [one for one in facts if one is not None], partition) as files:
         for name in used:
             overlaps = request.step < request.window
             found = features(

@@ -7,6 +7,9 @@ lies on the Earth, `footprint_native` is the primary column and `geometry` is no
 from __future__ import annotations
 
 import json
+import re
+import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -91,6 +94,52 @@ class ParquetFile:
         if self._waiting:
             self._writer.write_table(pa.Table.from_pylist(self._waiting, schema=self._writer.schema))
             self._waiting = []
+
+
+class ParquetParts:
+    """The same features in several files of at most `rows` each, in a folder: readers open it as one table.
+
+    It is written beside its place, and takes its name when it is complete.
+    """
+
+    def __init__(self, path: Path, scenes: Sequence[SceneRow], rows: int) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path, self._scenes, self._rows = path, scenes, rows
+        self._folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+        self._count, self._part = 0, self._next(0)
+
+    def add(self, feature: Feature) -> None:
+        if self._count and self._count % self._rows == 0:
+            self._part.finish()
+            self._part = self._next(self._count // self._rows)
+        self._part.add(feature)
+        self._count += 1
+
+    def finish(self) -> None:
+        self._part.finish()
+        self._folder.chmod(0o755)
+        if self._path.is_file():
+            self._path.unlink()
+        remove_parts(self._path)
+        self._folder.rename(self._path)
+
+    def __enter__(self) -> ParquetParts:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._part.__exit__(kind, error, trace)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _next(self, number: int) -> ParquetFile:
+        return ParquetFile(self._folder / f"part-{number:05}.parquet", self._scenes)
+
+
+def remove_parts(path: Path) -> None:
+    """Remove a folder that holds parts of a table and nothing else; its captions are still in the ledger."""
+    if path.is_dir() and all(re.fullmatch(r"part-\d+\.parquet", one.name) for one in path.iterdir()):
+        shutil.rmtree(path)
 
 
 def geo_metadata(scenes: Sequence[SceneRow]) -> dict[str, Any]:

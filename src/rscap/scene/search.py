@@ -94,7 +94,7 @@ def _files(out: Path) -> list[Path]:
         raise StoreError(f"{out} does not exist", hint="name what `rscap scene --out` wrote")
     groups: dict[Path, set[str]] = {}
     for path in out.rglob("*"):
-        if path.suffix in CAPTION_SUFFIXES and path.is_file():
+        if path.suffix in CAPTION_SUFFIXES and path.is_file():  # also the parts of a table in a folder
             groups.setdefault(path.with_suffix(""), set()).add(path.suffix)
     if not groups:
         raise StoreError(f"{out} holds no captions", hint=f"looked for {', '.join(CAPTION_SUFFIXES)}")

@@ -52,7 +52,7 @@ def dry_run(
         except SceneError as error:
             say(f"error: {error.in_one_line}")
             broken = True
-    said = f"{len(names):,} scenes, {total:,} windows, {skipped:,} skipped"
+    said = f"{len(names):,} scene{'s' if len(names) > 1 else ''}, {total:,} windows, {skipped:,} skipped"
     if sample:
         seconds = _seconds(asked, sample) + reading / len(sample)
         said += f", {max(1, round(seconds * (total - skipped))):,} seconds without loading the model"

@@ -16,7 +16,7 @@ from shapely import to_wkt
 
 from rscap.scene.features import Feature
 from rscap.scene.outline import DECIMALS, coordinates
-from rscap.scene.parquet import ParquetFile
+from rscap.scene.parquet import ParquetFile, ParquetParts, remove_parts
 from rscap.store import atomic_path
 from rscap.store.archive import CaptionPlace, SceneRow
 
@@ -32,11 +32,23 @@ class FeatureFile(Protocol):
 
 
 @contextmanager
-def caption_files(place: CaptionPlace, scenes: Sequence[SceneRow]) -> Iterator[list[FeatureFile]]:
-    """The files of a place for the captions of some scenes; they take their names together when the block ends well."""
+def caption_files(
+    place: CaptionPlace, scenes: Sequence[SceneRow], partition: int | None = None
+) -> Iterator[list[FeatureFile]]:
+    """The files of a place for the captions of some scenes; they take their names when the block ends well.
+
+    Args:
+        place: where they lie.
+        scenes: whose captions come.
+        partition: features in each file of GeoParquet, which is a folder then.
+    """
     with ExitStack() as stack:
         files: list[FeatureFile] = []
         for path in place.files:
+            if path.suffix == ".parquet" and partition is not None:
+                files.append(stack.enter_context(ParquetParts(path, scenes, partition)))
+                continue
+            remove_parts(path)
             temporary = stack.enter_context(atomic_path(path))
             if path.suffix == ".parquet":
                 files.append(stack.enter_context(ParquetFile(temporary, scenes)))
