@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,9 +20,9 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.functional import pad
 from transformers import (
-    PaliGemmaForConditionalGeneration,
     PaliGemmaProcessor,
     PrinterCallback,
     Trainer,
@@ -35,8 +36,7 @@ from rscap.captioner.batch import Batch, Encoder
 from rscap.captioner.prompt import Prompter
 from rscap.data import PixelImage, open_source
 from rscap.model.adapters import prepare, quiet_peft, target_expression
-from rscap.model.families import ImageSpec
-from rscap.model.families.paligemma import PaliGemmaLayout, paligemma_config
+from rscap.model.families import FAMILIES, Family, ImageSpec, Layout, geometry_config
 from rscap.model.features import Features
 from rscap.model.load import NANO
 from rscap.model.packed import PackedModel
@@ -69,7 +69,10 @@ class Bench:
     geometry: str
     examples: list[Example]
     """The images of one step, five captions each; every step sees them all."""
-    processor: PaliGemmaProcessor
+    family: Family
+    processor: Any
+    layout: Layout
+    image: ImageSpec
     recipe: Recipe
     packed: PackedModel
     rivals: dict[str, Rival]
@@ -81,13 +84,7 @@ class Bench:
         return sum(len(example.captions) for example in self.examples)
 
     def encoder(self) -> Encoder:
-        image = self.processor.image_processor
-        spec = ImageSpec(resolution_px=224, mean=tuple(image.image_mean), std=tuple(image.image_std))
-        tokenizer, image_token = self.processor.tokenizer, self.processor.image_token_id
-        tokens = self.processor.image_seq_length
-        layout = PaliGemmaLayout(tokenizer=tokenizer, image_token_id=image_token, image_tokens=tokens)
-        prompter = Prompter(layout)
-        return Encoder(prompter=prompter, image=spec, features=self.features)
+        return Encoder(prompter=Prompter(self.layout), image=self.image, features=self.features)
 
     def packed_batch(self) -> Batch:
         """rscap's batch of one step, from its own stream of updates."""
@@ -103,7 +100,10 @@ class Bench:
         ]
 
     def collate_pairs(self, rows: list[dict[str, Any]]) -> Any:
-        """The Trainer's collator, as PaliGemma's documentation has it."""
+        """The Trainer's collator, as the documentation of PaliGemma and SmolVLM2 has it, with the prompt left out of
+        the labels."""
+        if self.family.name == "smolvlm":
+            return self._padded([(row["image"], row["caption"]) for row in rows])
         return self.processor(
             text=[f"<image>{PREFIX}" for _ in rows],
             images=[row["image"] for row in rows],
@@ -111,6 +111,16 @@ class Bench:
             return_tensors="pt",
             padding="longest",
         )
+
+    def _padded(self, pairs: list[tuple[Any, str]]) -> dict[str, Tensor]:
+        made = [self.family.inputs(self.processor, self.layout, image, PREFIX, caption) for image, caption in pairs]
+        width = max(one["input_ids"].shape[1] for one in made)
+        fills = {"input_ids": self.layout.pad, "attention_mask": 0, "labels": -100}
+        rows = {
+            name: torch.cat([pad(one[name], (0, width - one[name].shape[1]), value=fill) for one in made])
+            for name, fill in fills.items()
+        }
+        return {**rows, "pixel_values": torch.cat([one["pixel_values"] for one in made])}
 
 
 def load_examples(count: int) -> list[Example]:
@@ -124,10 +134,8 @@ def load_examples(count: int) -> list[Example]:
 
 def build(geometry: str, examples: list[Example], *, micro_batch: int | None = None) -> Bench:
     """Random weights, adapted by rscap and, in copies, by PEFT alone; rscap and `trainer` hold the same numbers."""
-    config = paligemma_config(geometry)
-    processor = PaliGemmaProcessor.from_pretrained(NANO)
-    processor.image_seq_length = processor.image_processor.image_seq_length = config.text_config.num_image_tokens
-    config.image_token_id = processor.image_token_id
+    family, config, processor = parts(geometry)
+    image = family.image_spec(processor, config, split=False)
     recipe = parse_recipe(
         {
             "data": {"source": "sample", "captions": "all"},
@@ -137,7 +145,7 @@ def build(geometry: str, examples: list[Example], *, micro_batch: int | None = N
             "train": {"micro_batch": len(examples), "learning_rate": RATE, "schedule": "linear", "warmup_share": 0.0},
         }
     )
-    model = PaliGemmaForConditionalGeneration(config)
+    model = family.model_class(config)
     scramble(model)
     twin, third = copy.deepcopy(model), copy.deepcopy(model)
     net = prepare(model, recipe.towers, recipe.adapter, seed=0)
@@ -152,7 +160,10 @@ def build(geometry: str, examples: list[Example], *, micro_batch: int | None = N
     return Bench(
         geometry=geometry,
         examples=examples,
+        family=family,
         processor=processor,
+        layout=family.layout(processor, config, image),
+        image=image,
         recipe=recipe,
         packed=PackedModel(net, compute_dtype=torch.float32),
         rivals={
@@ -160,6 +171,23 @@ def build(geometry: str, examples: list[Example], *, micro_batch: int | None = N
             "notebook": Rival(model=notebook, micro_batch=NOTEBOOK_PAIRS, checkpointing=True),
         },
     )
+
+
+def parts(geometry: str) -> tuple[Family, Any, Any]:
+    """The family of a geometry, its configuration and a processor that fits it."""
+    if geometry in FAMILIES["smolvlm"].geometries:
+        sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "support"))
+        from smolnano import IMAGE, VOCABULARY, write_processor
+
+        config = geometry_config(geometry, vocabulary=VOCABULARY, image_token_id=IMAGE)
+        with tempfile.TemporaryDirectory() as folder:
+            write_processor(Path(folder), config)
+            return FAMILIES["smolvlm"], config, FAMILIES["smolvlm"].load_processor(folder, {})
+    config = geometry_config(geometry)
+    processor = PaliGemmaProcessor.from_pretrained(NANO)
+    processor.image_seq_length = processor.image_processor.image_seq_length = config.text_config.num_image_tokens
+    config.image_token_id = processor.image_token_id
+    return FAMILIES["paligemma"], config, processor
 
 
 def with_cached_features(bench: Bench, folder: Path) -> Bench:

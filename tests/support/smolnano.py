@@ -64,12 +64,20 @@ def write_smolnano(
     end = tokenizer.token_to_id(END)
     model.generation_config.update(bos_token_id=1, eos_token_id=end, pad_token_id=2)
     model.save_pretrained(folder)
-    side = config.vision_config.image_size
-    tokenizer.save(str(folder / "tokenizer.json"))
-    for name, table in _tables(side, model.model.image_seq_len).items():
+    write_processor(folder, config, tokenizer, template=template)
+    return folder
+
+
+def write_processor(
+    folder: Path, config: Any, tokenizer: Tokenizer | None = None, *, template: str = DEFAULT_CHAT_TEMPLATE
+) -> None:
+    """Tokenizer, image processor and chat template of a configuration."""
+    (tokenizer or smol_tokenizer()).save(str(folder / "tokenizer.json"))
+    vision = config.vision_config
+    tokens = (vision.image_size // vision.patch_size // config.scale_factor) ** 2
+    for name, table in _tables(vision.image_size, tokens).items():
         (folder / name).write_text(json.dumps(table, indent=2), encoding="utf-8")
     (folder / "chat_template.json").write_text(json.dumps({"chat_template": template}), encoding="utf-8")
-    return folder
 
 
 def _tables(side: int, image_tokens: int) -> dict[str, dict[str, Any]]:
