@@ -1,6 +1,7 @@
 """Kill training at random moments, resume it, and compare its end with that of a run that nobody disturbed.
 
     python benchmarks/faults.py --kills 50
+    python benchmarks/faults.py --kills 20 --reward      a run that trains on a reward
 
 That many runs are each killed at least once, and every end is compared. A kill is a `kill -9` of the command at a
 moment drawn between its first breath and its end, so that it also falls into the writing of a checkpoint, of a log
@@ -26,7 +27,7 @@ from common import environment
 from rscap.store import RunFolder, read_json, write_json
 from rscap.training.checkpoints import Checkpoints
 
-RESULT = Path(__file__).parent / "results" / "faults.json"
+RESULTS = Path(__file__).parent / "results"
 RECIPE = """
 seed = 3
 [data]
@@ -56,21 +57,34 @@ patience = 9
 max_new_tokens = 6
 """
 
+REWARD = (
+    RECIPE.replace("dropout = 0.1", "dropout = 0.0").replace("max_steps = 24", "max_steps = 12")
+    + """
+[objective]
+samples = 3
+likelihood_share = 0.1
+"""
+)
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--reward", action="store_true")
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"  # the bits of a sum depend on how many threads share it
     with tempfile.TemporaryDirectory() as folder:
-        sys.exit(0 if study(Path(folder), kills=arguments.kills, draw=random.Random(arguments.seed)) else 1)
+        asked = REWARD if arguments.reward else RECIPE
+        result = RESULTS / ("faults_reward.json" if arguments.reward else "faults.json")
+        draw = random.Random(arguments.seed)
+        sys.exit(0 if study(Path(folder), asked, result, kills=arguments.kills, draw=draw) else 1)
 
 
-def study(folder: Path, *, kills: int, draw: random.Random) -> bool:
+def study(folder: Path, asked: str, result: Path, *, kills: int, draw: random.Random) -> bool:
     """Run whole once, then as many runs with kills as asked; True if every end is the same."""
     recipe = folder / "recipe.toml"
-    recipe.write_text(RECIPE, encoding="utf-8")
+    recipe.write_text(asked, encoding="utf-8")
     before = time.monotonic()
     train(recipe, folder / "whole")
     seconds = time.monotonic() - before
@@ -88,7 +102,7 @@ def study(folder: Path, *, kills: int, draw: random.Random) -> bool:
         same += end_of(out) == expected
         print(f"{len(moments)} kills, {runs} runs, {same} of them end bit for bit as the undisturbed run", flush=True)
     write_json(
-        RESULT,
+        result,
         {
             **environment(threads=1),
             "kills": len(moments),
