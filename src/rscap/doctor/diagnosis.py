@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +11,7 @@ from rscap.doctor.checks import CHECKS
 from rscap.doctor.checks.loss import ENTRIES_WANTED
 from rscap.doctor.evidence import Evidence
 from rscap.doctor.findings import Diagnosis, found, ordered
-from rscap.doctor.foreign import read_foreign
+from rscap.doctor.foreign import adapter_folder, read_foreign
 from rscap.doctor.own import read_only_recipe, read_run
 from rscap.doctor.reading import EvidenceReader
 from rscap.errors import RecipeError, RscapError, StoreError
@@ -69,7 +70,23 @@ def diagnose(subject: Path | Mapping[str, Any], *, overrides: Sequence[str] = ()
     reader = EvidenceReader(subject)
     if (run := RunFolder(subject)).exists:
         return _of_run(run, reader, live=live)
-    return _conclude("foreign run", read_foreign(subject, reader), reader, _OF_A_FOREIGN_RUN)
+    return _of_foreign(subject, reader, live=live)
+
+
+def _of_foreign(folder: Path, reader: EvidenceReader, *, live: bool) -> Diagnosis:
+    evidence = read_foreign(folder, reader)
+    if (place := adapter_folder(folder)) is None:
+        return _conclude("foreign run", evidence, reader, _OF_A_FOREIGN_RUN)
+    reason = "no model was loaded"
+    if live:
+        from rscap.doctor.probe import probe_adapter
+
+        try:
+            evidence = probe_adapter(evidence, place)
+        except RscapError as error:
+            reason = error.message.splitlines()[0]
+    evidence = replace(evidence, absent={"trained weights": reason, **evidence.absent})
+    return _conclude("foreign run", evidence, reader, (*_OF_A_FOREIGN_RUN, "trained"))
 
 
 def _of_recipe(source: Path | Mapping[str, Any], path: Path, overrides: Sequence[str], *, live: bool) -> Diagnosis:

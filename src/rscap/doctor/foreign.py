@@ -155,7 +155,7 @@ _KNOWN = (CONFIG, "trainer_state.json", *NAMES, *BATCH_NAMES, MEASURED, STATEMEN
 def is_foreign(folder: Path) -> bool:
     """Whether a folder holds anything that can be examined."""
     names = {path.name for path in folder.iterdir()} | {path.stem for path in folder.iterdir()}
-    return bool(names.intersection(_KNOWN)) or _adapter_folder(folder) is not None or _newest(folder) is not None
+    return bool(names.intersection(_KNOWN)) or adapter_folder(folder) is not None or _newest(folder) is not None
 
 
 def read_foreign(folder: Path, reader: EvidenceReader) -> Evidence:
@@ -171,7 +171,7 @@ def read_foreign(folder: Path, reader: EvidenceReader) -> Evidence:
     statement = reader.read(folder / STATEMENT, read_statement) or Statement()
     measured = reader.read(folder / MEASURED, read_measured) or Measured()
     expected = expected_by_statement(statement, folder / STATEMENT) if (folder / STATEMENT).is_file() else Expected()
-    place = _adapter_folder(folder)
+    place = adapter_folder(folder)
     tokens = _tokens(statement, measured, place, reader)
     state_file = _beside_checkpoint(folder, "trainer_state.json")
     if expected.max_grad_norm is None and state_file is not None:
@@ -212,7 +212,8 @@ def _beside_checkpoint(folder: Path, name: str) -> Path | None:
     return next((path for path in places if path.is_file()), None)
 
 
-def _adapter_folder(folder: Path) -> Path | None:
+def adapter_folder(folder: Path) -> Path | None:
+    """Where the adapter of a foreign run lies: in the folder, below it, or in the newest checkpoint."""
     if (folder / ADAPTER / CONFIG).is_file():
         return folder / ADAPTER
     config = _beside_checkpoint(folder, CONFIG)

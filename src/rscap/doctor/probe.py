@@ -7,9 +7,11 @@ for a recipe some updates at its peak rate are tried on one small batch.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -41,8 +43,8 @@ from rscap.errors import (
     StoreError,
 )
 from rscap.methods import METHODS
-from rscap.model.adapters import prepare
-from rscap.model.load import Base, load_base
+from rscap.model.adapters import find_adapter, load_foreign, prepare
+from rscap.model.load import Base, empty_base, load_base
 from rscap.model.packed import PackedModel
 from rscap.quality import QualityRules, select
 from rscap.recipe import Recipe
@@ -113,6 +115,29 @@ def probe_run(evidence: Evidence, recipe: Recipe, run: RunFolder) -> Evidence:
         return replace(evidence, trained=Trained(where=_weights_of(run), misfit=error.message))
     loss = learned.token_losses(batch.to(learned.device)).mean().item()
     return replace(evidence, trained=Trained(where=_weights_of(run), loss=loss))
+
+
+def probe_adapter(evidence: Evidence, folder: Path) -> Evidence:
+    """Whether an adapter of another program fits the base model that it names, tried on a model without weights.
+
+    Raises:
+        RscapError: it names no base model, or that is not on this machine.
+    """
+    place = folder.name or str(folder)
+    try:
+        adapter = find_adapter(str(folder))
+    except AdapterError as error:  # a pickle, no weights, a method that cannot be used
+        return replace(evidence, trained=Trained(where=place, misfit=error.in_one_line))
+    if adapter is None:
+        return evidence
+    net = empty_base(adapter.base)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*to a meta parameter in the current model, which is a no-op")
+            load_foreign(net, adapter)
+    except AdapterError as error:
+        return replace(evidence, trained=Trained(where=place, misfit=error.message))
+    return replace(evidence, trained=Trained(where=place))
 
 
 def _weights_of(run: RunFolder) -> str:

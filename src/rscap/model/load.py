@@ -175,6 +175,30 @@ def _family(base: str, source: Path | str, options: dict[str, Any]) -> Family:
     return family_named(table.get("model_type"), base=base)
 
 
+def empty_base(base: str) -> Any:
+    """A base model without weights, on the device `meta`: its configuration alone is read, and nothing is downloaded.
+
+    Raises:
+        ModelError: its configuration is not on this machine, or of no family that rscap knows.
+    """
+    source = locate(base)
+    try:
+        if (known := CHECKPOINTS.get(base)) is not None:
+            config, family = geometry_config(known.geometry), family_of_checkpoint(base)
+        else:
+            if isinstance(source, Path):
+                check_model_folder(source)
+            family = _family(base, source, {"local_files_only": True})
+            config = family.config_class.from_pretrained(source, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"the configuration of {base} is not on this machine") from error
+    assert family is not None
+    with torch.device("meta"):
+        net = family.model_class(config)
+    net.name_or_path = base
+    return net
+
+
 def check_geometry(model: Any, geometry: str) -> None:
     """Refuse a checkpoint whose shape differs from the geometry recorded for it.
 
