@@ -24,7 +24,7 @@ from rscap.cli.init import init
 from rscap.cli.plan import plan
 from rscap.cli.recipe import app as recipe_app
 from rscap.cli.report import compare, doctor, report
-from rscap.cli.scene import scene, search
+from rscap.cli.scene import scene, scene_map, search
 from rscap.cli.score import score
 from rscap.cli.serve import serve
 from rscap.cli.similarity import similarity
@@ -80,6 +80,7 @@ _COMMANDS = (
 )
 for command in _COMMANDS:
     app.command(command.__name__)(command)
+app.command("map")(scene_map)
 app.add_typer(data_app, name="data")
 app.add_typer(recipe_app, name="recipe")
 

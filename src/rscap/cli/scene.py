@@ -176,3 +176,21 @@ def search(
         if limit is None or found <= limit:
             typer.echo(dumps(feature.geojson, ensure_ascii=False) if json else feature.line)
     say(f"{found:,} captions" + (f", {limit:,} shown" if limit is not None and found > limit else ""))
+
+
+def scene_map(
+    out: Annotated[Path, typer.Argument(help="What `rscap scene` wrote: a file, or a folder of results.")],
+    page: Annotated[Path, typer.Option("--out", help="The page.")] = Path("map.html"),
+    pictures: Annotated[
+        bool,
+        typer.Option(help="Also the windows as pictures beside the page, and overviews; the scenes must be there."),
+    ] = True,
+) -> None:
+    """Write a page with the captions on a map: search, filters, pictures on a click; it needs no network."""
+    from rscap.cli.screen import progress, say
+    from rscap.scene.map_page import write_map
+
+    with progress("scenes") as bar:
+        found = write_map(out, page, pictures=pictures, say=say, progress=bar)
+    say(f"{found.windows:,} windows, {found.pictures:,} with a picture")
+    typer.echo(found.page)

@@ -77,6 +77,16 @@ def caption_search(out: str | PathLike[str], words: str, *, min_confidence: floa
                 yield Found(feature)
 
 
+def captions_of(out: Path) -> Iterator[dict[str, Any]]:
+    """Every feature of a file of captions, or of a folder with such files.
+
+    Raises:
+        StoreError: there are none, or a file is damaged; names it.
+    """
+    for path in _files(out):
+        yield from _features(path)
+
+
 def _stems(text: str) -> frozenset[str]:
     return frozenset(_stem(word) for word in _WORD.findall(text.lower()))
 
