@@ -169,8 +169,8 @@ def test_a_random_base_is_taken_for_broken_targets(nano2: Path, tmp_path: Path) 
 
 def losses_of(value: torch.Tensor) -> Any:
     """A packed with nano's vocabulary and the token losses given."""
-    paligemma = load_base(recipe().model).model
-    return type("Says", (), {"paligemma": paligemma, "token_losses": lambda self, batch: value})()
+    text = load_base(recipe().model).model.config.text_config
+    return type("Says", (), {"text_config": text, "token_losses": lambda self, batch: value})()
 
 
 def test_a_visible_answer_is_taken_for_broken_targets() -> None:
@@ -271,7 +271,7 @@ def test_an_unusable_example_alone_in_its_micro_batch_is_passed_over(
 
     source = open_source("sample")
     victim = source.subset("train", 10, 1)[3].id
-    monkeypatch.setattr(train_run, "open_data", lambda *_, **__: source)
+    monkeypatch.setattr(train_run, "decoded_data", lambda *_, **__: source)
     load = RenderedScene.load
 
     def broken(self: RenderedScene) -> Any:
