@@ -141,6 +141,18 @@ DAMAGES: dict[str, str | bytes | Callable[[Path], None]] = {
 }
 
 
+GROWING = ("train.jsonl", "speed.jsonl")
+HARMLESS = {
+    *((file, "empty") for file in FILES if file.endswith(".jsonl")),  # no rows
+    *((file, damage) for file in GROWING for damage in ("cut", "deep", "a long number")),  # a line being written
+    ("panel/val/panel.json", "a list"),
+    ("provenance.json", "not a number"),  # keys that this version does not know
+    ("provenance.json", "of a newer version"),
+    ("recipe.toml", "cut"),
+}
+"""What damages nothing, and need not be told."""
+
+
 def damaged_runs() -> Iterator[Attack]:
     for file in FILES:
         for damage, how in DAMAGES.items():
@@ -151,11 +163,7 @@ def damaged_runs() -> Iterator[Attack]:
                 plant = instead(f"run/{file}", how)
             else:
                 plant = put(f"run/{file}", how)
-            no_rows = file.endswith(".jsonl") and damage in (
-                "empty",
-                "cut",
-            )  # a line that was being written is no damage
-            harmless = no_rows or (file, damage) in (("panel/val/panel.json", "a list"), ("recipe.toml", "cut"))
+            harmless = (file, damage) in HARMLESS
             told = None if harmless else Path(file).name
             root_reads = False if damage == "unreadable" else None
             yield Attack(f"{file}: {damage}", ("report", "run", "--split", "val"), plant, told, root_reads)
@@ -394,7 +402,11 @@ def carried_out(attack: Attack, user: User) -> dict[str, Any]:
         if user.number is not None:
             owned_by(place, user.number)
         code, text = ran(attack, user, place)
-        pages = "".join(page.read_text(errors="replace") for page in place.rglob("*.html") if page.is_file())
+        pages = "".join(
+            page.read_text(errors="replace")
+            for page in place.rglob("*.html")
+            if page.is_file() and not page.is_symlink()
+        )
         changed = [name for name in attack.spared if content(place / name) != before[name]]
         return {
             "outcome": outcome(attack, code, text, pages, changed),
@@ -449,7 +461,8 @@ def outcome(attack: Attack, code: int | None, text: str, pages: str, changed: Se
         return "silent"
     if code == 0 or code == 141:
         return "held"
-    return "clear error" if "error:" in text or attack.shell else "silent"
+    told = "error:" in text or "Usage:" in text  # the latter of words that are no options
+    return "clear error" if told or attack.shell else "silent"
 
 
 def main() -> None:

@@ -302,6 +302,13 @@ DATA: dict[str, FindingKind] = {
         "What remains may differ from the data set that is named.",
         f"Fix the rows that {REJECTED} lists; `rscap data audit` shows more.",
     ),
+    "special-tokens": FindingKind(
+        "warning",
+        "captions spell special tokens",
+        "A training caption holds a special token of a common tokenizer, such as `<image>` or `<eos>`, as text.",
+        "The tokenizer reads it as that token: training rejects the image at its first step, or learns to end there.",
+        "Take such words out of the captions; `rscap data audit` lists them.",
+    ),
 }
 
 EVALUATION: dict[str, FindingKind] = {

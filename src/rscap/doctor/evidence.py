@@ -275,6 +275,10 @@ class DataFacts:
     """generate.max_new_tokens"""
     too_long: float | None = None
     """Share of training captions with more tokens than that."""
+    special: tuple[str, ...] = ()
+    """Special tokens that training captions spell."""
+    special_images: int = 0
+    """Training images with such captions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from rscap.doctor.evaluations import of_folder
-from rscap.doctor.evidence import AdapterFiles, DataFacts, Evidence, Expected, RunState, TrainingLog
+from rscap.doctor.evidence import AdapterFiles, DataFacts, Evidence, Expected, RunState, Trained, TrainingLog
 from rscap.doctor.reading import EvidenceReader, key_lines, mapping, read_log, whole
 from rscap.doctor.snapshot import (
     BATCH_NAMES,
@@ -196,7 +196,45 @@ def read_foreign(folder: Path, reader: EvidenceReader) -> Evidence:
         if data.training_images is not None or data.captions_per_image is not None
         else None,
         evaluations=of_folder(folder, reader, reported=statement.evaluation.images) or None,
+        trained=reader.read(place, lambda path: _misfit(path, reader.name(path / TENSORS))) if place else None,
     )
+
+
+_TAIL = 4
+"""Last parts of a module's path, `layers.0.self_attn.q_proj`: what comes before them differs between versions."""
+
+
+def _misfit(folder: Path, where: str) -> Trained | None:
+    """What adapted modules the base model lacks, where its folder is at hand; None where all are there."""
+    base = Path(read_adapter_config(folder).base_model_name_or_path or "")
+    files = sorted(base.glob("*.safetensors")) if base.is_absolute() and base.is_dir() else []
+    if not files or not (folder / TENSORS).is_file():
+        return None
+    there = {_tail(_module(f"{key.removesuffix('.weight')}.x")) for file in files for key in _keys(file)}
+    adapted = {_tail(path) for key in _keys(folder / TENSORS) if ".lora_" in key and (path := _adapted(key))}
+    if not (lacking := sorted(adapted - there)):
+        return None
+    which = "none" if len(lacking) == len(adapted) else f"{len(adapted) - len(lacking)}"
+    return Trained(
+        where=where,
+        misfit=f"{which} of the {len(adapted)} adapted modules is in the base model {base.name}: {lacking[0]} is not",
+    )
+
+
+def _keys(path: Path) -> list[str]:
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as stored:
+        return list(stored.keys())
+
+
+def _adapted(key: str) -> str:
+    """`base_model.model.….q_proj.lora_A.weight` adapts `….q_proj`."""
+    return key.partition(".lora_")[0]
+
+
+def _tail(path: str) -> str:
+    return ".".join(path.split(".")[-_TAIL:])
 
 
 def _newest(folder: Path) -> Path | None:

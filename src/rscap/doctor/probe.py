@@ -21,6 +21,7 @@ from rscap.captioner.batch import Batch, Encoder
 from rscap.captioner.loading import best_device
 from rscap.captioner.prompt import Prompter
 from rscap.data import Source, open_data
+from rscap.data.audit.captions import special_tokens
 from rscap.data.choice import training_examples
 from rscap.doctor.evidence import (
     AttentionReach,
@@ -313,6 +314,9 @@ def _facts(recipe: Recipe, source: Source, examples: Sequence[Example], prompter
     every = max(1, math.ceil(len(captions) / _COUNTED_CAPTIONS))
     limit = recipe.generate.max_new_tokens
     long = [_tokens(prompter, caption) > limit for caption in captions[::every]]
+    special = {
+        example.id: [word for caption in example.captions for word in special_tokens(caption)] for example in examples
+    }
     return DataFacts(
         where=f"{recipe.data.source}, splits {recipe.data.splits!r}",
         training_images=len(examples),
@@ -322,6 +326,8 @@ def _facts(recipe: Recipe, source: Source, examples: Sequence[Example], prompter
         rows=len(source.rejected) + len(source.examples),
         longest_allowed=limit,
         too_long=sum(long) / len(long),
+        special=tuple(dict.fromkeys(word for words in special.values() for word in words)),
+        special_images=sum(bool(words) for words in special.values()),
     )
 
 

@@ -79,11 +79,16 @@ def caption_noise(examples: Sequence[Example]) -> Iterator[AuditFinding]:
                 yield about([example], kind, severity, detail, captions=(caption,))  # type: ignore[arg-type]
 
 
+def special_tokens(caption: str) -> list[str]:
+    """The special tokens that a caption spells, in order."""
+    return _SPECIAL.findall(caption)
+
+
 def _judge(caption: str, stops: bool) -> Iterator[tuple[str, str, str]]:
     hidden = INVISIBLE.findall(caption)
     strange = sorted({letter for letter in caption if ord(letter) > 126 and letter not in hidden})
     found = words(caption)
-    if special := _SPECIAL.findall(caption):
+    if special := special_tokens(caption):
         yield "special-token", "warning", f"{', '.join(dict.fromkeys(special))} would be read as a token of the model"
     if hidden:
         yield (

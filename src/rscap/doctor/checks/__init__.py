@@ -52,6 +52,7 @@ CHECKS: tuple[Check, ...] = (
     Check(data.few_training_images, ("few-training-images",)),
     Check(data.caption_scheme, ("captions-unused", "captions-joined")),
     Check(data.rejected_rows, ("many-rejected",)),
+    Check(data.special_tokens, ("special-tokens",)),
     Check(data.length_limit, ("captions-cut",)),
     Check(captions.seen_images, ("seen-images",)),
     Check(captions.few_images, ("few-test-images",)),

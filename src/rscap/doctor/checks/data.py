@@ -61,6 +61,13 @@ def rejected_rows(evidence: Evidence) -> Iterator[Finding]:
         yield found("many-rejected", f"{data.rejected:,}{of} rows could not be used", where=data.where)
 
 
+def special_tokens(evidence: Evidence) -> Iterator[Finding]:
+    """Captions that spell what the tokenizer reads as a token of its own."""
+    if (data := evidence.data) and data.special:
+        text = f"captions of {data.special_images:,} training images spell {', '.join(data.special)}"
+        yield found("special-tokens", text, where=data.where)
+
+
 def length_limit(evidence: Evidence) -> Iterator[Finding]:
     """A limit on new tokens below the length of training captions."""
     if (data := evidence.data) and data.too_long is not None and data.too_long > _TOO_LONG:
