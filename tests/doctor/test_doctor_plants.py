@@ -345,7 +345,15 @@ def test_a_mistake_planted_in_a_foreign_run_is_found(code: str, plant: Plant, fo
     assert found - {code} <= also
 
 
-LIVE = {"special-tokens", "weights-unfit", "nothing-learned", "rate-too-high", "rate-too-low", "cannot-start"}
+LIVE = {
+    "image-split",
+    "special-tokens",
+    "weights-unfit",
+    "nothing-learned",
+    "rate-too-high",
+    "rate-too-low",
+    "cannot-start",
+}
 
 
 def test_every_kind_is_planted_and_every_check_is_in_the_table() -> None:

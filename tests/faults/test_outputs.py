@@ -210,3 +210,12 @@ def test_a_whole_last_line_stays(tmp_path: Path, before: str) -> None:
     append_line(path, '{"c": 3}')
     lines = [line for line in path.read_text(encoding="utf-8").split("\n") if line]
     assert lines == [*(line for line in before.split("\n") if line), '{"c": 3}']
+
+
+@pytest.mark.parametrize("name", ["status", "provenance", "parameters", "quality", "evaluation", "plan"])
+def test_the_table_beside_a_page_is_no_file_of_a_run(place: Path, name: str) -> None:
+    """`--out run/status.html` would write `run/status.json`."""
+    before = (place / "run" / "status.json").read_bytes()
+    done = rscap("report", "run", "--split", "val", "--out", f"run/{name}.html", cwd=place)
+    assert (done.code, f"would be {name}.json" in done.stderr) == (2, True)
+    assert (place / "run" / "status.json").read_bytes() == before

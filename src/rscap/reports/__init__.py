@@ -9,13 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rscap import __version__
-from rscap.errors import StoreError
-from rscap.reports.formats import tables_csv, tables_json, tables_markdown
+from rscap.reports.formats import check_page, tables_csv, tables_json, tables_markdown
 from rscap.reports.load import load_runs
 from rscap.reports.origin import PageOrigin, folders_from
 from rscap.reports.page import page
 from rscap.reports.table import Cell, ScoreRow, ScoreTable, build_table, tables_of
-from rscap.store import REPORT, write_json, write_text
+from rscap.store import write_json, write_text
 
 __all__ = ["Cell", "ScoreRow", "ScoreTable", "build_table", "tables_markdown", "write_report"]
 
@@ -31,8 +30,7 @@ def write_report(runs: Sequence[Path], out: Path, *, split: str = "test") -> lis
     Raises:
         StoreError: a path is no run folder, or `out` is not named `*.html`.
     """
-    if out.suffix.lower() not in (".html", ".htm"):
-        raise StoreError(f"a report is an HTML page, and {out.name!r} is not named like one", hint=f"--out {REPORT}")
+    check_page(out)
     loaded = load_runs(runs, split)
     tables = tables_of(loaded, split)
     table_csv, table_json = out.with_suffix(".csv"), out.with_suffix(".json")

@@ -5,12 +5,33 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from rscap.errors import StoreError
 from rscap.escape import for_cell, for_code_span, for_markdown
 from rscap.metrics import METRICS
 from rscap.reports.table import Cell, ScoreRow, ScoreTable, headline_metric
 from rscap.scoring import Difference
+from rscap.store import EVALUATION, PARAMETERS, PLAN, PROVENANCE, QUALITY, REPORT, STATUS
+
+_OF_FOLDERS = frozenset({STATUS, PROVENANCE, PARAMETERS, QUALITY, EVALUATION, PLAN})
+
+
+def check_page(out: Path) -> None:
+    """Refuse a page that is not named like one, or whose table would be named as a file of a run or a study.
+
+    Raises:
+        StoreError: names the page.
+    """
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise StoreError(f"a report is an HTML page, and {out.name!r} is not named like one", hint=f"--out {REPORT}")
+    if (table := out.with_suffix(".json").name) in _OF_FOLDERS:
+        raise StoreError(
+            f"{out} cannot be written: the table beside it would be {table}, a file of run folders",
+            hint=f"--out {REPORT}",
+        )
+
 
 _STATES = {"finished": "", "started": "not finished", "interrupted": "interrupted", "failed": "failed"}
 

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from rscap import __version__
 from rscap.errors import StoreError
+from rscap.reports.formats import check_page
 from rscap.reports.origin import PageOrigin, folders_from
 from rscap.reports.study.formats import study_csv, study_json, study_latex, study_markdown
 from rscap.reports.study.load import is_study, load_study
 from rscap.reports.study.page import study_page
 from rscap.reports.study.paper import write_paper
 from rscap.reports.study.summary import Summary, summarise
-from rscap.store import REPORT, write_json, write_text
+from rscap.store import write_json, write_text
 
 __all__ = [
     "ReportSubject",
@@ -64,8 +65,7 @@ def write_study_report(study: Path, out: Path, *, metric: str = "CIDEr") -> list
         StoreError: no study folder, or `out` is not named `*.html`.
         ScoreError: an unknown metric.
     """
-    if out.suffix.lower() not in (".html", ".htm"):
-        raise StoreError(f"a report is an HTML page, and {out.name!r} is not named like one", hint=f"--out {REPORT}")
+    check_page(out)
     summary = summarise(load_study(study), metric=metric)
     write_json(out.with_suffix(".json"), study_json(summary))
     write_text(out.with_suffix(".csv"), study_csv(summary))
