@@ -26,6 +26,7 @@ from rscap.sample import sample_examples
 
 HALVES = ["bfloat16", "float16"]
 STEPS = 8
+CONSENSUS = {"choose": "consensus", "samples": 2, "temperature": 1.0}
 
 
 @pytest.fixture(scope="module", params=HALVES)
@@ -93,7 +94,7 @@ def test_the_head_is_cast_once() -> None:
 
 
 def test_the_setting_reaches_every_way_to_decode(captioner: Captioner, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Greedy decoding, beams, draws and replayed steps all ask the head for what `generate.logits` says."""
+    """Greedy decoding, beams, draws, consensus and replayed steps ask the head for what `generate.logits` says."""
     from rscap.model import replay
     from rscap.model.packed import PackedModel
 
@@ -106,14 +107,12 @@ def test_the_setting_reaches_every_way_to_decode(captioner: Captioner, monkeypat
 
     monkeypatch.setattr(PackedModel, "head", head)
     image = sample_examples()[0]
-    for logits, way in itertools.product(("float32", "model"), ({}, {"beams": 2}, {"temperature": 1.0}, {"still": 1})):
-        if way.pop("still", 0):
-            monkeypatch.setattr(replay, "usable", lambda packed, images, slots: True)
+    ways = [({}, False), ({}, True), ({"beams": 2}, False), ({"temperature": 1.0}, False), (CONSENSUS, False)]
+    for logits, (way, replayed) in itertools.product(("float32", "model"), ways):
+        monkeypatch.setattr(replay, "usable", lambda packed, images, slots, replayed=replayed: replayed)
         asked.clear()
         captioner.caption(image, max_new_tokens=4, logits=logits, **way)
         assert asked == {logits}
-        monkeypatch.undo()
-        monkeypatch.setattr(PackedModel, "head", head)
 
 
 def in_another_order(self: nn.Linear, given: torch.Tensor) -> torch.Tensor:

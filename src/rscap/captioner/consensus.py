@@ -48,6 +48,7 @@ class Consensus:
             limit=settings.max_new_tokens,
             temperature=settings.temperature,
             purpose=("consensus", settings.seed),
+            logits_in=settings.logits,
         )
         forbidden = torch.tensor(forbidden_ids(self.prompter, packed.text_config.vocab_size), device=packed.device)
         samples, self.most = sample_in_parts(

@@ -21,6 +21,7 @@ from rscap.model.decoding import prefill, step
 from rscap.model.loss import Draw
 from rscap.model.memory import is_out_of_memory, release
 from rscap.model.packed import PackedModel
+from rscap.recipe import Logits
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,8 @@ class Sampling:
     temperature: float
     purpose: tuple[str | int, ...]
     """What makes these draws differ from others: a name, a seed, the number of an update."""
+    logits_in: Logits = "model"
+    """How the head computes, see `PackedModel.head`; the loss that learns from draws computes as the model does."""
 
 
 def forbidden_ids(prompter: Prompter, vocabulary: int) -> list[int]:
@@ -69,7 +72,7 @@ def sample(packed: PackedModel, batch: Batch, *, sampling: Sampling, forbidden: 
         NotFinite: an activation overflowed.
     """
     count, limit = sampling.count, sampling.limit
-    logits, state = prefill(packed, batch, room=count * (limit - 1))
+    logits, state = prefill(packed, batch, room=count * (limit - 1), logits_in=sampling.logits_in)
     logits = logits.unsqueeze(1)
     rows = torch.arange(batch.images, device=logits.device)  # of the batch, those that still grow
     said = torch.full((batch.images, count, limit), eos, device=logits.device)
