@@ -13,16 +13,18 @@ import torch
 from PIL import Image
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
-from rscap.captioner.batch import Encoder
+from rscap.captioner.batch import Encoder, collate
 from rscap.captioner.prompt import Prompter
 from rscap.errors import DataError, ModelError
 from rscap.model.adapters import target_expression
 from rscap.model.families import FAMILIES, geometry_config
 from rscap.model.families.smolvlm import SQUARES, SquaresSpec
 from rscap.model.load import Base, load_base
+from rscap.model.packed import PackedModel
 from rscap.model.towers import count_parameters
 from rscap.planning.shapes import shapes_of, shapes_of_base
 from rscap.recipe import LANGUAGE_TARGETS, ModelSection
+from rscap.sample import sample_examples
 
 SMOL = FAMILIES["smolvlm"]
 NAMES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -168,6 +170,22 @@ def test_the_plan_knows_the_length_of_a_prefix(base: Base, split: Base) -> None:
         length = shapes.prefix_length(lambda text, one=subject: len(one.layout.encode(text)), WORDS)
         assert length == len(Encoder.of(subject).prompter.prefix(WORDS))
         assert shapes.parameters == sum(parameter.numel() for parameter in subject.model.parameters())
+
+
+@pytest.mark.parametrize(("dtype", "close"), [("bfloat16", 0.02), ("float16", 0.005)])
+def test_products_in_16_bits_give_nearly_the_loss_of_float32(
+    base: Base, smolnano: Path, dtype: Any, close: float
+) -> None:
+    """The packed loss of two images, with stream and norms in the precision that training holds them in."""
+
+    def loss(one: Base) -> float:
+        encoder = Encoder.of(one)
+        rows = [encoder(example, prefix=WORDS, captions=example.captions) for example in sample_examples()[:2]]
+        packed = PackedModel(one.model, compute_dtype=one.compute_dtype)
+        with torch.no_grad():
+            return float(packed(collate(rows, pad=encoder.prompter.pad)))
+
+    assert loss(load_base(ModelSection(base=str(smolnano), dtype=dtype))) == pytest.approx(loss(base), rel=close)
 
 
 def test_what_is_saved_asks_for_one_square(base: Base, tmp_path: Path) -> None:

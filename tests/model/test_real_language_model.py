@@ -68,6 +68,5 @@ def test_it_knows_language_before_it_is_trained_and_learns_captions(base: Base) 
         optimiser.step()
         optimiser.zero_grad()
         losses.append(loss.item())
-    print(losses)
     assert losses[0] < 0.75 * math.log(len(base.tokenizer))
     assert losses[-1] < 0.5 * losses[0]

@@ -131,6 +131,18 @@ def test_two_processes_give_the_update_of_one(tmp_path: Path) -> None:
     assert metrics[0] == metrics[1]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("sharded", [False, True])
+def test_two_processes_train_another_family_as_one_does(sharded: bool, smolnano: Path, tmp_path: Path) -> None:
+    """SmolVLM2's twin, whose head is a matrix of its own: adapters and projector, whole and with sharded weights."""
+    model = {"base": str(smolnano), "pretrained": False}
+    made = recipe(model=model, towers={"projector": "trained"}, train={"max_steps": 3})
+    alone = train(made, tmp_path / "alone", say=lambda _: None)
+    two = launch(made, tmp_path / "two", sharded=sharded)
+    same(alone, two)
+    same_weights(alone, two)
+
+
 @pytest.mark.slow  # two processes: test_two_processes_give_the_update_of_one; the deal itself: the tests of deals below
 @pytest.mark.parametrize("processes", [3, 4])
 def test_three_and_four_processes_give_the_update_of_one(processes: int, tmp_path: Path) -> None:
