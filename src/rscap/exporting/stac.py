@@ -68,7 +68,7 @@ def _pixels(image: ImageSpec) -> dict[str, Any]:
     side = image.resolution_px
     return {
         "name": "pixels",
-        "description": "An RGB image of 8 bits, resized bicubically to a square, scaled and normalised per band.",
+        "description": "An RGB image of 8 bits, resized to a square, scaled and normalised per band.",
         "bands": list(_COLOURS),
         "input": {
             "shape": [-1, len(_COLOURS), side, side],
@@ -79,7 +79,7 @@ def _pixels(image: ImageSpec) -> dict[str, Any]:
             {"type": "z-score", "mean": 255.0 * mean, "stddev": 255.0 * std}
             for mean, std in zip(image.mean, image.std, strict=True)
         ],
-        "resize_type": "interpolation-cubic",
+        "resize_type": image.resampling,
     }
 
 

@@ -24,7 +24,7 @@ from huggingface_hub import try_to_load_from_cache
 
 from rscap.errors import ModelError
 from rscap.methods import learned_by_layer, starting_rank
-from rscap.model.families import Family, family_named, family_of_checkpoint
+from rscap.model.families import FAMILIES, Family, family_named, family_of_checkpoint
 from rscap.model.load import locate
 from rscap.recipe import AdapterSection
 from rscap.store import read_config
@@ -235,11 +235,11 @@ def _configuration(base: str) -> dict[str, Any]:
     source = locate(base)
     file = source / "config.json" if isinstance(source, Path) else try_to_load_from_cache(source, "config.json")
     if not isinstance(file, str | Path) or not Path(file).is_file():
+        published = ", ".join(f"{family.title} ({family.published}…)" for family in FAMILIES.values())
         where = "in the folder" if isinstance(source, Path) else "in the Hub's cache"
         raise ModelError(
             f"the shape of base model {base} is unknown: no config.json {where}",
-            hint="put its config.json into a folder and name that folder; Google's PaliGemma checkpoints, such as "
-            "google/paligemma-3b-pt-224, are known without one",
+            hint=f"put its config.json into a folder and name that folder; known without one: {published}",
         )
     table = read_config(Path(file))
     return table

@@ -18,7 +18,7 @@ from rscap.store.record import Record
 
 ADAPTER_CONFIG, ADAPTER_TENSORS = "adapter_config.json", "adapter_model.safetensors"
 MOST_TENSORS = 50_000
-"""Of an adapter; LoRA on every layer of PaliGemma-3B has 1,190."""
+"""Of an adapter; LoRA on every layer of a model of 3 billion parameters has 1,190."""
 
 _Rank = Annotated[int, Field(ge=1, le=2**16)]
 _Number = Annotated[float, Field(allow_inf_nan=False)]

@@ -1,6 +1,6 @@
 """Adapters of other programs: a bare PEFT folder or its name on the Hub, with the names of any transformers since 4.4x.
 
-The same layer of a PaliGemma has been called, and is called in adapter files,
+The same layer of the first family has been called, and is called in adapter files,
 
     transformers 4.4x   language_model.model.layers.0 …          vision_tower.vision_model.encoder.layers.0 …
     transformers 4.5x   model.language_model.layers.0 …          model.vision_tower.vision_model.encoder.layers.0 …

@@ -45,6 +45,11 @@ class ImageSpec:
         """Squares that the vision tower sees of one image."""
         return 1
 
+    @property
+    def resampling(self) -> str:
+        """How it is resized, as STAC's MLM extension names it."""
+        return "interpolation-cubic"
+
     def pixels(self, image: Image) -> Tensor:
         """An RGB image as float[3, R, R]: resized, scaled, normalised."""
         return self.normalised(self.resized(image, Resampling.BICUBIC))

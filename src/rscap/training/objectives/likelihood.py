@@ -35,7 +35,7 @@ class Objective(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Likelihood:
-    """The mean log-likelihood of a token of the captions (PaliGemma, arXiv:2407.07726, section 3.2)."""
+    """The mean log-likelihood of a token of the captions (arXiv:2407.07726, section 3.2)."""
 
     team: Team
 
