@@ -165,7 +165,7 @@ def test_a_full_disk_ends_the_call_and_nothing_is_half_written(tmp_path: Path, m
         real(self, content)
 
     monkeypatch.setattr(archive.Ledger, "_write", full)
-    with pytest.raises(StoreError, match="the same command then goes on"):
+    with pytest.raises(StoreError, match=r"a\.tif: nothing more can be written to .*\n.*the same command then goes on"):
         rscap.caption_scene(scene, Echo(), tmp_path / "out", progress=False)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".lock", "ledger.jsonl"]
     monkeypatch.undo()

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,3 +106,78 @@ def test_a_scene_that_kills_every_worker_is_given_up(tmp_path: Path, ray: Any) -
         tmp_path / "in", deadly, tmp_path / "ray", window=30, progress=False, engine="ray", workers=1, retry=True
     )
     assert again.complaints == {}
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+import ray, rscap
+from test_ray_driver import Slow
+ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+options = {"window": 30, "progress": False, "engine": "ray", "workers": 2}
+result = rscap.caption_scene(Path("in"), Slow(Path("flag")), Path("out"), **options)
+print(len(result.complaints))
+"""
+SLOW = """
+import os, signal
+from pathlib import Path
+from scene_files import Echo
+
+
+class Slow(Echo):
+    def __init__(self, flag):
+        super().__init__()
+        self.flag = flag.absolute()
+
+    def predictions(self, pictures):
+        with self.flag.with_suffix(".log").open("a") as log:
+            log.writelines(f"{picture.id}\\n" for picture in pictures)
+        if any("0700.tif" in picture.id for picture in pictures):
+            try:
+                self.flag.with_suffix(".killed").touch(exist_ok=False)
+            except FileExistsError:
+                pass
+            else:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return super().predictions(pictures)
+"""
+
+
+@pytest.mark.slow
+def test_a_thousand_scenes_survive_their_driver_and_a_worker(tmp_path: Path) -> None:
+    """1,000 scenes and 5 broken files; the driver and later a worker are killed; the second call ends complete, lists 5,
+    and asks for no window again that the ledger had."""
+    pytest.importorskip("ray", reason="needs the extra `ray`")
+    archive(tmp_path / "in", 1000, broken=5)
+    rscap.caption_scene(tmp_path / "in", Echo(), tmp_path / "local", window=30, progress=False)
+    (tmp_path / "driver.py").write_text(DRIVER)
+    (tmp_path / "test_ray_driver.py").write_text(SLOW)
+    paths = os.pathsep.join(map(str, (ROOT / "src", ROOT / "tests" / "support", tmp_path)))
+    started: dict[str, Any] = {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": paths}, "text": True}
+    ledger = tmp_path / "out" / "ledger.jsonl"
+    driver = subprocess.Popen([sys.executable, "driver.py"], stdout=subprocess.PIPE, **started)
+    while driver.poll() is None and not (ledger.exists() and ledger.read_bytes().count(b"\n") > 600):
+        time.sleep(0.1)
+    assert driver.poll() is None, "it was not killed in the middle"
+    driver.kill()
+    driver.wait()
+    known = {f"{one['scene']}#{one['row']},{one['column']}" for one in _windows(ledger)}
+    before = (tmp_path / "flag.log").stat().st_size
+    done = subprocess.run([sys.executable, "driver.py"], stdout=subprocess.PIPE, check=True, **started)
+    assert done.stdout.split()[-1] == "5"
+    assert (tmp_path / "flag.killed").exists()
+    asked = (tmp_path / "flag.log").read_text()[before:].split("\n")
+    assert not known & set(asked)
+    assert _captions(tmp_path / "out") == _captions(tmp_path / "local")
+
+
+def _windows(ledger: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in ledger.read_text().split("\n")[:-1]]
+    return [line for line in lines if line["kind"] == "window"]
+
+
+def _captions(out: Path) -> list[tuple[Any, ...]]:
+    """Every caption with its place, by the scene's own name: the two calls named the folder otherwise."""
+    features = [json.loads(line) for line in (out / "captions.geojsonl").read_text().splitlines()]
+    keys = ("row", "column", "caption", "cell", "valid_share", "digest", "footprint_native")
+    return [(Path(one["properties"]["scene"]).name, *(one["properties"][key] for key in keys)) for one in features]

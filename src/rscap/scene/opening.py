@@ -63,6 +63,8 @@ class Raster:
     ground: Ground
     blocks: Any
     """The dataset whose blocks are read, at full size or an overview; None where control points warp it."""
+    cache_bytes: int | None = None
+    """GDAL's cache of decoded blocks; None where the environment sets it."""
     notes: tuple[str, ...] = ()
 
     @property
@@ -98,7 +100,8 @@ def opened(path: str, *, crs: str | None = None, gsd: float | None = None) -> It
         stack.enter_context(rasterio.Env(**gdal_options(path)))
         source = stack.enter_context(_open(path))
         _require_bands(path, source)
-        stack.enter_context(_cache_for(path, source))
+        options = _cache_for(path, source)
+        stack.enter_context(rasterio.Env(**options))
         view, ground, notes = source, _placed(path, source, crs), list[str]()
         blocks: Any = source
         if source.gcps[0] and source.crs is None:
@@ -116,7 +119,7 @@ def opened(path: str, *, crs: str | None = None, gsd: float | None = None) -> It
             ground = Ground.of(view.transform, ground.crs)
         if ground.crs is None and ground.placed:
             notes.append("its coordinates name no CRS, so no longitude or latitude is given: name it with --crs")
-        yield Raster(path, view, source, ground, blocks, tuple(notes))
+        yield Raster(path, view, source, ground, blocks, options.get("GDAL_CACHEMAX"), tuple(notes))
 
 
 def _open(path: str, **options: Any) -> Any:
@@ -152,13 +155,13 @@ def _require_bands(path: str, source: Any) -> None:
         )
 
 
-def _cache_for(path: str, source: Any) -> Any:
+def _cache_for(path: str, source: Any) -> dict[str, Any]:
     """A larger cache for a file in strips: each strip is as wide as the scene, and is read by every window of a row."""
     tall, wide = source.block_shapes[0]
     if wide < source.width or wide <= 4096:
-        return rasterio.Env(**gdal_options(path))
+        return gdal_options(path)
     size = sum(rasterio.dtypes.dtype(kind).itemsize for kind in source.dtypes) * wide * (tall + 512)
-    return rasterio.Env(**gdal_options(path, min(max(CACHE_BYTES, size), _MOST_CACHE_BYTES)))
+    return gdal_options(path, min(max(CACHE_BYTES, size), _MOST_CACHE_BYTES))
 
 
 def _placed(path: str, source: Any, crs: str | None) -> Ground:

@@ -93,6 +93,7 @@ class Scene:
             height=self.raster.height,
             crs=ground.name,
             earth=ground.earth,
+            cache_bytes=self.raster.cache_bytes,
             transform=(a, b, c, d, e, f),
             rows=len(self.grid.down.windows),
             columns=len(self.grid.across.windows),

@@ -108,6 +108,8 @@ class SceneRow(Record):
     """Of what is windowed, in pixels: the scene as it is, or resampled."""
     crs: str | None
     earth: bool
+    cache_bytes: int | None
+    """GDAL's cache of decoded blocks while it was read; None where the environment set it."""
     transform: tuple[float, float, float, float, float, float]
     """x = a·column + b·row + c, y = d·column + e·row + f."""
     rows: int
@@ -278,7 +280,16 @@ class Ledger:
         """
         lines = [_line(row.model_dump()) for row in rows]
         offset = self._size
-        self._write(b"".join(lines))
+        try:
+            self._write(b"".join(lines))
+        except OSError as error:
+            if not (reason := no_room(error)):
+                raise
+            scenes = ", ".join(dict.fromkeys(row.scene for row in rows))
+            raise StoreError(
+                f"{scenes}: nothing more can be written to {self.path}: {reason}",
+                hint=f"{way_out(reason)}; the same command then goes on where it was",
+            ) from error
         for row, line in zip(rows, lines, strict=True):
             self._note(row, offset)
             offset += len(line)
@@ -304,16 +315,8 @@ class Ledger:
         self.close()
 
     def _write(self, content: bytes) -> None:
-        try:
-            self._stream.write(content)
-            self._stream.flush()
-        except OSError as error:
-            if not (reason := no_room(error)):
-                raise
-            raise StoreError(
-                f"nothing more can be written to {self.path}: {reason}",
-                hint=f"{way_out(reason)}; the same command then goes on where it was",
-            ) from error
+        self._stream.write(content)
+        self._stream.flush()
         self._size += len(content)
 
     def _read(self, heading: bytes) -> None:
