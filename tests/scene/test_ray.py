@@ -145,8 +145,8 @@ class Slow(Echo):
 
 @pytest.mark.slow
 def test_a_thousand_scenes_survive_their_driver_and_a_worker(tmp_path: Path) -> None:
-    """1,000 scenes and 5 broken files; the driver and later a worker are killed; the second call ends complete, lists 5,
-    and asks for no window again that the ledger had."""
+    """1,000 scenes and 5 broken files; the driver and later a worker are killed; the second call ends complete, lists
+    the 5, and asks for no window again that the ledger had."""
     pytest.importorskip("ray", reason="needs the extra `ray`")
     archive(tmp_path / "in", 1000, broken=5)
     rscap.caption_scene(tmp_path / "in", Echo(), tmp_path / "local", window=30, progress=False)

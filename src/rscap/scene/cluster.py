@@ -7,6 +7,7 @@ the ledger: whatever is killed, the same command goes on, and the final files ar
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -55,8 +56,10 @@ class Batch:
 class Worker:
     """What runs on the cluster: one model, asked by one process."""
 
-    def __init__(self, load: Callable[[], Any], request: SceneRequest, threads: int) -> None:
+    def __init__(self, load: Callable[[], Any], request: SceneRequest, threads: int, folder: str) -> None:
         self._load, self._request, self._threads = load, request, threads
+        if os.path.isdir(folder):
+            os.chdir(folder)  # where the names of scenes are meant
         self._ask: Ask | None = None
 
     def survey(self, name: str) -> SceneRow | str:

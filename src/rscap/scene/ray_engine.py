@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -38,7 +39,7 @@ class RayWorkers:
         self.count = count or gpus or cores
         threads = 0 if gpus else max(1, cores // self.count)
         held = {"num_gpus": gpus / max(self.count, gpus) if gpus else 0, "num_cpus": min(1.0, cores / self.count)}
-        self._make = lambda: self.ray.remote(**held)(Worker).remote(load, request, threads)
+        self._make = lambda: self.ray.remote(**held)(Worker).remote(load, request, threads, os.getcwd())
         self.actors: list[Any] = [self._make() for _ in range(self.count)]
 
     def replace(self, place: int) -> None:

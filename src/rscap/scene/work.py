@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from typing import Any, Protocol, cast
 
 from rscap.errors import SceneError
 from rscap.records import Answer, Picture, Prediction, Rejected
@@ -12,7 +13,7 @@ from rscap.scene.opening import is_remote, opened
 from rscap.scene.reading import Chip, Scene, numbers
 from rscap.scene.request import SceneRequest
 from rscap.scene.traffic import Needed, Traffic, counted
-from rscap.scene.windows import Box
+from rscap.scene.windows import Tile
 from rscap.store.archive import EndRow, Ledger, SceneRow, SkippedRow, WindowRow
 
 CONFIDENCE_DECIMALS = 2
@@ -83,19 +84,47 @@ def _windows(
     needed = Needed(scene.raster, scene.bands.indexes) if is_remote(scene.name) else None
     each(ledger.done(scene.name))
     missing = (tile for tile in scene.tiles(area) if not ledger.has(scene.name, tile.row, tile.column))
-    read = (scene.read(tile, request.min_valid) for tile in missing)
-    for chips, skipped in batches(read, batch_size):
-        found = rows_of(scene.name, chips, list(ask()([chip.picture for chip in chips]))) if chips else []
-        scene.identity.check_unchanged()
-        ledger.add([*found, *skipped])
-        each(len(chips) + len(skipped))
-        if needed is not None:
-            for line in (*found, *skipped):
-                needed.add(Box(*line.window))
+
+    def read(tile: Tile) -> Chip | SkippedRow:
+        if needed is not None:  # here, since no other thread may ask the dataset meanwhile
+            needed.add(tile.window)
+        return scene.read(tile, request.min_valid)
+
+    with closing(_read_ahead(batches(map(read, missing), batch_size), is_remote(scene.name), ask)) as coming:
+        for chips, skipped in coming:
+            found = rows_of(scene.name, chips, list(ask()([chip.picture for chip in chips]))) if chips else []
+            scene.identity.check_unchanged()
+            ledger.add([*found, *skipped])
+            each(len(chips) + len(skipped))
     end = ended(ledger, scene.name)
     if needed is None:
         return end
     return end.model_copy(update={"bytes_read": traffic.read, "bytes_needed": needed.bytes})
+
+
+Reading = Generator[tuple[list[Chip], list[SkippedRow]], None, None]
+"""Up to a batch of chips at a time, with what was skipped between them."""
+
+
+def _read_ahead(coming: Reading, remote: bool, ask: Callable[[], Ask]) -> Reading:
+    """The same batches; a thread reads the next while the last is captioned, where something else than this processor
+    is waited for: a server, or a GPU that captions.
+    """
+    first = next(coming, None)
+    if first is None:
+        return
+    yield first
+    if remote or (first[0] and _on_gpu(ask())):
+        from rscap.captioner.loader import ahead
+
+        coming = cast(Reading, ahead(coming))
+    with closing(coming):  # so that the thread ends before the file is closed
+        yield from coming
+
+
+def _on_gpu(ask: Ask) -> bool:
+    packed = getattr(getattr(ask, "__self__", None), "packed", None)
+    return packed is not None and packed.device.type != "cpu"
 
 
 def begin(ledger: Ledger, row: SceneRow) -> None:
@@ -105,7 +134,7 @@ def begin(ledger: Ledger, row: SceneRow) -> None:
         ledger.add([row])
 
 
-def batches(read: Iterator[Chip | SkippedRow], size: int) -> Iterator[tuple[list[Chip], list[SkippedRow]]]:
+def batches(read: Iterator[Chip | SkippedRow], size: int) -> Reading:
     """Up to `size` chips at a time, with what was skipped between them."""
     chips: list[Chip] = []
     skipped: list[SkippedRow] = []
