@@ -108,7 +108,7 @@ class SceneRow(Record):
     """Of what is windowed, in pixels: the scene as it is, or resampled."""
     crs: str | None
     earth: bool
-    cache_bytes: int | None
+    cache_bytes: int | None = None
     """GDAL's cache of decoded blocks while it was read; None where the environment set it."""
     transform: tuple[float, float, float, float, float, float]
     """x = a·column + b·row + c, y = d·column + e·row + f."""
@@ -119,7 +119,7 @@ class SceneRow(Record):
     bands_chosen_by: str
     stretch: dict[str, Any]
     """Empty where no pixel is valid."""
-    nodata: str | None
+    nodata: str | None = None
     gsd: tuple[float, float] | None
     """Metres that a pixel covers in the middle of the scene, along a row and down a column."""
     time: str | None
