@@ -26,6 +26,17 @@ from rscap.recipe import Recipe, dump_recipe, parse_recipe, read_recipe
 from rscap.store import RunFolder, read_json, write_json
 
 
+def test_a_rate_for_a_reward_is_not_tried_by_likelihood(tmp_path: Path) -> None:
+    """A rate that is low for likelihood is usual for a reward: no finding, and the reason stands among what was not
+    looked at. A start that is not there is named."""
+    table = quick(train={"learning_rate": 1e-6}).model_dump(mode="json", exclude_none=True)
+    diagnosis = diagnose(written(parse_recipe({**table, "objective": {"samples": 2}}), tmp_path))
+    assert codes(diagnosis.findings) == set()
+    assert "trains on a reward" in diagnosis.not_looked_at["learning rate"]
+    begun = quick(model={"start": str(tmp_path / "nowhere")})
+    assert codes(diagnose(written(begun, tmp_path)).findings) == {"cannot-start"}
+
+
 def codes(findings: Any) -> set[str]:
     return {finding.code for finding in findings}
 

@@ -192,7 +192,8 @@ def asked(recipe: Recipe, evaluation: EvaluationSection) -> dict[str, Any]:
     """Everything that determines the captions of a base model that is not trained, as a flat table."""
     prefix = recipe.prompt.prefix if evaluation.prefix is None else evaluation.prefix
     sections = recipe.model_dump(mode="json", include={"model", "generate"})
-    sections["model"].pop("pretrained")  # it only concerns training
+    for name in ("pretrained", "start"):  # these only concern training
+        sections["model"].pop(name)
     return flatten({**sections, "prefix": prefix})
 
 

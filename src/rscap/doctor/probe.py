@@ -53,6 +53,7 @@ from rscap.records import Example
 from rscap.store import RunFolder
 from rscap.training.examples import check_validation, guesses_evenly
 from rscap.training.optimiser import build_optimiser, build_scaler, rate_factor, set_rate
+from rscap.training.start import Start
 from rscap.training.updates import CaptionWeights, Schedule, updates
 
 WHERE = "measured on the first batch"
@@ -84,12 +85,13 @@ def probe_recipe(evidence: Evidence, recipe: Recipe) -> Evidence:
     """
     source, weights = _data(recipe)
     check_validation(recipe, source, lambda _: None)
+    Start.of(recipe)
     base, packed = _model(recipe)
     examples = training_examples(source, recipe)
     facts = _facts(recipe, source, examples, Encoder.of(base).prompter)
     batch = _first_batch(recipe, examples, weights, base)
     evidence = replace(_look(evidence, base, packed, batch), data=facts)
-    reason = _too_large(packed)
+    reason = "it is tried by likelihood, and the recipe trains on a reward" if recipe.objective else _too_large(packed)
     if reason:
         return replace(evidence, absent={**evidence.absent, "learning rate": reason})
     total_steps = Schedule.of(recipe, len(examples)).total_steps
