@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -177,6 +178,14 @@ def test_precision_and_recall_are_those_documented() -> None:
         row = f"| {kind} | {counts['claims']} | {both} | {program} | {reader} | "
         row += f"{both / (both + program):.2f} | {both / (both + reader):.2f} |"
         assert row in text
+
+
+def test_the_example_of_the_page_prints_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+    """The block of docs/content.md runs, and prints the comment behind its last line."""
+    text = (ROOT / "docs" / "content.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    exec(compile(block, "docs/content.md", "exec"), {})
+    assert capsys.readouterr().out.strip() == block.rstrip().rpartition("# ")[2]
 
 
 def test_kinds_and_words_are_documented() -> None:
