@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import pytest
 import tomli_w
 from PIL import Image
 
+from rscap.ablation import work
 from rscap.ablation.engines import LocalEngine
 from rscap.ablation.plan import Job, make_plan
 from rscap.ablation.runner import RowStatus, StudyStatus, carry_out, estimate
@@ -281,6 +283,29 @@ def test_runs_are_trained_measured_and_kept(
     carry_out(made, place.plan, place.folder, engine, again, say=lambda _: None)
     assert by_name(place.table())["broken"].progress == "refused"
     assert {name: files(place.folder.path / name) for name in kept} == kept
+
+
+def test_copies_of_evaluation_images_are_found_before_training(
+    tmp_path: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row that trains on the test images under other names is refused; with `allow_seen` its score is marked."""
+    monkeypatch.chdir(tmp_path)
+    other = shutil.copytree(tiny_data, tmp_path / "other")
+    table = (other / "captions.csv").read_text(encoding="utf-8")
+    for number in range(8, 12):
+        (other / "resized" / f"T_{number}.png").rename(other / "resized" / f"X_{number}.png")
+    renamed = re.sub(r"T,test,T_(\d+)", r"T,train,X_\1", table)
+    (other / "captions.csv").write_text(renamed, encoding="utf-8")
+    rows = [{"name": "own"}, {"name": "copied", "set": {"data.source": str(other)}}]
+    _, place = opened(write_study(tmp_path, tiny_data, axes=None, rows=rows, reference="own"))
+    (job,) = [job for job in place.missing(threads=1) if "copied" in job.folder]
+    attempt = work.carry_out(job, say=lambda _: None)
+    assert attempt.progress == "refused"
+    assert "4 images of" in attempt.reason
+    assert not job.run.path.exists()
+    allowed = replace(job, evaluation=job.evaluation.model_copy(update={"allow_seen": True}))
+    assert work.carry_out(allowed, say=lambda _: None).progress == "finished"
+    assert read_json(job.run.scores("test"))["signature"].endswith("|seen:4/4")
 
 
 def test_a_study_that_is_stopped_lets_its_runs_save(tmp_path: Path, tiny_data: Path) -> None:

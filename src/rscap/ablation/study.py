@@ -49,6 +49,8 @@ class EvaluationSection(Section):
     """At most this many images, chosen by a hash of their ids."""
     prefix: str | None = None
     """The prompt for all rows; without it each row is evaluated with its own `prompt.prefix`."""
+    allow_seen: bool = False
+    """Also score runs on images that they were trained on; their scores are marked."""
 
 
 class RowSection(Section):

@@ -13,9 +13,11 @@ from filelock import FileLock
 from rscap.ablation.plan import Job, run_state
 from rscap.captioner import ModelRef
 from rscap.data import open_data
+from rscap.data.choice import training_examples
 from rscap.errors import DataError, Interrupted, Refusal, RscapError
 from rscap.evaluation.outcome import write_baselines
 from rscap.evaluation.request import Request, Task, evaluate
+from rscap.evaluation.seen import overlap, seen_by_training
 from rscap.progress import Say, no_progress, to_stderr
 from rscap.store import Attempt, FolderState, RunFolder, State
 from rscap.training.session import train
@@ -96,7 +98,11 @@ def _baselines(job: Job, say: Say) -> None:
 def _evaluation(job: Job, model: ModelRef) -> Task:
     """The evaluation of a run in its own folder, or of a base model in a new one, on the same images."""
     request = Request(
-        model=job.recipe.model.base, split=job.evaluation.split, limit=job.evaluation.limit, baselines=False
+        model=job.recipe.model.base,
+        split=job.evaluation.split,
+        limit=job.evaluation.limit,
+        baselines=False,
+        allow_seen=job.evaluation.allow_seen,
     )
     return Task(request=request, model=model, data=job.data, out=job.run.path)
 
@@ -111,22 +117,23 @@ def _make_room(job: Job, found: FolderState, say: Say) -> None:
 
 
 def _check_unseen(job: Job) -> None:
-    """Refuse to train on evaluation images.
+    """Refuse to train on evaluation images, before hours are spent: by id and by content, as an evaluation does.
 
     Raises:
         DataError: names some of them.
     """
     data = job.recipe.data
-    if (data.source, data.splits) == (job.data.source, job.data.splits) and job.evaluation.split != "train":
+    same_data = (data.source, data.splits) == (job.data.source, job.data.splits) and job.evaluation.split != "train"
+    if same_data or job.evaluation.allow_seen:
         return
-    trained_on = open_data(data, check="exists")
-    evaluated = open_data(job.data.model_copy(update={"max_rejected_share": 1.0}), check="exists")
-    both = {example.id for example in trained_on.split("train")} & {
-        example.id for example in evaluated.split(job.evaluation.split)
-    }
-    if both:
+    training = open_data(data, check="decode")
+    evaluated = open_data(job.data.model_copy(update={"max_rejected_share": 1.0}), check="decode")
+    table = seen_by_training(training_examples(training, job.recipe), [], job.recipe, training.contents)
+    found = overlap(table, evaluated.split(job.evaluation.split), evaluated.contents)
+    if found.trained:
         raise DataError(
-            f"{len(both)} images of {job.data.source}, {job.evaluation.split}, are training images of "
-            f"{data.source} under data.splits = {data.splits!r}: {', '.join(sorted(both)[:3])}",
-            hint="give [evaluation] the same source and splits as the rows",
+            f"{len(found.trained)} images of {job.data.source}, {job.evaluation.split}, are training images of "
+            f"{data.source} under data.splits = {data.splits!r}: {', '.join(sorted(found.trained)[:3])}",
+            hint="give [evaluation] the same source and splits as the rows; allow_seen = true in [evaluation] goes on "
+            "and marks the scores",
         )
