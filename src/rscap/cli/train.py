@@ -68,7 +68,10 @@ def quickstart(
 
 
 def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
+    run: Annotated[
+        Path,
+        typer.Argument(metavar="RUN|ADAPTER", help="The folder of a finished run, or an adapter of another program."),
+    ],
     out: Annotated[Path | None, typer.Option(help="The folder of the export; exports/<run> by default.")] = None,
     merge: Annotated[
         bool, typer.Option("--merge/--adapter-only", help="Merge the adapter into the base, or export it alone.")
@@ -93,6 +96,9 @@ def export(
             show_default=False,
         ),
     ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="The base model of an adapter of another program, if not the one it names.")
+    ] = None,
     evaluation_at: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Where captions and references are published instead.")
     ] = None,
@@ -111,6 +117,7 @@ def export(
         agree=agree,
         push_to=push_to,
         public=public,
+        base=base,
         evaluation=evaluation,
         evaluation_at=evaluation_at,
     )

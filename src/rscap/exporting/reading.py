@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -17,11 +18,14 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from rscap.captioner import Captioner
+from rscap.captioner.loading import best_device
 from rscap.data import FileImage, open_data, open_source
 from rscap.errors import DataError, ExportError, StoreError
 from rscap.exporting.hub import public_name
+from rscap.model.adapters import quiet_peft
 from rscap.model.families import Family, Layout
-from rscap.recipe import GenerateSection, Recipe
+from rscap.model.load import load_base
+from rscap.recipe import GenerateSection, ModelSection, Recipe
 from rscap.records import Example, Prediction
 from rscap.store import RunFolder, read_panel
 
@@ -118,6 +122,27 @@ class Plain:
         parameter = next(self.model.parameters())
         inputs["pixel_values"] = inputs["pixel_values"].to(parameter.dtype)
         return {name: value.to(parameter.device) for name, value in inputs.items()}
+
+
+def load_export(form: str, section: ModelSection, dtype: str, family: Family, folder: Path) -> Plain:
+    """An export as a user loads it, without rscap.
+
+    Args:
+        section: the unquantised base model, around which an adapter is put.
+        dtype: precision of merged weights.
+    """
+    device = best_device()
+    if form == "adapter":
+        from peft import PeftModel
+
+        base = load_base(section, device=device)
+        with quiet_peft():
+            model = PeftModel.from_pretrained(base.model, folder, torch_device=device)
+        return Plain.of(base.family, model, base.processor, base.layout)
+    model = family.model_class.from_pretrained(folder, dtype=getattr(torch, dtype), trust_remote_code=False)
+    processor = family.load_processor(folder, {"trust_remote_code": False})
+    image = family.image_spec(processor, model.config, split=bool(section.image_splitting))
+    return Plain.of(family, model.to(device), processor, family.layout(processor, model.config, image))
 
 
 def captions(captioner: Captioner, examples: Sequence[Example], asking: Asking) -> dict[str, str]:

@@ -16,6 +16,7 @@ from rscap.errors import AdapterError, ExportError, ModelError, RscapError, Stor
 from rscap.exporting.agreement import Agreement, compare
 from rscap.exporting.card import CardSubject, Form, card, notice_of
 from rscap.exporting.evaluation import place_evaluation
+from rscap.exporting.foreign import export_foreign
 from rscap.exporting.hub import (
     Hub,
     check_target,
@@ -27,12 +28,11 @@ from rscap.exporting.hub import (
     write_adapter,
     write_checkpoint,
 )
-from rscap.exporting.reading import Asking, Pictures, Plain, Reading, captions, pictures, read
+from rscap.exporting.reading import Asking, Pictures, Reading, captions, load_export, pictures, read
 from rscap.exporting.stac import MODEL_ITEM, model_item
-from rscap.model.adapters import least_transformers, quiet_peft
+from rscap.model.adapters import ForeignAdapter, find_adapter, least_transformers
 from rscap.model.card import dtype_of
 from rscap.model.families import Family, ImageSpec
-from rscap.model.load import load_base
 from rscap.progress import Say
 from rscap.recipe import Dtype, Recipe
 from rscap.stopping import stopping
@@ -44,6 +44,9 @@ class ExportRequest:
     """The options of an export."""
 
     run: Path
+    """A run; or an adapter of another program, a folder or a name on the Hub."""
+    base: str | None = None
+    """The base model of such an adapter, in place of the one that it names."""
     out: Path | None = None
     """The folder of the export; `exports/<run>` by default."""
     form: Literal["merged", "adapter"] = "merged"
@@ -107,6 +110,10 @@ def export(request: ExportRequest, *, say: Say, hub: Hub | None = None) -> Expor
         AdapterError: a method that cannot be merged.
         ExportError: the captions of the export differ from those of the run (nothing is written), or the upload failed.
     """
+    if not RunFolder(request.run).exists and (adapter := find_adapter(str(request.run))) is not None:
+        return _foreign(request, adapter, say)
+    if request.base is not None:
+        raise ExportError(f"{request.run} is no adapter of another program, so its base is known", hint="no --base")
     plan = _plan(request)
     if request.push_to:
         hub = hub or default_hub()
@@ -147,6 +154,21 @@ def export(request: ExportRequest, *, say: Say, hub: Hub | None = None) -> Expor
             refuse_secrets_in(file)
     address = push(hub, plan.target, request.push_to, public=request.public) if hub and request.push_to else None
     return Exported(path=plan.target, agreement=agreement, address=address)
+
+
+def _foreign(request: ExportRequest, adapter: ForeignAdapter, say: Say) -> Exported:
+    """Export an adapter of another program."""
+    if request.push_to is not None or request.evaluation or request.evaluation_at:
+        raise ExportError(
+            f"{request.run} is an adapter of another program: it has no evaluation, and is not uploaded as one's own",
+            hint="export it to a folder",
+        )
+    ref = ModelRef.of(str(request.run), base=request.base, dtype=request.dtype)
+    target = request.out if request.out is not None else Path("exports") / ref.name
+    agreement = export_foreign(
+        ref, adapter, target, form=request.form, images=request.images, agree=request.agree, say=say
+    )
+    return Exported(path=target, agreement=agreement, address=None)
 
 
 def _plan(request: ExportRequest) -> _Plan:
@@ -192,7 +214,13 @@ def _make(plan: _Plan, folder: Path, *, say: Say) -> tuple[Family, ImageSpec, Ag
     family, image, readings = _write(plan, folder, shown)
     gc.collect()
     say("captions of the export, loaded with " + ("PEFT" if plan.form == "adapter" else "plain transformers"))
-    agreement = compare(readings, _load(plan, family, folder), plan.asking, origin=shown.origin, coarsest=plan.coarsest)
+    agreement = compare(
+        readings,
+        load_export(plan.form, plan.unquantised.model, plan.dtype, family, folder),
+        plan.asking,
+        origin=shown.origin,
+        coarsest=plan.coarsest,
+    )
     if trained is not None:
         agreement = agreement.beside(plan.recipe.model.quantisation, trained)
     agreement.require(plan.request.agree)
@@ -218,19 +246,3 @@ def _write(plan: _Plan, folder: Path, shown: Pictures) -> tuple[Family, ImageSpe
         model = merged(captioner.packed.net, getattr(torch, plan.dtype))
         write_checkpoint(model, captioner.base.processor, folder, decoding=generate_arguments(plan.recipe.generate))
     return captioner.base.family, captioner.base.image, readings
-
-
-def _load(plan: _Plan, family: Family, folder: Path) -> Plain:
-    """The export as a user loads it, without the run and without rscap."""
-    device = best_device()
-    if plan.form == "adapter":
-        from peft import PeftModel
-
-        base = load_base(plan.unquantised.model, device=device)
-        with quiet_peft():
-            model = PeftModel.from_pretrained(base.model, folder, torch_device=device)
-        return Plain.of(base.family, model, base.processor, base.layout)
-    model = family.model_class.from_pretrained(folder, dtype=getattr(torch, plan.dtype), trust_remote_code=False)
-    processor = family.load_processor(folder, {"trust_remote_code": False})
-    image = family.image_spec(processor, model.config, split=bool(plan.recipe.model.image_splitting))
-    return Plain.of(family, model.to(device), processor, family.layout(processor, model.config, image))

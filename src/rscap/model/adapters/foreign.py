@@ -174,11 +174,15 @@ def load_foreign(base: Any, adapter: ForeignAdapter) -> Any:
 
 def current_name(key: str, base: nn.Module) -> str:
     """The key of an adapter file as the base model that is loaded calls it."""
+    name = _since_4_5(key)
+    return name if _has_inner(base) else name.replace(_INNER, "model.vision_tower.", 1)
+
+
+def _since_4_5(key: str) -> str:
+    """The key of an adapter file without what transformers 4.4x put around its towers."""
     name = key.removeprefix(_PREFIX)
     for old, new in _SINCE_4_4:
         name = old.sub(new, name)
-    if not _has_inner(base):
-        name = name.replace(_INNER, "model.vision_tower.", 1) if name.startswith(_INNER) else name
     return _PREFIX + name if key.startswith(_PREFIX) else name
 
 
@@ -252,9 +256,9 @@ def make_portable(folder: Path) -> None:
         AdapterError: its weights are damaged.
     """
     config, stored = read_adapter_config(folder), read_weights(folder)
-    renamed = {portable_name(key): value for key, value in stored.items()}
+    renamed = {portable_name(_since_4_5(key)): value for key, value in stored.items()}
     whole = tuple(f"{_PREFIX}{name}." for name in config.modules_to_save or ())
-    changed = [key for key in stored if portable_name(key) != key]
+    changed = [key for key in stored if key not in renamed]
     if not changed or config.peft_type == "ADALORA" or (whole and any(key.startswith(whole) for key in changed)):
         return
     save_file(renamed, folder / ADAPTER_TENSORS, metadata={"format": "pt"})
