@@ -488,11 +488,13 @@ def parse_recipe(table: Mapping[str, Any], *, name: str = "recipe") -> Recipe:
 def recipe_changes(began: Recipe, now: Recipe) -> dict[str, tuple[Any, Any]]:
     """The keys in which a run's recipe and the one it is resumed with differ, with both values.
 
-    `model.dtype = "auto"` agrees with whatever it came to when the run began.
+    What is left to the machine (`auto`) agrees with whatever it came to when the run began, or was then.
     """
-    if now.model.dtype == "auto":
-        now = now.model_copy(update={"model": now.model.model_copy(update={"dtype": began.model.dtype})})
-    return differences(began.model_dump(mode="json"), now.model_dump(mode="json"))
+    found = differences(began.model_dump(mode="json"), now.model_dump(mode="json"))
+    return {key: values for key, values in found.items() if key not in _LEFT_TO_THE_MACHINE or values[1] != "auto"}
+
+
+_LEFT_TO_THE_MACHINE = ("model.dtype", "data.workers", "generate.batch_size")
 
 
 def change_generate(section: GenerateSection, overrides: Sequence[str]) -> GenerateSection:

@@ -137,4 +137,6 @@ def test_the_decision_is_recorded(tmp_path: Path) -> None:
 def test_auto_agrees_with_what_it_came_to_and_a_name_does_not() -> None:
     """Only a named precision can differ from that of the run."""
     assert recipe_changes(in_dtype("float16"), in_dtype("auto")) == {}
+    before = small_recipe({"model": {"dtype": "float16"}, "data": {"workers": 0}, "generate": {"batch_size": 16}})
+    assert recipe_changes(before, in_dtype("auto")) == {}
     assert recipe_changes(in_dtype("float16"), in_dtype("float32")) == {"model.dtype": ("float16", "float32")}

@@ -96,7 +96,12 @@ def scripted(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> None:
             for one in panel
         ]
         return PanelResult(
-            n=len(panel), metrics={"CIDEr": next(stream)}, loss=1.0, degenerate=0.0, predictions=predictions
+            n=len(panel),
+            metrics={"CIDEr": next(stream)},
+            loss=1.0,
+            degenerate=0.0,
+            predictions=predictions,
+            watch={},
         )
 
     monkeypatch.setattr(loop, "evaluate_panel", say)

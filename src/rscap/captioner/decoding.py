@@ -162,7 +162,7 @@ class Fitting:
                 waiting[:0] = part.halves()
                 continue
             decoded = _attempt(packed, part, settings, self.eos, scored)
-            if decoded is None:  # perhaps only gaps were too small: once more as it was
+            if decoded is None and part is batch:  # perhaps only gaps were too small: once more as it was
                 make_room(packed)
                 decoded = _attempt(packed, part, settings, self.eos, scored)
             if decoded is None:
