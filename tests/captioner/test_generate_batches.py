@@ -37,10 +37,9 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(scope="module", params=["nano", pytest.param("smolnano", marks=pytest.mark.slow)])
-def base(request: pytest.FixtureRequest, smolnano: Path) -> Base:
-    name = "nano" if request.param == "nano" else str(smolnano)
-    return load_base(ModelSection(base=name, dtype="float32"))
+@pytest.fixture(scope="module")
+def base() -> Base:
+    return load_base(ModelSection(base="nano", dtype="float32"))
 
 
 @pytest.fixture(scope="module")

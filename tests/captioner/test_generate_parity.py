@@ -99,6 +99,20 @@ def test_tokens_are_those_of_plain_generate(subject: Subject, name: str) -> None
         assert ours[index].ids == subject.theirs(index, settings)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [{"beams": 3, "length_penalty": 0.7}, {"temperature": 0.8, "top_p": 0.9, "seed": 3}],
+    ids=["beams", "draws"],
+)
+def test_a_batch_gives_what_each_image_gets_alone(subject: Subject, settings: dict[str, Any]) -> None:
+    """Beams and draws of every family, in float32, where images leave as their captions end."""
+    asked = GenerateSection(max_new_tokens=24, **settings)
+    together = subject.ours(asked)
+    for found, one in zip(together, subject.batch.parts(1), strict=True):
+        (alone,) = decode(subject.packed, one, settings=asked, eos=subject.eos)
+        assert alone.ids == found.ids or found.near_ties
+
+
 def test_in_bfloat16_the_models_own_logits_are_those_of_generate() -> None:
     """With `logits = "model"` nano in bfloat16 gives the tokens of `generate`; with float32 logits some captions leave
     them, each at a reported near-tie."""
