@@ -224,3 +224,19 @@ def test_an_absent_sheet_says_what_writes_one(tmp_path: Path) -> None:
     for name in ("x.json", "file/x.json", "n" * 300):
         with pytest.raises(RscapError):
             read_sheet(tmp_path / name)
+
+
+@pytest.mark.parametrize("what", ["pipe", "folder", "nothing", "text", "zip", "zeros"])
+def test_a_pool_that_is_none_is_named(captions: Path, what: str) -> None:
+    """A pipe would be waited for, and an archive that is none has no arrays."""
+    path = captions / "pool.npz"
+    if what == "pipe":
+        os.mkfifo(path)
+    elif what == "folder":
+        path.mkdir()
+    elif what != "nothing":
+        path.write_bytes({"text": b"x", "zip": b"PK\5\6" + bytes(18), "zeros": bytes(999)}[what])
+    words = ("--candidates", "hyp.json", "--references", "refs.json", "--pool", "pool.npz", "--no-meteor")
+    done = rscap("score", *words, cwd=captions)
+    assert done.code == 2
+    assert "pool.npz" in done.stderr

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from rscap.data import FileImage, content_digest
-from rscap.errors import DataError, ScoreError, StoreError
-from rscap.records import Example, Prediction
+from rscap.data import FileImage, content_digest, opened
+from rscap.data.opening import source_of
+from rscap.errors import DataError, ImageError, ScoreError, StoreError
+from rscap.records import Example, ImageHeader, Prediction
 from rscap.scoring import score_captions
 from rscap.store import Journal, RunFolder, Seen, SeenImage, write_seen
 
@@ -105,3 +106,72 @@ def test_a_candidate_longer_than_any_caption_is_refused(text: str) -> None:
     """It is named with its length, before METEOR takes minutes for it."""
     with pytest.raises(ScoreError, match=r"the candidate of 'a' has .* characters"):
         score_captions({"a": text}, {"a": ["a field"]})
+
+
+class Own:
+    """An image handle of a caller, of which one part breaks the contract."""
+
+    name = "own.png"
+    identity = "own.png:1"
+
+    def __init__(self, **broken: object) -> None:
+        self.broken = broken
+
+    def load(self) -> object:
+        return self.answer("load", Image.new("RGB", SIZE))
+
+    def header(self) -> object:
+        return self.answer("header", ImageHeader("PNG", "RGB", *SIZE))
+
+    def data(self) -> object:
+        return self.answer("data", b"x")
+
+    def answer(self, method: str, right: object) -> object:
+        found = self.broken.get(method, right)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+BREAKS: list[tuple[str, object, str]] = [
+    ("load", None, "its load() returned NoneType, not Image"),
+    ("load", b"png", "its load() returned bytes, not Image"),
+    ("load", KeyError("x"), "its load() failed: KeyError"),
+    ("load", OSError(5, "gone"), "its load() failed: OSError"),
+    ("load", ValueError("bad"), "its load() failed: ValueError: bad"),
+    ("header", (1, 2), "its header() returned tuple, not ImageHeader"),
+    ("header", None, "its header() returned NoneType"),
+    ("header", AttributeError("y"), "its header() failed: AttributeError"),
+    ("data", "text", "its data() returned str, not bytes"),
+    ("data", 7, "its data() returned int, not bytes"),
+    ("data", RuntimeError("z"), "its data() failed: RuntimeError"),
+]
+
+
+@pytest.mark.parametrize(("method", "answer", "line"), BREAKS)
+def test_a_handle_that_breaks_its_contract_is_named(method: str, answer: object, line: str) -> None:
+    """An error of a caller's own code is an ImageError, which captioning and training tell of as of any bad image."""
+    handle = opened(Own(**{method: answer}))  # type: ignore[arg-type]
+    with pytest.raises(ImageError) as caught:
+        getattr(handle, method)()
+    assert f"own.png: {line}" in caught.value.message
+
+
+def test_a_handle_in_grey_is_made_rgb() -> None:
+    """The contract says RGB; a grey image is converted rather than refused."""
+    assert opened(Own(load=Image.new("L", SIZE))).load().mode == "RGB"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("part", ["name", "identity"])
+def test_a_handle_without_a_name_is_refused(part: str) -> None:
+    """Both are words, which messages and digests need."""
+    handle = type("Nameless", (Own,), {part: None})()
+    with pytest.raises(ImageError, match=f"has no '{part}'"):
+        opened(handle)
+
+
+@pytest.mark.parametrize("split", ["valid", "Validation", "VAL", "dev", "val"])
+def test_own_examples_have_the_usual_splits(split: str) -> None:
+    """As in a file: every usual name of the validation split is `val`."""
+    example = Example(id="a", captions=("a field",), image=Own(), split=split, source="")  # type: ignore[arg-type]
+    assert source_of([example], name="own").splits == {"val": 1}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rscap.annotations import Found, find, missing
+from rscap.annotations import Found, UnusableRowError, find, missing, split_name
 from rscap.data import parquet
 from rscap.data.contents import Content, content_of
+from rscap.data.images import opened
 from rscap.data.rows import IMAGE_CHECKS, ImageCheck, Judged, Looked, assemble, refuse_if_too_many
 from rscap.data.source import Source, digest
 from rscap.data.splits import assign_splits
@@ -117,9 +118,9 @@ def _judged(spec: str | Path, check: ImageCheck | Looked) -> tuple[str, Judged]:
 
         examples = sample_examples(seed=0)
         return "sample", Judged(examples=examples, positions=list(range(len(examples))), total=len(examples))
-    opened = _open(spec)
-    origin = opened.name.split("/")[-1].split("@")[0]
-    return opened.name, assemble(opened.rows, origin=origin, root=opened.root, check=check)
+    found = _open(spec)
+    origin = found.name.split("/")[-1].split("@")[0]
+    return found.name, assemble(found.rows, origin=origin, root=found.root, check=check)
 
 
 def _open(spec: str | Path) -> _Opened:
@@ -160,6 +161,7 @@ def source_of(
         if example.id in seen:
             raise DataError(f"two examples have the id {example.id!r}", hint="every image needs an id of its own")
         seen.add(example.id)
+        found[number] = replace(example, split=_split_of(example), image=opened(example.image))
     judged = Judged(examples=found, positions=list(range(len(found))), total=len(found))
     split, notes = assign_splits(judged, split_scheme)
     ready = normalised(split, normalise, without=MEASURED_ON)
@@ -171,6 +173,14 @@ def source_of(
         split_scheme=split_scheme,
         normalised=tuple(normalise),
     )
+
+
+def _split_of(example: Example) -> str:
+    """The split of a caller's example, under the name that data sets get: `valid` and `Validation` are val."""
+    try:
+        return split_name(example.split) if example.split else ""
+    except UnusableRowError as error:
+        raise DataError(f"split of example {example.id!r}: {error}", hint="use train, val or test") from None
 
 
 def _check_example(number: int, example: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 import zipfile
 import zlib
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from rscap.errors import ScoreError
+from rscap.opening import read_plain
 from rscap.scoring.corpus import Corpus, Floats, Ints, NgramTable
 from rscap.scoring.protocol import prepare, tokenizer_label
 from rscap.scoring.resampling import check_references
@@ -166,7 +168,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
         ValueError: an array is too large, or larger than its part of the archive.
     """
     arrays = {}
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(io.BytesIO(read_plain(path))) as archive:
         for key in ("header", "words", "frequency", *_KEYS):
             part = archive.getinfo(f"{key}.npy")
             if part.file_size > _MAX_BYTES:
