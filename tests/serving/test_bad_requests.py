@@ -287,7 +287,6 @@ def test_each_is_told_what_is_wrong(
 RAW = [
     b"\x00\x01\x02\r\n\r\n",
     b"GET\r\n\r\n",
-    b"GET / HTTP/9.9\r\nHost: localhost\r\n\r\n",
     b"GET / HTTP/1.1\r\n\r\n",
     b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n",
     b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Header: a\x00b\r\n\r\n",
