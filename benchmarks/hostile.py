@@ -502,9 +502,8 @@ def written(known: dict[str, Any]) -> bool:
     """Write the result; True if nothing of the last three kinds occurred."""
     counts = Counter(found["outcome"] for found in known.values())
     by_kind = {kind.replace(" ", "_"): counts[kind] for kind in ("clear error", "held", *LAST_THREE)}
-    write_json(
-        RESULT, {**environment(threads=1), "tried": len(known), **by_kind, "attacks": dict(sorted(known.items()))}
-    )
+    where = {key: value for key, value in environment(threads=1).items() if key != "command"}  # it names local paths
+    write_json(RESULT, {**where, "tried": len(known), **by_kind, "attacks": dict(sorted(known.items()))})
     return not any(counts[kind] for kind in LAST_THREE)
 
 
