@@ -57,21 +57,22 @@ def same_ends(job: str, folder: Path, recipe: str, *, kills: int, draw: random.R
     to_its_end(job, place, "whole")
     seconds = time.monotonic() - before
     expected = files_of(place / "whole")
-    moments, same = 0, 0
-    for run in range(kills):
-        out = f"run-{run}"
-        while killed_job(job, place, out, after=draw.uniform(0.05, 1.0) * seconds):
+    moments, begun, runs, same = 0, 0, 0, 0
+    while runs < kills:
+        out, before_it = f"run-{begun}", moments
+        begun += 1
+        while killed_job(job, place, out, after=draw.uniform(0.05, 0.9) * seconds):
             moments += 1
             if draw.random() < 0.5:
                 break
         if not is_whole(job, place / out):
             to_its_end(job, place, out)
+        if moments == before_it:  # it ended before its kill: no evidence
+            continue
+        runs += 1
         left = [path.name for path in place.iterdir() if path.name.startswith(f".{out}.")]
         same += files_of(place / out) == expected and not left
-        print(
-            f"{job}: {moments} kills, {run + 1} runs, {same} of them end as the undisturbed one {left or ''}",
-            flush=True,
-        )
+        print(f"{job}: {moments} kills, {runs} runs, {same} end as the undisturbed one {left or ''}", flush=True)
     found = {"kills": moments, "runs": kills, "identical": same, "seconds_of_a_run": round(seconds, 1)}
     write_json(RESULTS / f"faults_{job}.json", {**environment(threads=1), **found})
     return same == kills
