@@ -20,9 +20,11 @@ from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from peft.tuners.tuners_utils import check_target_module_exists
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from typer.testing import CliRunner
 
 import rscap
 from rscap.captioner import Captioner, ModelRef
+from rscap.cli import app
 from rscap.data import open_source
 from rscap.errors import AdapterError, RecipeError
 from rscap.model.adapters import (
@@ -272,6 +274,17 @@ def test_what_peft_compares_letter_by_letter_keeps_its_names(made: Callable[...,
     whole = Path(shutil.copytree(saved, tmp_path / "whole"))
     make_portable(whole)
     assert least_transformers(whole) == "5"
+
+
+@pytest.mark.parametrize("version", NAMES)
+def test_a_plan_takes_an_adapter_by_its_shape(version: str, made: Callable[..., Path]) -> None:
+    """Rank, layers of both towers and the scale come from its files, whatever its keys are called."""
+    result = CliRunner().invoke(app, ["plan", str(made("b", version)), "--gpu", "16GB", "--json"])
+    assert result.exit_code == 0, result.output
+    layers = {name: module for name, module in load_base(SECTION).model.named_modules() if name.endswith(tuple(SEVEN))}
+    adapted = [one for name, one in layers.items() if name.startswith(("model.language", "model.vision"))]
+    trainable = sum(4 * (one.in_features + one.out_features) for one in adapted)
+    assert json.loads(result.stdout)["written"]["trainable_parameters"] == trainable
 
 
 OLD = "4.57.1"

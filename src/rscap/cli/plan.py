@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,7 +17,13 @@ _GIB = 2**30
 
 
 def plan(
-    recipe: Annotated[Path, typer.Argument(help="A recipe: a file in TOML, or one that ships with rscap, by name.")],
+    recipe: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RECIPE|ADAPTER",
+            help="A recipe: a file in TOML, or one that ships with rscap, by name; or an adapter of another program.",
+        ),
+    ],
     gpu: Annotated[
         str | None, typer.Option(help="A size (6GB, 16GB) or a card (T4, A100); this machine when left out.")
     ] = None,
@@ -38,7 +44,8 @@ def plan(
     from rscap.store import check_outputs
 
     check_outputs(out, inputs=[recipe])
-    checked = read_recipe(recipe, set_ or [])
+    table = _of_adapter(recipe)
+    checked = read_recipe(recipe if table is None else table, set_ or [])
     from rscap.planning import find_card, plan_recipe
 
     if gpu is None:
@@ -57,12 +64,22 @@ def plan(
     if json:
         print_json(record(found))
     else:
-        _show(found, recipe, set_ or [], verbose=verbose)
+        _show(found, recipe, set_ or [], verbose=verbose, is_adapter=table is not None)
     if found.proposed is None:
         raise typer.Exit(1)
 
 
-def _show(plan: Plan, recipe: Path, overrides: list[str], *, verbose: bool) -> None:
+def _of_adapter(place: Path) -> dict[str, Any] | None:
+    """The recipe of an adapter of another program, a folder or a name on the Hub; None for whatever is none."""
+    if place.suffix == ".toml" or not (place.is_dir() or "/" in str(place)):
+        return None  # before torch is imported: a typo should not cost seconds
+    from rscap.model.adapters import find_adapter, recipe_of_adapter
+
+    adapter = find_adapter(str(place))
+    return None if adapter is None else recipe_of_adapter(adapter)
+
+
+def _show(plan: Plan, recipe: Path, overrides: list[str], *, verbose: bool, is_adapter: bool) -> None:
     """The answer first: the command, then what it takes; the rest with `--verbose`. Only commands may be wide."""
     from rscap.cli.screen import screen
 
@@ -70,6 +87,8 @@ def _show(plan: Plan, recipe: Path, overrides: list[str], *, verbose: bool) -> N
     card = plan.card
     if plan.proposed is None:
         console.print(f"does not fit: short by {plan.closest.shortfall / _GIB:.2f} GiB", style="bold red")
+    elif is_adapter:
+        console.print("to train an adapter of this shape on RISC:", style="bold")
     else:
         sets = [*overrides, *(f"{key}={_toml(value)}" for key, value in plan.changes.items())]
         words = ["rscap train", str(recipe), *(f"--set {_quoted(one)}" for one in sets)]

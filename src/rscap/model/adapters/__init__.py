@@ -19,6 +19,7 @@ from rscap.model.adapters.foreign import (
     load_foreign,
     make_portable,
     portable_name,
+    recipe_of_adapter,
 )
 from rscap.model.adapters.preparation import precision_to_load, prepare
 from rscap.model.adapters.start import initial_factors
@@ -40,6 +41,7 @@ __all__ = [
     "precision_to_load",
     "prepare",
     "quiet_peft",
+    "recipe_of_adapter",
     "save_adapter",
     "target_expression",
     "trainable_parameters",

@@ -240,6 +240,39 @@ def _shown(targets: Iterable[str] | str) -> str:
     return text if len(text) <= 160 else f"{text[:160]}…"
 
 
+def recipe_of_adapter(adapter: ForeignAdapter) -> dict[str, Any]:
+    """The table of a recipe that trains an adapter of this shape on RISC: what `rscap plan` reckons with.
+
+    Raises:
+        AdapterError: its method has no recipe, or it adapts layers that no recipe names.
+    """
+    config, keys = adapter.config, read_weights(adapter.folder).keys()
+    if config.peft_type != "LORA" or config.r is None:
+        raise AdapterError(f"{adapter.name} is of the method {config.peft_type}: only LoRA is planned")
+    paths = [_since_4_5(key).removeprefix(_PREFIX).rpartition(".lora_")[0] for key in keys if ".lora_A." in key]
+    layers = {
+        tower: sorted({path.rpartition(".")[2] for path in paths if path.startswith(f"model.{tower}.")})
+        for tower in ("language_model", "vision_tower")
+    }
+    saved = any("multi_modal_projector" in name for name in config.modules_to_save or ())
+    return {
+        "data": {"source": "caglarmert/full_riscm"},
+        "model": {"base": adapter.base},
+        "towers": {
+            **{tower: "adapted" if names else "frozen" for tower, names in layers.items()},
+            "projector": "trained" if saved else "frozen",
+        },
+        "adapter": {
+            "rank": config.r,
+            **({"alpha": config.lora_alpha} if config.lora_alpha else {}),
+            "rank_stabilised": bool(config.use_rslora),
+            "weight_decomposed": bool(config.use_dora),
+            **({"language_targets": layers["language_model"]} if layers["language_model"] else {}),
+            **({"vision_targets": layers["vision_tower"]} if layers["vision_tower"] else {}),
+        },
+    }
+
+
 # The other way: an adapter that is handed on.
 
 _LITERAL = re.compile(r"vision_tower(\\?\.)encoder")
