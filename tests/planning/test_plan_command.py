@@ -235,14 +235,14 @@ def run(*arguments: str) -> tuple[int, str]:
 
 
 def test_the_printed_command_is_the_proposal(tmp_path: Path) -> None:
-    """Exit code 0, a row a component, and a last line whose overrides read as the settings that were proposed."""
+    """Exit code 0, a row a component with --verbose, and a first line whose overrides read as the settings that were proposed."""
     out = tmp_path / "plan.json"
     path = RECIPES / "risc-qlora.toml"
-    code, shown = run(str(path), "--gpu", "16GB", "--set", "train.accumulation=8", "--out", str(out))
+    code, shown = run(str(path), "--gpu", "16GB", "--set", "train.accumulation=8", "--out", str(out), "--verbose")
     assert code == 0
     for component in ("vision tower", "projector", "embeddings", "language model", "head"):
         assert any(line.startswith(component) for line in shown.splitlines())
-    words = shlex.split(shown.splitlines()[-1])
+    words = shlex.split(shown.splitlines()[0])
     assert words[:3] == ["rscap", "train", str(path)]
     overrides = [words[index + 1] for index, word in enumerate(words) if word == "--set"]
     ready = read_recipe(path, overrides)
