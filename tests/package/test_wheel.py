@@ -122,7 +122,7 @@ def test_pages_have_their_styles_and_scripts_in_the_light_environment(light: Env
         done = light.run("rscap", *words, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
     pages = {name: (tmp_path / f"{name}.html").read_text(encoding="utf-8") for name in ("run", "study", "data")}
-    parts = [path for path in tracked("src/rscap") if path.suffix in (".css", ".js")]
+    parts = [path for path in tracked("src/rscap/reports") if path.suffix in (".css", ".js")]
     held = {path.name: {name for name, page in pages.items() if (ROOT / path).read_text() in page} for path in parts}
     assert held == {
         "style.css": {"run", "study", "data"},
