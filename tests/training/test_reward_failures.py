@@ -30,7 +30,7 @@ def test_a_rate_that_is_too_high_is_named_by_what_it_does(rate: float, named: se
                 "learning_rate": rate,
                 "warmup_share": 0.0,
                 "evaluate_every": 4,
-                "evaluate_images": 24,
+                "evaluate_images": 32,
             },
             "generate": {"max_new_tokens": 24},
         }

@@ -108,6 +108,8 @@ class Watched:
     """One evaluation in training on a reward; shares of validation captions."""
 
     step: int
+    n: int
+    """Captions."""
     line: int | None
     score: float | None
     """CIDEr."""

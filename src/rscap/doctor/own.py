@@ -96,6 +96,7 @@ def _reward_log(rows: Log, where: str, recipe: Recipe | None) -> RewardLog:
         evaluations=tuple(
             Watched(
                 step=row.step,
+                n=row.n,
                 line=line,
                 score=row.metrics.get("CIDEr"),
                 reward=row.watch.get("reward"),

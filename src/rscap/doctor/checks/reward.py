@@ -10,6 +10,8 @@ from rscap.doctor.findings import Finding, found
 
 _ENTRIES = 10
 """With fewer logged updates, nothing is said about the course of the reward."""
+_CAPTIONS = 30
+"""With fewer, one caption more or less would be told as a failure."""
 _BROKEN, _BROKEN_TIMES = 0.05, 2.0
 _ALIKE = 0.5
 _FALL, _SCORE_FALL = 0.1, 0.2
@@ -76,7 +78,9 @@ def by_heart(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _last(log: RewardLog) -> Watched | None:
-    return log.evaluations[-1] if log.evaluations else None
+    """The last evaluation, if it tells something."""
+    last = log.evaluations[-1] if log.evaluations else None
+    return last if last and last.n >= _CAPTIONS else None
 
 
 def _rate(evidence: Evidence) -> str:
