@@ -272,10 +272,11 @@ def _importable(source: Source, section: DataSection) -> DataSection:
     Raises:
         DataError: it asks for workers, which cannot hold such images; names the class.
     """
+    from rscap.data.images import OwnImage
     from rscap.errors import DataError
 
     for example in source.examples if section.workers else ():
-        kind = type(example.image)
+        kind = type(example.image.handle if isinstance(example.image, OwnImage) else example.image)
         if kind.__module__ == "__main__":
             if section.workers == "auto":
                 return section.model_copy(update={"workers": 0})

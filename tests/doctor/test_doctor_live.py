@@ -140,7 +140,7 @@ def measured() -> list[Finding]:
     base, packed = probe._model(recipe)
     batch = probe._first_batch(recipe, training_examples(source, recipe), weights, base)
     expected = Expected(dtype=recipe.model.dtype, towers=recipe.towers.model_dump())
-    evidence = probe._look(Evidence(path=Path(), expected=expected), packed, batch)
+    evidence = probe._look(Evidence(path=Path(), expected=expected), base, packed, batch)
     return [finding for check in CHECKS for finding in check.look(evidence)]
 
 

@@ -68,12 +68,13 @@ def check_figures(old: Any, new: Any, where: str) -> None:
 @pytest.mark.parametrize("name", REPORTS)
 def test_reports_give_the_figures_of_0_1(name: str, frozen: Path, tmp_path: Path) -> None:
     """Scores, intervals, differences, verdicts and costs of `rscap report` are those that 0.1 itself reported."""
-    rscap("report", frozen / name, *REPORTS[name], "--out", tmp_path / f"{name}.html")
-    reported, promised = (json.loads((place / f"{name}.json").read_bytes()) for place in (tmp_path, EXPECTED))
+    rscap("report", frozen / name, *REPORTS[name], "--out", tmp_path / f"of-{name}.html")
+    reported = json.loads((tmp_path / f"of-{name}.json").read_bytes())
+    promised = json.loads((EXPECTED / f"{name}.json").read_bytes())
     check_figures(promised, reported, name)
     tables = []
-    for place in (EXPECTED, tmp_path):
-        with (place / f"{name}.csv").open(encoding="utf-8", newline="") as stream:
+    for file in (EXPECTED / f"{name}.csv", tmp_path / f"of-{name}.csv"):
+        with file.open(encoding="utf-8", newline="") as stream:
             tables.append(list(csv.DictReader(stream)))
     check_figures(*tables, where=f"{name}.csv")
 

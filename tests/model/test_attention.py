@@ -213,9 +213,9 @@ def test_a_window_that_hides_nothing_costs_no_mask(window: int, masks: int, monk
     config.num_hidden_layers = 3
     calls: list[int | None] = []
 
-    def counted(*given: Any, window: int | None) -> torch.Tensor:
+    def counted(*given: Any, window: int | None, **how: Any) -> torch.Tensor:
         calls.append(window)
-        return pairs(*given, window=window)
+        return pairs(*given, window=window, **how)
 
     monkeypatch.setattr("rscap.model.packed.pairs", counted)
     PackedModel(made, compute_dtype=torch.float32)(batch())

@@ -17,7 +17,9 @@ from rscap.recipe import AdapterSection, ModelSection, TowersSection
 
 
 def section(base: Path, **values: Any) -> ModelSection:
-    return ModelSection(base=str(base), **{"quantise": ("language_model", "vision_tower"), **values})
+    return ModelSection(
+        base=str(base), **{"dtype": "bfloat16", "quantise": ("language_model", "vision_tower"), **values}
+    )
 
 
 @pytest.mark.parametrize("quantisation", ["nf4", "int8"])

@@ -235,7 +235,7 @@ def run(*arguments: str) -> tuple[int, str]:
 
 
 def test_the_printed_command_is_the_proposal(tmp_path: Path) -> None:
-    """Exit code 0, a row a component with --verbose, and a first line whose overrides read as the settings that were proposed."""
+    """Exit code 0, a row a component with --verbose; the overrides of the first line read as what was proposed."""
     out = tmp_path / "plan.json"
     path = RECIPES / "risc-qlora.toml"
     code, shown = run(str(path), "--gpu", "16GB", "--set", "train.accumulation=8", "--out", str(out), "--verbose")

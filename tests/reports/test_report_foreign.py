@@ -12,6 +12,7 @@ import pytest
 
 import study_folder as make
 from rscap import scoring
+from rscap.escape import for_markdown
 from rscap.metrics import METRICS
 from rscap.records import Prediction
 from rscap.reports import build_table, tables_markdown, write_report
@@ -73,7 +74,7 @@ def test_a_foreign_metric_of_900_images_has_column_interval_and_paired_test(repo
     assert ("CIDEr", "a", "b") in tested
     sentence = tested["SPICE", "a", "b"]["sentence"]
     assert sentence.startswith("a is better than b at n = 900 (SPICE")
-    assert sentence in reported[".md"]
+    assert for_markdown(sentence) in reported[".md"]
     assert html.escape(sentence) in reported[".html"]
     assert column in reported[".html"]
     first = next(csv.DictReader(reported[".csv"].splitlines()))

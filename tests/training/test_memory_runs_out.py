@@ -222,7 +222,8 @@ def test_the_command_line_asks_for_segments_that_grow(before_torch: None, monkey
     """Before a command runs, by the name that the installed torch reads."""
     seen = list[str | None]()
     monkeypatch.setattr(rscap.cli, "app", lambda: seen.append(os.environ.get(NAME)))
-    rscap.cli.main()
+    with pytest.raises(SystemExit):
+        rscap.cli.main()
     assert seen == [GROWING]
 
 

@@ -211,7 +211,8 @@ def check_continues(plan: StudyPlan, folder: StudyFolder) -> None:
     for one in new.zero_shot:
         pairs[one.folder] = (asked_before.get(one.folder, one.asked), one.asked)
     for name, (was, now) in pairs.items():
-        if differing := differences(was, now):
+        unset = {key: value for key, value in now.items() if key not in was and not value}  # keys that 0.1 did not know
+        if differing := differences({**was, **unset}, now):
             key = min(differing)
             before, after = differing[key]
             raise StoreError(
