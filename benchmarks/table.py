@@ -79,7 +79,9 @@ def captions(record: dict[str, Any]) -> Iterator[Row]:
 def scores(record: dict[str, Any]) -> Iterator[Row]:
     """`score.json`"""
     for way, rival, words in (
-        ("rscap, no intervals", "pycocoevalcap", "all metrics"),
+        ("rscap, two processes", "pycocoevalcap", "all metrics, with intervals, two cores"),
+        ("rscap, two processes, no intervals", "pycocoevalcap", "all metrics, two cores"),
+        ("rscap, no intervals", "pycocoevalcap", "all metrics, one core"),
         ("rscap, no METEOR, no intervals", "pycocoevalcap, no METEOR", "without METEOR"),
     ):
         yield Row(
