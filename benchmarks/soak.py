@@ -113,18 +113,20 @@ def body(uri: str) -> dict[str, Any]:
 
 async def steady(url: str, clients: int, seconds: float, images: int) -> dict[str, Any]:
     """Clients that ask one after the other."""
-    asked, latencies, statuses = pictures(images), list[float](), Counter[str]()
+    asked = [(name, json.dumps(body(uri)).encode()) for name, uri in pictures(images)]
+    latencies, statuses = list[float](), Counter[str]()
     captions: dict[str, set[str]] = {name: set() for name, _ in asked}
+    kind = {"Content-Type": "application/json"}
     end = time.monotonic() + seconds
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
 
     async def client(number: int, http: httpx.AsyncClient) -> None:
         draw = random.Random(number)
         while time.monotonic() < end:
-            name, uri = draw.choice(asked)
+            name, content = draw.choice(asked)
             begun = time.monotonic()
             try:
-                answer = await http.post("/v1/chat/completions", json=body(uri))
+                answer = await http.post("/v1/chat/completions", content=content, headers=kind)
             except httpx.HTTPError as error:
                 statuses[f"lost: {type(error).__name__}"] += 1
                 continue
