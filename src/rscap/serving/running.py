@@ -21,10 +21,6 @@ from rscap.serving.app import Server
 from rscap.serving.models import ServedModel, ServedModels, digest_of
 from rscap.serving.settings import ServeSettings, ServingError
 
-_SWITCH_SECONDS = 0.0005
-"""How long a thread keeps Python's lock while others want it. The model asks for it between any two operations; with
-Python's own 5 ms each request that is read meanwhile would hold the model up ten times as long."""
-
 _FIELDS = ("request", "method", "route", "status", "ms", "model", "images", "captions")
 """What a line of the log may hold beside its time, level and message: nothing of an image, a prompt or a key."""
 
@@ -73,7 +69,6 @@ def serve(models: ServedModels, settings: ServeSettings, *, say: Say) -> None:
         ServingError: the address is taken, or not one of this machine.
     """
     _log_to_stderr()
-    sys.setswitchinterval(_SWITCH_SECONDS)
     server = Server(models, settings)
     config = uvicorn.Config(
         server.app,
