@@ -133,7 +133,7 @@ def test_a_caption_that_comes_too_late_is_not_made(models: ServedModels) -> None
     asyncio.run(work())
 
 
-@pytest.mark.slow  # a client's patience of .4 s may end before its request is sent
+@pytest.mark.slow  # its outcome depends on the clock: about one run in four fails
 def test_a_client_that_leaves_is_forgotten(live: Live, models: ServedModels) -> None:
     """Over sockets, whole and in a stream: nothing is held, and the model is not asked."""
 
