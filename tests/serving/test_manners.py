@@ -133,7 +133,6 @@ def test_a_caption_that_comes_too_late_is_not_made(models: ServedModels) -> None
     asyncio.run(work())
 
 
-@pytest.mark.slow  # its outcome depends on the clock: about one run in four fails
 def test_a_client_that_leaves_is_forgotten(live: Live, models: ServedModels) -> None:
     """Over sockets, whole and in a stream: nothing is held, and the model is not asked."""
 
@@ -145,7 +144,8 @@ def test_a_client_that_leaves_is_forgotten(live: Live, models: ServedModels) -> 
                 found = await asyncio.gather(*left, return_exceptions=True)
                 assert {type(one) for one in found} <= {httpx.ReadTimeout, httpx.PoolTimeout}
                 await until(lambda: live.server.scheduler.held == 0)
-        await until(lambda: not live.server.scheduler._waiting)
+        # A batch that was begun while they waited is counted when it ends, which must not be in the next round.
+        await until(lambda: not live.server.scheduler._waiting and not live.server.scheduler.at_work)
         assert number_of(live.server, "rscap_batch_images_sum") - made <= 6
 
     asyncio.run(work(stream=False))

@@ -165,8 +165,8 @@ class Scheduler:
             begun = time.perf_counter()
             self.at_work = len(batch)
             found = await loop.run_in_executor(self._model, _answers, batch)
-            self.at_work = 0
             self._count(batch, found, time.perf_counter() - begun)
+            self.at_work = 0
             for place, answer in zip(batch, found, strict=True):
                 if place.answer.done():
                     self.metrics.left.inc()
