@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,6 @@ import rscap
 from rasters import geotiff
 from rscap.records import Picture, Prediction
 from rscap.scene.map_page import write_map
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 class Counting:
@@ -95,18 +92,6 @@ def test_a_place_off_the_earth_is_drawn_in_its_own_coordinates(tmp_path: Path) -
     data = data_of(tmp_path / "map.html")
     assert data["earth"] is False
     assert len(data["features"][0]["rings"][0]) >= 4
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Chromium, without a window."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra `browser`")
-    if CHROMIUM is None:
-        pytest.skip("chromium is not on the PATH (on Debian: apt-get install chromium)")
-    with playwright.sync_playwright() as running:
-        opened = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.mark.browser

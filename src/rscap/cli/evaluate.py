@@ -15,6 +15,16 @@ if TYPE_CHECKING:
 
     from rscap.records import Picture, Prediction, Rejected
 
+_Prefix = Annotated[str | None, typer.Option(help="The words before the caption; by default as in training.")]
+_Decoding = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="GENERATE.B=C", help="Decode differently: generate.beams=3; may be repeated."),
+]
+_Base = Annotated[str | None, typer.Option(help="The base model of an adapter; by default the one that it names.")]
+_Quantisation = Annotated[
+    Literal["none", "nf4", "int8"] | None,
+    typer.Option(help="Of a base model, alone or below an adapter; a run is held as it was trained."),
+]
 _Server = Annotated[
     str | None, typer.Option(help="Ask a model behind this OpenAI-compatible server, in place of one loaded here.")
 ]
@@ -46,15 +56,12 @@ def evaluate(
     splits: Annotated[str | None, typer.Option(help="How the source is split; by default as in the run.")] = None,
     split: Annotated[str, typer.Option(help="Which split.")] = "test",
     limit: Annotated[int | None, typer.Option(min=1, help="At most this many images; a hash chooses them.")] = None,
-    prefix: Annotated[str | None, typer.Option(help="The words before the caption; by default as in training.")] = None,
+    prefix: _Prefix = None,
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16"] | None,
         typer.Option(help="Precision of a base model, by default what the card computes best; a run keeps its own."),
     ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="GENERATE.B=C", help="Decode differently: generate.beams=3; may be repeated."),
-    ] = None,
+    set_: _Decoding = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -68,13 +75,8 @@ def evaluate(
     baselines: Annotated[
         bool, typer.Option(help="Also score the constant caption and the nearest training image.")
     ] = True,
-    base: Annotated[
-        str | None, typer.Option(help="The base model of an adapter; by default the one that it names.")
-    ] = None,
-    quantisation: Annotated[
-        Literal["none", "nf4", "int8"] | None,
-        typer.Option(help="Of a base model, alone or below an adapter; a run is held as it was trained."),
-    ] = None,
+    base: _Base = None,
+    quantisation: _Quantisation = None,
     merged: Annotated[
         bool, typer.Option("--merged", help="Add the adapter to the weights of its base; the signature tells it.")
     ] = False,
@@ -168,22 +170,14 @@ def caption(
     model: Annotated[
         str | None, typer.Option(help="A run folder, an adapter of another program, or a base model.")
     ] = None,
-    prefix: Annotated[str | None, typer.Option(help="The words before the caption; by default as in training.")] = None,
+    prefix: _Prefix = None,
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16"] | None,
         typer.Option(help="Precision of products; by default a run's own, and what the card computes best for a base."),
     ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="GENERATE.B=C", help="Decode differently: generate.beams=3; may be repeated."),
-    ] = None,
-    base: Annotated[
-        str | None, typer.Option(help="The base model of an adapter; by default the one that it names.")
-    ] = None,
-    quantisation: Annotated[
-        Literal["none", "nf4", "int8"] | None,
-        typer.Option(help="Of a base model, alone or below an adapter; a run is held as it was trained."),
-    ] = None,
+    set_: _Decoding = None,
+    base: _Base = None,
+    quantisation: _Quantisation = None,
     merged: Annotated[bool, typer.Option("--merged", help="Add the adapter to the weights of its base.")] = False,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Look into folders of folders too.")] = False,
     out: Annotated[
