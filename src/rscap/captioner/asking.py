@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal, Union, overload
 from rscap.captioner.batch import Batch, Encoder, PackedRow, collate
 from rscap.captioner.choice import Decoded
 from rscap.captioner.consensus import Consensus
-from rscap.captioner.decoding import Fitting, images_together
+from rscap.captioner.decoding import decode_in_parts, images_together
+from rscap.captioner.fitting import Fitting
 from rscap.captioner.loader import Workers, ahead, batches
 from rscap.data.images import opened
 from rscap.data.source import check_rejected
@@ -75,8 +76,8 @@ class Captioner:
         self.name = name
         self._packed: PackedModel | None = packed
         self._base = base
-        self._fitting = Fitting(self.encoder.prompter.eos)
-        self._consensus = Consensus(self.encoder.prompter, pool)
+        self._fitting = Fitting()
+        self._consensus = Consensus(self.encoder.prompter, pool, self._fitting)
         self._lock: Lock = beside._lock if beside else Lock()  # they share weights, a device and its memory
         self._words: Lock = beside._words if beside else Lock()  # a tokenizer serves one thread at a time
 
@@ -270,11 +271,21 @@ class Captioner:
         if not batch.images:
             return []
         if settings.choose == "consensus":
-            drawn = self._consensus.drawn(self.packed, batch, settings=settings)
+            drawn = self._consensus.drawn(self.packed, batch, settings=settings, say=say)
             with self._words:
                 found = list(zip(batch.example_ids, self._consensus.chosen(drawn, settings), strict=True))
         else:
-            found = list(self._fitting(self.packed, batch, settings=settings, say=say, scored=scored))
+            found = list(
+                decode_in_parts(
+                    self.packed,
+                    batch,
+                    settings=settings,
+                    eos=self.encoder.prompter.eos,
+                    fitting=self._fitting,
+                    say=say,
+                    scored=scored,
+                )
+            )
         with self._words:
             return [
                 Answer(

@@ -16,10 +16,12 @@ import torch
 
 from rscap.captioner.batch import Batch
 from rscap.captioner.choice import Decoded
+from rscap.captioner.fitting import Fitting
 from rscap.captioner.prompt import Prompter
 from rscap.captioner.sampling import Sample, Sampling, forbidden_ids, sample_in_parts
 from rscap.errors import RecipeError
 from rscap.model.packed import PackedModel
+from rscap.progress import Say
 from rscap.recipe import GenerateSection
 from rscap.scoring import IdfPool, cider_rewards
 from rscap.scoring.corpus import Floats
@@ -29,15 +31,15 @@ from rscap.scoring.rouge import f_measure, lcs_length, positions
 
 @dataclass(slots=True)
 class Consensus:
-    """Chooses captions of one model by consensus; remembers how many images fit in memory."""
+    """Chooses captions of one model by consensus."""
 
     prompter: Prompter
     pool_file: Path | None
     """Document frequencies of the references that the model learned; None for a base model."""
-    most: int = 2**30
+    fitting: Fitting
     _pool: IdfPool | None = field(default=None, init=False)
 
-    def drawn(self, packed: PackedModel, batch: Batch, *, settings: GenerateSection) -> list[list[Sample]]:
+    def drawn(self, packed: PackedModel, batch: Batch, *, settings: GenerateSection, say: Say) -> list[list[Sample]]:
         """Several captions of each image of the batch.
 
         Raises:
@@ -51,15 +53,15 @@ class Consensus:
             logits_in=settings.logits,
         )
         forbidden = torch.tensor(forbidden_ids(self.prompter, packed.text_config.vocab_size), device=packed.device)
-        samples, self.most = sample_in_parts(
+        return sample_in_parts(
             packed,
             batch.to(packed.device),
             sampling=sampling,
             forbidden=forbidden,
             eos=self.prompter.eos,
-            most=self.most,
+            fitting=self.fitting,
+            say=say,
         )
-        return samples
 
     def chosen(self, samples: Sequence[Sequence[Sample]], settings: GenerateSection) -> list[Decoded]:
         """The most typical caption of each image.

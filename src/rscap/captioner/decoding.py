@@ -7,7 +7,6 @@ of one-by-one decoding. Scores are processed as transformers' `generate` process
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -16,11 +15,11 @@ from torch import Tensor
 from rscap.captioner.batch import Batch
 from rscap.captioner.beams import search
 from rscap.captioner.choice import Decoded, Leaving, best, cuts, drawn, logprobs, near_tie, penalties
+from rscap.captioner.fitting import Demand, Fitting
 from rscap.data.draw import uniform
-from rscap.errors import NotFinite, OutOfMemory
+from rscap.errors import NotFinite
 from rscap.model.activations import stopping_at_overflow
 from rscap.model.decoding import Decoding, prefill, step
-from rscap.model.memory import is_out_of_memory, release
 from rscap.model.packed import PackedModel
 from rscap.progress import Say
 from rscap.recipe import GenerateSection
@@ -137,70 +136,34 @@ def images_together(packed: PackedModel, settings: GenerateSection) -> int:
     return max(settings.least_batch, min(_MOST // branches, fitting))
 
 
-@dataclass(slots=True)
-class Fitting:
-    """Decodes batches, and remembers how many images fit in memory at a time, by what is asked of each."""
+def decode_in_parts(
+    packed: PackedModel,
+    batch: Batch,
+    *,
+    settings: GenerateSection,
+    eos: int,
+    fitting: Fitting,
+    say: Say,
+    scored: bool = False,
+) -> Iterator[tuple[str, Decoded]]:
+    """As `decode`, with the id of every image, in parts that fit in memory.
 
-    eos: int
-    limits: dict[tuple[int, int], int] = field(default_factory=dict)
-    """(beams, new tokens) to images."""
-    said: bool = False
-    """Whether `say` knows that steps are not replayed."""
+    Raises:
+        OutOfMemory: a single image does not fit.
+        NotFinite: an activation overflowed; names the layer.
+    """
 
-    def __call__(
-        self, packed: PackedModel, batch: Batch, *, settings: GenerateSection, say: Say, scored: bool = False
-    ) -> Iterator[tuple[str, Decoded]]:
-        """Every image of the batch once, in its order: what does not fit together is decoded in halves.
-
-        Raises:
-            OutOfMemory: a single image does not fit.
-        """
-        waiting, size = [batch], (settings.beams, settings.max_new_tokens)
-        while waiting:
-            part = waiting.pop(0)
-            if part.images > self.limits.get(size, part.images):
-                waiting[:0] = part.halves()
-                continue
-            decoded = _attempt(packed, part, settings, self.eos, scored)
-            if decoded is None and part is batch:  # perhaps only gaps were too small: once more as it was
-                make_room(packed)
-                decoded = _attempt(packed, part, settings, self.eos, scored)
-            if decoded is None:
-                make_room(packed)
-                self.limits[size] = _half(part, settings)
-                many, few = part.images, self.limits[size]
-                say(f"out of memory decoding {many} images together; continuing with {few} at a time")
-                waiting.insert(0, part)
-                continue
-            if packed.stills.failure and not self.said:
-                say(f"decoding without CUDA graphs, at a lower speed: {packed.stills.failure}")
-                self.said = True
-            yield from zip(part.example_ids, decoded, strict=True)
-
-
-def _attempt(
-    packed: PackedModel, part: Batch, settings: GenerateSection, eos: int, scored: bool
-) -> list[Decoded] | None:
-    """None if memory runs out. Nothing of the attempt is alive when this returns: the error held it all."""
-    try:
+    def attempt(part: Batch) -> list[Decoded]:
         return decode(packed, part.to(packed.device), settings=settings, eos=eos, scored=scored)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        return None
 
-
-def make_room(packed: PackedModel) -> None:
-    """Release what a failed attempt held, the graphs of earlier batches included."""
-    packed.stills.drop()
-    release(packed.device)
-
-
-def _half(part: Batch, settings: GenerateSection) -> int:
-    if part.images == 1:
-        raise OutOfMemory(
-            f"{part.example_ids[0]}: a single image does not fit in memory with generate.beams = {settings.beams} "
-            f"and generate.max_new_tokens = {settings.max_new_tokens}",
-            hint="lower these two, or load the model in bfloat16 or quantised",
-        )
-    return (part.images + 1) // 2
+    demand = Demand(
+        branches=settings.beams,
+        tokens=settings.max_new_tokens,
+        what=f"with generate.beams = {settings.beams} and generate.max_new_tokens = {settings.max_new_tokens}",
+        way_out="lower these two, or load the model in bfloat16 or quantised",
+    )
+    for part, decoded in fitting(packed, batch, demand=demand, attempt=attempt, say=say):
+        if packed.stills.failure and not packed.stills.told:
+            say(f"decoding without CUDA graphs, at a lower speed: {packed.stills.failure}")
+            packed.stills.told = True
+        yield from zip(part.example_ids, decoded, strict=True)

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from rscap.captioner.batch import Batch
 from rscap.captioner.choice import Leaving, drawn
+from rscap.captioner.fitting import Demand, Fitting
 from rscap.captioner.prompt import Prompter
 from rscap.data.draw import uniform
-from rscap.errors import OutOfMemory
 from rscap.model.decoding import prefill, step
 from rscap.model.loss import Draw
-from rscap.model.memory import is_out_of_memory, release
 from rscap.model.packed import PackedModel
+from rscap.progress import Say, to_stderr
 from rscap.recipe import Logits
 
 
@@ -123,40 +123,31 @@ def _until(eos: int, ids: list[int], logprobs: list[float]) -> Sample:
 
 
 def sample_in_parts(
-    packed: PackedModel, batch: Batch, *, sampling: Sampling, forbidden: Tensor, eos: int, most: int
-) -> tuple[list[list[Sample]], int]:
-    """As `sample`, at most `most` images at a time, halved where memory runs out; also returns how many fit.
+    packed: PackedModel,
+    batch: Batch,
+    *,
+    sampling: Sampling,
+    forbidden: Tensor,
+    eos: int,
+    fitting: Fitting,
+    say: Say = to_stderr,
+) -> list[list[Sample]]:
+    """As `sample`, in parts that fit in memory.
 
     Raises:
         OutOfMemory: a single image does not fit.
+        NotFinite: an activation overflowed.
     """
-    found: list[list[Sample]] = []
-    waiting = batch.parts(most)
-    while waiting:
-        part = waiting.pop(0)
-        made = _attempt(packed, part, sampling, forbidden, eos)
-        if made is not None:
-            found += made
-            continue
-        release(packed.device)
-        if part.images == 1:
-            raise OutOfMemory(
-                f"{part.example_ids[0]}: {sampling.count} captions of a single image do not fit in memory",
-                hint="draw fewer or shorter ones, or load the model in bfloat16 or quantised",
-            )
-        most = min(most, (part.images + 1) // 2)
-        waiting[:0] = part.parts(most)
-    return found, most
 
-
-def _attempt(
-    packed: PackedModel, part: Batch, sampling: Sampling, forbidden: Tensor, eos: int
-) -> list[list[Sample]] | None:
-    """None if memory runs out. Nothing of the attempt is alive when this returns: the error held it all."""
-    try:
+    def attempt(part: Batch) -> list[list[Sample]]:
         with torch.inference_mode(), packed.held_for_captions():
             return sample(packed, part, sampling=sampling, forbidden=forbidden, eos=eos)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        return None
+
+    demand = Demand(
+        branches=sampling.count,
+        tokens=sampling.limit,
+        what=f"with {sampling.count} captions of up to {sampling.limit} tokens",
+        way_out="draw fewer or shorter captions, or load the model in bfloat16 or quantised",
+    )
+    parts = fitting(packed, batch, demand=demand, attempt=attempt, say=say)
+    return [own for _, made in parts for own in made]

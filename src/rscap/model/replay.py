@@ -107,6 +107,8 @@ class Stills:
     """Where the weights lie that the graphs read."""
     failure: str | None = None
     """Why graphs cannot be used here; steps are then started one kernel at a time, with the same result."""
+    told: bool = False
+    """Whether the user was told of it."""
 
     def get(
         self, packed: PackedModel, *, images: int, slots: int, dtype: torch.dtype, logits_in: Logits

@@ -246,7 +246,7 @@ class _Session:
         if self.recipe.objective is None:
             return None
         counted = data.source.split("train")
-        return SelfCritical.of(packed, encoder, self.recipe, self.team, data.train, counted)
+        return SelfCritical.of(packed, encoder, self.recipe, self.team, data.train, counted, self.say)
 
     def _adapted(self, data: TrainingData, encoder: Encoder) -> PackedModel:
         """The base with the adapters that the run began with.

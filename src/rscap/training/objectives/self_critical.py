@@ -20,9 +20,11 @@ import numpy as np
 import torch
 
 from rscap.captioner.batch import Batch, Encoder, PackedRow, collate, pack
+from rscap.captioner.fitting import Fitting
 from rscap.captioner.sampling import Sample, Sampling, forbidden_ids, sample_in_parts, with_features
 from rscap.model.loss import Draw
 from rscap.model.packed import PackedModel
+from rscap.progress import Say, to_stderr
 from rscap.recipe import ObjectiveSection, Recipe
 from rscap.records import Example, Prediction
 from rscap.scoring.corpus import Floats
@@ -48,8 +50,8 @@ class SelfCritical:
     reward: Reward
     references: Mapping[str, tuple[str, ...]]
     """Of each training image, by its id."""
-    most: int = 2**30
-    """Images whose captions are drawn together, as memory has shown."""
+    say: Say = to_stderr
+    fitting: Fitting = field(default_factory=Fitting)
     _forbidden: torch.Tensor = field(init=False)
 
     def __post_init__(self) -> None:
@@ -65,6 +67,7 @@ class SelfCritical:
         team: Team,
         train: Sequence[Example],
         counted: Sequence[Example],
+        say: Say = to_stderr,
     ) -> SelfCritical:
         """The objective of a recipe; document frequencies are those of the references of `counted`."""
         section = recipe.objective
@@ -78,6 +81,7 @@ class SelfCritical:
             team=team,
             reward=Reward.of(section, counted),
             references={example.id: example.captions for example in train},
+            say=say,
         )
 
     def __call__(self, micro_batches: Sequence[Batch], *, step: int) -> Work:
@@ -126,13 +130,14 @@ class SelfCritical:
             prefixes = collate([row.packed([]) for row in own], pad=prompter.pad).to(self.team.device)
             with asked(self.packed):
                 prefixes = with_features(self.packed, prefixes)
-                samples, self.most = sample_in_parts(
+                samples = sample_in_parts(
                     self.packed,
                     prefixes,
                     sampling=sampling,
                     forbidden=self._forbidden,
                     eos=prompter.eos,
-                    most=self.most,
+                    fitting=self.fitting,
+                    say=self.say,
                 )
             if prefixes.features is not None:
                 seen = prefixes.features
