@@ -21,9 +21,16 @@ class Done:
     stderr: str
 
 
-def rscap(*words: str, cwd: Path) -> Done:
-    """Run `rscap WORDS` in the folder `cwd`; raises what the command does not turn into an exit code."""
-    out, err = io.StringIO(), io.StringIO()
+def rscap(*words: str, cwd: Path, stdout: io.StringIO | None = None, stderr: io.StringIO | None = None) -> Done:
+    """Run `rscap WORDS` in the folder `cwd`; raises what the command does not turn into an exit code.
+
+    Args:
+        words: what follows `rscap` on the command line.
+        cwd: the working folder of the command.
+        stdout: a stream in place of standard output, such as one that fails.
+        stderr: the same for standard error.
+    """
+    out, err = stdout or io.StringIO(), stderr or io.StringIO()
     code: int | str | None = 0
     with (
         patch.object(sys, "argv", ["rscap", *words]),

@@ -228,7 +228,7 @@ class Captioner:
         settings = self.settings if settings is None else settings
         encode = partial(self.encoder.asked, prefix=self._ids(prefix))
         size = images_together(self.packed, settings)
-        coming = batches(pictures, encode, size=size, pad=self.encoder.prompter.pad, workers=workers)
+        coming = batches(pictures, encode, size=size, pad=self.encoder.prompter.pad, workers=workers, say=say)
         if self.packed.device.type != "cpu":  # a processor has no time to spare: two pools of threads would take turns
             coming = ahead(coming)
         for batch in coming:

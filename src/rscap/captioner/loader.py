@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from rscap.captioner.batch import Batch, PackedRow, collate
 from rscap.errors import DataError, WorkerLost
+from rscap.progress import Say, to_stderr
 from rscap.records import Example, Picture, Rejected
 
 _AHEAD = 4
@@ -112,13 +113,45 @@ Shown = TypeVar("Shown", bound=Example | Picture)
 
 
 def batches(
-    examples: Sequence[Shown], encode: Callable[[Shown], PackedRow], *, size: int, pad: int, workers: Workers = 0
+    examples: Sequence[Shown],
+    encode: Callable[[Shown], PackedRow],
+    *,
+    size: int,
+    pad: int,
+    workers: Workers = 0,
+    say: Say = to_stderr,
 ) -> Iterator[Batch]:
-    """Batches of `size` examples in the order given; `Batch.rejected` lists what cannot be encoded."""
+    """Batches of `size` examples in the order given; `Batch.rejected` lists what cannot be encoded.
+
+    Where a data worker ends, `say` tells why, and this process makes the batches that are left.
+    """
     everyone = range(len(examples))
-    groups = (everyone[start : start + size] for start in range(0, len(examples), size))
+    groups = [everyone[start : start + size] for start in range(0, len(examples), size)]
     listed = _Listed(examples, encode)
-    return grouped(groups, listed.encode_at, name=listed.name_at, pad=pad, workers=workers)
+
+    def made(first: int, workers: Workers) -> Iterator[Batch]:
+        return grouped(groups[first:], listed.encode_at, name=listed.name_at, pad=pad, workers=workers)
+
+    def alone(first: int, lost: WorkerLost) -> Iterator[Batch]:
+        say(f"{lost.message}; this process reads the other images itself")
+        return made(first, workers=0)
+
+    try:
+        coming = made(0, workers)
+    except WorkerLost as lost:
+        return alone(0, lost)
+    return _finished(coming, alone)
+
+
+def _finished(coming: Iterator[Batch], rest: Callable[[int, WorkerLost], Iterator[Batch]]) -> Iterator[Batch]:
+    """What comes; after the loss of a worker, the `rest` from the first batch that did not come."""
+    count = 0
+    try:
+        for batch in coming:
+            count += 1
+            yield batch
+    except WorkerLost as lost:
+        yield from rest(count, lost)
 
 
 def grouped(
@@ -146,11 +179,9 @@ def grouped(
     )
     if not count:
         return iter(loader)
-    with _script_hidden():
-        return _received(iter(loader))
-
-
-_OF_A_WORKER = re.compile(r"DataLoader worker|^Caught (?:OSError|MemoryError|BlockingIOError)")
+    with _script_hidden(), _naming_lost_workers():
+        coming = iter(loader)
+    return _received(coming)
 
 
 def _received(coming: Iterator[_Parcel | Batch]) -> Iterator[Batch]:
@@ -159,13 +190,29 @@ def _received(coming: Iterator[_Parcel | Batch]) -> Iterator[Batch]:
     Raises:
         WorkerLost: a worker was killed, or ran out of what the system gives it.
     """
-    try:
+    with _naming_lost_workers():
         for item in coming:
             yield item.batch() if isinstance(item, _Parcel) else item
-    except RuntimeError as error:
-        if not _OF_A_WORKER.search(str(error)):
+
+
+_OF_A_WORKER = re.compile(
+    r"DataLoader worker|Communication with the workers|Pin memory thread"
+    r"|^Caught (?:OSError|MemoryError|BlockingIOError)"
+)
+"""How torch begins to tell that a worker cannot go on; an error of our own code in a worker begins otherwise."""
+
+
+@contextmanager
+def _naming_lost_workers() -> Iterator[None]:
+    """Raise `WorkerLost` where a data worker ended or could not start; torch uses an error type for each way."""
+    try:
+        yield
+    except (RuntimeError, OSError, EOFError, MemoryError) as error:
+        lost_connection = isinstance(error, EOFError | ConnectionError)  # the process that forks workers has ended
+        if not lost_connection and not _OF_A_WORKER.search(str(error)):
             raise
-        reason = str(error).strip().splitlines()[-1] if str(error).startswith("Caught") else str(error).splitlines()[0]
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        reason = lines[-1] if lines[0].startswith("Caught") else lines[0]
         raise WorkerLost(
             f"a data worker ended: {reason}", hint="was it short of memory? Try again, or with fewer data.workers"
         ) from error
