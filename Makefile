@@ -18,7 +18,7 @@ PARALLEL := -n logical --maxprocesses 8 --dist loadfile
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train,geo,track,meteor,serve,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train,geo,track,meteor,serve,pdf,dev]'
 	touch $@
 
 quickstart: $(STAMP)

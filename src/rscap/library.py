@@ -603,7 +603,7 @@ def report(
         metric: what a study is judged by, CIDEr by default; a page about runs shows all.
 
     Returns:
-        The files written, the page first.
+        The files written, the page first; a study's PDF among them where fpdf2 is installed.
 
     Raises:
         StoreError: a folder that is neither, `out` is not named like a page, a study with a split, or runs with a

@@ -132,6 +132,19 @@ def test_pages_have_their_styles_and_scripts_in_the_light_environment(light: Env
     }
 
 
+def test_the_light_environment_reports_a_study_without_its_pdf(light: Environment, tmp_path: Path) -> None:
+    """Every other format is written, a line names the extra; to demand the PDF is an error that names it too."""
+    study = str(ROOT / "tests" / "frozen" / "v01" / "study")
+    done = light.run("rscap", "report", study, "--out", "study.html", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert {path.suffix for path in tmp_path.glob("study.*")} == {".html", ".csv", ".json", ".md", ".tex"}
+    assert done.stderr == "no PDF, since fpdf2 is not installed: pip install 'rscap[pdf]'\n"
+    done = light.run("rscap", "report", study, "--out", "study.html", "--pdf", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "a PDF needs the package fpdf2" in done.stderr
+    assert "pip install 'rscap[pdf]'" in done.stderr
+
+
 @pytest.mark.slow
 def test_the_quickstart_runs_from_the_wheel(full: Environment, tmp_path: Path) -> None:
     """With the packages that the wheel requires and no other, from an empty folder, to the report's page."""

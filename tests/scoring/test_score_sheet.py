@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import rscap
 from rscap import scoring
 from rscap.errors import ScoreError, StoreError
 from rscap.metrics import METRICS
@@ -68,7 +69,7 @@ def test_signature() -> None:
     assert parts["idf"].endswith("/5")
     assert parts["n"] == "5"
     assert parts["decode"] == "greedy-64"
-    assert parts["rscap"] == "0.1.0"
+    assert parts["rscap"] == rscap.__version__
     assert len(parts["data"]) == 8
 
 

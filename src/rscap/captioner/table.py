@@ -22,6 +22,7 @@ from rscap.records import ImageHandle, Picture, Prediction, Rejected
 from rscap.store import (
     PredictionRow,
     append_line,
+    asked_otherwise,
     atomic_path,
     check_output,
     numbered_lines,
@@ -49,6 +50,8 @@ class CaptionTable:
     """Whatever decides what a caption is, the model and its words: what something else captioned is done again."""
     done: dict[str, Prediction] = field(default_factory=dict)
     failed: list[Rejected] = field(default_factory=list)
+    set_aside: str = ""
+    """Why captions of an earlier command are made again, once `begin` has found some; names what differs."""
     _images: dict[str, ImageHandle] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -97,7 +100,8 @@ class CaptionTable:
             return []
         with suppress(StoreError, ValueError, RecursionError):
             lines = list(numbered_lines(self.so_far, growing=True))
-            if lines and json.loads(lines[0][1]) == json.loads(_line({"asked": self.asked})):
+            self.set_aside = asked_otherwise(lines[0][1], self.asked) if lines else ""
+            if lines and not self.set_aside:
                 return [_Done.parse(line, where=f"{self.so_far}, line {number}") for number, line in lines[1:]]
         return []
 

@@ -266,6 +266,8 @@ def _write_table(out: Path, captioner: Any, pictures: Sequence[Picture], asked: 
     settings = captioner.settings.model_dump(mode="json")
     table = CaptionTable(out, {"rscap": __version__, **asked, "prefix": captioner.prefix, "generate": settings})
     left = table.begin(pictures)
+    if table.set_aside:
+        say(f"captions of an interrupted command are made again: {table.set_aside}")
     if table.done:
         say(f"resuming after {len(table.done):,} of {len(pictures):,} captions")
     try:

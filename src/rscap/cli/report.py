@@ -36,9 +36,18 @@ def report(
     markdown: Annotated[
         bool, typer.Option("--markdown", help="Print the table as Markdown and write nothing.")
     ] = False,
+    pdf: Annotated[
+        bool | None,
+        typer.Option(
+            "--pdf/--no-pdf",
+            help="Write the PDF of a study's report; by default where fpdf2 is installed.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Compare runs and their baselines, or judge a study, on one HTML page; write its table in other formats too."""
     from rscap.cli.screen import print_path, print_text
+    from rscap.errors import StoreError
     from rscap.reports import build_table, tables_markdown, write_report
     from rscap.reports.study import load_study, report_subject, study_markdown, summarise, write_study_report
     from rscap.store import StudyFolder
@@ -48,9 +57,11 @@ def report(
         if markdown:
             print_text(study_markdown(summarise(load_study(study), metric=subject.metric)), end="")
             return
-        for path in write_study_report(study, out or StudyFolder(study).report_file, metric=subject.metric):
+        for path in write_study_report(study, out or StudyFolder(study).report_file, metric=subject.metric, pdf=pdf):
             print_path(path)
         return
+    if pdf:
+        raise StoreError("a report about runs has no PDF", hint="leave --pdf out; a study's report has one")
     if markdown:
         print_text(tables_markdown(build_table(runs, subject.split)), end="")
         return

@@ -60,6 +60,8 @@ def evaluate_model(
         DataError: more images are unreadable than `max_rejected_share` allows.
         OutOfMemory: a single image does not fit.
     """
+    if journal and (why := journal.set_aside()):
+        say(f"captions of an interrupted evaluation are made again: {why}")
     done = journal.begin(test, batch_size=images_together(captioner.packed, captioner.settings)) if journal else []
     if done:
         say(f"resuming after {len(done):,} of {len(test):,} captions")

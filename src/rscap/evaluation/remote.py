@@ -10,7 +10,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from rscap import provenance
+from rscap import __version__, provenance
 from rscap.captioner.asking import caption_all
 from rscap.captioner.choice import decode_name
 from rscap.captioner.remote import RemoteCaptioner
@@ -96,6 +96,8 @@ def _carried_out(
     )
     Provenance(**facts).write(target.provenance_file)
     write_rejected(target.rejected_file, source.rejected)
+    if why := journal.set_aside():
+        say(f"captions of an interrupted evaluation are made again: {why}")
     done = journal.begin(test, batch_size=1)
     if done:
         say(f"resuming after {len(done):,} of {len(test):,} captions")
@@ -154,4 +156,4 @@ def _base(captioner: RemoteCaptioner) -> dict[str, Any]:
 
 def _asked(captioner: RemoteCaptioner, source: Source) -> dict[str, Any]:
     """Whatever decides what a caption is, as far as it is known."""
-    return {**captioner.describe(), "data": source.digest}
+    return {"rscap": __version__, **captioner.describe(), "data": source.digest}

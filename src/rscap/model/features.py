@@ -33,6 +33,8 @@ from rscap.records import ImageHandle
 from rscap.store import read_json, write_json
 
 _FORMAT = 1
+VERSIONS = ("rscap", "torch", "transformers")
+"""The packages whose versions features depend on."""
 _SPARE = 0.95
 """Share of the free space that a cache may fill."""
 
@@ -130,6 +132,27 @@ class FeatureCache:
                 hint=_HINT,
             )
         self.checksums = dict(rows)
+
+    def replaced(self) -> list[tuple[Path, str]]:
+        """Folders beside this one whose features differ from it by versions of packages alone, with what differs.
+
+        They are never read again by these versions: `(Path(".features/0f3a…"), "rscap 0.1.0")`.
+        """
+        own = self._index()
+        found = []
+        for path in sorted(self.folder.parent.glob("*/index.json")):
+            try:
+                index = read_json(path)
+                versions = {name: index["depends_on"].pop(name) for name in VERSIONS}
+                same = all(index[name] == own[name] for name in ("tokens", "width", "dtype"))
+            except (StoreError, OSError, KeyError, TypeError, AttributeError):
+                continue  # a damaged one is named when it is opened
+            if same and index["depends_on"] == {k: v for k, v in own["depends_on"].items() if k not in VERSIONS}:
+                other = [
+                    f"{name} {version}" for name, version in versions.items() if version != own["depends_on"][name]
+                ]
+                found += [(path.parent, ", ".join(other))] if other else []
+        return found
 
     @contextmanager
     def locked(self) -> Iterator[FeatureCache]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -34,6 +34,7 @@ _CONDITIONS = {
     "pool": "IDF pools",
     "data": "references",
 }
+_BASELINE = "baseline-"
 _STANDS_OUT = 9.0
 """A system whose variance between seeds is more than this times that of the others keeps its own estimate."""
 
@@ -99,7 +100,7 @@ def compare(
         differences=_differences(members, metric, n, noise, draws, seed, higher),
         draws=draws,
         seed=seed,
-        notes=(*noise.notes, *_seen_notes(sheets)),
+        notes=(*noise.notes, *_seen_notes(sheets), *_unlike_notes(sheets, systems or {})),
         seed_deviation=noise.deviation,
         seed_freedom=noise.freedom,
         higher_is_better=higher,
@@ -115,6 +116,30 @@ def _foreign(sheet: ScoreSheet, metric: str) -> dict[str, str]:
 def _seen_notes(sheets: Mapping[str, ScoreSheet]) -> list[str]:
     """Which sheets score images that their model has seen."""
     return [f"{name} {text}" for name, sheet in sheets.items() for text in seen_sentences(sheet.extra.get(SEEN))]
+
+
+def _unlike_notes(sheets: Mapping[str, ScoreSheet], systems: Mapping[str, str]) -> list[str]:
+    """What differs between the sheets besides the models: decode settings, and the version that scored them.
+
+    Baselines are no model's captions, and so their settings are left out.
+    """
+    kept = [(systems.get(name, name), sheet.extra) for name, sheet in sheets.items()]
+    decodes = [(name, str(one["decode"])) for name, one in kept if not str(one.get("decode")).startswith(_BASELINE)]
+    versions = [(name, str(one.get("rscap") or "unknown")) for name, one in kept]
+    notes = []
+    if len({decode for _, decode in decodes}) > 1:
+        notes.append(f"captions were decoded in different ways, which is part of these differences: {_each(decodes)}")
+    if len({version for _, version in versions}) > 1:
+        notes.append(f"scored by different versions of rscap, whose scores may differ: {_each(versions)}")
+    return notes
+
+
+def _each(values: Iterable[tuple[str, str]]) -> str:
+    """`greedy-24 (a, b), beam-4-24 (c)`."""
+    names: dict[str, dict[str, None]] = {}
+    for name, value in values:
+        names.setdefault(value, {})[name] = None
+    return ", ".join(f"{value} ({', '.join(who)})" for value, who in names.items())
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from rscap.store.door import plain_path
 from rscap.store.files import read_json, write_json, write_text
 from rscap.store.outputs import append_line, atomic_path
 from rscap.store.record import Record, read_rows, write_rows
+from rscap.tables import differences
 
 BASELINE_LABELS: Mapping[str, str] = {"constant": "constant caption", "nearest": "nearest training image"}
 """The baselines that are scored beside a run, by the name of their folder, and what a table calls them."""
@@ -206,6 +207,14 @@ class Journal:
         write_text(self.path, "".join(f"{_line(row)}\n" for row in rows))
         return [line.prediction() for line in lines]
 
+    def set_aside(self) -> str:
+        """Why earlier captions are made again, such as `rscap was 0.1.0 and is 0.2.0`; "" if there are none.
+
+        Asked before `begin`, which replaces them.
+        """
+        heading = self._lines_read()[:1]
+        return asked_otherwise(heading[0], self.asked) if heading else ""
+
     def add(self, item: Captioned) -> None:
         """One more image."""
         image = {"image": self._content(item.example_id)} if isinstance(item, Prediction) else {}
@@ -226,11 +235,13 @@ class Journal:
     def _heading(self) -> dict[str, Any]:
         return {"asked": json.loads(_line(self.asked))}
 
-    def _lines(self) -> list[_Line]:
+    def _lines_read(self) -> list[str]:
         if not self.path.is_file():
             return []
-        text = read_plain(self.path).decode("utf-8", "replace")
-        lines = text.split("\n")[:-1]  # the last may be cut off
+        return read_plain(self.path).decode("utf-8", "replace").split("\n")[:-1]  # the last may be cut off
+
+    def _lines(self) -> list[_Line]:
+        lines = self._lines_read()
         done: list[_Line] = []
         with suppress(StoreError, ValueError, RecursionError):  # what follows such a line is done again
             if not lines or json.loads(lines[0]) != self._heading():
@@ -238,6 +249,21 @@ class Journal:
             for line in lines[1:]:
                 done.append(_Line.parse(line, where=str(self.path)))
         return done
+
+
+def asked_otherwise(heading: str, asked: Mapping[str, Any]) -> str:
+    """How the first line of captions so far, `{"asked": …}`, differs from what is asked now; "" if in nothing.
+
+    Names at most three settings, the version of rscap first.
+    """
+    try:
+        before = json.loads(heading)["asked"]
+        changes = differences(before, json.loads(_line(asked)))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return "its first line is damaged"
+    first = sorted(changes, key=lambda name: name != "rscap")[:3]
+    more = f" and {len(changes) - 3} more settings differ" if len(changes) > 3 else ""
+    return ", ".join(f"{name} was {changes[name][0]!s:.40} and is {changes[name][1]!s:.40}" for name in first) + more
 
 
 class _Line(Record):

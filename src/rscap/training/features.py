@@ -20,7 +20,7 @@ from rscap.captioner.batch import Batch, Encoder
 from rscap.captioner.loader import Workers, batches
 from rscap.errors import ImageError
 from rscap.model.families import ImageSpec
-from rscap.model.features import FeatureCache, FeatureSpec, image_digest, tower_digest
+from rscap.model.features import VERSIONS, FeatureCache, FeatureSpec, image_digest, tower_digest
 from rscap.model.packed import PackedModel
 from rscap.progress import ProgressBar, Say
 from rscap.records import Example
@@ -51,8 +51,7 @@ def feature_spec(packed: PackedModel, image: ImageSpec) -> FeatureSpec:
                 name: list(value) if isinstance(value, tuple) else value for name, value in asdict(image).items()
             },
             "device": packed.device.type,
-            "rscap": rscap.__version__,
-            **{package: metadata.version(package) for package in ("torch", "transformers")},
+            **{name: rscap.__version__ if name == "rscap" else metadata.version(name) for name in VERSIONS},
         },
         tokens=packed.family.seen_tokens(packed.bare.config, image),
         width=config.hidden_size,
@@ -115,6 +114,9 @@ def _absent(cache: FeatureCache, examples: Sequence[Example], digests: dict[str,
             wanted.setdefault(digest, place)
     if wanted:
         size = cache.check_space(len(wanted))
+        if not cache.checksums:
+            for folder, versions in cache.replaced():
+                say(f"the features in {folder} are of {versions} and are not used; the folder may be deleted")
         say(f"computing vision features of {len(wanted):,} images once: {size / 2**30:.2f} GiB in {cache.folder}")
         cache.begin()
     return list(wanted.values())

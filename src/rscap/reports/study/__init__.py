@@ -8,12 +8,13 @@ from pathlib import Path
 
 from rscap import __version__
 from rscap.errors import StoreError
+from rscap.progress import Say, to_stderr
 from rscap.reports.formats import check_page
 from rscap.reports.origin import PageOrigin, folders_from
 from rscap.reports.study.formats import study_csv, study_json, study_latex, study_markdown
 from rscap.reports.study.load import is_study, load_study
 from rscap.reports.study.page import study_page
-from rscap.reports.study.paper import write_paper
+from rscap.reports.study.paper import PDF_HINT, can_write_paper, write_paper
 from rscap.reports.study.summary import Summary, summarise
 from rscap.store import write_json, write_text
 
@@ -58,11 +59,16 @@ def report_subject(places: Sequence[Path], split: str | None, metric: str | None
     return ReportSubject(study, split or "test", metric or "CIDEr")
 
 
-def write_study_report(study: Path, out: Path, *, metric: str = "CIDEr") -> list[Path]:
+def write_study_report(
+    study: Path, out: Path, *, metric: str = "CIDEr", pdf: bool | None = None, say: Say = to_stderr
+) -> list[Path]:
     """Write the report of a study folder: `out` (HTML), and the same name with .csv, .json, .md, .tex and .pdf.
 
+    Args:
+        pdf: write the PDF; None writes it where fpdf2 is installed and otherwise says how to install it.
+
     Raises:
-        StoreError: no study folder, or `out` is not named `*.html`.
+        StoreError: no study folder, `out` is not named `*.html`, or a PDF is demanded and fpdf2 is not installed.
         ScoreError: an unknown metric.
     """
     check_page(out)
@@ -71,7 +77,12 @@ def write_study_report(study: Path, out: Path, *, metric: str = "CIDEr") -> list
     write_text(out.with_suffix(".csv"), study_csv(summary))
     write_text(out.with_suffix(".md"), study_markdown(summary))
     write_text(out.with_suffix(".tex"), study_latex(summary))
-    write_paper(out.with_suffix(".pdf"), summary)
+    suffixes = [".csv", ".json", ".md", ".tex"]
+    if pdf or (pdf is None and can_write_paper()):
+        write_paper(out.with_suffix(".pdf"), summary)
+        suffixes.append(".pdf")
+    elif pdf is None:
+        say(f"no PDF, since fpdf2 is not installed: {PDF_HINT}")
     origin = PageOrigin(kind="study", rscap=__version__, folders=folders_from(out, [study]), metric=metric)
     write_text(out, study_page(summary, origin))
-    return [out, *(out.with_suffix(suffix) for suffix in (".csv", ".json", ".md", ".tex", ".pdf"))]
+    return [out, *(out.with_suffix(suffix) for suffix in suffixes)]

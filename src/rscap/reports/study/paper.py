@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from rscap.errors import StoreError
 from rscap.reports.study.formats import Line, lines, noise_sentence, shown_metrics
 from rscap.reports.study.page import HEIGHT, WIDTH, FrontPlot, front_plot
 from rscap.reports.study.summary import Summary
@@ -17,8 +19,22 @@ _MAX_LINES = 34
 _GREEN, _GREY, _BLACK = (20, 128, 74), (120, 120, 120), (0, 0, 0)
 
 
+PDF_HINT = "pip install 'rscap[pdf]'"
+
+
+def can_write_paper() -> bool:
+    """Whether the package that draws the PDF is installed; the light installation has none."""
+    return find_spec("fpdf") is not None
+
+
 def write_paper(path: Path, summary: Summary) -> None:
-    """Write the page as PDF; rows beyond those that fit are counted below the table."""
+    """Write the page as PDF; rows beyond those that fit are counted below the table.
+
+    Raises:
+        StoreError: fpdf2 is not installed.
+    """
+    if not can_write_paper():
+        raise StoreError(f"{path}: a PDF needs the package fpdf2, which is not installed", hint=PDF_HINT)
     from fpdf import FPDF
 
     pdf = FPDF(format="A4")
