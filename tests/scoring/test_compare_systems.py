@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from rscap import scoring
 from rscap.errors import ScoreError
 from rscap.records import ScoreSheet
-from rscap.scoring.comparison import rounded
 from rscap.scoring.resampling import (
     bootstrap_p,
     holm,
@@ -21,6 +20,7 @@ from rscap.scoring.resampling import (
     resampled_sums,
     swapped_sums,
 )
+from rscap.scoring.systems import Resampled
 
 WORDS = np.array(
     ["a", "two", "many", "planes", "river", "road", "houses", "trees", "green", "beside", "on", "the", "near", "meadow"]
@@ -71,13 +71,13 @@ def test_meteor_is_compared_from_its_statistics() -> None:
 
 
 def test_noise() -> None:
-    """Two systems of equal quality do not differ significantly; the sentence names the images that it would take."""
+    """Two systems of equal quality do not differ significantly, and the sentence promises nothing beyond that."""
     found = scoring.compare({"a": GOOD, "b": ALSO_GOOD}, draws=2000).differences[0]
     assert found.interval[0] < 0 < found.interval[1]
     assert not found.distinguishable
     assert found.images_needed is not None
     assert found.sentence.startswith("a and b do not differ significantly at n = 60 (CIDEr")
-    assert f"needs about {rounded(found.images_needed):,} images" in found.sentence
+    assert found.sentence.endswith(f"{found.corrected[1]:.3f}], p = {found.p_holm:.2f}).")
 
 
 def test_a_system_against_itself() -> None:
@@ -85,7 +85,7 @@ def test_a_system_against_itself() -> None:
     found = scoring.compare({"a": GOOD, "b": GOOD}, draws=200).differences[0]
     assert (found.difference, found.interval, found.images_needed) == (0, (0, 0), None)
     assert (found.p_bootstrap, found.p_randomisation, found.p_holm) == (1, 1, 1)
-    assert found.sentence.endswith("their scores are equal.")
+    assert "a and b do not differ significantly" in found.sentence
 
 
 def test_three_systems_are_corrected_together() -> None:
@@ -93,7 +93,10 @@ def test_three_systems_are_corrected_together() -> None:
     found = scoring.compare({"a": GOOD, "b": ALSO_GOOD, "c": BAD}, draws=1000)
     assert [(row.first, row.second) for row in found.differences] == [("a", "b"), ("a", "c"), ("b", "c")]
     assert all(row.p_holm >= row.p_randomisation for row in found.differences)
-    assert "after Holm's correction for 3 comparisons" in found.differences[0].sentence
+    assert "interval and p after Holm's correction for 3 comparisons" in found.differences[0].sentence
+    for row in found.differences:
+        low, high = row.corrected
+        assert f"[{low:z.3f}, {high:z.3f}]" in row.sentence
 
 
 def test_the_same_seed_gives_the_same_comparison() -> None:
@@ -124,7 +127,18 @@ def test_seeds_can_hide_what_images_show() -> None:
     sheets = {"a1": sheet_of(20, noise=0.1), "a2": sheet_of(21, noise=0.6), "b1": BAD, "b2": sheet_of(22, noise=0.3)}
     row = scoring.compare(sheets, systems=names, draws=2000).differences[0]
     assert row.p_randomisation < 0.05 < row.p_holm
-    assert "more replicates may" in row.sentence
+    assert "do not differ significantly" in row.sentence
+
+
+def test_what_no_seed_changes_has_no_noise_of_seeds() -> None:
+    """A baseline beside replicates brings no error over seeds; a run that was not repeated brings the pooled one."""
+    names = {"a1": "a", "a2": "a", "b": "b"}
+    sheets = {own: sheet_of(30 + number, noise=0.3) for number, own in enumerate(names)}
+    trained = Resampled.of(sheets, "CIDEr", systems=names, draws=500).differences([("a", "b")])[0]
+    fixed = Resampled.of(sheets, "CIDEr", systems=names, untrained=["b"], draws=500).differences([("a", "b")])[0]
+    assert fixed.error_seeds == pytest.approx(trained.error_seeds / 3**0.5)
+    assert fixed.error_images == trained.error_images
+    assert fixed.corrected[1] - fixed.corrected[0] < trained.corrected[1] - trained.corrected[0]
 
 
 def altered(**extra: object) -> ScoreSheet:

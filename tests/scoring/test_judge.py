@@ -88,6 +88,19 @@ def test_variance_is_split_into_seeds_and_images() -> None:
     assert 0.02 < found.noise.floor < 0.15
 
 
+def test_corrected_words_and_corrected_intervals_agree() -> None:
+    """A row is called better or worse, and two rows apart, exactly where the corrected interval leaves out 0."""
+    effects = {"reference": 0.0, "a": 0.05, "b": 0.1, "c": 0.15, "d": -0.12}
+    found = [judge(study(seed, effects=effects), reference="reference", draws=1000) for seed in range(20)]
+    pairs = [one for each in found for one in each.comparison.differences]
+    pairs += [row.against for each in found for row in each.rows if row.against is not None]
+    assert [one.excludes_zero for one in pairs] == [one.distinguishable for one in pairs]
+    assert 20 < sum(one.distinguishable for one in pairs) < len(pairs) - 20
+    row = next(one for one in found[0].rows if one.against is not None)
+    assert row.against is not None
+    assert f"[{row.against.corrected[0]:z.3f}, {row.against.corrected[1]:z.3f}]" in row.sentence
+
+
 def test_an_undecided_row_says_how_many_more_seeds_it_needs() -> None:
     """The number named is that of the textbook: 2 sd^2 (z + z)^2 / (d^2 - what images leave open), less what there is;
     with that many, most studies detect a true difference of that size."""
@@ -100,7 +113,7 @@ def test_an_undecided_row_says_how_many_more_seeds_it_needs() -> None:
     wanted = 2 * found.noise.seed_deviation**2 / room - 2
     assert row.more_seeds is not None
     assert row.more_seeds == pytest.approx(wanted, abs=1.001)
-    assert f"needs {row.more_seeds} more seed" in row.sentence
+    assert row.sentence.startswith("no significant difference from reference (")
     repeated = [
         judge(study(100 + seed, effects=effects, seeds=25, seed_noise=0.1, own=0.1), reference="reference", draws=1000)
         for seed in range(20)  # 25 seeds: 2 * 0.1**2 * 2.8**2 / 0.08**2

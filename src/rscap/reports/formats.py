@@ -46,6 +46,12 @@ def score_text(cell: Cell | None) -> str:
     return "—" if cell is None else f"{cell.value:.3f}"
 
 
+def with_interval(value: float, bounds: Sequence[float | None] | None) -> str:
+    """`0.853 [0.840, 0.866]`, or the value alone."""
+    low, high = bounds or (None, None)
+    return f"{value:z.3f}" if low is None or high is None else f"{value:z.3f} [{low:z.3f}, {high:z.3f}]"
+
+
 def interval_text(cell: Cell | None) -> str:
     """`[0.840, 0.866]`, or nothing."""
     return f"[{cell.low:.3f}, {cell.high:.3f}]" if cell and cell.low is not None and cell.high is not None else ""
@@ -92,6 +98,7 @@ def _difference(found: Difference, metric: str) -> dict[str, Any]:
         "metric": metric,
         "difference": found.difference,
         "interval": list(found.interval),
+        "interval_corrected": list(found.corrected),
         "p_bootstrap": found.p_bootstrap,
         "p_randomisation": found.p_randomisation,
         "p_holm": found.p_holm,
@@ -137,7 +144,6 @@ def _markdown(table: ScoreTable) -> str:
     lines += ["", f"{for_code_span(table.signature())}{''.join(own)}"]
     warnings = [(for_markdown(row.label), for_markdown(text)) for row in table.rows for text in row.warnings]
     lines += [line for label, text in warnings for line in ("", f"**{label}** {text}.")]
-    if table.headline:
-        lines += ["", for_markdown(table.headline.sentence)]
+    lines += [line for sentence in table.headlines for line in ("", for_markdown(sentence))]
     lines += [line for found in table.foreign for one in found.differences for line in ("", for_markdown(one.sentence))]
     return "\n".join(lines)

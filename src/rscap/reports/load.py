@@ -86,6 +86,13 @@ class LoadedRun:
         return self.state == "finished"
 
     @property
+    def untrained(self) -> bool:
+        """Whether this is an evaluation of a base model as it is."""
+        adapted = self.provenance is not None and self.provenance.adapter is not None
+        asked = self.settings is not None and not self.settings.training_prefixes
+        return asked and self.trained is None and not adapted
+
+    @property
     def references_digest(self) -> str:
         """Twelve hexadecimal digits over ids and reference captions; empty if there are none."""
         if not self.references:

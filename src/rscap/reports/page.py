@@ -24,7 +24,7 @@ def page(runs: Sequence[LoadedRun], tables: Sequence[ScoreTable], split: str, or
         kicker="Image captioning report",
         heading=" · ".join(run.label for run in runs),
         facts=_facts(runs, split),
-        lede=[table.headline.sentence for table in tables if table.headline],
+        lede=[sentence for table in tables for sentence in table.headlines],
         warnings=_warnings(runs),
         written_from=_count(len(runs), "run folder"),
         origin=origin,

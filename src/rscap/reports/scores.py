@@ -68,13 +68,13 @@ def _differences(comparison: Comparison, colours: dict[str, int]) -> Html:
         Interval(
             label=f"{found.first} − {found.second}",
             value=found.difference,
-            low=found.interval[0],
-            high=found.interval[1],
+            low=found.corrected[0],
+            high=found.corrected[1],
             colour=colours.get(found.first, 0) if found.distinguishable else None,
         )
         for found in comparison.differences
     ]
-    legend = "95 % interval; a hollow dot: not distinguishable from no difference at the 5 % level"
+    legend = "95 % interval, corrected for the number of comparisons (Holm); hollow: no significant difference"
     caption = element(
         "figcaption", f"Paired differences in {comparison.metric} ", element("span", legend, class_="quiet")
     )

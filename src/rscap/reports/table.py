@@ -18,12 +18,12 @@ from rscap.reports.load import LoadedRun, Scored, load_runs
 from rscap.scoring import (
     SEEN,
     Comparison,
-    Difference,
     column_of,
     compare,
     is_higher_better,
     seen_sentences,
 )
+from rscap.scoring.comparison import disagreement
 from rscap.store import BASELINE_LABELS
 
 RowKind = Literal["run", "baseline"]
@@ -54,6 +54,8 @@ class ScoreRow:
     """Why the scores do not mean what they seem to, as sentences without the label."""
     flags: tuple[str, ...] = ()
     """The same in two words each, for a narrow cell."""
+    untrained: bool = False
+    """A base model as it is."""
 
     @property
     def finished(self) -> bool:
@@ -164,18 +166,62 @@ def _compared(
         return None, f"No paired differences: the kept statistics of a sheet cannot be used ({error})."
 
 
-def headline(rows: Sequence[ScoreRow], comparison: Comparison | None) -> Difference | None:
-    """The best run against the best baseline, or against the next run if there is no baseline."""
+def headlines(rows: Sequence[ScoreRow], comparison: Comparison | None) -> tuple[str, ...]:
+    """What the table says of the best trained run: against baselines and untrained models, then against other runs.
+
+    Where no run was trained, the best one is the subject. Words follow the test, corrected for all pairs of the table;
+    the intervals beside them are corrected alike.
+    """
     if comparison is None:
-        return None
-    kinds = {row.label: row.kind for row in rows}
+        return ()
+    kinds = {row.label: row for row in rows}
     names = [system.name for system in comparison.systems]  # best first
-    runs = [name for name in names if kinds[name] == "run"]
-    others = [name for name in names if kinds[name] == "baseline"] or runs[1:]
-    if not runs or not others:
-        return None
-    pair = {runs[0], others[0]}
-    return next(found for found in comparison.differences if {found.first, found.second} == pair)
+    runs = [name for name in names if kinds[name].kind == "run"]
+    subjects = [name for name in runs if not kinds[name].untrained] or runs
+    if not subjects:
+        return ()
+    best = subjects[0]
+    return tuple(
+        sentence
+        for sentence in (
+            _against(best, [name for name in names if name not in subjects], comparison),
+            _against(best, subjects[1:], comparison),
+        )
+        if sentence
+    )
+
+
+_NAMED = 4
+"""Systems that a headline names for each outcome."""
+
+
+def _against(name: str, others: Sequence[str], comparison: Comparison) -> str:
+    """`mine (CIDEr 0.825 [0.741, 0.912], n = 900) is worse than …; it is better than …`; empty without others."""
+    outcomes: dict[str, list[str]] = {"worse than": [], _OPEN: [], "better than": []}
+    for other in others:
+        found = next(one for one in comparison.differences if {one.first, one.second} == {name, other})
+        sign = 1 if found.first == name else -1
+        low, high = sorted(sign * bound for bound in found.corrected)
+        figures = f"{other} ({sign * found.difference:+z.3f} [{low:z.3f}, {high:z.3f}]{disagreement(found)})"
+        good = (sign * found.difference > 0) == comparison.higher_is_better
+        outcomes[("better than" if good else "worse than") if found.distinguishable else _OPEN].append(figures)
+    said = [f"{outcome} {_listed(found)}" for outcome, found in outcomes.items() if found]
+    if not said:
+        return ""
+    system = next(one for one in comparison.systems if one.name == name)
+    low, high = system.interval
+    pairs = len(comparison.differences)
+    corrected = f" Intervals of differences are corrected for {pairs} comparisons (Holm)." if pairs > 1 else ""
+    score = f"{comparison.metric} {system.score:.3f} [{low:.3f}, {high:.3f}], n = {comparison.n:,}"
+    return f"{name} ({score}) is {'; it is '.join(said)}.{corrected}"
+
+
+_OPEN = "not significantly different from"
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = [*names[:_NAMED], *([f"{len(names) - _NAMED} more"] if len(names) > _NAMED else [])]
+    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
 
 
 _NOT_PROTOCOL = frozenset({"decode", "rscap", "foreign", "content", "seen", "selected"})
@@ -203,9 +249,9 @@ class ScoreTable:
         return (*METRICS, *others)
 
     @property
-    def headline(self) -> Difference | None:
-        """The best finished run against the best baseline, or against the next run if there is no baseline."""
-        return headline(self.rows, self.comparison)
+    def headlines(self) -> tuple[str, ...]:
+        """The best trained run against baselines and untrained models, and against the other runs, a sentence each."""
+        return headlines(self.rows, self.comparison)
 
     def best(self, metric: str) -> float | None:
         """The best score of a finished row."""
@@ -309,6 +355,7 @@ def _row(run: LoadedRun, scored: Scored, sheet: ScoreSheet, kind: RowKind, taken
         cells={column_of(sheet, metric): _cell(sheet, metric) for metric in in_order(sheet.corpus)},
         warnings=warnings_of(run) if kind == "run" else (),
         flags=_flags_of(run, sheet) if kind == "run" else (),
+        untrained=kind == "run" and run.untrained,
     )
 
 

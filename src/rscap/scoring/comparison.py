@@ -30,6 +30,10 @@ class Difference:
     second: str
     difference: float
     interval: tuple[float, float]
+    """95 %, of this pair alone."""
+    corrected: tuple[float, float]
+    """The same interval, widened as Holm's correction asks of this pair: where the test is the bootstrap, it excludes 0
+    exactly where `p_holm` is below LEVEL."""
     p_bootstrap: float
     """Over images and, where there are replicates, seeds."""
     p_randomisation: float
@@ -48,6 +52,11 @@ class Difference:
     def distinguishable(self) -> bool:
         """Whether the corrected p-value is below LEVEL."""
         return self.p_holm < LEVEL
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the corrected interval lies on one side of 0."""
+        return self.corrected[0] > 0 or self.corrected[1] < 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,41 +83,36 @@ class Comparison:
         return "\n".join([*(one.sentence for one in self.differences), *self.notes])
 
 
-_MANY = 1_000_000
-
-
 def sentence(found: Difference, metric: str, n: int, comparisons: int, *, higher_is_better: bool = True) -> str:
-    """Say which of two systems is better, or that they do not differ significantly and how many images it would take.
+    """Say which of two systems is better, or that they do not differ significantly.
 
-    `a and b do not differ significantly at n = 50 (CIDEr +0.041 [-0.090, 0.172], p = 0.54); detecting a difference of
-    this size needs about 1,900 images.`
+    `a and b do not differ significantly at n = 50 (CIDEr +0.041 [-0.090, 0.172], p = 0.54).`
     """
-    (low, high), size = found.interval, found.difference
-    corrected = f" after Holm's correction for {comparisons} comparisons" if comparisons > 1 else ""
-    figures = f"{metric} {size:+z.3f} [{low:z.3f}, {high:z.3f}], {probability(found.p_holm)}{corrected}"
+    figures = f"{metric} {figures_of(found, comparisons)}"
     if found.distinguishable:
-        better, worse = (found.first, found.second) if (size > 0) == higher_is_better else (found.second, found.first)
-        return f"{better} is better than {worse} at n = {n:,} ({figures})."
-    outlook = _outlook(size, found.images_needed, n)
-    return f"{found.first} and {found.second} do not differ significantly at n = {n:,} ({figures}); {outlook}."
+        better, worse = (
+            (found.first, found.second) if (found.difference > 0) == higher_is_better else (found.second, found.first)
+        )
+        return f"{better} is better than {worse} at n = {n:,} ({figures}{disagreement(found)})."
+    return (
+        f"{found.first} and {found.second} do not differ significantly at n = {n:,} ({figures}{disagreement(found)})."
+    )
+
+
+def figures_of(found: Difference, comparisons: int, *, of: str = "comparisons") -> str:
+    """`+0.041 [-0.090, 0.172], p = 0.54, interval and p after Holm's correction for 3 comparisons`."""
+    low, high = found.corrected
+    corrected = f", interval and p after Holm's correction for {comparisons} {of}" if comparisons > 1 else ""
+    return f"{found.difference:+z.3f} [{low:z.3f}, {high:z.3f}], {probability(found.p_holm)}{corrected}"
+
+
+def disagreement(found: Difference) -> str:
+    """`; borderline: …` where the interval, a bootstrap, and the test that decides do not agree; else nothing."""
+    if found.distinguishable == found.excludes_zero:
+        return ""
+    return f"; borderline: the interval {'excludes' if found.excludes_zero else 'includes'} 0, the test says otherwise"
 
 
 def probability(p: float) -> str:
     """`p = 0.54`, `p < 0.001`."""
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.01 else f"p = {p:.2f}"
-
-
-def _outlook(difference: float, needed: int | None, n: int) -> str:
-    if difference == 0:
-        return "their scores are equal"
-    if needed is None:
-        return "more images alone would not detect a difference of this size, more replicates may"
-    if needed > _MANY:
-        return "detecting a difference of this size needs more than a million images"
-    return f"detecting a difference of this size needs about {rounded(max(needed, n + 1)):,} images"
-
-
-def rounded(count: int) -> int:
-    """Two significant digits, upwards."""
-    unit = 10 ** max(0, len(str(count)) - 2)
-    return -(-count // unit) * unit

@@ -20,9 +20,9 @@ from typing import Literal
 
 from rscap.errors import ScoreError
 from rscap.records import ScoreSheet
-from rscap.scoring.comparison import LEVEL, Comparison, Difference, SystemScore, probability
-from rscap.scoring.resampling import DRAWS, holm
-from rscap.scoring.systems import compare
+from rscap.scoring.comparison import LEVEL, Comparison, Difference, SystemScore, disagreement, figures_of
+from rscap.scoring.resampling import DRAWS
+from rscap.scoring.systems import Resampled
 
 Verdict = Literal["reference", "better", "worse", "undecided", "one seed"]
 """Against the reference row. `one seed`: no row was repeated, so that luck cannot be separated from the method."""
@@ -120,8 +120,11 @@ def judge(
     systems = {f"{row} seed {number}": row for row, number in sheets}
     pairs = len(rows) * (len(rows) - 1) // 2
     enough = math.ceil(_DRAWS_A_PAIR * pairs / LEVEL)  # a p-value of 1 in `draws` must survive the correction
-    compared = compare(named, metric, systems=systems, draws=max(draws, enough), seed=seed)
-    against = _against(compared, reference)
+    resampled = Resampled.of(named, metric, systems=systems, draws=max(draws, enough), seed=seed)
+    compared = resampled.comparison()
+    place = rows.index(reference)
+    beside = [(row, reference) if rows.index(row) < place else (reference, row) for row in rows if row != reference]
+    against = {one.first: one for one in (_turned(pair, reference) for pair in resampled.differences(beside))}
     noise = _noise(compared, reference)
     judged = [_row(own, compared, against.get(own.name), reference) for own in compared.systems]
     return Judgement(
@@ -134,20 +137,18 @@ def judge(
     )
 
 
-def _against(compared: Comparison, reference: str) -> dict[str, Difference]:
-    """Every row minus the reference, Holm-corrected for the number of rows."""
-    own = [_turned(pair, reference) for pair in compared.differences if reference in (pair.first, pair.second)]
-    known = compared.seed_freedom > 0
-    corrected = holm([pair.p_bootstrap if known else pair.p_randomisation for pair in own])
-    return {pair.first: replace(pair, p_holm=p) for pair, p in zip(own, corrected, strict=True)}
-
-
 def _turned(pair: Difference, second: str) -> Difference:
+    """The same pair with `second` as what is subtracted."""
     if pair.second == second:
         return pair
-    low, high = pair.interval
     return replace(
-        pair, first=pair.second, second=pair.first, difference=-pair.difference, interval=(-high, -low), sentence=""
+        pair,
+        first=pair.second,
+        second=pair.first,
+        difference=-pair.difference,
+        interval=(-pair.interval[1], -pair.interval[0]),
+        corrected=(-pair.corrected[1], -pair.corrected[0]),
+        sentence="",
     )
 
 
@@ -169,7 +170,7 @@ def _row(own: SystemScore, compared: Comparison, against: Difference | None, ref
         best_rank=1 + better,
         worst_rank=len(compared.systems) - worse,
         more_seeds=more,
-        sentence=_sentence(against, verdict, more, compared, reference),
+        sentence=_sentence(against, verdict, compared, reference),
     )
 
 
@@ -233,24 +234,15 @@ def _noise(compared: Comparison, reference: str) -> Noise:
     )
 
 
-def _sentence(
-    against: Difference | None, verdict: Verdict, more: int | None, compared: Comparison, reference: str
-) -> str:
+def _sentence(against: Difference | None, verdict: Verdict, compared: Comparison, reference: str) -> str:
     if against is None:
         return "the row that the others are compared with"
-    low, high = against.interval
-    rows = len(compared.systems) - 1
-    corrected = f" after Holm's correction for {rows} rows" if rows > 1 else ""
-    size, chance = against.difference, probability(against.p_holm)
-    figures = f"{compared.metric} {size:+z.3f} [{low:z.3f}, {high:z.3f}], {chance}{corrected}"
+    figures = f"{compared.metric} {figures_of(against, len(compared.systems) - 1, of='rows')}{disagreement(against)}"
     if verdict in ("better", "worse"):
         return f"{verdict} than {reference} ({figures})"
     if verdict == "one seed":
         return f"one seed per row: these runs differ by {figures} over images; whether the methods differ is unknown"
-    if more is not None:
-        needs = f"{more} more seed{'s' * (more > 1)} per row"
-        return f"no significant difference from {reference} ({figures}); detecting one of this size needs {needs}"
-    return f"no significant difference from {reference} ({figures}); more seeds alone would not detect one of this size"
+    return f"no significant difference from {reference} ({figures})"
 
 
 def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:

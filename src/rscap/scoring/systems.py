@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from rscap.errors import ScoreError
 from rscap.records import ScoreSheet
-from rscap.scoring.comparison import Comparison, Difference, SystemScore, sentence
+from rscap.scoring.comparison import LEVEL, Comparison, Difference, SystemScore, sentence
 from rscap.scoring.content import RATES
 from rscap.scoring.corpus import Floats
 from rscap.scoring.foreign import is_higher_better
@@ -73,38 +74,136 @@ def compare(
         ScoreError: fewer than two systems; sheets of different images, references, protocols, tokenizers, pools or
             duplicate policies; a sheet without the metric or without kept statistics.
     """
-    groups = _groups(sheets, systems)
-    if draws < 100:
-        raise ScoreError(f"a comparison needs at least 100 draws, found {draws}")
-    _refuse_unlike(sheets, metric)
-    kept = {name: statistics_of(sheet).of_metric(metric) for name, sheet in sheets.items()}
-    n = len(next(iter(kept.values())).ids)
-    resampled = _resampled(kept, metric, draws, seed)
-    members = [
-        _System(
-            name=name,
-            scores=np.array([kept[own].corpus_scores()[metric] for own in names]),
-            resampled=np.mean([resampled[own] for own in names], axis=0),
-            statistics=mean_statistics([kept[own] for own in names]),
+    return Resampled.of(sheets, metric, systems=systems, draws=draws, seed=seed).comparison()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resampled:
+    """Systems with their scores on the same resamples of the images, from which any set of pairs can be compared."""
+
+    sheets: Mapping[str, ScoreSheet]
+    metric: str
+    n: int
+    members: Mapping[str, _System]
+    noise: _SeedNoise
+    draws: int
+    seed: int
+    systems: Mapping[str, str]
+    """The system of each sheet that is not one by itself."""
+
+    @classmethod
+    def of(
+        cls,
+        sheets: Mapping[str, ScoreSheet],
+        metric: str,
+        *,
+        systems: Mapping[str, str] | None = None,
+        untrained: Collection[str] = (),
+        draws: int = DRAWS,
+        seed: int = 0,
+    ) -> Resampled:
+        """As `compare`; systems that are `untrained` would score the same with any training seed.
+
+        Raises:
+            ScoreError: as `compare`.
+        """
+        groups = _groups(sheets, systems)
+        if draws < 100:
+            raise ScoreError(f"a comparison needs at least 100 draws, found {draws}")
+        _refuse_unlike(sheets, metric)
+        kept = {name: statistics_of(sheet).of_metric(metric) for name, sheet in sheets.items()}
+        resampled = _resampled(kept, metric, draws, seed)
+        members = {
+            name: _System(
+                name=name,
+                scores=np.array([kept[own].corpus_scores()[metric] for own in names]),
+                resampled=np.mean([resampled[own] for own in names], axis=0),
+                statistics=mean_statistics([kept[own] for own in names]),
+            )
+            for name, names in groups.items()
+        }
+        return cls(
+            sheets=sheets,
+            metric=metric,
+            n=len(next(iter(kept.values())).ids),
+            members=members,
+            noise=_SeedNoise.of(list(members.values()), draws, seed, untrained),
+            draws=draws,
+            seed=seed,
+            systems=systems or {},
         )
-        for name, names in groups.items()
-    ]
-    noise = _SeedNoise.of(members, draws, seed)
-    first_sheet = next(iter(sheets.values()))
-    higher = is_higher_better(first_sheet, metric)
-    return Comparison(
-        metric=metric,
-        n=n,
-        conditions={key: str(first_sheet.extra[key]) for key in _CONDITIONS} | _foreign(first_sheet, metric),
-        systems=tuple(_system_score(system, noise) for system in members),
-        differences=_differences(members, metric, n, noise, draws, seed, higher),
-        draws=draws,
-        seed=seed,
-        notes=(*noise.notes, *_seen_notes(sheets), *_unlike_notes(sheets, systems or {})),
-        seed_deviation=noise.deviation,
-        seed_freedom=noise.freedom,
-        higher_is_better=higher,
-    )
+
+    @property
+    def higher_is_better(self) -> bool:
+        """The direction of the metric."""
+        return is_higher_better(next(iter(self.sheets.values())), self.metric)
+
+    def comparison(self) -> Comparison:
+        """All pairs."""
+        first = next(iter(self.sheets.values()))
+        return Comparison(
+            metric=self.metric,
+            n=self.n,
+            conditions={key: str(first.extra[key]) for key in _CONDITIONS} | _foreign(first, self.metric),
+            systems=tuple(_system_score(system, self.noise) for system in self.members.values()),
+            differences=self.differences(list(combinations(self.members, 2))),
+            draws=self.draws,
+            seed=self.seed,
+            notes=(*self.noise.notes, *_seen_notes(self.sheets), *_unlike_notes(self.sheets, self.systems)),
+            seed_deviation=self.noise.deviation,
+            seed_freedom=self.noise.freedom,
+            higher_is_better=self.higher_is_better,
+        )
+
+    def differences(self, pairs: Sequence[tuple[str, str]]) -> tuple[Difference, ...]:
+        """These pairs, first minus second each, corrected for their number."""
+        found = [self._difference(self.members[first], self.members[second]) for first, second in pairs]
+        uncorrected = [row.p_bootstrap if self.noise.freedom else row.p_randomisation for row, _ in found]
+        rows = []
+        for (row, far), own, p in zip(found, uncorrected, holm(uncorrected), strict=True):
+            tested = replace(row, p_holm=p, corrected=_widened(row, far, p / own) if len(pairs) > 1 else row.interval)
+            said = sentence(tested, self.metric, self.n, len(pairs), higher_is_better=self.higher_is_better)
+            rows.append(replace(tested, sentence=said))
+        return tuple(rows)
+
+    def _difference(self, first: _System, second: _System) -> tuple[Difference, Floats]:
+        """One pair, without correction and sentence; and float[draws]: how far each draw lies from the difference."""
+        difference = float(first.scores.mean() - second.scores.mean())
+        images = first.resampled - second.resampled
+        error_seeds = float(np.hypot(self.noise.error(first), self.noise.error(second)))
+        both = images + self.noise.drawn(first, second)
+        low, high = (float(bound) for bound in np.quantile(both, [LEVEL / 2, 1 - LEVEL / 2]))
+        a, b = first.statistics, second.statistics
+        swapped = swapped_sums(a.matrix, b.matrix, self.draws, self.seed)
+        random = a.corpus(swapped[0], self.n)[self.metric] - b.corpus(swapped[1], self.n)[self.metric]
+        observed = a.corpus_scores()[self.metric] - b.corpus_scores()[self.metric]
+        row = Difference(
+            first=first.name,
+            second=second.name,
+            difference=difference,
+            interval=(low, high),
+            corrected=(low, high),
+            p_bootstrap=float(bootstrap_p(both, difference)),
+            p_randomisation=float(randomisation_p(random, observed)),
+            p_holm=1.0,
+            images_needed=images_needed(difference, float(images.std()), error_seeds, self.n),
+            sentence="",
+            error_images=float(images.std()),
+            error_seeds=error_seeds,
+        )
+        return row, np.abs(both - difference)
+
+
+def _widened(row: Difference, far: Floats, factor: float) -> tuple[float, float]:
+    """The interval that belongs to a p-value multiplied by `factor`, as Holm's correction did.
+
+    The p-value of the bootstrap is (1 + c) / (draws + 1) where c draws lie as far from the difference as the difference
+    lies from 0 (`bootstrap_p`). So the interval reaches as far as the draw with which c would first be too many for
+    `factor` times that share to stay below LEVEL: it leaves out 0 exactly where the corrected p-value is below LEVEL.
+    """
+    allowed = max(0, math.ceil(LEVEL / factor * (len(far) + 1)) - 2)
+    reach = float(np.partition(far, len(far) - 1 - allowed)[len(far) - 1 - allowed])
+    return row.difference - reach, row.difference + reach
 
 
 def _foreign(sheet: ScoreSheet, metric: str) -> dict[str, str]:
@@ -149,24 +248,25 @@ class _SeedNoise:
     deviation: float
     freedom: int
     own: Mapping[str, float]
-    """Deviations of systems that are not pooled, by name."""
+    """Deviations of systems that are not pooled, by name; 0 for those that no training seed changes."""
     draws: int
     seed: int
     notes: tuple[str, ...]
 
     @classmethod
-    def of(cls, systems: Sequence[_System], draws: int, seed: int) -> _SeedNoise:
+    def of(cls, systems: Sequence[_System], draws: int, seed: int, untrained: Collection[str] = ()) -> _SeedNoise:
         squares = {one.name: float(((one.scores - one.scores.mean()) ** 2).sum()) for one in systems}
         freedom = {one.name: len(one.scores) - 1 for one in systems}
         if not sum(freedom.values()):
             note = "one run per system: these intervals exclude the variance between training seeds"
             return cls(0.0, 0, {}, draws, seed, (note,))
-        own = {name: (squares[name] / freedom[name]) ** 0.5 for name in freedom if _stands_out(name, squares, freedom)}
+        wild = {name: (squares[name] / freedom[name]) ** 0.5 for name in freedom if _stands_out(name, squares, freedom)}
+        own = {**dict.fromkeys(untrained, 0.0), **wild}
         rest = [name for name in freedom if name not in own]
         pooled = sum(freedom[name] for name in rest)
         deviation = (sum(squares[name] for name in rest) / pooled) ** 0.5
         note = f"seed noise: standard deviation {deviation:.3g}, {pooled} degrees of freedom, pooled over systems"
-        notes = [note, *(f"seed noise of {name}, by itself: {value:.3g}" for name, value in own.items())]
+        notes = [note, *(f"seed noise of {name}, by itself: {value:.3g}" for name, value in wild.items())]
         return cls(deviation, pooled, own, draws, seed, tuple(notes))
 
     def error(self, system: _System) -> float:
@@ -184,7 +284,7 @@ class _SeedNoise:
         pooled = sum(self.error(one) ** 2 for one in systems if one.name not in self.own) ** 0.5
         total = pooled * np.random.default_rng([self.seed, 1]).standard_t(self.freedom, size=self.draws)
         for place, one in enumerate(systems):
-            if one.name in self.own:
+            if self.own.get(one.name):
                 rng = np.random.default_rng([self.seed, 2, place])
                 total = total + self.error(one) * rng.standard_t(len(one.scores) - 1, size=self.draws)
         return total
@@ -207,46 +307,6 @@ def _system_score(system: _System, noise: _SeedNoise) -> SystemScore:
         interval=(float(low), float(high)),
         replicates=len(system.scores),
         error_images=float(system.resampled.std()),
-    )
-
-
-def _differences(
-    systems: Sequence[_System], metric: str, n: int, noise: _SeedNoise, draws: int, seed: int, higher: bool
-) -> tuple[Difference, ...]:
-    pairs = combinations(systems, 2)
-    found = [_difference(first, second, metric, n, noise, draws, seed) for first, second in pairs]
-    corrected = holm([row.p_bootstrap if noise.freedom else row.p_randomisation for row in found])
-    tested = [replace(row, p_holm=p) for row, p in zip(found, corrected, strict=True)]
-    return tuple(
-        replace(row, sentence=sentence(row, metric, n, len(tested), higher_is_better=higher)) for row in tested
-    )
-
-
-def _difference(
-    first: _System, second: _System, metric: str, n: int, noise: _SeedNoise, draws: int, seed: int
-) -> Difference:
-    """One pair, not yet corrected for the number of pairs and without its sentence."""
-    difference = float(first.scores.mean() - second.scores.mean())
-    images = first.resampled - second.resampled
-    error_seeds = float(np.hypot(noise.error(first), noise.error(second)))
-    both = images + noise.drawn(first, second)
-    low, high = np.quantile(both, [0.025, 0.975])
-    a, b = first.statistics, second.statistics
-    swapped = swapped_sums(a.matrix, b.matrix, draws, seed)
-    random = a.corpus(swapped[0], n)[metric] - b.corpus(swapped[1], n)[metric]
-    observed = a.corpus_scores()[metric] - b.corpus_scores()[metric]
-    return Difference(
-        first=first.name,
-        second=second.name,
-        difference=difference,
-        interval=(float(low), float(high)),
-        p_bootstrap=float(bootstrap_p(both, difference)),
-        p_randomisation=float(randomisation_p(random, observed)),
-        p_holm=1.0,
-        images_needed=images_needed(difference, float(images.std()), error_seeds, n),
-        sentence="",
-        error_images=float(images.std()),
-        error_seeds=error_seeds,
     )
 
 

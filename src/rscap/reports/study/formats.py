@@ -13,7 +13,7 @@ from rscap.escape import for_cell, for_code_span, for_markdown, visible
 from rscap.metrics import METRICS, in_order
 from rscap.reports.study.load import Untrained
 from rscap.reports.study.summary import Cost, Summary, SummaryRow, minutes
-from rscap.scoring.comparison import probability
+from rscap.scoring.comparison import Difference, disagreement, probability
 
 DASH = "—"
 
@@ -80,6 +80,39 @@ def noise_sentence(summary: Summary) -> str:
     )
 
 
+def baseline_sentence(summary: Summary) -> str:
+    """Whether any row beats the baselines and the untrained models; empty where none can be compared."""
+    if not summary.beside:
+        return f"Rows are not compared with baselines: {summary.not_beside}." if summary.not_beside else ""
+    rows = list(dict.fromkeys(one.first for one in summary.beside))
+    others = list(dict.fromkeys(one.second for one in summary.beside))
+    pairs = {(one.first, one.second): one for one in summary.beside}
+    winners = [row for row in rows if all(_is_better(pairs[row, other], summary) for other in others)]
+    best, best_other = rows[0], others[0]
+    found = pairs[best, best_other]
+    low, high = found.corrected
+    figures = (
+        f"the best row, {best}, scores {summary.metric} {summary.score(best)} and {best_other} "
+        f"{summary.score(best_other)}, a difference of {found.difference:+z.3f} [{low:z.3f}, {high:z.3f}], "
+        f"{probability(found.p_holm)}{disagreement(found)}"
+    )
+    corrected = f"interval and p after Holm's correction for {len(pairs)} comparisons" if len(pairs) > 1 else ""
+    seeds = "" if summary.judgement and summary.judgement.noise.seed_freedom else "one seed a row: over images alone"
+    told = "; ".join(filter(None, [corrected, seeds]))
+    every = "every baseline" if len(others) > 1 else others[0]
+    if not winners:
+        verdict = f"No row is significantly better than {every}"
+    elif len(winners) == len(rows):
+        verdict = f"All {len(rows)} rows are better than {every}" if len(rows) > 1 else f"{best} is better than {every}"
+    else:
+        verdict = f"{len(winners)} of {len(rows)} rows are better than {every} ({', '.join(winners)})"
+    return f"{verdict}: {figures}{f' ({told})' if told else ''}."
+
+
+def _is_better(found: Difference, summary: Summary) -> bool:
+    return found.distinguishable and (found.difference > 0) == summary.higher_is_better
+
+
 def _judged_row(one: SummaryRow, summary: Summary) -> Line:
     judged = one.judged
     against = judged.against if judged else None
@@ -92,7 +125,7 @@ def _judged_row(one: SummaryRow, summary: Summary) -> Line:
         scores={metric: _score(value, one.deviations.get(metric)) for metric, value in one.means.items()},
         interval=f"[{judged.interval[0]:.3f}, {judged.interval[1]:.3f}]" if judged else "",
         against=(
-            f"{against.difference:+z.3f} [{against.interval[0]:z.3f}, {against.interval[1]:z.3f}], "
+            f"{against.difference:+z.3f} [{against.corrected[0]:z.3f}, {against.corrected[1]:z.3f}], "
             f"{probability(against.p_holm)}"
             if against
             else ""
@@ -169,6 +202,16 @@ def study_json(summary: Summary) -> dict[str, Any]:
         "signature": summary.signature,
         "noise": asdict(summary.judgement.noise) if summary.judgement else None,
         "not_judged": summary.not_judged,
+        "against_baselines": [
+            {
+                "row": one.first,
+                "baseline": one.second,
+                "difference": one.difference,
+                "interval_corrected": list(one.corrected),
+                "p_holm": one.p_holm,
+            }
+            for one in summary.beside
+        ],
         "front": list(summary.front),
         "rows": [_row(one) for one in summary.rows],
         "beside": [
@@ -249,8 +292,8 @@ def study_markdown(summary: Summary) -> str:
     table = [_joined(head), rule, *map(_joined, body)]
     texts = [(for_markdown(line.name), line.sentence or line.reason) for line in lines(summary)]
     said = [f"* **{name}**: {for_markdown(text)}" for name, text in texts if text]
-    noise = for_markdown(noise_sentence(summary))
-    return "\n".join([*table, "", noise, "", *said, "", for_code_span(summary.signature), ""])
+    first = [for_markdown(text) for text in (baseline_sentence(summary), noise_sentence(summary)) if text]
+    return "\n".join([*table, "", "\n\n".join(first), "", *said, "", for_code_span(summary.signature), ""])
 
 
 def _cells(line: Line, metrics: Any) -> list[str]:

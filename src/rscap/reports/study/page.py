@@ -12,7 +12,7 @@ from rscap.reports.html import Html, PageSection, element, frame, join
 from rscap.reports.origin import PageOrigin
 from rscap.reports.plots import Interval, interval_chart, label, ticks
 from rscap.reports.study.browser import browser_data
-from rscap.reports.study.formats import COSTS, DASH, Line, lines, noise_sentence, shown_metrics
+from rscap.reports.study.formats import COSTS, DASH, Line, baseline_sentence, lines, noise_sentence, shown_metrics
 from rscap.reports.study.summary import Summary
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720.0, 380.0, 60.0, 150.0, 16.0, 46.0
@@ -158,7 +158,7 @@ def study_page(summary: Summary, origin: PageOrigin | None = None) -> str:
             f"{len(study.sheets())} finished runs",
             f"{summary.n:,} {study.split} images",
         ],
-        lede=[noise_sentence(summary)],
+        lede=[text for text in (baseline_sentence(summary), noise_sentence(summary)) if text],
         warnings=[element("p", text, class_="warning") for text in [*warnings, *study.missing, *study.seen()]],
         written_from=f"the folder of the study {study.name}",
         origin=origin,
@@ -238,8 +238,8 @@ def _verdicts(summary: Summary) -> Html:
         Interval(
             label=row.name,
             value=row.against.difference,
-            low=row.against.interval[0],
-            high=row.against.interval[1],
+            low=row.against.corrected[0],
+            high=row.against.corrected[1],
             colour={"better": 3, "worse": 7}.get(row.verdict, 0),
         )
         for row in judged.rows

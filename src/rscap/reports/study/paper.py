@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rscap.errors import StoreError
-from rscap.reports.study.formats import Line, lines, noise_sentence, shown_metrics
+from rscap.reports.study.formats import Line, baseline_sentence, lines, noise_sentence, shown_metrics
 from rscap.reports.study.page import HEIGHT, WIDTH, FrontPlot, front_plot
 from rscap.reports.study.summary import Summary
 from rscap.store import atomic_path
@@ -150,7 +150,11 @@ def _text(pdf: Any, summary: Summary) -> None:
     pdf.ln(2)
     pdf.set_font("Times", "", 9)
     decided = [one for one in lines(summary) if one.verdict in ("better", "worse")]
-    said = [noise_sentence(summary), *[f"{one.name}: {one.sentence}." for one in decided]]
+    said = [
+        *filter(None, [baseline_sentence(summary)]),
+        noise_sentence(summary),
+        *[f"{one.name}: {one.sentence}." for one in decided],
+    ]
     if summary.judgement and not decided:
         said.append("No row differs significantly from the reference.")
     for text in said:

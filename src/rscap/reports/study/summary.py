@@ -9,10 +9,13 @@ from dataclasses import dataclass
 
 from rscap.errors import ScoreError
 from rscap.metrics import METRICS, in_order
+from rscap.reports.formats import with_interval
 from rscap.reports.load import LoadedRun
 from rscap.reports.study.load import LoadedRow, LoadedStudy
+from rscap.scoring.comparison import Difference
 from rscap.scoring.foreign import is_higher_better
 from rscap.scoring.judgement import Judgement, RowJudgement, judge, pareto_front
+from rscap.scoring.systems import Resampled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,9 +55,25 @@ class Summary:
     judgement: Judgement | None
     not_judged: str
     """Why there is no judgement; empty where there is one."""
+    beside: tuple[Difference, ...]
+    """Every row with a finished run minus every untrained system, both from the best to the worst, corrected for the
+    number of these pairs."""
+    not_beside: str
+    """Why there are none; empty where there are, or where no untrained system was scored."""
+    higher_is_better: bool
     front: tuple[str, ...]
     """Rows that no other beats in both minutes and score."""
     signature: str
+
+    def score(self, name: str) -> str:
+        """`0.853 [0.840, 0.866]`: the score of a row or of an untrained system."""
+        judged = next((one for one in self.judgement.rows if one.name == name), None) if self.judgement else None
+        if judged is not None:
+            return with_interval(judged.score, judged.interval)
+        for other in self.study.untrained:
+            if other.name == name:
+                return with_interval(other.sheet.corpus[self.metric], other.sheet.intervals.get(self.metric))
+        return with_interval(next(one.means[self.metric] for one in self.rows if one.row.name == name), None)
 
 
 def summarise(study: LoadedStudy, *, metric: str = "CIDEr") -> Summary:
@@ -71,6 +90,7 @@ def summarise(study: LoadedStudy, *, metric: str = "CIDEr") -> Summary:
     judgement, reason = _judged(study, metric)
     rows = [_summary_row(row, judgement) for row in study.rows]
     rows.sort(key=lambda one: -sign * one.means.get(metric, -sign * math.inf))
+    beside, not_beside = _beside(study, metric, [one.row.name for one in rows if metric in one.means], sign)
     points = {
         one.row.name: (one.cost.minutes, sign * one.means[metric])
         for one in rows
@@ -83,6 +103,9 @@ def summarise(study: LoadedStudy, *, metric: str = "CIDEr") -> Summary:
         rows=tuple(rows),
         judgement=judgement,
         not_judged=reason,
+        beside=beside,
+        not_beside=not_beside,
+        higher_is_better=sign > 0,
         front=tuple(pareto_front(points)),
         signature=_common([sheet.signature for sheet in sheets]),
     )
@@ -96,6 +119,24 @@ def _judged(study: LoadedStudy, metric: str) -> tuple[Judgement | None, str]:
         return judge(sheets, reference=study.reference, metric=metric), ""
     except ScoreError as error:
         return None, error.message
+
+
+def _beside(study: LoadedStudy, metric: str, rows: Sequence[str], sign: int) -> tuple[tuple[Difference, ...], str]:
+    """Rows against untrained systems, or the reason why not."""
+    others = [one for one in study.untrained if metric in one.sheet.corpus]
+    others.sort(key=lambda one: -sign * one.sheet.corpus[metric])
+    if not others or not rows:
+        return (), ""
+    if same := [one.name for one in others if one.name in rows]:
+        return (), f"a row is named {same[0]}, like a baseline"
+    trained = {f"{row} seed {seed}": (row, sheet) for (row, seed), sheet in study.sheets().items() if row in rows}
+    sheets = {name: sheet for name, (_, sheet) in trained.items()} | {one.name: one.sheet for one in others}
+    systems = {name: row for name, (row, _) in trained.items()} | {one.name: one.name for one in others}
+    try:
+        resampled = Resampled.of(sheets, metric, systems=systems, untrained=[one.name for one in others])
+    except ScoreError as error:
+        return (), error.message
+    return resampled.differences([(row, one.name) for row in rows for one in others]), ""
 
 
 def _summary_row(row: LoadedRow, judgement: Judgement | None) -> SummaryRow:
