@@ -300,14 +300,34 @@ def test_a_gpu_decodes_as_many_images_as_it_has_room_for(
     base = load_base(ModelSection(base="nano", dtype="float32"))
     packed = PackedModel(base.model, compute_dtype=torch.float32)
     settings = GenerateSection(beams=beams)
-    assert images_together(packed, settings) == 16
+    assert images_together(packed, settings, base.image) == 16
     monkeypatch.setattr(PackedModel, "device", torch.device("cuda"))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (int(free_gib * 2**30), 2**40))
     for name in ("memory_reserved", "memory_allocated"):
         monkeypatch.setattr(torch.cuda, name, lambda _: 0)
-    found = images_together(packed, settings)
+    found = images_together(packed, settings, base.image)
     assert found in expected if isinstance(expected, range) else found == expected
-    assert images_together(packed, GenerateSection(beams=beams, batch_size=5)) == 5
+    assert images_together(packed, GenerateSection(beams=beams, batch_size=5), base.image) == 5
+
+
+def test_a_gpu_decodes_fewer_images_that_are_split(smolnano: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`auto` counts the pixels of all seventeen squares, and the keys and values of their image tokens."""
+    whole, cut = (
+        load_base(ModelSection(base=str(smolnano), dtype="float32", image_splitting=split)) for split in (False, True)
+    )
+    packed = PackedModel(whole.model, compute_dtype=torch.float32)
+    monkeypatch.setattr(PackedModel, "device", torch.device("cuda"))
+    free = 130 * 2**20
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, 2**40))
+    for name in ("memory_reserved", "memory_allocated"):
+        monkeypatch.setattr(torch.cuda, name, lambda _: 0)
+    many, few = (images_together(packed, GenerateSection(max_new_tokens=16), one.image) for one in (whole, cut))
+    assert 16 < few < many < 256
+    config = packed.text_config
+    token = 4 * 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
+    sixteen_squares = 16 * (token * whole.image_tokens + 4 * 3 * whole.image.resolution_px**2)
+    may_take = free / 2  # what the caches and logits of a batch may take
+    assert may_take / (few + 1) - may_take / many < sixteen_squares < may_take / few - may_take / (many + 1)
 
 
 def test_workers_are_started_beside_a_gpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:

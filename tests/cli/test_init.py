@@ -104,9 +104,16 @@ def test_splits_that_the_data_name_are_kept(tmp_path: Path) -> None:
     assert read_recipe(tmp_path / "mine.toml").data.splits == "official"
 
 
-@pytest.mark.parametrize("base", ["google/paligemma-3b-pt-224", "HuggingFaceTB/SmolVLM2-500M-Video-Instruct"])
-def test_a_real_model_is_adapted_and_not_trained_whole(tmp_path: Path, base: str) -> None:
-    """A recipe for a real base trains adapters on a frozen model."""
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    ("base", "words"),
+    [
+        ("google/paligemma-3b-pt-224", "caption en"),
+        ("HuggingFaceTB/SmolVLM2-500M-Video-Instruct", "Describe this aerial image in one sentence."),
+    ],
+)
+def test_a_real_model_is_adapted_and_not_trained_whole(tmp_path: Path, base: str, words: str) -> None:
+    """A recipe for a real base trains adapters on a frozen model, which is asked with the words of its family."""
     mine = tmp_path / "mine"
     pictures(mine, 20)
     init(mine)
@@ -115,6 +122,7 @@ def test_a_real_model_is_adapted_and_not_trained_whole(tmp_path: Path, base: str
     recipe = read_recipe(tmp_path / "mine.toml")
     assert recipe.model.base == base
     assert recipe.towers.in_state("trained") == []
+    assert recipe.prompt.prefix == words
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,11 @@ from rscap import scoring
 from rscap.captioner import ModelRef
 from rscap.errors import DataError, ModelError, StoreError
 from rscap.evaluation.request import Request, evaluate, prepare
+from rscap.model.families import FAMILIES
+from rscap.model.load import default_prompt
 from rscap.recipe import parse_recipe
 from rscap.records import Prediction, Rejected
-from rscap.store import RunFolder, read_json, read_jsonl
+from rscap.store import EvaluationSettings, RunFolder, read_json, read_jsonl
 from rscap.training.session import train
 
 
@@ -50,6 +52,38 @@ def test_a_base_model_is_evaluated_without_training(tmp_path: Path) -> None:
     panel = read_json(run.panel("test") / "panel.json")
     assert all((run.panel("test") / entry["file"]).is_file() for entry in panel)
     assert {folder.name for folder in run.baselines()} == {"constant", "nearest"}
+
+
+@pytest.mark.parametrize(
+    ("family", "words"),
+    [("paligemma", "caption en"), ("smolvlm", "Describe this aerial image in one sentence.")],
+)
+def test_a_base_model_is_asked_with_the_words_of_its_family(
+    family: str, words: str, smolnano: Path, tmp_path: Path
+) -> None:
+    """Without a recipe, before anything is loaded: captions, evaluation and what it could go on from record the same
+    words; a prompt that is given replaces them."""
+    name = "nano" if family == "paligemma" else str(smolnano)
+    ref = ModelRef.of(name, dtype="float32")
+    assert ref.prefix == FAMILIES[family].default_prompt == words
+    assert ModelRef.of(name, prefix="describe").prefix == "describe"
+    run, _ = carry_out(model=name, source="sample", limit=1, dtype="float32", out=tmp_path / "zero", baselines=False)
+    assert [row["prefix"] for row in read_jsonl(run.predictions("test"))] == [words]
+    assert EvaluationSettings.read(run.evaluation_file).prefix == words
+
+
+@pytest.mark.parametrize(
+    ("base", "family"),
+    [
+        ("google/paligemma2-3b-pt-224", "paligemma"),
+        ("HuggingFaceTB/SmolVLM2-2.2B-Instruct", "smolvlm"),
+        ("someone/SmolVLM2-of-mine", "smolvlm"),
+        ("no-such-folder", "paligemma"),
+    ],
+)
+def test_words_of_a_base_that_is_not_here_follow_its_name(base: str, family: str) -> None:
+    """Nothing is asked of the Hub; a base that cannot be loaded at all is no error before it is loaded."""
+    assert default_prompt(base) == FAMILIES[family].default_prompt
 
 
 def test_whoever_scores_needs_only_the_files(tmp_path: Path) -> None:

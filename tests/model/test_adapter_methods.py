@@ -238,6 +238,20 @@ def test_every_method_learns_on_a_4_bit_base(case: str, folder: str, tmp_path: P
     assert torch.allclose(plain, one.logits, atol=rest)
 
 
+@pytest.mark.parametrize("name", ["nano2", "smolnano"])
+def test_an_adapter_learns_on_an_8_bit_base(name: str, nano2: Path, smolnano: Path, tmp_path: Path) -> None:
+    """With LLM.int8() on a processor: every learned weight moves, nothing frozen does, and what is saved gives back
+    what was trained."""
+    one = trained("lora", str(nano2 if name == "nano2" else smolnano), "bfloat16", "int8")
+    assert "Linear8bitLt" in {type(module).__name__ for module in one.net.modules()}
+    assert all(one.frozen.values())
+    assert one.moved > 0.99
+    assert not torch.equal(one.start, one.logits)
+    save_adapter(one.net, tmp_path)
+    base = load_base(precision_to_load(one.recipe.model, one.recipe.adapter))
+    assert torch.equal(logits_of(load_adapter(base.model, tmp_path, one.recipe), torch.bfloat16), one.logits)
+
+
 @pytest.mark.parametrize("case", RESIDUAL)
 def test_the_rest_is_quantised_and_not_the_whole(case: str, folder: str) -> None:
     """W - s·B·A is what the 4-bit layers hold: it differs from the base's own 4-bit weights by about s·B·A."""

@@ -167,9 +167,10 @@ def test_the_processor_of_the_original_repositories_is_read(tmp_path: Path) -> N
     assert base.image.resolution_px == 224
 
 
-@pytest.mark.parametrize("name", ["no-such-folder", "./no/such", "/nowhere/model"])
+@pytest.mark.parametrize("name", ["no-such-folder", "./no/such", "/nowhere/model", "models/base.toml"])
 def test_what_is_neither_folder_nor_hub_name_is_refused(name: str) -> None:
-    """The error says which base models there are."""
+    """The error says which base models there are. A point in a Hub name begins no suffix of a file."""
+    assert [locate(known) for known in CHECKPOINTS] == list(CHECKPOINTS)
     with pytest.raises(ModelError, match="neither a folder nor a Hub name") as caught:
         locate(name)
     assert "nano" in str(caught.value.hint)

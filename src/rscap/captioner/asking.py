@@ -173,7 +173,7 @@ class Captioner:
     def _streamed(
         self, images: Iterator[Any], errors: Errors, prefix: str, settings: GenerateSection
     ) -> Iterator[Prediction | Rejected]:
-        for chunk in _chunks(images, images_together(self.packed, settings)):
+        for chunk in _chunks(images, images_together(self.packed, settings, self.encoder.image)):
             found = self.predictions(chunk, prefix=prefix, settings=settings)
             for picture, item in zip(chunk, found, strict=True):
                 if isinstance(item, Rejected) and errors == "raise":
@@ -227,7 +227,7 @@ class Captioner:
         prefix = self.prefix if prefix is None else prefix
         settings = self.settings if settings is None else settings
         encode = partial(self.encoder.asked, prefix=self._ids(prefix))
-        size = images_together(self.packed, settings)
+        size = images_together(self.packed, settings, self.encoder.image)
         coming = batches(pictures, encode, size=size, pad=self.encoder.prompter.pad, workers=workers, say=say)
         if self.packed.device.type != "cpu":  # a processor has no time to spare: two pools of threads would take turns
             coming = ahead(coming)

@@ -20,6 +20,7 @@ from rscap.data.draw import uniform
 from rscap.errors import NotFinite
 from rscap.model.activations import stopping_at_overflow
 from rscap.model.decoding import Decoding, prefill, step
+from rscap.model.families import ImageSpec
 from rscap.model.packed import PackedModel
 from rscap.progress import Say
 from rscap.recipe import GenerateSection
@@ -115,24 +116,25 @@ _MOST = 256
 """Images decoded together for `auto`: beyond, a GPU computes a token for longer than it takes to start its kernels."""
 
 
-def images_together(packed: PackedModel, settings: GenerateSection) -> int:
+def images_together(packed: PackedModel, settings: GenerateSection, image: ImageSpec) -> int:
     """How many images are decoded together: as the settings say, or for `auto` as many as a GPU has room for.
 
-    An estimate from keys, values, logits and pixels of an image; where it is too high, `Fitting` halves batches. A
-    decoding step costs a GPU hardly more for 128 images than for 16 (docs/speed.md); a CPU gains nothing beyond 16.
+    An estimate from keys, values, logits and pixels of an image, all its squares if it is split; where it is too high,
+    `Fitting` halves batches. A decoding step costs a GPU hardly more for 128 images than for 16 (docs/speed.md); a CPU
+    gains nothing beyond 16.
     """
     if settings.batch_size != "auto" or packed.device.type != "cuda":
         return settings.least_batch
     config = packed.text_config
     branches = settings.samples if settings.choose == "consensus" else settings.beams
-    slots = packed.family.image_tokens(packed.bare.config) + 64 + branches * settings.max_new_tokens
+    slots = packed.family.image_tokens(packed.bare.config, image) + 64 + branches * settings.max_new_tokens
     width = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
     cache = width * slots * packed.products(packed.stream).itemsize
     logits = 4 * 4 * branches * config.vocab_size  # in float32: scores, their softmax, and copies of both
-    side = packed.bare.config.vision_config.image_size
+    pixels = 4 * 3 * image.crops * image.resolution_px**2
     free, _ = torch.cuda.mem_get_info(packed.device)
     free += torch.cuda.memory_reserved(packed.device) - torch.cuda.memory_allocated(packed.device)
-    fitting = int(_MEMORY_SHARE * free / (cache + logits + 3 * 4 * side**2))
+    fitting = int(_MEMORY_SHARE * free / (cache + logits + pixels))
     return max(settings.least_batch, min(_MOST // branches, fitting))
 
 

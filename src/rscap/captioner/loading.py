@@ -26,13 +26,12 @@ from rscap.model.adapters import (
 )
 from rscap.model.card import decided
 from rscap.model.families import family_of
-from rscap.model.load import Base, load_base
+from rscap.model.load import Base, default_prompt, load_base
 from rscap.model.packed import PackedModel
 from rscap.recipe import (
     Dtype,
     GenerateSection,
     ModelSection,
-    PromptSection,
     Quantisation,
     Recipe,
     change_generate,
@@ -61,7 +60,8 @@ def load(
         device: `cuda`, `cuda:1`, `mps` or `cpu`; by default the best that this machine has.
         dtype: precision of products; by default as the run was trained, and what the card computes best for a base.
         quantisation: `nf4` or `int8` for a base model, alone or below an adapter; a run is held as it was trained.
-        prefix: the words before the caption; by default those the run was trained with.
+        prefix: the words before the caption; by default those the run was trained with, and of a base model those of
+            its family.
         merged: add the adapter to the weights of its base, which costs less for each token and rounds them once more.
 
     Raises:
@@ -145,8 +145,8 @@ class ModelRef:
     def of_base(
         cls, section: ModelSection, *, name: str, prefix: str | None = None, generate: GenerateSection
     ) -> ModelRef:
-        """A base model as it is."""
-        words = PromptSection().prefix if prefix is None else prefix
+        """A base model as it is, asked with the words of its family unless `prefix` gives others."""
+        words = default_prompt(section.base) if prefix is None else prefix
         return cls(name=name, trained=None, section=section, prefix=words, generate=generate)
 
     @classmethod

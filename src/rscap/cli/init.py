@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,10 +28,15 @@ def init(
     Images without captions get a table to fill in. With captions you get a split, in which duplicates stay together,
     and a recipe that gives its reasons. Nothing is asked.
     """
-    from rscap.data.beginning import begin
+    from rscap.data.beginning import TOY, begin
     from rscap.data.splits import read_ratio
 
-    found = begin(folder, out=out, ratio=read_ratio(ratio), seed=seed, base=base)
+    prompt = None
+    if base != TOY and find_spec("torch"):  # the light install does without
+        from rscap.model.load import default_prompt
+
+        prompt = default_prompt(base)
+    found = begin(folder, out=out, ratio=read_ratio(ratio), seed=seed, base=base, prompt=prompt)
     for line in _told(folder, found):
         typer.echo(line)
 

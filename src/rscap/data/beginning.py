@@ -42,7 +42,9 @@ class Beginning:
     source: Source | None = None
 
 
-def begin(folder: Path, *, out: Path, ratio: tuple[float, float, float], seed: int, base: str) -> Beginning:
+def begin(
+    folder: Path, *, out: Path, ratio: tuple[float, float, float], seed: int, base: str, prompt: str | None = None
+) -> Beginning:
     """Look at a folder and write what a first training needs.
 
     Args:
@@ -51,6 +53,7 @@ def begin(folder: Path, *, out: Path, ratio: tuple[float, float, float], seed: i
         ratio: shares of train, val and test where the data do not name all three.
         seed: of the split.
         base: the base model of the recipe.
+        prompt: the words with which it is asked; by default those of a recipe that names none.
 
     Raises:
         DataError: no folder, nothing in it, or a file that would be overwritten; names it.
@@ -73,7 +76,7 @@ def begin(folder: Path, *, out: Path, ratio: tuple[float, float, float], seed: i
     if not named:
         source = split_by_ratio(source, ratio, seed=seed)
         freeze(source, frozen)
-    write_text(recipe, recipe_text(folder, source, None if named else frozen, base=base))
+    write_text(recipe, recipe_text(folder, source, None if named else frozen, base=base, prompt=prompt))
     return Beginning(
         images=max(len(images), len(source.examples)),
         captioned=len(source.examples),
@@ -126,7 +129,7 @@ def _name(folder: Path) -> str:
     return folder.resolve().name or "data"
 
 
-def recipe_text(folder: Path, source: Source, frozen: Path | None, *, base: str) -> str:
+def recipe_text(folder: Path, source: Source, frozen: Path | None, *, base: str, prompt: str | None = None) -> str:
     """A recipe for these data as TOML, with the reason of each choice in a comment."""
     train = source.splits.get("train", 0)
     toy = base == TOY
@@ -148,6 +151,7 @@ def recipe_text(folder: Path, source: Source, frozen: Path | None, *, base: str)
         source=folder.as_posix(),
         splits=splits + _left_out(source),
         model=_TOY_MODEL if toy else _REAL_MODEL.format(base=base),
+        prompt=_PROMPT.format(words=prompt) if prompt else "",
         epochs=epochs,
         seen=f"{train * epochs:,}",
         micro_batch=micro_batch,
@@ -175,7 +179,7 @@ captions = "all"        # all captions of an image, packed behind it: little mor
 
 {model}
 
-[train]
+{prompt}[train]
 epochs = {epochs}             # {seen} images in all; more only where the validation loss still falls
 micro_batch = {micro_batch}
 learning_rate = {rate}
@@ -184,6 +188,12 @@ learning_rate = {rate}
 [generate]
 max_new_tokens = 48     # a caption of some 30 words
 """.replace("UNSPLIT_LINE", "{splits}")
+
+_PROMPT = """\
+[prompt]                # what the model reads between image and caption
+prefix = "{words}"
+
+"""
 
 _TOY_MODEL = """\
 # nano ships with rscap and trains on a CPU in minutes. It is a toy: on photographs it learns the words of your

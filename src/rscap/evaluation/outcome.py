@@ -62,7 +62,8 @@ def evaluate_model(
     """
     if journal and (why := journal.set_aside()):
         say(f"captions of an interrupted evaluation are made again: {why}")
-    done = journal.begin(test, batch_size=images_together(captioner.packed, captioner.settings)) if journal else []
+    together = images_together(captioner.packed, captioner.settings, captioner.encoder.image)
+    done = journal.begin(test, batch_size=together) if journal else []
     if done:
         say(f"resuming after {len(done):,} of {len(test):,} captions")
     predictions, rejected = caption_all(

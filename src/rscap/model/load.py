@@ -15,13 +15,15 @@ from transformers.utils.hub import cached_file, extract_commit_hash, resolve_rev
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 
 from rscap import provenance
-from rscap.errors import ModelError
+from rscap.errors import ModelError, RscapError
 from rscap.model.card import check_served, decided
 from rscap.model.families import (
     CHECKPOINTS,
+    FAMILIES,
     Family,
     ImageSpec,
     Layout,
+    family_by_name,
     family_named,
     family_of_checkpoint,
     geometry_config,
@@ -90,7 +92,8 @@ def locate(base: str) -> Path | str:
     folder = Path(base)
     if folder.is_dir():
         return folder
-    if base.count("/") == 1 and not base.startswith((".", "/")) and folder.suffix == "":
+    is_file = folder.suffix.removeprefix(".").isalpha()  # as in models/base.toml; 2.2B is no suffix
+    if base.count("/") == 1 and not base.startswith((".", "/")) and not is_file:
         return base
     pinned = [name for name, checkpoint in CHECKPOINTS.items() if checkpoint.revision]
     raise ModelError(
@@ -173,6 +176,22 @@ def _family(base: str, source: Path | str, options: dict[str, Any]) -> Family:
         return family
     table, _ = PreTrainedConfig.get_config_dict(source, **options)
     return family_named(table.get("model_type"), base=base)
+
+
+def default_prompt(base: str) -> str:
+    """The words before a caption with which a base model is asked where nobody chose others: those of its family.
+
+    A folder's family stands in its config.json. That of a Hub name is known by the name, else its config.json is read,
+    which is a download of a few kilobytes. Where that fails, the words are the first family's; loading says why.
+    """
+    try:
+        source = locate(base)
+        if isinstance(source, Path):
+            check_model_folder(source)
+            return _family(base, source, {}).default_prompt
+        return (family_by_name(base) or _family(base, source, {})).default_prompt
+    except (OSError, ValueError, KeyError, RscapError):
+        return next(iter(FAMILIES.values())).default_prompt
 
 
 def empty_base(base: str) -> Any:

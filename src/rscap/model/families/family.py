@@ -185,6 +185,8 @@ class Family(ABC):
     """Whether a prefix token sees only the tokens before it; otherwise the prefix sees itself whole."""
     first_position: ClassVar[int]
     """Position of the first token."""
+    default_prompt: ClassVar[str]
+    """The words before a caption where neither a recipe nor a user names others."""
     squares: ClassVar[int] = 0
     """Squares that a split image becomes, the whole image among them; 0 where images are never split."""
     published: ClassVar[str]

@@ -266,6 +266,7 @@ class PaliGemma(Family):
     )
     causal_prefix = False
     first_position = 1
+    default_prompt = "caption en"
     published = "google/paligemma"
     licence = Licence(
         hub_id="gemma",

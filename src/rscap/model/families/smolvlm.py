@@ -315,6 +315,7 @@ class SmolVLM(Family):
     )
     causal_prefix = True
     first_position = 0
+    default_prompt = "Describe this aerial image in one sentence."
     squares = SQUARES**2 + 1
     published = "HuggingFaceTB/SmolVLM2"
     licence = Licence(hub_id="apache-2.0", text=_TERMS)
