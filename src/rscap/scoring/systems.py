@@ -223,7 +223,8 @@ def _unlike_notes(sheets: Mapping[str, ScoreSheet], systems: Mapping[str, str]) 
     Baselines are no model's captions, and so their settings are left out.
     """
     kept = [(systems.get(name, name), sheet.extra) for name, sheet in sheets.items()]
-    decodes = [(name, str(one["decode"])) for name, one in kept if not str(one.get("decode")).startswith(_BASELINE)]
+    known = [(name, str(one["decode"])) for name, one in kept if "decode" in one]
+    decodes = [(name, decode) for name, decode in known if not decode.startswith(_BASELINE)]
     versions = [(name, str(one.get("rscap") or "unknown")) for name, one in kept]
     notes = []
     if len({decode for _, decode in decodes}) > 1:
