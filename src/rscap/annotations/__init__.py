@@ -12,9 +12,11 @@ into an `Annotation` or says why it cannot be used. docs/formats.md shows every 
 | `conversations` | conversations and prefixes: what a record asks besides its caption |
 | `image_folder` | metadata.jsonl or metadata.csv beside images |
 | `parquet` | parquet, its text; the images are opened in `rscap.data` |
+| `nearness` | how names that do not meet differ |
 | `fields` | which keys and columns are read in all of them |
 """
 
+from rscap.annotations.nearness import Reading, nearest_reading
 from rscap.annotations.opening import Annotations, find
 from rscap.annotations.rows import (
     UNSPLIT,
@@ -34,11 +36,13 @@ __all__ = [
     "AnnotationRow",
     "Annotations",
     "Found",
+    "Reading",
     "UnusableRowError",
     "example_id",
     "find",
     "folded",
     "judged",
     "missing",
+    "nearest_reading",
     "split_name",
 ]

@@ -101,6 +101,7 @@ def audit(
         print_json({**asdict(found), "counts": found.counts})
     else:
         _print_audit(found)
+        _print_notes(source, rejected=False)
     if out is not None:
         write_json(out, {**asdict(found), "counts": found.counts})
     if html is not None:
@@ -247,13 +248,13 @@ def _console() -> Console:
     return screen(soft_wrap=True, width=max(screen().width, _TABLE_COLUMNS))
 
 
-def _print_notes(source: Source) -> None:
-    """Rejected rows and notes on standard error, the first ten of each."""
+def _print_notes(source: Source, *, rejected: bool = True) -> None:
+    """Notes, and rejected rows where no finding tells them, on standard error: the first ten of each."""
     from rscap.cli.screen import say
     from rscap.escape import visible
 
     for what, lines in (
-        ("rejected", [f"{bad.row}: {bad.reason}" for bad in source.rejected]),
+        ("rejected", [f"{bad.row}: {bad.reason}" for bad in source.rejected] if rejected else []),
         ("note", [f"{note.row}: {note.text}" for note in source.notes]),
     ):
         for line in lines[:10]:

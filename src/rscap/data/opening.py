@@ -75,6 +75,7 @@ def open_source(
         split_scheme=split_scheme,
         normalised=tuple(normalise),
         contents=judged.contents,
+        apart=judged.apart,
     )
 
 

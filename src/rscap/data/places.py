@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from rscap.annotations import AnnotationRow, UnusableRowError, folded
+from rscap.annotations import AnnotationRow, UnusableRowError, folded, nearest_reading
 from rscap.annotations.rows import IMAGE_FOLDERS
+from rscap.data.listing import SUFFIXES
 from rscap.records import Note
 
 
@@ -28,6 +29,8 @@ class Locator:
         self._safe_folders: dict[str, bool] = {}
         self._names: dict[Path, dict[str, str]] = {}
         """The files of a folder in which an image is missing, by their names without case, accents' form and suffix."""
+        self._asked = 0
+        self._missing: list[str] = []
 
     def path(self, row: AnnotationRow, name: str) -> Path:
         """The path of the row's image, whose id is `name`; it may not exist.
@@ -43,6 +46,9 @@ class Locator:
         path = self._given / row.folder / name if row.beside else self._place(row.folder, name, text)
         if not self._stays_inside(path):
             raise UnusableRowError(f"the image's path {written!r:.200} leaves the data folder through a link")
+        self._asked += 1
+        if not os.path.lexists(path):
+            self._missing.append(name)
         return path
 
     def missing(self, path: Path) -> str:
@@ -55,6 +61,23 @@ class Locator:
             self._names[folder] = {folded(name): name for name in sorted(os.listdir(folder), reverse=True)}
         near = self._names[folder].get(folded(path.name)) or self._names[folder].get(folded(path.stem))
         return f"there is no image {path}" + (f"; there is {near!r}" if near else "")
+
+    def apart(self) -> str:
+        """How the names of images that are not found differ from those of the files that there are.
+
+        Empty where all are found, and where the folder holds no images of its own: captions alone are a data set too.
+        """
+        if not self._missing or not (there := sorted(_images_below(self._given))):
+            return ""
+        count = f"{len(self._missing):,} of {self._asked:,} images are not found"
+        if reading := nearest_reading(self._missing, there):
+            return f"{count}: annotations and files differ {reading}"
+        own = [name for name in there if self._places[0] != self._given or "/" not in name]  # others may be anybody's
+        return (
+            f"{count}, such as {self._missing[0]!r}; {self._given} holds other images, such as {own[0]!r}"
+            if own
+            else ""
+        )
 
     def notes(self) -> Iterator[Note]:
         """Where images were found, if not in one of the usual places."""
@@ -92,6 +115,26 @@ class Locator:
 
     def _within(self, path: str | Path) -> bool:
         return Path(os.path.realpath(path)).is_relative_to(self._root)
+
+
+_MOST_ENTRIES = 200_000
+"""Files and folders that are looked at for near names; a home folder may hold millions."""
+
+
+def _images_below(root: Path) -> Iterator[str]:
+    """Images at any depth, by their paths from `root`, or from the usual image folder that holds them."""
+    count = 0
+    for folder, inner, files in os.walk(root):
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        count += len(inner) + len(files)
+        if count > _MOST_ENTRIES:
+            return
+        place = PurePosixPath(Path(folder).relative_to(root).as_posix())
+        if place.parts and place.parts[0] in IMAGE_FOLDERS:
+            place = place.relative_to(place.parts[0])
+        for name in files:
+            if not name.startswith(".") and PurePosixPath(name).suffix.lower() in SUFFIXES:
+                yield str(place / name)
 
 
 def _not_relative(text: str) -> str:

@@ -37,6 +37,8 @@ class Judged:
     contents: dict[str, Content] = field(default_factory=dict)
     """What each image shows, by id, where images were decoded."""
     total: int = 0
+    apart: str = ""
+    """How the names of images that are not found differ from those of the files that there are; or empty."""
 
 
 def assemble(found: Iterable[Found], *, origin: str, root: Path | None, check: ImageCheck | Looked) -> Judged:
@@ -78,6 +80,9 @@ def assemble(found: Iterable[Found], *, origin: str, root: Path | None, check: I
         result.positions.append(result.total - 1)
     if locate:
         result.notes.extend(locate.notes())
+        result.apart = locate.apart()
+        if result.apart:
+            result.notes.append(Note("all rows", result.apart))
     return result
 
 
@@ -91,16 +96,20 @@ def refuse_if_too_many(name: str, found: Judged, max_rejected_share: float, *, i
     first = "".join(f"\n    {bad.row}: {bad.reason}" for bad in rejected[:5])
     first = first or "".join(f"\n    {note.row}: {note.text}" for note in found.notes[:5])
     if not found.examples:
-        hint = (
-            "captions without images: `rscap data inspect`, or open_source(…, check='none')" if images_wanted else None
-        )
+        alone = "captions without images: `rscap data inspect`, or open_source(…, check='none')"
+        hint = _as_files_are_called(found) or (alone if images_wanted else None)
         raise DataError(f"{name}: none of its {total} rows can be used{first}", hint=hint)
     if len(rejected) > max_rejected_share * total:
         raise DataError(
             f"{name}: {len(rejected)} of {total} rows cannot be used, more than the allowed share of "
             f"{max_rejected_share:g}{first}",
-            hint="fix the rows, or allow more: --set data.max_rejected_share=SHARE",
+            hint=_as_files_are_called(found) or "fix the rows, or allow more: --set data.max_rejected_share=SHARE",
         )
+
+
+def _as_files_are_called(found: Judged) -> str:
+    """The way out where names of images and files do not meet; empty where they do."""
+    return f"{found.apart}. Write the names in the annotations as the files are called" if found.apart else ""
 
 
 def _example(

@@ -32,6 +32,8 @@ class Source:
     """The steps of text normalisation that the captions went through, in order."""
     contents: Mapping[str, Content] = field(default_factory=dict, repr=False)
     """What each image shows, by id, where images were decoded when the source was opened; it is no part of `digest`."""
+    apart: str = ""
+    """How the names of images that are not found differ from those of the files that there are; or empty."""
 
     @property
     def splits(self) -> dict[str, int]:

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from rscap.annotations import (
     UNSPLIT,
@@ -18,6 +18,7 @@ from rscap.annotations import (
     example_id,
     find,
     judged,
+    nearest_reading,
     split_name,
 )
 from rscap.annotations.files import JsonObject, Located, json_lines, load_json, read_table
@@ -60,30 +61,19 @@ def load_pair(
     """Candidates and references that name images alike: COCO results by number get the ids of COCO annotations.
 
     Raises:
-        ScoreError: see `load_candidates` and `load_references`; or all ids differ by folder, suffix or case.
+        ScoreError: see `load_candidates` and `load_references`; or ids that nearly meet.
     """
     given, own = load_candidates(candidates), load_references(references, split)
-    if any(name in own for name in given):
-        return given, own
-    if own.numbers and all(name in own.numbers for name in given):
+    lost = [name for name in given if name not in own]
+    if own.numbers and len(lost) == len(given) and all(name in own.numbers for name in given):
         return Candidates({own.numbers[name]: caption for name, caption in given.items()}, given.prefix), own
-    for fold, what in _NEARLY.items():
-        wanted = {what(name): name for name in own}
-        if near := next(((name, wanted[what(name)]) for name in given if what(name) in wanted), None):
-            raise ScoreError(
-                f"no candidate has the id of a reference; they differ by {fold}: {near[0]!r} and {near[1]!r}",
-                hint="write the ids of the candidates as those of the references",
-            )
+    if lost and (reading := nearest_reading(lost, [name for name in own if name not in given])):
+        how_many = "no candidate has" if len(lost) == len(given) else f"{len(lost):,} of {len(given):,} candidates lack"
+        raise ScoreError(
+            f"{how_many} the id of a reference; they differ {reading}",
+            hint="write the ids of the candidates as those of the references",
+        )
     return given, own
-
-
-_NEARLY = {
-    "their folder": lambda name: PurePosixPath(name).name,
-    "their suffix": lambda name: PurePosixPath(name).stem,
-    "their case": str.casefold,
-    "their folder, suffix or case": lambda name: PurePosixPath(name).stem.casefold(),
-}
-"""Differences between ids that are told, not bridged."""
 
 
 def load_references(source: Path | str, split: str | None = None) -> References:

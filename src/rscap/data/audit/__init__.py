@@ -38,7 +38,7 @@ def audit(
     Args:
         source: opened with `check="none"` or `"exists"`, so that broken images reach the audit as findings.
         with_images: decode the images and search for duplicates. Where there is no image at all, only the captions are
-            checked.
+            checked, unless the folder holds images of other names.
         more: findings made elsewhere, such as `rscap.quality.disagreements`.
         progress: called after each image.
     """
@@ -49,8 +49,9 @@ def audit(
     ]
     twins = groups_of_equal_captions(examples)
     with_image = [example for example in examples if with_images and not isinstance(example.image, MissingImage)]
-    if with_image:
+    if with_image or (with_images and source.apart):
         findings += missing_images(examples)
+    if with_image:
         duplicates = find_duplicates(with_image, progress=progress)
         findings += picture_findings(with_image, duplicates)
         twins += groups_of_duplicates(with_image, duplicates)
