@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,6 +38,10 @@ def packed(base: Base) -> PackedModel:
 
 @pytest.fixture(scope="module")
 def batch(base: Base) -> Batch:
+    return prefixes(base)
+
+
+def prefixes(base: Base) -> Batch:
     encoder = Encoder.of(base)
     rows = [encoder(one, prefix="caption en", captions=()) for one in sample_examples(seed=0)[IDS]]
     return collate(rows, pad=encoder.prompter.pad)
@@ -55,19 +60,24 @@ def packed_with(batch: Batch, samples: list[list[Sample]], draw: Draw | None, pa
     rows = []
     for number, own in enumerate(samples):
         suffixes = [list(one.ids) for one in own]
-        layout = pack(batch.tokens[number].tolist(), suffixes)
+        layout = pack(batch.tokens[number].tolist(), suffixes, first=int(batch.positions[number, 0]))
         name, seen = batch.example_ids[number], batch.pixel_values[number]
         rows.append(PackedRow(example_id=name, pixels=seen, captions=len(own), **layout))  # type: ignore[arg-type]
     made = collate(rows, pad=pad)
     return made if draw is None else replace(made, draw=draw._replace(rows=torch.ones(made.supervised) > 0))
 
 
-@pytest.mark.parametrize(("temperature", "limit"), [(1.0, 9), (0.6, 12), (1.7, 3)])
+@pytest.mark.parametrize(
+    ("family", "temperature", "limit"),
+    [("paligemma", 1.0, 9), ("paligemma", 0.6, 12), ("paligemma", 1.7, 3), ("smolvlm", 0.6, 12), ("smolvlm", 1.0, 3)],
+)
 def test_training_gives_samples_the_probabilities_they_were_drawn_with(
-    temperature: float, limit: int, base: Base, packed: PackedModel, batch: Batch
+    family: str, temperature: float, limit: int, smolnano: Path
 ) -> None:
     """Recomputed in one packed pass to 1e-5: temperature, forbidden tokens and samples that the limit cut off."""
-    never, eos, pad = forbidden(base), base.tokenizer.eos_token_id, base.tokenizer.pad_token_id
+    base = load_base(ModelSection(base="nano" if family == "paligemma" else str(smolnano), dtype="float32"))
+    packed, batch = PackedModel(base.model, compute_dtype=torch.float32).eval(), prefixes(base)
+    never, eos, pad = forbidden(base), base.layout.eos, base.layout.pad
     never = torch.cat([never, torch.tensor([7, 11, 13])])
     samples = sample(packed, batch, sampling=asked(4, limit, temperature), forbidden=never, eos=eos)
     losses = packed.token_losses(packed_with(batch, samples, Draw(temperature, never, never > 0), pad))
