@@ -27,6 +27,7 @@ from transformers import PaliGemmaConfig, PaliGemmaForConditionalGeneration, Pal
 
 from rscap.captioner.batch import Batch, PackedRow, collate, pack
 from rscap.captioner.decoding import decode
+from rscap.captioner.sampling import Sampling, sample
 from rscap.model.adapters import prepare, trainable_parameters
 from rscap.model.families import family_of
 from rscap.model.families.paligemma import paligemma_config
@@ -156,6 +157,27 @@ def measure_generation(recipe: Recipe) -> tuple[int, int]:
     batch = micro_batch(packed.bare, recipe.generate.batch_size, suffixes=())
     most = _most_allocated(lambda: decode(packed, batch, settings=recipe.generate, eos=1))
     return most + batch.pixel_values.nbytes, batch.tokens.shape[1]
+
+
+def measure_drawing(recipe: Recipe) -> tuple[int, int]:
+    """Likewise, of drawing the captions of one micro batch for the recipe's [objective]."""
+    assert recipe.objective is not None
+    base = load_base(recipe.model, device="cpu")
+    net = prepare(base.model, recipe.towers, recipe.adapter, seed=0, model=recipe.model)
+    packed = PackedModel(net, compute_dtype=base.compute_dtype).eval()
+    batch = micro_batch(packed.bare, recipe.train.micro_batch, suffixes=())
+    sampling = Sampling(
+        count=recipe.objective.samples,
+        limit=recipe.objective.max_new_tokens or recipe.generate.max_new_tokens,
+        temperature=recipe.objective.temperature,
+        purpose=("peak",),
+    )
+
+    def draw() -> None:
+        with torch.inference_mode(), packed.held_for_captions():
+            sample(packed, batch, sampling=sampling, forbidden=torch.tensor([0, 1]), eos=1)
+
+    return _most_allocated(draw) + batch.pixel_values.nbytes, batch.tokens.shape[1]
 
 
 class _Counting(torch.autograd.graph.saved_tensors_hooks):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -115,6 +116,51 @@ def test_operations_are_those_that_torch_counts(nano2: Any, vision: str, checkpo
         shapes_of_base(str(nano2)), Setting(asked, "cpu"), tokens=batch.tokens.shape[1], supervised=batch.supervised
     )
     assert counted.total == pytest.approx(counter.get_total_flops(), rel=0.06)
+
+
+@pytest.mark.parametrize("vision", ["frozen", "trained"])
+def test_operations_of_drawn_captions_are_those_that_torch_counts(nano2: Any, vision: str) -> None:
+    """Within 10 % of torch's own counter: prefixes once, all captions to their limit. What a frozen vision tower sees
+    serves the backward pass too, where it is counted."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from rscap.captioner.batch import PackedRow, collate, pack
+    from rscap.captioner.sampling import Sampling, sample
+    from rscap.model.adapters import prepare
+    from rscap.model.load import load_base
+    from rscap.model.packed import PackedModel
+    from rscap.planning.drawing import drawing
+    from rscap.planning.sequence import DrawnCaptions, Lengths
+    from rscap.planning.shapes import shapes_of_base
+
+    asked = recipe(model={"base": str(nano2), "dtype": "float32"}, towers={"vision_tower": vision})
+    base = load_base(asked.model)
+    packed = PackedModel(prepare(base.model, asked.towers, asked.adapter, seed=0), compute_dtype=torch.float32).eval()
+    prefix = [base.image_token_id] * base.image_tokens + [2, 5, 6]
+    row = PackedRow(example_id="x", pixels=torch.zeros(3, 224, 224), captions=0, **pack(prefix, []))
+    batch = collate([row], pad=0)
+    seeing = FlopCounterMode(display=False)
+    with seeing, torch.no_grad():
+        features = packed.seen(batch.pixel_values)
+    if vision == "frozen":
+        batch = replace(batch, features=features, pixel_values=torch.empty(0))
+    endless = torch.tensor([base.tokenizer.eos_token_id])
+    sampling = Sampling(count=3, limit=9, temperature=1.0, purpose=("count",))
+    with FlopCounterMode(display=False) as counter:
+        sample(packed, batch, sampling=sampling, forbidden=endless, eos=int(endless))
+    rows = Lengths(
+        prefix=len(prefix),
+        mean_tokens=0,
+        longest_tokens=0,
+        mean_supervised=0,
+        longest_supervised=0,
+        captions=3,
+        images=1,
+        origin="",
+        drawn=DrawnCaptions(captions=3, limit=9, steps=8),
+    )
+    counted = drawing(shapes_of_base(str(nano2)), Setting(asked, "cpu"), rows)
+    assert counted.total == pytest.approx(counter.get_total_flops(), rel=0.1)
 
 
 def test_operations_at_the_true_geometry() -> None:

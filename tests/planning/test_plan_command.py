@@ -195,6 +195,32 @@ def test_more_captions_and_images_take_more() -> None:
     assert moving(needed(micro_batch=4, gradient_checkpointing=True)) < moving(four) / 2
 
 
+def test_captions_that_are_drawn_count_in_rows_memory_and_time() -> None:
+    """Rows hold drawn captions, and references beside them where the likelihood has a share; the longest are at the
+    limit. Drawing takes time and operations, more of both with more captions, and is noted; held images alone count."""
+    asked = {"samples": 5, "max_new_tokens": 20}
+    plain = recipe(micro_batch=8).model_dump(mode="json", exclude_none=True)
+    drawn, mixed, many = (
+        parse_recipe({**plain, "data": {**plain["data"], "captions": "all", "reward_share": 0.3}, "objective": one})
+        for one in (asked, {**asked, "likelihood_share": 0.2}, {**asked, "samples": 10})
+    )
+    plans = [plan_recipe(one, card(80)) for one in (drawn, mixed, many)]
+    rows, beside, ten = (plan.rows for plan in plans)
+    assert rows.images == round(0.3 * 35_614)
+    assert (rows.longest_tokens, rows.longest_supervised) == (rows.prefix + 5 * 19, 5 * 20)
+    assert rows.captions == 5
+    assert (ten.captions, beside.captions) == (10, 10)
+    assert beside.longest_supervised == 5 * 20 + lengths(recipe(), shapes=plans[0].shapes).longest_supervised
+    one, _, other = (plan.written for plan in plans)
+    assert 0 < one.drawing < other.drawing
+    assert 0.1 < one.drawing_share < 0.95
+    assert other.duration.operations_per_image > one.duration.operations_per_image
+    assert any("5 captions of up to 20 tokens are drawn" in note for note in plans[0].notes)
+    likelihood = plan_recipe(parse_recipe({**plain, "data": {**plain["data"], "reward_share": 0.3}}), card(80))
+    assert likelihood.rows.images == 35_614 - rows.images
+    assert (likelihood.written.drawing, likelihood.written.drawing_share) == (0, 0.0)
+
+
 def test_lengths_are_those_of_packed_rows() -> None:
     """On data at hand: mean and longest row, and the supervised tokens in it, are what the encoder makes."""
     from rscap.captioner.batch import Encoder

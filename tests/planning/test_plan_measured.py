@@ -77,6 +77,24 @@ def test_generation_is_within_fifteen_percent(bench: ModuleType, nano2: Path, dt
     assert predicted == pytest.approx(measured, rel=0.15)
 
 
+@pytest.mark.parametrize(("dtype", "samples"), [("float32", 2), ("bfloat16", 5)])
+def test_drawing_is_within_twenty_percent(bench: ModuleType, nano2: Path, dtype: str, samples: int) -> None:
+    """What drawing the captions of a micro batch allocates at its peak, as the limit of their tokens allows."""
+    from rscap.planning.parameters import Setting
+    from rscap.planning.sequence import DrawnCaptions
+    from rscap.planning.shapes import shapes_of_base
+    from rscap.planning.timeline import generation_moving
+    from rscap.recipe import ObjectiveSection
+
+    peaks = importlib.import_module("peaks")
+    recipe = bench.Case(geometry="nano2", dtype=dtype, micro_batch=8).recipe(str(nano2))
+    recipe = recipe.model_copy(update={"objective": ObjectiveSection(samples=samples, max_new_tokens=8)})
+    measured, prefix = peaks.measure_drawing(recipe)
+    drawn = DrawnCaptions(captions=samples, limit=8, steps=7)
+    predicted = generation_moving(shapes_of_base(str(nano2)), Setting(recipe, "cpu"), prefix=prefix, drawn=drawn)
+    assert predicted == pytest.approx(measured, rel=0.2)
+
+
 def test_the_instrument_sees_what_is_allocated(bench: ModuleType) -> None:
     """Two tensors alive at once count together, one after the other does not; what stays alive is not lost."""
     import torch

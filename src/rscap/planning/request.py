@@ -10,6 +10,7 @@ from rscap.methods import METHODS
 from rscap.model.card import STANDARD, build_for
 from rscap.model.load import CHECKPOINTS
 from rscap.planning.cards import CARDS, Card
+from rscap.planning.drawing import described
 from rscap.planning.parameters import COMPONENTS
 from rscap.planning.search import WORTH, Candidate, Situation, best, candidates, settled, with_precision, with_settings
 from rscap.planning.sequence import Lengths, lengths
@@ -164,6 +165,8 @@ def _notes(recipe: Recipe, card: Card, closest: Candidate) -> list[str]:
         shapes = closest.situation.shapes
         one = shapes.image_tokens // shapes.vision.crops
         found.append(f"images are split: {shapes.image_tokens:,} image tokens in place of {one}")
+    if closest.situation.rows.drawn is not None:
+        found.append(described(closest.situation.rows.drawn, closest.drawing_share))
     if recipe.data.quality is not None:
         found.append("includes captions that [data.quality] removes")
     if recipe.train.evaluate_every is not None:
@@ -226,6 +229,8 @@ def _candidate(one: Candidate) -> dict[str, Any]:
         "components": {name: memory.row(name) for name in COMPONENTS},
         "logits_bytes": memory.logits,
         "generation_bytes": one.generating,
+        "drawing_bytes": one.drawing,
+        "drawing_share_of_time": one.drawing_share,
         "reserve_bytes": one.reserve,
         "context_bytes": one.situation.card.overhead,
         "trainable_parameters": sum(resident.trainable for resident in memory.residents.values()),

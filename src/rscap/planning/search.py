@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from rscap.planning.cards import GIB, RESERVE, Card
+from rscap.planning.drawing import drawing, drawing_seconds
 from rscap.planning.memory import Memory, training_memory
 from rscap.planning.parameters import Device, Setting
 from rscap.planning.sequence import Lengths, lengths
@@ -60,9 +61,17 @@ class Candidate:
             return 0
         return generation_moving(self.situation.shapes, self.setting, prefix=self.situation.rows.prefix)
 
+    @cached_property
+    def drawing(self) -> int:
+        """Temporary bytes while an [objective] draws the captions of a micro batch; 0 without one."""
+        rows, asked = self.situation.rows, self.recipe.objective
+        if asked is None or rows.drawn is None:
+            return 0
+        return generation_moving(self.situation.shapes, self.setting, prefix=rows.prefix, drawn=rows.drawn)
+
     @property
     def moving(self) -> int:
-        return max(self.memory.moving, self.generating)
+        return max(self.memory.moving, self.generating, self.drawing)
 
     @property
     def reserve(self) -> int:
@@ -85,7 +94,27 @@ class Candidate:
     @cached_property
     def duration(self) -> Duration:
         here = self.situation
-        return duration(here.shapes, self.setting, here.rows, here.card, achieved_tflops=here.achieved_tflops)
+        return duration(
+            here.shapes,
+            self.setting,
+            here.rows,
+            here.card,
+            achieved_tflops=here.achieved_tflops,
+            drawing=(drawing(here.shapes, self.setting, here.rows).total, self._drawing_seconds),
+        )
+
+    @property
+    def _drawing_seconds(self) -> float:
+        here = self.situation
+        return drawing_seconds(here.shapes, self.setting, here.rows, here.card)
+
+    @property
+    def drawing_share(self) -> float:
+        """Of the time, what drawing captions takes."""
+        here, work = self.situation, self.duration.operations_per_image
+        if here.achieved_tflops is not None:
+            return drawing(here.shapes, self.setting, here.rows).total / work
+        return self._drawing_seconds / (self.recipe.train.micro_batch * self.seconds_per_image)
 
     @property
     def seconds_per_image(self) -> float:
@@ -151,7 +180,7 @@ def _quantisations(recipe: Recipe) -> Iterator[Recipe]:
 
 def _with_decoding(candidate: Candidate) -> Candidate:
     """The same with fewer images decoded together, if only generation does not fit; captions stay the same."""
-    while not candidate.fits and candidate.generating > candidate.memory.moving:
+    while not candidate.fits and candidate.generating > max(candidate.memory.moving, candidate.drawing):
         size = candidate.recipe.generate.least_batch
         if size == 1:
             break
@@ -203,7 +232,8 @@ def settled(recipe: Recipe, situation: Situation) -> Recipe:
 
 
 def _choice(recipe: Recipe, situation: Situation) -> Choice:
-    """Decide by the training step alone: generation takes no less memory with checkpointing."""
+    """Decide by the backward pass alone: generating and drawing captions take no less memory with checkpointing."""
     silent = with_settings(recipe, "train", gradient_checkpointing=False, evaluate_every=None)
+    silent = silent.model_copy(update={"objective": None})
     without = Candidate(recipe=silent, situation=situation)
     return Choice(on=not without.fits, needed_without=without.needed, available=situation.card.bytes)

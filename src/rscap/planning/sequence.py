@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
 from rscap.data import choose, open_data
+from rscap.data.choice import training_examples
 from rscap.model.load import locate
 from rscap.planning.memory import MicroBatch
 from rscap.planning.shapes import Shapes
@@ -30,6 +31,17 @@ are counted on all of RISC; `first` and `longest` on its validation split, whose
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DrawnCaptions:
+    """Captions that an [objective] draws of each image."""
+
+    captions: int
+    limit: int
+    """Tokens at most, the end included."""
+    steps: float
+    """Tokens behind the first of the longest caption of an image, on average."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Lengths:
     """Lengths, in tokens, of the rows that a recipe trains on."""
 
@@ -45,6 +57,8 @@ class Lengths:
     """Training images; None if the data are not available locally and not RISC."""
     origin: str
     """The source of these figures."""
+    drawn: DrawnCaptions | None = None
+    """With an [objective]; the rows then hold drawn captions, and references where the likelihood has a share."""
 
     def micro_batch(self, images: int) -> MicroBatch:
         """The largest micro batch: it holds the longest row, and pads the others to it."""
@@ -73,8 +87,44 @@ def lengths(recipe: Recipe, *, shapes: Shapes, at_most: int | None = None) -> Le
         examples = _examples(recipe, at_most)
         rows = [_suffixes(example, recipe, count) for example in examples]
         origin = f"captions of {len(examples):,} training images of {recipe.data.source}, {unit}"
-        return _of_rows(rows, prefix=prefix, images=len(examples), origin=origin)
-    return _of_risc(recipe, prefix=prefix)
+        found = _of_rows(rows, prefix=prefix, images=len(examples), origin=origin)
+        if recipe.objective is None:
+            return found
+        every = [[count(caption) for caption in example.captions] for example in examples]
+        mean = fmean(one for own in every for one in own)
+        return _with_drawn(found, recipe, mean=mean, longest=fmean(max(own) for own in every))
+    found = _of_risc(recipe, prefix=prefix)
+    if recipe.objective is None:
+        return found
+    mean, longest = (TOKENS_PER_WORD * words for words in (_ONE[0], _WORDS["longest"][0]))
+    return _with_drawn(found, recipe, mean=mean, longest=longest)
+
+
+def _with_drawn(rows: Lengths, recipe: Recipe, *, mean: float, longest: float) -> Lengths:
+    """Rows of drawn captions, as long as references: `mean` tokens without the end, `longest` of an image's."""
+    objective = recipe.objective
+    assert objective is not None
+    count, limit = objective.samples, objective.max_new_tokens or recipe.generate.max_new_tokens
+    mean, longest = min(mean, limit - 1), min(longest, limit - 1)
+    beside = rows
+    if not objective.likelihood_share:
+        beside = replace(
+            rows,
+            mean_tokens=rows.prefix,
+            longest_tokens=rows.prefix,
+            mean_supervised=0.0,
+            longest_supervised=0,
+            captions=0.0,
+        )
+    return replace(
+        beside,
+        mean_tokens=beside.mean_tokens + count * mean,
+        longest_tokens=beside.longest_tokens + count * (limit - 1),
+        mean_supervised=beside.mean_supervised + count * (mean + 1),
+        longest_supervised=beside.longest_supervised + count * limit,
+        captions=beside.captions + count,
+        drawn=DrawnCaptions(captions=count, limit=limit, steps=longest),
+    )
 
 
 def _prefixes(recipe: Recipe) -> Sequence[str]:
@@ -102,8 +152,8 @@ def _examples(recipe: Recipe, at_most: int | None) -> Sequence[Example]:
     source = open_data(recipe.data, check="none")
     limit = recipe.data.train_limit
     if at_most is not None and at_most < (limit or source.splits.get("train", 0)):
-        limit = at_most
-    return source.subset("train", limit, recipe.seed) if limit else source.split("train")
+        recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"train_limit": at_most})})
+    return training_examples(source, recipe)
 
 
 def _suffixes(example: Example, recipe: Recipe, count: Callable[[str], int]) -> list[list[int]]:
@@ -141,6 +191,9 @@ def _of_risc(recipe: Recipe, *, prefix: int) -> Lengths:
         images = RISC_TRAIN.get("seed42" if data.splits.startswith("seed42-test") else data.splits)
     if data.train_limit:
         images = min(data.train_limit, images or data.train_limit)
+    if images is not None and data.reward_share is not None:
+        held = (data.reward_images or ("rest" if recipe.objective is None else "held")) == "held"
+        images = round(images * (data.reward_share if held else 1 - data.reward_share))
     return Lengths(
         prefix=prefix,
         mean_tokens=prefix + TOKENS_PER_WORD * mean,

@@ -43,13 +43,13 @@ def operations(shapes: Shapes, setting: Setting, *, tokens: float, supervised: f
 
     The last layer computes queries and MLP for supervised tokens only. An adapter costs three times its forward pass.
     """
-    seeing, patches = (0.0, 0.0) if setting.cached_features else _vision_forward(shapes)
-    language = _language_forward(shapes, tokens, supervised)
+    seeing, patches = (0.0, 0.0) if setting.cached_features else vision_forward(shapes)
+    language = language_forward(shapes, tokens, supervised)
     passes = 1 + BACKWARD[setting.state("language_model")]
     vision_passes = 1 + BACKWARD[setting.state("vision_tower")] if setting.trainable("vision_tower") else 1
     upstream = setting.trainable("vision_tower") or setting.trainable("projector")
     projector = 2 * shapes.projector.weights * shapes.vision.tokens
-    adapters = _adapter_forward(shapes, setting, tokens, supervised)
+    adapters = adapter_forward(shapes, setting, tokens, supervised)
     again = 0.0
     if setting.checkpointing:
         again = language - _last_layer(shapes, tokens, supervised) + adapters
@@ -64,7 +64,7 @@ def operations(shapes: Shapes, setting: Setting, *, tokens: float, supervised: f
     )
 
 
-def _vision_forward(shapes: Shapes) -> tuple[float, float]:
+def vision_forward(shapes: Shapes) -> tuple[float, float]:
     """Operations of all blocks, and of the patch embedding, whose pixels need no gradient."""
     shape = shapes.vision
     maps = sum(one.weights for one in shape.linears.values())
@@ -72,7 +72,8 @@ def _vision_forward(shapes: Shapes) -> tuple[float, float]:
     return shape.layers * layer, 2.0 * 3 * shape.patch_px**2 * shape.width * shape.tokens
 
 
-def _language_forward(shapes: Shapes, tokens: float, supervised: float) -> float:
+def language_forward(shapes: Shapes, tokens: float, supervised: float) -> float:
+    """Operations of all blocks; see `_last_layer`."""
     shape = shapes.text
     maps = sum(one.weights for one in shape.linears.values())
     layer = 2 * maps * tokens + 4 * tokens**2 * shape.heads * shape.head_width
@@ -87,7 +88,7 @@ def _last_layer(shapes: Shapes, tokens: float, supervised: float) -> float:
     return 2 * read * tokens + 2 * asked * supervised + scores
 
 
-def _adapter_forward(shapes: Shapes, setting: Setting, tokens: float, supervised: float) -> float:
+def adapter_forward(shapes: Shapes, setting: Setting, tokens: float, supervised: float) -> float:
     """Two operations for each adapter parameter and token; see `_last_layer`."""
     text, vision = shapes.text, shapes.vision
     adapted = {one.name: setting.footprint(one) for one in setting.adapted("language_model", text.linears)}
@@ -147,17 +148,27 @@ class Duration:
 
 
 def duration(
-    shapes: Shapes, setting: Setting, rows: Lengths, card: Card, *, achieved_tflops: float | None = None
+    shapes: Shapes,
+    setting: Setting,
+    rows: Lengths,
+    card: Card,
+    *,
+    achieved_tflops: float | None = None,
+    drawing: tuple[float, float] = (0.0, 0.0),
 ) -> Duration:
-    """The time of a recipe. `achieved_tflops`, measured on a run, replaces all assumptions."""
+    """The time of a recipe. `achieved_tflops`, measured on a run, replaces all assumptions.
+
+    `drawing` are the operations of an image's drawn captions, and the seconds of a micro batch's.
+    """
     work = operations(shapes, setting, tokens=rows.mean_tokens, supervised=rows.mean_supervised).total
     size = setting.recipe.train.micro_batch
     if achieved_tflops is not None:
-        step, basis = size * work / (achieved_tflops * 1e12), f"{achieved_tflops:g} TFLOP/s, as given"
-    elif setting.device == "cpu":
-        step, basis = _on_cpu(setting, rows, card, size * work)
+        step, basis = size * (work + drawing[0]) / (achieved_tflops * 1e12), f"{achieved_tflops:g} TFLOP/s, as given"
     else:
-        step, basis = _on_gpu(shapes, setting, rows, card, size * work)
+        how = _on_cpu if setting.device == "cpu" else _on_gpu
+        step, basis = how(shapes, setting, rows, card, size * work)
+        step += drawing[1]
+    work += drawing[0]
     images_per_s = size / step
     updates, images = _extent(setting, rows)
     seconds = None if images is None else images / images_per_s
@@ -174,21 +185,34 @@ def duration(
     )
 
 
-def _on_cpu(setting: Setting, rows: Lengths, card: Card, work: float) -> tuple[float, str]:
+def _on_cpu(shapes: Shapes, setting: Setting, rows: Lengths, card: Card, work: float) -> tuple[float, str]:
     """Seconds of a micro batch of `work` operations, and what they are based on."""
-    tokens = setting.recipe.train.micro_batch * rows.mean_tokens
-    share = CPU_ACHIEVED * tokens / (tokens + HALF_SPEED_TOKENS)
+    share = achieved_on_cpu(setting.recipe.train.micro_batch * rows.mean_tokens)
     return work / (share * card.tflops * 1e12), f"assumes {share:.0%} of peak matmul throughput ({_peak(card)})"
+
+
+def achieved_on_cpu(tokens: float) -> float:
+    """Share of a CPU's peak that products of a pass over so many tokens achieve."""
+    return CPU_ACHIEVED * tokens / (tokens + HALF_SPEED_TOKENS)
+
+
+def achieved_on_gpu(setting: Setting, card: Card) -> float:
+    """Operations a second that products achieve."""
+    return _share_of_gpu(setting, card) * card.tflops * 1e12
+
+
+def _share_of_gpu(setting: Setting, card: Card) -> float:
+    share = ACHIEVED * (UNPACKED if setting.quantised("language_model") else 1.0)
+    return share * (SINGLE if setting.product == 4 and not card.measured else 1.0)
 
 
 def _on_gpu(shapes: Shapes, setting: Setting, rows: Lengths, card: Card, work: float) -> tuple[float, str]:
     """Likewise: the host starts kernels while the card computes, and the slower of both decides."""
-    share = ACHIEVED * (UNPACKED if setting.quantised("language_model") else 1.0)
-    share *= SINGLE if setting.product == 4 and not card.measured else 1.0
+    share = _share_of_gpu(setting, card)
     bandwidth = math.nan if card.bytes_per_s is None else card.bytes_per_s  # of a card that was asked for memory alone
     tokens = setting.recipe.train.micro_batch * rows.mean_tokens
     passes = tokens * traffic(shapes, setting) / (BANDWIDTH * bandwidth)
-    starting, computing = KERNEL_SECONDS * kernels(shapes, setting), work / (share * card.tflops * 1e12) + passes
+    starting, computing = KERNEL_SECONDS * kernels(shapes, setting), work / achieved_on_gpu(setting, card) + passes
     if starting > computing:
         return starting, (
             f"assumes {KERNEL_SECONDS * 1e6:.0f} µs to start a kernel, slower than the card computes: larger micro "

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rscap.model.decoding import PREFIXES, TOGETHER
 from rscap.planning.kept import mlp_kept, vision_mlp_kept
 from rscap.planning.parameters import Component, Setting
 from rscap.planning.shapes import Linear, Shapes, TextShape, VisionShape
 from rscap.recipe import Tower
+
+if TYPE_CHECKING:
+    from rscap.planning.sequence import DrawnCaptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,20 +180,25 @@ def _dropped(setting: Setting, given: int) -> int:
     return setting.mask(given) + 2 * given if setting.dropout else 0
 
 
-def generation_moving(shapes: Shapes, setting: Setting, *, prefix: int) -> int:
-    """Peak bytes besides weights while captions are generated: no gradients, but a cache.
+def generation_moving(shapes: Shapes, setting: Setting, *, prefix: int, drawn: DrawnCaptions | None = None) -> int:
+    """Peak bytes besides weights while captions are generated, or `drawn` to learn from: no gradients, but a cache.
 
     An estimate: within 13 % of what was measured at bench-7M (docs/plan.md).
     """
     decode, shape = setting.recipe.generate, shapes.text
-    room = prefix + decode.max_new_tokens * decode.beams
+    branches, limit = (decode.beams, decode.max_new_tokens) if drawn is None else (drawn.captions, drawn.limit)
+    room = prefix + limit * branches
     cache = 2 * shape.layers * shape.groups * shape.head_width * room * setting.product
     reading = prefix * _reading(shapes, setting)
     if shape.capped:  # scores of all heads in float32 and in the precision of products
         reading += prefix * prefix * shape.heads * (4 + 2 * setting.product)
-    wide = setting.autocast and decode.logits == "float32"
+    wide = (
+        setting.autocast and decode.logits == "float32" and drawn is None
+    )  # training computes logits as the model does
     answer = 4 if wide else 4 + setting.product  # float32 at once, or 16 bits and then float32
-    choosing = decode.beams * shape.vocabulary * answer * (3 if shape.capped else 1)
+    choosing = branches * shape.vocabulary * answer * (3 if shape.capped else 1)
+    if drawn is not None:  # the logits, their scores, and two of softmax, its logarithm or its sums in float64
+        choosing = max(choosing, branches * shape.vocabulary * (4 + 4 + 8 + 8))
     seeing = frozen_vision(shapes.vision, setting)
     unpacked = weight_working(shape.linears, setting, "language_model")
     if setting.autocast and setting.state("language_model") == "trained":  # one copy at a time, the head's the largest
@@ -199,7 +208,7 @@ def generation_moving(shapes: Shapes, setting: Setting, *, prefix: int) -> int:
         unpacked += setting.product * shape.layers * copied
     if wide and setting.device == "cpu":  # the head, cast once
         unpacked += 4 * shape.embedding_parameters
-    images = decode.least_batch
+    images = decode.least_batch if drawn is None else setting.recipe.train.micro_batch
     at_once = min(images, TOGETHER if setting.device == "cpu" else PREFIXES)
     held = images * (shapes.vision.pixels * 4 + cache)
     return held + max(at_once * max(seeing, reading), images * choosing) + unpacked
