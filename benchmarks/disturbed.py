@@ -1,7 +1,8 @@
 """Commands beside training, killed at random moments and given again as they were: `faults.py --inside` calls this.
 
-What is left must be the same bytes as of a command that nobody disturbed: of an evaluation predictions and scores, of a
-study those of all its runs, of an export the weights, of a conversion every file. Nothing unfinished may lie beside it.
+What they leave must be the same bytes as of a command that nobody disturbed: of an evaluation predictions and scores,
+of a study those of all its runs, of an export the weights, of a conversion every file, of a scene its captions in every
+format. No unfinished file may be left in the same folder.
 """
 
 from __future__ import annotations
@@ -12,11 +13,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+import rasterio
+from rasterio.transform import from_origin
 
 from common import RESULTS, environment
 from rscap.provenance import file_digest
-from rscap.store import RunFolder, write_json
+from rscap.store import RunFolder, read_json, write_json
 
 STUDY = """
 name = "kills"
@@ -41,11 +48,53 @@ JOBS: dict[str, tuple[str, ...]] = {
     "ablate": ("ablate", "study.toml", "--jobs", "1", "--threads", "1"),
     "export": ("export", "trained", "--images", "2"),
     "convert": ("data", "convert", "sample"),
+    "scene": ("scene", "scene.tif", "--model", "nano", "--dtype", "float32", "--set", "generate.max_new_tokens=6"),
 }
+RESULT = RESULTS / "faults_inside.json"
 
 
-def same_ends(job: str, folder: Path, recipe: str, *, kills: int, draw: random.Random) -> bool:
-    """Run a command whole once, then as often with kills as asked; True if every end is the same."""
+@dataclass(frozen=True)
+class Whole:
+    """A command that nobody disturbed: where it ran, how long, and the files that it left."""
+
+    place: Path
+    seconds: float
+    files: dict[str, str]
+
+
+def study(jobs: Sequence[str], folder: Path, recipe: str, *, kills: int, seed: int) -> bool:
+    """Kill each command until it was killed `kills` times, one run of each in turn; True if every end is the same.
+
+    The record holds what was done; the same call goes on with it.
+    """
+    here = environment(threads=1)
+    known = read_json(RESULT) if RESULT.exists() else {}
+    done = known["commands"] if known.get("commit") == here["commit"] else {}
+    wholes: dict[str, Whole] = {}
+    while left := [job for job in jobs if done.get(job, {}).get("kills", 0) < kills]:
+        for job in left:
+            if job not in wholes:
+                wholes[job] = undisturbed(job, folder, recipe)
+            whole = wholes[job]
+            record = done.setdefault(
+                job, {"kills": 0, "runs": 0, "identical": 0, "seconds_of_a_run": round(whole.seconds, 1)}
+            )
+            moments, same, left_over = disturb(job, whole, random.Random(f"{seed} {job} {record['runs']}"))
+            record["kills"] += moments
+            record["runs"] += 1
+            record["identical"] += same
+            write_json(RESULT, {**here, **total(done), "commands": done})
+            print(f"{job}: {record} {left_over or ''}", flush=True)
+    return all(record["identical"] == record["runs"] for record in done.values())
+
+
+def total(done: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """The counts of all commands together."""
+    return {name: sum(record[name] for record in done.values()) for name in ("kills", "runs", "identical")}
+
+
+def undisturbed(job: str, folder: Path, recipe: str) -> Whole:
+    """Run a command whole, once."""
     place = folder / job
     place.mkdir()
     (place / "recipe.toml").write_text(recipe, encoding="utf-8")
@@ -53,29 +102,34 @@ def same_ends(job: str, folder: Path, recipe: str, *, kills: int, draw: random.R
     if job == "export":
         trained = [sys.executable, "-m", "rscap", "train", "recipe.toml", "--out", "trained"]
         subprocess.run(trained, cwd=place, capture_output=True, check=True)
+    if job == "scene":
+        write_scene(place / "scene.tif")
     before = time.monotonic()
     to_its_end(job, place, "whole")
-    seconds = time.monotonic() - before
-    expected = files_of(place / "whole")
-    moments, begun, runs, same = 0, 0, 0, 0
-    while runs < kills:
-        out, before_it = f"run-{begun}", moments
-        begun += 1
-        while killed_job(job, place, out, after=draw.uniform(0.05, 0.9) * seconds):
+    return Whole(place, time.monotonic() - before, files_of(place / "whole"))
+
+
+def disturb(job: str, whole: Whole, draw: random.Random) -> tuple[int, bool, list[str]]:
+    """Kill one run at least once, several times as a coin falls, and let it end: kills, sameness, what is left over."""
+    moments, out = 0, f"run-{draw.getrandbits(64):016x}"
+    while not moments:
+        out += "x"
+        while killed_job(job, whole.place, out, after=draw.uniform(0.05, 0.9) * whole.seconds):
             moments += 1
             if draw.random() < 0.5:
                 break
-        if not is_whole(job, place / out):
-            to_its_end(job, place, out)
-        if moments == before_it:  # it ended before its kill: no evidence
-            continue
-        runs += 1
-        left = [path.name for path in place.iterdir() if path.name.startswith(f".{out}.")]
-        same += files_of(place / out) == expected and not left
-        print(f"{job}: {moments} kills, {runs} runs, {same} end as the undisturbed one {left or ''}", flush=True)
-    found = {"kills": moments, "runs": kills, "identical": same, "seconds_of_a_run": round(seconds, 1)}
-    write_json(RESULTS / f"faults_{job}.json", {**environment(threads=1), **found})
-    return same == kills
+        if not is_whole(job, whole.place / out):
+            to_its_end(job, whole.place, out)
+    left = [path.name for path in whole.place.iterdir() if path.name.startswith(f".{out}.")]
+    return moments, files_of(whole.place / out) == whole.files and not left, left
+
+
+def write_scene(path: Path) -> None:
+    """Twelve windows of noise with a place on the ground."""
+    size = {"width": 896, "height": 672, "count": 3, "dtype": "uint8"}
+    place = from_origin(400_000, 5_600_000, 0.5, 0.5)
+    with rasterio.open(path, "w", driver="GTiff", crs="EPSG:32633", transform=place, **size) as file:
+        file.write(np.random.default_rng(0).integers(0, 256, (3, 672, 896), dtype=np.uint8))
 
 
 def words_of(job: str, out: str) -> list[str]:

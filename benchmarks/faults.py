@@ -2,7 +2,7 @@
 
     python benchmarks/faults.py --kills 50
     python benchmarks/faults.py --kills 20 --reward      a run that trains on a reward
-    python benchmarks/faults.py --kills 10 --inside evaluate ablate export convert      other commands: disturbed.py
+    python benchmarks/faults.py --kills 10 --inside         other commands, each killed so often: disturbed.py
 
 That many runs are each killed at least once, and every end is compared. A kill is a `kill -9` of the command at a
 moment drawn between its first breath and its end, so that it also falls into the writing of a checkpoint, of a log
@@ -25,7 +25,8 @@ from collections import Counter
 from pathlib import Path
 
 from common import environment
-from disturbed import JOBS, same_ends
+from disturbed import JOBS
+from disturbed import study as inside
 from rscap.store import RunFolder, read_json, write_json
 from rscap.training.checkpoints import Checkpoints
 
@@ -75,7 +76,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--reward", action="store_true")
     parser.add_argument(
-        "--inside", nargs="+", default=[], choices=list(JOBS), help="other commands in place of training"
+        "--inside", nargs="*", choices=list(JOBS), help="other commands in place of training; without names all"
     )
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"  # the bits of a sum depend on how many threads share it
@@ -83,9 +84,11 @@ def main() -> None:
         asked = REWARD if arguments.reward else RECIPE
         result = RESULTS / ("faults_reward.json" if arguments.reward else "faults.json")
         draw = random.Random(arguments.seed)
-        if arguments.inside:
-            ends = [same_ends(job, Path(folder), RECIPE, kills=arguments.kills, draw=draw) for job in arguments.inside]
-            sys.exit(0 if all(ends) else 1)
+        if arguments.inside is not None:
+            same = inside(
+                arguments.inside or list(JOBS), Path(folder), RECIPE, kills=arguments.kills, seed=arguments.seed
+            )
+            sys.exit(0 if same else 1)
         sys.exit(0 if study(Path(folder), asked, result, kills=arguments.kills, draw=draw) else 1)
 
 
