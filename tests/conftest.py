@@ -72,6 +72,13 @@ def _memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
+@pytest.fixture(autouse=True)
+def no_question_to_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the Hub answers is asked by no test: what they load from it is planted, or a client that fails."""
+    monkeypatch.setattr("rscap.hub._known", None)
+    monkeypatch.setattr("rscap.hub._ask", lambda: True)
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real images, captions and golden scores, `data` in the shared folder, or RSCAP_REAL_DATA."""

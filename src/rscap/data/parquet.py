@@ -10,6 +10,7 @@ from typing import Any
 from rscap.annotations import UNSPLIT, Found, parquet, split_name
 from rscap.data.images import ArrowImage
 from rscap.errors import DataError
+from rscap.hub import reach_hub, why_not_reached
 
 HUB_ID = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 
@@ -28,7 +29,8 @@ def open_hub(spec: str) -> Tables:
         raise DataError(f"{spec!r} is neither a file nor a Hub id (owner/name, or owner/name@revision)")
     load = _load_dataset()
     try:
-        tables = dict(load(match["id"], revision=match["revision"]))
+        with reach_hub():
+            tables = dict(load(match["id"], revision=match["revision"]))
     except Exception as error:  # the client raises its own, requests', OSError … by the way it fails
         raise _hub_error(spec, error) from error
     return {UNSPLIT: next(iter(tables.values()))} if len(tables) == 1 else tables
@@ -104,7 +106,9 @@ def _hub_error(spec: str, error: Exception) -> DataError:
     if type(error).__name__ in {"DatasetNotFoundError", "RepositoryNotFoundError", "RevisionNotFoundError"}:
         hint = "check the spelling; a private one needs `hf auth login`; a path needs the file to exist"
         return DataError(f"there is no Hub data set {spec}: {lines}", hint=hint)
-    hint = "check the network, or open a local copy: a parquet file or folder, or captions.csv"
+    hint = "check the network and the spelling, or open a local copy: a parquet file or folder, or captions.csv"
+    if reason := why_not_reached():
+        return DataError(f"the Hub data set {spec} is not on this machine, and {reason}", hint=hint)
     return DataError(f"the Hub data set {spec} cannot be reached: {lines}", hint=hint)
 
 

@@ -23,6 +23,7 @@ from rscap.captioner.loading import best_device, present_device
 from rscap.data import FileImage, open_data
 from rscap.errors import DataError, ModelError
 from rscap.evaluation.seen import overlap, seen_of
+from rscap.hub import reach_hub
 from rscap.progress import Progress
 from rscap.recipe import DataSection
 from rscap.records import Example, ScoreSheet
@@ -94,16 +95,18 @@ def load_clip(name: str | Path, *, revision: str | None = None, device: str | No
     given: dict[str, Any] = {} if local else {"revision": revision}
     (disable_progress_bar if local else enable_progress_bar)()
     try:
-        config, _ = CLIPConfig.get_config_dict(str(name), **given)
-        if config.get("model_type") != "clip":
-            raise ModelError(
-                f"{name} is a model of type {config.get('model_type')!r}, not a CLIP", hint='its type must be "clip"'
+        with reach_hub(not local):
+            config, _ = CLIPConfig.get_config_dict(str(name), **given)
+            if config.get("model_type") != "clip":
+                raise ModelError(
+                    f"{name} is a model of type {config.get('model_type')!r}, not a CLIP",
+                    hint='its type must be "clip"',
+                )
+            model, loading = CLIPModel.from_pretrained(
+                str(name), output_loading_info=True, use_safetensors=True, dtype=torch.float32, **given
             )
-        model, loading = CLIPModel.from_pretrained(
-            str(name), output_loading_info=True, use_safetensors=True, dtype=torch.float32, **given
-        )
-        tokenizer = AutoTokenizer.from_pretrained(str(name), **given)
-        images = CLIPImageProcessorPil.from_pretrained(str(name), **given)
+            tokenizer = AutoTokenizer.from_pretrained(str(name), **given)
+            images = CLIPImageProcessorPil.from_pretrained(str(name), **given)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(f"CLIP {name} could not be loaded: {reason}", hint="it must be in safetensors") from error

@@ -16,6 +16,7 @@ from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 
 from rscap import provenance
 from rscap.errors import ModelError, RscapError
+from rscap.hub import reach_hub, why_not_reached
 from rscap.model.card import check_served, decided
 from rscap.model.families import (
     CHECKPOINTS,
@@ -112,7 +113,11 @@ def load_base(section: ModelSection, *, device: str | torch.device = "cpu") -> B
     """
     source = locate(section.base)
     check_served(device)
-    section = decided(section, device)
+    with reach_hub(isinstance(source, str)):
+        return _load(decided(section, device), source, device)
+
+
+def _load(section: ModelSection, source: Path | str, device: str | torch.device) -> Base:
     known = CHECKPOINTS.get(section.base)
     options: dict[str, Any] = {}
     if isinstance(source, str):  # processor and weights of one commit, whatever a branch becomes meanwhile
@@ -189,7 +194,8 @@ def default_prompt(base: str) -> str:
         if isinstance(source, Path):
             check_model_folder(source)
             return _family(base, source, {}).default_prompt
-        return (family_by_name(base) or _family(base, source, {})).default_prompt
+        with reach_hub(family_by_name(base) is None):
+            return (family_by_name(base) or _family(base, source, {})).default_prompt
     except (OSError, ValueError, KeyError, RscapError):
         return next(iter(FAMILIES.values())).default_prompt
 
@@ -317,7 +323,9 @@ def _explain(base: str, error: Exception) -> ModelError:
             f"base model {base} is gated and no token with access to it was found",
             hint="accept its licence on the model's page, then run `hf auth login` or set HF_TOKEN",
         )
-    return ModelError(
-        f"base model {base} could not be loaded: {first}",
-        hint="check the name and the network; with HF_HUB_OFFLINE=1 only cached models are found",
-    )
+    if isinstance(error, OSError) and (reason := why_not_reached()):
+        return ModelError(
+            f"base model {base} is not on this machine, or not whole, and {reason}",
+            hint="check the network and the spelling; a folder with the model's files needs no Hub",
+        )
+    return ModelError(f"base model {base} could not be loaded: {first}", hint="check the name and the network")

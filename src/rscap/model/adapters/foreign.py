@@ -24,6 +24,7 @@ from torch import nn
 
 from rscap import provenance
 from rscap.errors import AdapterError
+from rscap.hub import reach_hub
 from rscap.model.adapters.config import quiet_peft
 from rscap.model.adapters.storage import check_rank, listed_keys, read_peft_config, read_weights, wrap
 from rscap.model.load import CHECKPOINTS, NANO
@@ -107,8 +108,9 @@ def _on_hub(model: str) -> Path | None:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:  # first the small file that tells what it is
-        hf_hub_download(model, ADAPTER_CONFIG)
-        return Path(snapshot_download(model, allow_patterns=["adapter_*"]))
+        with reach_hub():
+            hf_hub_download(model, ADAPTER_CONFIG)
+            return Path(snapshot_download(model, allow_patterns=["adapter_*"]))
     except (HfHubHTTPError, HTTPError, HFValidationError, OSError):  # loading a base model of that name says more
         return None
 

@@ -1,0 +1,75 @@
+"""The Hub of Hugging Face: one short question whether it answers, in place of the long retries of its clients."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_SECONDS = 4.0
+"""How long an answer is waited for."""
+_REMEMBERED_SECONDS = 60.0
+"""How long the Hub is taken for reachable, or not, without asking again."""
+
+_known: tuple[bool, float] | None = None
+
+
+@contextmanager
+def reach_hub(needed: bool = True) -> Iterator[None]:
+    """Inside, the clients of the Hub look into their cache alone where the Hub cannot be reached.
+
+    By themselves they try each file six times within 25 seconds and print each try. What is neither on the Hub nor in
+    the cache is then their error at once.
+
+    Args:
+        needed: false where a folder is opened; then nothing is asked and nothing changes.
+    """
+    if not needed:
+        yield
+        return
+    from huggingface_hub import constants
+
+    if constants.is_offline_mode() or _answers():
+        yield
+        return
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = False
+
+
+def why_not_reached() -> str:
+    """Why only the cache was looked into, for a message; empty where the Hub was asked."""
+    from huggingface_hub import constants
+
+    if _known is not None and not _known[0]:
+        return f"{constants.ENDPOINT} cannot be reached"
+    return "HF_HUB_OFFLINE is set, so that the Hub is not asked" if constants.is_offline_mode() else ""
+
+
+def _answers() -> bool:
+    """Whether the Hub answers, whatever it says; the clients' own proxies and certificates are used."""
+    global _known
+    if _known is None or time.monotonic() - _known[1] > _REMEMBERED_SECONDS:
+        _known = _ask(), time.monotonic()
+    return _known[0]
+
+
+def _ask() -> bool:
+    from huggingface_hub import constants, get_session
+
+    answered = threading.Event()
+
+    def ask() -> None:
+        try:
+            get_session().head(constants.ENDPOINT, timeout=_SECONDS)
+        except Exception:  # whatever a client raises, now or in another version: no answer
+            return
+        answered.set()
+
+    thread = threading.Thread(target=ask, daemon=True)  # looking a name up has no time limit of its own
+    thread.start()
+    thread.join(_SECONDS)
+    return answered.is_set()
