@@ -79,6 +79,17 @@ def no_question_to_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rscap.hub._ask", lambda: True)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def wide_screen() -> Iterator[None]:
+    """A screen on which a message is one line; tests of what a narrow one shows set COLUMNS themselves."""
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = "400"
+    yield
+    del os.environ["COLUMNS"]
+    if before is not None:
+        os.environ["COLUMNS"] = before
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real images, captions and golden scores, `data` in the shared folder, or RSCAP_REAL_DATA."""

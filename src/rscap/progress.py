@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,8 +17,8 @@ from rscap.escape import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import BarColumn, TaskID
     from rich.progress import Progress as RichProgress
-    from rich.progress import TaskID
 
 Say = Callable[[str], None]
 """Receives a message of one line."""
@@ -26,13 +28,52 @@ Progress = Callable[[int, int], None]
 
 
 def to_stderr(message: str) -> None:
-    """Print a line on standard error, above a progress bar where one is shown.
+    """Print a message on standard error, above a progress bar where one is shown, folded to the width of the screen.
 
     Where nobody reads it any more (`2>&1 | head`, a closed terminal, a full disk) the work goes on in silence.
     """
     if sys.stderr is not None:  # print would take standard output
         with suppress(OSError):
-            print(visible(message), file=sys.stderr, flush=True)
+            print(fold(visible(message)), file=sys.stderr, flush=True)
+
+
+def screen_columns() -> int:
+    """Columns of the terminal, as COLUMNS or the terminal itself says; 80 where there is none."""
+    return shutil.get_terminal_size((80, 24)).columns
+
+
+def fold(text: str, *, indent: str = "  ", width: int | None = None) -> str:
+    """Text for people, with line breaks between words so that no line is wider than the screen.
+
+    Signatures break behind a `|`. A word that is wider than the screen stays whole, and so do a command in backticks
+    and one that ends its line behind a colon (`next: rscap report runs/x`), which people copy.
+    """
+    columns = width or screen_columns()
+    return "\n".join(part for line in text.split("\n") for part in _folded(line, indent, columns))
+
+
+def _folded(line: str, indent: str, width: int) -> list[str]:
+    if len(line) <= width:
+        return [line]
+    told = _COMMAND.search(line)
+    command = line[told.start() :] if told else ""
+    lines = [""]
+    for piece in [*_PIECE.findall(line[: len(line) - len(command)]), *([command] if command else [])]:
+        if len(lines[-1]) + len(piece.rstrip()) <= width:
+            lines[-1] += piece
+            continue
+        parts = _PART.findall(piece) if piece.count("|") > 1 else [piece]
+        for number, part in enumerate(parts):
+            if lines[-1].strip() and len(lines[-1]) + len(part.rstrip()) > width:
+                lines.append(indent)
+                part = part if number else part.lstrip()
+            lines[-1] += part
+    return [one.rstrip() for one in lines]
+
+
+_COMMAND = re.compile(r"(?<=:)\s+(?:rscap|pip) \S.*$")
+_PIECE = re.compile(r"\s*(?:[^\s`]*`[^`]*`\S*|\S+)|\s+$")
+_PART = re.compile(r"[^|]+\|?|\|")
 
 
 def no_messages(message: str) -> None:
@@ -68,6 +109,11 @@ def _screen_class() -> type[Console]:
     return Screen
 
 
+def titled(progress: Progress | None, title: str) -> Progress | None:
+    """The same progress under another title, where it is a bar; what a caller wrote stays as it is."""
+    return progress.about(title) if isinstance(progress, ProgressBar) else progress
+
+
 @contextmanager
 def reporting(progress: bool | Progress | None, title: str) -> Iterator[Progress]:
     """The progress that a caller chose: True shows a bar, False or None nothing, and a function is called itself."""
@@ -96,19 +142,40 @@ class ProgressBar:
     def __init__(self, title: str, *, shown: bool = True) -> None:
         self._title, self._shown = title, shown
         self._bar: RichProgress | None = None
+        self._column: BarColumn | None = None
         self._task: TaskID | None = None
 
     def __enter__(self) -> ProgressBar:
-        self._bar = _rich_bar(self._title, shown=self._shown)
+        self._bar, self._column = _rich_bar(shown=self._shown)
         self._task = self._bar.add_task(self._title, total=None, details="")
         self._bar.start()
         return self
 
     def __call__(self, done: int, total: int, details: str = "") -> None:
-        """Show that `done` of `total` items are done, with `details` in words behind the bar."""
+        """Show that `done` of `total` items are done, with `details` behind the bar: as many of them as fit there.
+
+        Details are joined by ` · `, the most important first. Count and times are never cut.
+        """
         assert self._bar is not None
         assert self._task is not None
-        self._bar.update(self._task, completed=done, total=total, details=f" · {details}" if details else "")
+        room = self._bar.console.width - len(self._title) - 2 * len(str(total)) - _FIXED_COLUMNS
+        words = ""
+        for part in details.split(" · ") if details else ():
+            if len(words) + len(part) + 3 > room - _BAR[0]:
+                break
+            words += f" · {part}"
+        if self._column is not None:
+            self._column.bar_width = max(_BAR[0], min(_BAR[1], room - len(words)))
+        self._bar.update(self._task, description=self._title, completed=done, total=total, details=words)
+
+    def about(self, title: str) -> Progress:
+        """Another count on this bar, under a title of its own."""
+
+        def advance(done: int, total: int) -> None:
+            self._title = title
+            self(done, total)
+
+        return advance
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -118,7 +185,13 @@ class ProgressBar:
                 self._bar.stop()
 
 
-def _rich_bar(title: str, *, shown: bool) -> RichProgress:
+_BAR = (6, 20)
+"""Columns of the bar itself, at least and at most."""
+_FIXED_COLUMNS = 30
+"""Columns of what stands around title, bar, count and details: two times, a slash, dots, `left` and the spaces."""
+
+
+def _rich_bar(*, shown: bool) -> tuple[RichProgress, BarColumn]:
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -128,10 +201,10 @@ def _rich_bar(title: str, *, shown: bool) -> RichProgress:
         TimeRemainingColumn,
     )
 
-    console = screen(stderr=True)
-    return Progress(
-        TextColumn(title, markup=False),
-        BarColumn(bar_width=20),
+    console, bar = screen(stderr=True), BarColumn(bar_width=_BAR[1])
+    progress = Progress(
+        TextColumn("{task.description}", markup=False),
+        bar,
         MofNCompleteColumn(),
         TextColumn("·"),
         TimeElapsedColumn(),
@@ -141,3 +214,4 @@ def _rich_bar(title: str, *, shown: bool) -> RichProgress:
         console=console,
         disable=not shown or not (console.is_terminal or console.is_jupyter),
     )
+    return progress, bar

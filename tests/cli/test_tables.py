@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from rich.console import Console
 
-from rscap.cli.screen import print_sheets
+from rscap.cli.screen import print_sheets, signature_lines
 from rscap.metrics import METRICS
 from rscap.records import ScoreSheet
 
@@ -18,32 +17,24 @@ SHEET = ScoreSheet(
 )
 
 
-@pytest.mark.parametrize(
-    ("term", "terminal", "columns", "whole"),
-    [
-        ("xterm", True, 80, False),
-        ("xterm", True, 120, True),
-        ("xterm", False, 80, True),
-        ("xterm", False, 20, True),
-        ("dumb", True, 80, False),
-        ("dumb", False, 20, True),
-    ],
-)
-def test_no_cell_is_cut(
-    term: str,
-    terminal: bool,
-    columns: int,
-    whole: bool,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+@pytest.mark.parametrize(("columns", "whole"), [(20, False), (80, False), (120, True)])
+def test_no_figure_is_cut(
+    columns: int, whole: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A narrow terminal does without two metrics and says which; names and figures are always whole."""
+    """A narrow screen does without two metrics and says which; figures are always whole, and a name folds only where
+    the figures alone are wider than the screen."""
     monkeypatch.setenv("COLUMNS", str(columns))
-    monkeypatch.setenv("TERM", term)
-    monkeypatch.setattr(Console, "is_terminal", terminal)
     print_sheets({"baselines/nearest": SHEET})
     heading, row, *rest = capsys.readouterr().out.splitlines()
-    assert row.split() == ["baselines/nearest", *["0.500"] * (7 if whole else 5), "0.400", "to", "0.600", "1,192"]
+    name = "baselines/nearest" if columns > 20 else "baselines/"
+    assert row.split() == [name, *["0.500"] * (7 if whole else 5), "[0.400,", "0.600]", "1,192"]
     assert ("BLEU-2" in heading) == whole
-    assert ("BLEU-2 and BLEU-3 do not fit here" in " ".join(rest)) != whole
-    assert len(row) <= columns or whole
+    assert ("BLEU-2 and BLEU-3 do not fit here" in " ".join(" ".join(rest).split())) != whole
+    assert len(row) <= columns or columns == 20
+
+
+def test_signatures_are_shown_by_what_they_share() -> None:
+    """One line for what all have in common, and for each what is its own; a single one is shown whole."""
+    signatures = {"a": "protocol:coco|decode:greedy-24|n:6", "b": "protocol:coco|decode:beam-3|n:6"}
+    assert signature_lines(signatures) == ["signature: protocol:coco|n:6", "a: decode:greedy-24", "b: decode:beam-3"]
+    assert signature_lines({"a": "protocol:coco|n:6"}) == ["signature: protocol:coco|n:6"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import re
@@ -18,9 +19,11 @@ from safetensors.torch import load_file, save_file
 from stac_model.schema import MLModelProperties
 from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor, SmolVLMForConditionalGeneration
 
+from rscap.captioner.loading import ModelRef
 from rscap.data import open_source
 from rscap.errors import AdapterError, ExportError, NotFinite, StoreError
 from rscap.evaluation.outcome import Outcome, score_predictions, write_baselines, write_outcome
+from rscap.evaluation.request import Request, evaluate, prepare
 from rscap.exporting import request as export_request
 from rscap.exporting.agreement import Agreement
 from rscap.exporting.card import CardSubject, card, notice_of
@@ -28,7 +31,6 @@ from rscap.exporting.evaluation import place_evaluation
 from rscap.exporting.hub import push
 from rscap.exporting.reading import pictures
 from rscap.exporting.request import Exported, ExportRequest, export
-from rscap.exporting.stac import MODEL_ITEM
 from rscap.model.families import FAMILIES
 from rscap.model.load import NANO
 from rscap.provenance import folder_digest
@@ -36,7 +38,17 @@ from rscap.recipe import Recipe, parse_recipe, read_recipe
 from rscap.records import Prediction
 from rscap.sample import sample_examples
 from rscap.scoring import with_seen
-from rscap.store import CARRIED, BaseOrigin, DataOrigin, RunFolder, read_json, read_sheet, write_json, write_sheet
+from rscap.store import (
+    CARRIED,
+    MODEL_ITEM,
+    BaseOrigin,
+    DataOrigin,
+    RunFolder,
+    read_json,
+    read_sheet,
+    write_json,
+    write_sheet,
+)
 from rscap.training.session import train
 from rscap.verifying import verify
 from schemas import problems
@@ -166,6 +178,26 @@ def test_plain_transformers_reads_an_export(
     names = {file.name for file in path.iterdir()}
     assert {"config.json", "model.safetensors", "tokenizer.json", "README.md"} <= names
     assert not any(name.startswith("adapter") for name in names)
+
+
+@pytest.mark.parametrize("form", ["merged", "adapter"])
+def test_an_export_is_asked_as_its_card_says(form: str, exported: Callable[..., Exported], tmp_path: Path) -> None:
+    """Its words, precision and decode settings are the run's, an evaluation does not call it zero-shot, and it is not
+    known which of the images it was trained on; a base model has none of this."""
+    folder = exported("lora", form).path
+    ref = ModelRef.of(str(folder))
+    assert (ref.prefix, ref.section.dtype) == ("caption en", "float32")
+    assert ref.generate == ref.exported
+    assert ref.generate.max_new_tokens == 8
+    with contextlib.chdir(tmp_path):
+        request = Request(model=str(folder), source="sample", limit=2, baselines=False)
+        task = prepare(request)
+        assert task.out == Path("runs") / f"{folder.name}-test-2"
+        _, sheets = evaluate(task, progress=lambda *_: None, say=silent)
+    (sheet,) = sheets.values()
+    assert "decode:greedy-8|" in sheet.signature
+    assert sheet.extra["seen"]["unknown"] == "it is an export, without its run"
+    assert ModelRef.of("nano").exported is None
 
 
 @pytest.mark.parametrize(("kind", "form"), [("smol", "merged"), ("smol", "adapter"), ("smol whole", "merged")])

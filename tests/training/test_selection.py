@@ -15,9 +15,9 @@ from recipes import small_recipe
 from rscap.errors import RecipeError
 from rscap.recipe import Recipe, SelectionSection, TrackSection
 from rscap.records import Prediction
-from rscap.store import Best, RunFolder, TrainingState, read_jsonl
+from rscap.store import Best, RunFolder, TrainEvaluation, TrainingState, read_jsonl
 from rscap.training import loop, trackers
-from rscap.training.panel import PanelResult, consider
+from rscap.training.panel import PanelResult, consider, passed_over
 from rscap.training.session import train
 
 
@@ -56,6 +56,18 @@ def test_what_was_not_considered_is_not_called_worse() -> None:
     progress = judged([0.5, 0.6, 0.4, 0.9], SelectionSection(patience=3), degenerate=[0.0, 1.0, 0.0, 1.0])
     assert "3 evaluations in a row without a better CIDEr" in str(progress.stopped)
     assert "2 of them not considered for more than 50% degenerate captions" in str(progress.stopped)
+
+
+def test_a_run_says_why_better_evaluations_were_not_kept() -> None:
+    """Lower losses with degenerate captions are named with their steps and the reason; higher ones are not."""
+    rows = [
+        TrainEvaluation(event="evaluation", step=step, metrics={"CIDEr": 0.1}, loss=loss, degenerate=bad)
+        for step, loss, bad in ((6, 6.2, 0.0), (12, 5.8, 0.75), (15, 6.9, 1.0), (18, 5.7, 1.0))
+    ]
+    told = passed_over(SelectionSection(metric="loss"), Best(step=6, value=6.2), rows)
+    assert told == "steps 12, 18 had a lower loss, but more than 50% degenerate captions"
+    assert passed_over(SelectionSection(metric="loss", max_degenerate=1.0), Best(step=6, value=6.2), rows) == ""
+    assert passed_over(SelectionSection(metric="CIDEr"), Best(step=6, value=0.1), rows) == ""
 
 
 def test_rounding_is_no_gain() -> None:

@@ -37,7 +37,7 @@ from rscap.recipe import (
     change_generate,
     read_recipe,
 )
-from rscap.store import ADAPTER, MODEL, STATUS, Provenance, RunFolder, plain_files
+from rscap.store import ADAPTER, MODEL, MODEL_ITEM, STATUS, Provenance, RunFolder, plain_files, plain_path, read_json
 from rscap.tables import check_table
 
 
@@ -88,6 +88,8 @@ class ModelRef:
     """Of another program, over the base model of `section`."""
     merged: bool = False
     """The adapter is added to the weights."""
+    exported: GenerateSection | None = None
+    """How the card of what `rscap export` wrote says that it decodes; such a model was trained, without a recipe."""
 
     @classmethod
     def of(
@@ -104,7 +106,8 @@ class ModelRef:
         """A run folder if `model` is one, else an adapter of another program, else a base model.
 
         A mistyped run is refused and not looked for on the Hub. `base` is for an adapter and `quantisation` for what is
-        no run; `prefix` replaces the words that training used; `changes` are overrides such as `generate.beams=3`.
+        no run; `prefix` replaces the words that training used; `changes` are overrides such as `generate.beams=3`. An
+        export of rscap is asked as its card says: in its words, precision and decode settings.
 
         Raises:
             StoreError: a run folder that trained no model, or none at all beside others.
@@ -118,15 +121,19 @@ class ModelRef:
             adapter = find_adapter(model)
             if base is not None and adapter is None:
                 raise RecipeError(f"{model} is no adapter, so it has no base model", hint="leave --base out")
+            told = _exported_as(folder)
             table = {
                 "base": base or (adapter.base if adapter else model),
-                "dtype": dtype or "auto",
+                "dtype": dtype or told.get("weights.dtype", "auto"),
                 "quantisation": quantisation or "none",
                 "revision": getattr(adapter.config, "revision", None) if adapter and base is None else None,
             }
             section = check_table(ModelSection, table, name="model")
-            ref = cls.of_base(section, name=folder.name, prefix=prefix, generate=GenerateSection())
-            return replace(ref, adapter=adapter, merged=merged).decoding(changes)
+            words = told.get("prompt.prefix") if prefix is None else prefix
+            settings = {key.removeprefix("generate."): one for key, one in told.items() if key.startswith("generate.")}
+            generate = check_table(GenerateSection, settings, name="generate")
+            ref = cls.of_base(section, name=folder.name, prefix=words, generate=generate)
+            return replace(ref, adapter=adapter, merged=merged, exported=generate if told else None).decoding(changes)
         if base is not None or quantisation is not None:
             raise RecipeError(
                 f"{model} is a run and is asked over its own base model, held as it was trained",
@@ -426,6 +433,24 @@ def _trained_whole(folder: Path, recipe: Recipe, device: str) -> tuple[Base, Pac
             base.model.get_submodule(path).to(base.compute_dtype)
     base.model.tie_weights()
     return base, PackedModel(base.model, compute_dtype=base.compute_dtype)
+
+
+def _exported_as(folder: Path) -> dict[str, Any]:
+    """How the card of an export says that it is asked: `prompt.prefix`, `generate.…`, `weights.dtype`; {} elsewhere.
+
+    Raises:
+        StoreError: the export's description is damaged.
+    """
+    if not (folder / MODEL_ITEM).is_file():
+        return {}
+    path = plain_path(folder, MODEL_ITEM)
+    item = read_json(path)
+    try:
+        return dict(item["properties"]["mlm:hyperparameters"])
+    except (KeyError, TypeError, ValueError):
+        raise StoreError(
+            f"{path} does not say how the model is asked", hint="export the run again, or remove this file"
+        ) from None
 
 
 def _refuse_misspelt(folder: Path) -> None:

@@ -220,13 +220,14 @@ def _not_installed(error: Exception) -> RscapError | None:
 def _complain(error: RscapError) -> None:
     from rich.text import Text
 
-    from rscap.progress import screen
+    from rscap.progress import fold, screen
 
     console = screen(stderr=True, soft_wrap=True)
     with suppress(OSError):  # nobody reads it, or its disk is full
-        console.print(Text.assemble(("error: ", "bold red"), _continued(error.message)))
-        if error.hint:
-            console.print(Text.assemble(("hint:  ", "bold"), _continued(error.hint)))
+        for label, style, text in (("error: ", "bold red", error.message), ("hint:  ", "bold", error.hint)):
+            if text:
+                folded = fold(label + _continued(text), indent=" " * len(label))
+                console.print(Text.assemble((label, style), folded.removeprefix(label)))
 
 
 def _continued(text: str) -> str:

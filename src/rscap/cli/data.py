@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from rscap.data.audit import Audit
     from rscap.data.inspection import Inspection
     from rscap.data.source import Source
 
 app = typer.Typer(name="data", help="Look at data sets, audit and convert them, freeze splits.", no_args_is_help=True)
 
-_TABLE_COLUMNS = 120
+_WHOLE_TABLE = 120
+"""Columns of a screen that take the table of captions in one piece."""
 
 SourceArgument = Annotated[
     str,
@@ -202,50 +201,47 @@ def _progress(title: str, source: Source, *, shown: bool):  # type: ignore[no-un
 def _print_inspection(source: Source, found: Inspection) -> None:
     from rich.table import Table
 
+    from rscap.cli.screen import print_prose, print_table, screen_columns
     from rscap.reports.dataset.inspection import COLUMNS, cells, unusable
 
-    console = _console()
-    console.print(f"{found.name}: {sum(found.splits.values()):,} images, digest {found.digest[:12]}")
-    table = Table(box=None, header_style="bold")
-    for number, column in enumerate(COLUMNS):
-        table.add_column(column, justify="left" if number < 2 else "right", no_wrap=True)
-    for row in found.tables:
-        table.add_row(*cells(row))
-    console.print(table)
+    print_prose(f"{found.name}: {sum(found.splits.values()):,} images, digest {found.digest[:12]}")
+    names = COLUMNS[:2]
+    for columns in (COLUMNS,) if screen_columns() >= _WHOLE_TABLE else (COLUMNS[:6], (*names, *COLUMNS[6:])):
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        for column in columns:
+            of_names = column in names
+            table.add_column(column, justify="left" if of_names else "right", no_wrap=not of_names, overflow="fold")
+        for row in found.tables:
+            told = dict(zip(COLUMNS, cells(row), strict=True))
+            table.add_row(*(told[column] for column in columns))
+        print_table(table)
     for name, items in (("words", found.top_words), ("pairs", found.top_bigrams), ("triples", found.top_trigrams)):
-        console.print(f"{name}: " + ", ".join(f"{word} {count:,}" for word, count in items[:8]))
+        print_prose(f"{name}: " + ", ".join(f"{word} {count:,}" for word, count in items[:8]))
     if found.images is not None:
         sizes = ", ".join(f"{size} ({count:,})" for size, count in found.images.sizes[:5])
         facts = f"images: {sizes}; brightness {found.images.brightness_mean:.1f} of 255{unusable(found.images)}"
-        console.print(facts)
+        print_prose(facts)
     _print_notes(source)
 
 
 def _print_audit(found: Audit) -> None:
     from rich.table import Table
 
+    from rscap.cli.screen import print_prose, print_table
     from rscap.data.audit import KINDS
 
-    console = _console()
     table = Table(box=None, header_style="bold")
     for column in ("kind", "findings", "errors", "what"):
         table.add_column(column, justify="right" if column in {"findings", "errors"} else "left")
     for kind, count in found.counts.items():
         errors = sum(one.kind == kind and one.severity == "error" for one in found.findings)
         table.add_row(kind, f"{count:,}", f"{errors:,}" if errors else "–", KINDS[kind])
-    console.print(f"{found.name}: {found.examples:,} images, {len(found.findings):,} findings")
-    console.print(table)
+    print_prose(f"{found.name}: {found.examples:,} images, {len(found.findings):,} findings")
+    print_table(table)
     if not found.images:
-        console.print("no image was looked at: these are findings about captions alone")
+        print_prose("no image was looked at: these are findings about captions alone")
     for name, count in found.leaks.items():
-        console.print(f"{name}: {count:,} images have a duplicate or the very same captions there")
-
-
-def _console() -> Console:
-    """Standard output, wide enough that no table loses a figure, whatever the terminal says."""
-    from rscap.cli.screen import screen
-
-    return screen(soft_wrap=True, width=max(screen().width, _TABLE_COLUMNS))
+        print_prose(f"{name}: {count:,} images have a duplicate or the very same captions there")
 
 
 def _print_notes(source: Source, *, rejected: bool = True) -> None:

@@ -80,8 +80,8 @@ def _of_adapter(place: Path) -> dict[str, Any] | None:
 
 
 def _show(plan: Plan, recipe: Path, overrides: list[str], *, verbose: bool, is_adapter: bool) -> None:
-    """The answer first: the command, then what it takes; the rest with `--verbose`. Only commands may be wide."""
-    from rscap.cli.screen import screen
+    """The answer first: the command, then what it takes; the rest with `--verbose`. A long command has line breaks."""
+    from rscap.cli.screen import fold_command, screen
 
     console = screen()
     card = plan.card
@@ -92,7 +92,7 @@ def _show(plan: Plan, recipe: Path, overrides: list[str], *, verbose: bool, is_a
     else:
         sets = [*overrides, *(f"{key}={_toml(value)}" for key, value in plan.changes.items())]
         words = ["rscap train", str(recipe), *(f"--set {_quoted(one)}" for one in sets)]
-        console.print(" ".join(words), style="bold", soft_wrap=True)
+        console.print(fold_command(words), style="bold", soft_wrap=True)
     console.print(f"{recipe} on {card.name}: {card.bytes / _GIB:.2f} GiB available")
     _say_settings(console, "as written", plan.written)
     if plan.proposed is None:

@@ -13,16 +13,21 @@ app = typer.Typer(help="Show the recipes that ship with rscap, and every key of 
 @app.command("list")
 def listed() -> None:
     """List the recipes that ship with rscap, with what each is for."""
+    from rich.table import Table
+
+    from rscap.cli.screen import print_table
     from rscap.shipped import names, shipped
 
-    width = max(map(len, names("recipes")))
+    table = Table.grid("recipe", "purpose", padding=(0, 2, 0, 0))
+    table.columns[0].no_wrap = True
     for name in names("recipes"):
         lines = shipped(Path(name), "recipes").read_text(encoding="utf-8").splitlines()
         words = " ".join(
             line.lstrip("# ") for line in lines[: next(n for n, line in enumerate(lines) if line[:1] != "#")]
         )
         first = words.partition(". ")[0].rstrip(".:")
-        typer.echo(f"{name:<{width}}  {first}")
+        table.add_row(name, first)
+    print_table(table)
 
 
 @app.command()

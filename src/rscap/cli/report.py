@@ -161,29 +161,34 @@ def show(found: Comparison) -> None:
     """Print scores, differences and sentences."""
     from rich.table import Column, Table
 
-    from rscap.cli.screen import screen
+    from rscap.cli.screen import interval_text, print_prose, print_table
     from rscap.escape import visible
     from rscap.scoring.comparison import probability
 
-    console = screen(soft_wrap=True)
-    scores = Table("system", "runs", found.metric, "95 %", title=f"{found.n:,} images")
+    scores = Table("system", "runs", found.metric, "95 %", "decoding", title=f"{found.n:,} images")
     for system in found.systems:
-        low, high = system.interval
-        scores.add_row(system.name, str(system.replicates), f"{system.score:.4f}", f"{low:.4f}–{high:.4f}")
-    console.print(scores)
-    table = Table("difference", found.metric, Column("95 %", no_wrap=True), "bootstrap", "random swaps", "Holm")
+        figures = (str(system.replicates), f"{system.score:.4f}", interval_text(system.interval, 4))
+        scores.add_row(system.name, *figures, system.decode or "not stated")
+    print_table(scores)
+    table = Table(
+        "difference",
+        Column(found.metric, no_wrap=True),
+        Column("95 %", no_wrap=True),
+        "bootstrap",
+        "random swaps",
+        "Holm",
+    )
     for row in found.differences:
-        low, high = row.interval
         table.add_row(
             f"{row.first} − {row.second}",
-            f"{row.difference:+z.4f}",
-            f"{low:+z.3f} … {high:+z.3f}",
+            f"{row.difference:+z.3f}",
+            interval_text(row.interval, sign="z"),
             *(probability(p) for p in (row.p_bootstrap, row.p_randomisation, row.p_holm)),
         )
-    console.print(table)
-    sentences = [*(row.sentence for row in found.differences), *found.notes]
-    console.print("\n".join(visible(sentence, one_line=True) for sentence in sentences))
-    console.print("|".join(f"{key}:{value}" for key, value in found.conditions.items()))
+    print_table(table)
+    for sentence in (*(row.sentence for row in found.differences), *found.notes):
+        print_prose(visible(sentence, one_line=True))
+    print_prose("|".join(f"{key}:{value}" for key, value in found.conditions.items()), style="dim")
 
 
 def doctor(

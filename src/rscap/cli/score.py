@@ -212,17 +212,16 @@ def show(sheets: Mapping[str, ScoreSheet]) -> None:
     """Print the scores of one or more sheets side by side, their signatures and what else is worth knowing."""
     from rich.table import Table
 
-    from rscap.cli.screen import screen
+    from rscap.cli.screen import print_prose, print_table
     from rscap.metrics import in_order
 
-    console = screen(soft_wrap=True)
     table = Table("metric", *sheets, title=f"{next(iter(sheets.values())).n:,} images")
     there = dict.fromkeys(metric for sheet in sheets.values() for metric in sheet.corpus)
     for metric in in_order(there):
         table.add_row(metric, *(_cell(sheet, metric) for sheet in sheets.values()))
-    console.print(table)
+    print_table(table)
     for name, sheet in sheets.items():
-        console.print(_lines(name, sheet))
+        print_prose(_lines(name, sheet))
 
 
 def content_lines(sheet: ScoreSheet) -> list[str]:
@@ -236,6 +235,7 @@ def content_lines(sheet: ScoreSheet) -> list[str]:
 
 
 def _cell(sheet: ScoreSheet, metric: str) -> str:
+    from rscap.cli.screen import interval_text
     from rscap.metrics import known
 
     if metric not in sheet.corpus:
@@ -243,7 +243,7 @@ def _cell(sheet: ScoreSheet, metric: str) -> str:
     line = known(metric)
     digits = 1 + (line.digits if line else 3)
     bounds = sheet.intervals.get(metric)
-    interval = f"  {bounds[0]:.{digits}f}–{bounds[1]:.{digits}f}" if bounds else ""
+    interval = f" {interval_text(bounds, digits)}" if bounds else ""
     return f"{sheet.corpus[metric]:.{digits}f}{interval}"
 
 

@@ -37,7 +37,7 @@ def similarity(
 ) -> None:
     """How well captions fit their images by a CLIP, without references; CLIPScore is 2.5 times this."""
     from rscap import scoring
-    from rscap.cli.screen import print_text, progress, say
+    from rscap.cli.screen import print_prose, print_text, progress, say
     from rscap.evaluation.clip import METRIC, clip_similarity, images_of, load_clip
 
     given, source = _of_run(captions, source, split) if captions.is_dir() else (captions, source)
@@ -53,7 +53,7 @@ def similarity(
     if json:
         print_text(scoring.sheet_text(sheet), end="")
         return
-    print_text(scoring.score_line(sheet, METRIC))
+    print_prose(scoring.score_line(sheet, METRIC))
     if sheet.extra["shuffled"] is not None:
         print_text(f"with the caption of another image: {sheet.extra['shuffled']:.3f}")
     if cut := sheet.extra["cut"]:

@@ -51,19 +51,17 @@ _MOST = 10
 
 
 def _show_verification(found: Verification) -> None:
-    from rich.console import Console
-
+    from rscap.cli.screen import print_prose
     from rscap.verifying.verification import PROVES
 
-    console = Console(highlight=False, soft_wrap=True)
     for line in found.checked:
-        console.print(f"checked: {line}", markup=False)
+        print_prose(f"checked: {line}")
     for line in found.unchecked:
-        console.print(f"not checked: {line}", markup=False, style="dim")
+        print_prose(f"not checked: {line}", style="dim")
     for one in found.findings[:_MOST]:
-        console.print(f"differs: {one}", markup=False, style="red")
+        print_prose(f"differs: {one}", style="red")
     if len(found.findings) > _MOST:
-        console.print(f"and {len(found.findings) - _MOST:,} more", style="red")
-    console.print(str(found), markup=False, style="bold")
+        print_prose(f"and {len(found.findings) - _MOST:,} more", style="red")
+    print_prose(str(found), style="bold")
     if found.holds:
-        console.print(PROVES, markup=False)
+        print_prose(PROVES)

@@ -18,7 +18,7 @@ from rscap.errors import DataError, Interrupted, RecipeError, StoreError
 from rscap.evaluation.outcome import evaluate_model, write_baselines, write_outcome
 from rscap.evaluation.seen import Overlap, data_digest_of, overlap, refuse_trained_on, seen_by, trained_on
 from rscap.model.card import check_served, emulated
-from rscap.progress import Progress, Say
+from rscap.progress import Progress, Say, titled
 from rscap.recipe import DataSection, Dtype, GenerateSection, Quantisation
 from rscap.records import Example, ScoreSheet
 from rscap.stopping import stopping
@@ -231,9 +231,11 @@ def _seen(task: Task, test: list[Example], source: Source, say: Say) -> dict[str
     Raises:
         DataError: it was trained on some of them, and the request does not allow that.
     """
-    if task.model.trained is None and task.model.adapter is None:
+    model = task.model
+    if model.trained is None and model.adapter is None and model.exported is None:
         return {}
-    seen = seen_by(*task.model.trained, say) if task.model.trained else "it is an adapter of another program"
+    foreign = "it is an export, without its run" if model.exported else "it is an adapter of another program"
+    seen = seen_by(*model.trained, say) if model.trained else foreign
     found = Overlap(of=len(test), unknown=seen) if isinstance(seen, str) else overlap(seen, test, source.contents)
     if not task.request.allow_seen:
         refuse_trained_on(found, task.model.name)
@@ -297,7 +299,8 @@ class _Work:
             )
             self.say(f"no baselines: {why}")
             return {}
-        return write_baselines(target, split, test=self.test, train=train, progress=self.progress)
+        bar = titled(self.progress, "nearest images")
+        return write_baselines(target, split, test=self.test, train=train, progress=bar)
 
     def journal(self, target: RunFolder) -> Journal:
         """Captions so far, and whatever decides what a caption is, the machine and its packages included."""
@@ -365,7 +368,7 @@ def _place(request: Request, model: ModelRef) -> Path:
         raise StoreError(
             f"{own} holds the scores of its own data in its own words and decoding", hint="give --out another folder"
         )
-    kind = request.split if model.trained or model.adapter else "zero-shot"
+    kind = request.split if model.trained or model.adapter or model.exported else "zero-shot"
     parts = (model.name, kind, str(request.limit) if request.limit else None, decoding)
     place = request.out if request.out is not None else Path("runs") / "-".join(part for part in parts if part)
     if not is_cut_off(place) and not (request.resume and _is_finished(place, request.split)):
@@ -408,6 +411,6 @@ def _read_back(task: Task) -> tuple[RunFolder, dict[str, ScoreSheet]]:
 
 def _other_decoding(model: ModelRef) -> str | None:
     """The name of the decode settings where they are not those of the run, or a base model's defaults."""
-    usual = model.trained[1].generate if model.trained else GenerateSection()
+    usual = model.trained[1].generate if model.trained else model.exported or GenerateSection()
     name = decode_name(model.generate) + ("-merged" if model.merged else "")
     return None if name == decode_name(usual) else name

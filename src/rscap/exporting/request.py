@@ -29,14 +29,14 @@ from rscap.exporting.hub import (
     write_checkpoint,
 )
 from rscap.exporting.reading import Asking, Pictures, Reading, captions, load_export, pictures, read
-from rscap.exporting.stac import MODEL_ITEM, model_item
+from rscap.exporting.stac import model_item
 from rscap.model.adapters import ForeignAdapter, find_adapter, least_transformers
 from rscap.model.card import dtype_of
 from rscap.model.families import Family, ImageSpec
 from rscap.progress import Say
 from rscap.recipe import Dtype, Recipe
 from rscap.stopping import stopping
-from rscap.store import RunFolder, new_folder, now, write_json, write_text
+from rscap.store import MODEL_ITEM, RunFolder, new_folder, now, write_json, write_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

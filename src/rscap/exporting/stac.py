@@ -16,7 +16,6 @@ from rscap.exporting.card import CardSubject
 from rscap.model.families import ImageSpec
 from rscap.tables import flatten
 
-MODEL_ITEM = "model.stac.json"
 MLM = "https://stac-extensions.github.io/mlm/v1.5.2/schema.json"
 _COLOURS = ("red", "green", "blue")
 _WEIGHTS = "*.safetensors"

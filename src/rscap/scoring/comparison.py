@@ -20,6 +20,8 @@ class SystemScore:
     replicates: int
     error_images: float = 0.0
     """Standard error of the score over the images drawn."""
+    decode: str = ""
+    """How its captions were decoded, such as `greedy-24`; several ways of its replicates with commas between."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -145,7 +145,9 @@ class Resampled:
             metric=self.metric,
             n=self.n,
             conditions={key: str(first.extra[key]) for key in _CONDITIONS} | _foreign(first, self.metric),
-            systems=tuple(_system_score(system, self.noise) for system in self.members.values()),
+            systems=tuple(
+                replace(_system_score(one, self.noise), decode=self._decode(one.name)) for one in self.members.values()
+            ),
             differences=self.differences(list(combinations(self.members, 2))),
             draws=self.draws,
             seed=self.seed,
@@ -154,6 +156,11 @@ class Resampled:
             seed_freedom=self.noise.freedom,
             higher_is_better=self.higher_is_better,
         )
+
+    def _decode(self, system: str) -> str:
+        """How the captions of a system were decoded: `greedy-24`, or several ways with commas between."""
+        own = (sheet for name, sheet in self.sheets.items() if self.systems.get(name, name) == system)
+        return ", ".join(dict.fromkeys(str(sheet.extra.get("decode") or "not stated") for sheet in own))
 
     def differences(self, pairs: Sequence[tuple[str, str]]) -> tuple[Difference, ...]:
         """These pairs, first minus second each, corrected for their number."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +19,7 @@ from rscap.model.packed import PackedModel
 from rscap.recipe import Recipe, SelectionSection
 from rscap.records import Example, Prediction
 from rscap.scoring.fluency import fluency
-from rscap.store import Best, TrainingState
+from rscap.store import Best, TrainEvaluation, TrainingState
 from rscap.training.team import Team
 
 _ROUNDING = 1e-6  # BLEU of next to no matches is some 1e-10, and its changes mean nothing
@@ -69,6 +69,27 @@ def _beyond(selection: SelectionSection, degenerate: float, watch: Mapping[str, 
     if selection.min_distinct is not None and distinct < selection.min_distinct:
         return f"less than {selection.min_distinct:.0%} different captions"
     return ""
+
+
+def passed_over(selection: SelectionSection, best: Best, rows: Iterable[TrainEvaluation]) -> str:
+    """Why better evaluations than the best were not kept: `steps 12, 18 had a lower loss, but more than 50% …`.
+
+    Empty where there were none. `rows` are the evaluations of the log.
+    """
+    line = known(selection.metric)
+    lower_is_better = line is None or not line.higher_is_better
+    reasons: dict[str, list[str]] = {}
+    for row in rows:
+        value = row.loss if line is None else row.metrics.get(selection.metric)
+        gain = None if value is None else _gain(best, value, lower_is_better=lower_is_better)
+        over = _beyond(selection, row.degenerate or 0.0, row.watch or {})
+        if over and gain is not None and gain > 0 and row.step != best.step:
+            reasons.setdefault(over, []).append(str(row.step))
+    way = "lower" if lower_is_better else "higher"
+    return "; ".join(
+        f"step{'s' if len(steps) > 1 else ''} {', '.join(steps)} had a {way} {selection.metric}, but {over}"
+        for over, steps in reasons.items()
+    )
 
 
 def _gain(best: Best | None, value: float, *, lower_is_better: bool) -> float | None:

@@ -42,7 +42,9 @@ from rscap.store import (
     Provenance,
     RunFolder,
     TowerParameters,
+    TrainEvaluation,
     TrainingState,
+    read_train_log,
     replace_folder,
     write_parameters,
     write_rejected,
@@ -68,6 +70,7 @@ from rscap.training.log import TrainLog
 from rscap.training.loop import Learner, fit
 from rscap.training.objectives.self_critical import SelfCritical
 from rscap.training.optimiser import learned, load_weights
+from rscap.training.panel import passed_over
 from rscap.training.start import Start
 from rscap.training.team import Team, check_shares, shard
 from rscap.training.trackers import Trackers, check_trackers
@@ -349,6 +352,10 @@ class _Session:
             self.say(f"kept the last weights, since the best checkpoint cannot be used: {error.message}")
             return {"selected": None, "not_selected": error.message}
         self.say(f"kept the checkpoint of step {best.step} ({selection.metric} {best.value:.3f} on validation images)")
+        if self.run.train_log.is_file():
+            logged = (row for _, row in read_train_log(self.run.train_log))
+            if better := passed_over(selection, best, (row for row in logged if isinstance(row, TrainEvaluation))):
+                self.say(f"not kept: {better}")
         if selection.metric != "loss" and best.value < _NOTHING:
             self.say(f"its {selection.metric} is almost 0, so this selection means little")
         return {"selected": {"step": best.step, "metric": selection.metric, "value": best.value}}
