@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import re
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,30 @@ def test_a_data_set_on_the_page_opens_through_both_doors(tmp_path: Path, name: s
     told = re.search(r"(?<![a-z])(train|val|test)(?![a-z])", Path(name).stem)
     if told:
         assert set(source.splits) == {told[1]}
+
+
+def test_the_shard_on_the_page_opens_through_both_doors(tmp_path: Path) -> None:
+    """The members that the page lists, as an archive and in a folder."""
+    name, listed = re.findall(r"`([\w.-]+\.tar)`, as these files:\n```members\n(.*?)```", SOURCES, flags=re.DOTALL)[0]
+    members: dict[str, bytes] = {}
+    for line in listed.splitlines():
+        member, _, text = line.partition(" ")
+        member = member or list(members)[-1]
+        members[member] = members.get(member, b"") + text.strip().encode() + b"\n"
+    image = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(image, format="JPEG")
+    with tarfile.open(tmp_path / name, "w") as archive:
+        for member, content in members.items():
+            entry = tarfile.TarInfo(member)
+            data = image.getvalue() if member.endswith(".jpg") else content
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+    for spec in (tmp_path / name, tmp_path):
+        source = open_source(spec, check="decode")
+        captions = dict(zip(("000000.jpg", "000001.jpg"), REFERENCES.values(), strict=True))
+        assert {one.id: one.captions for one in source.examples} == captions
+        assert dict(scoring.load_references(spec)) == captions
+        assert source.splits == {"train": 2}
 
 
 @pytest.mark.parametrize("name", examples(CANDIDATES))

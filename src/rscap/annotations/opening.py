@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-from rscap.annotations import image_folder, json_files, parquet, tables
+from rscap.annotations import image_folder, json_files, parquet, shards, tables
 from rscap.annotations import text as descriptions
 from rscap.annotations.files import json_lines, load_json
 from rscap.annotations.rows import AnnotationRow, Found, split_in, told_apart
@@ -18,11 +18,11 @@ from rscap.records import Note, Rejected
 
 CAPTIONS_CSV = "captions.csv"
 COCO_FOLDER = "annotations"
-WANTED = "captions.csv, metadata.jsonl, *.parquet, or annotations in *.json, *.jsonl or *.csv"
+WANTED = "captions.csv, metadata.jsonl, *.parquet, *.tar with captions, or annotations in *.json, *.jsonl or *.csv"
 
 _ARCHIVE = "archives are not unpacked: unpack it and open the folder"
 _WAYS_OUT = {
-    **dict.fromkeys((".zip", ".tar", ".gz", ".tgz", ".rar", ".7z"), _ARCHIVE),
+    **dict.fromkeys((".zip", ".gz", ".tgz", ".rar", ".7z"), _ARCHIVE),
     **dict.fromkeys((".xlsx", ".xls", ".ods"), "export the sheet as CSV in UTF-8"),
     **dict.fromkeys(
         (".pkl", ".pickle", ".pt", ".pth", ".npy", ".npz", ".mat", ".h5", ".hdf5"), "save it as JSON Lines"
@@ -30,7 +30,7 @@ _WAYS_OUT = {
 }
 """What to do with files of other kinds, by suffix."""
 
-FormatName = Literal["table", "image folder", "JSON Lines", "JSON", "parquet", "descriptions"]
+FormatName = Literal["table", "image folder", "JSON Lines", "JSON", "parquet", "shards", "descriptions"]
 Rows = Iterator[Found]
 
 
@@ -75,6 +75,8 @@ def _file(path: Path) -> Annotations:
         return Annotations("JSON Lines", path.stem, path, lambda: json_files.json_lines(path))
     if suffix == ".parquet":
         return Annotations("parquet", path.stem, path, lambda: parquet.read(path))
+    if suffix == shards.SUFFIX:
+        return Annotations("shards", path.stem, path, lambda: shards.read(path))
     if descriptions.is_descriptions(path):
         root = path.parent.parent if path.parent.name == descriptions.FOLDER else path.parent
         return _descriptions(root, path)
@@ -108,6 +110,11 @@ def _folder(path: Path) -> Annotations:
             kinds[kind] = Annotations(kind, name, path, _one_after_the_other(chosen, passed_over))
     if parquet.files(path):
         kinds["parquet"] = Annotations("parquet", name, path, lambda: parquet.read(path))
+    archives = {file: shards.why_not(file) for file in shards.files(path)}
+    if not all(archives.values()):
+        kinds["shards"] = Annotations("shards", name, path, lambda: shards.read(path))
+    else:
+        passed_over += [Note(file.name, f"passed over: {reason}") for file, reason in archives.items()]
     if not kinds and (texts := descriptions.files(path)):
         return _descriptions(path, texts[0])
     if not kinds and (path / COCO_FOLDER).is_dir():

@@ -84,6 +84,39 @@ class ArrowImage:
 
 
 @dataclass(frozen=True, slots=True)
+class ArchiveImage:
+    """An image in an archive (tar), read from its place there when it is asked for."""
+
+    archive: Path
+    offset: int
+    """Of its first byte in the archive."""
+    size_bytes: int
+    name: str
+
+    @property
+    def identity(self) -> str:
+        """Name and size in bytes."""
+        return f"{self.name}:{self.size_bytes}"
+
+    def load(self) -> Image.Image:
+        return decode(self.data(), name=self.name)
+
+    def header(self) -> ImageHeader:
+        return probe(self.data(), name=self.name)
+
+    def data(self) -> bytes:
+        try:
+            with self.archive.open("rb") as stream:
+                stream.seek(self.offset)
+                content = stream.read(self.size_bytes)
+        except OSError as error:
+            raise ImageError(f"{self.name}: {self.archive} cannot be read: {error.strerror}") from None
+        if len(content) < self.size_bytes:
+            raise ImageError(f"{self.name}: {self.archive} is cut off", hint="copy it again")
+        return content
+
+
+@dataclass(frozen=True, slots=True)
 class MissingImage:
     """The image of an annotation whose file is missing: enough to inspect captions, not to load."""
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rscap.annotations import Found, UnusableRowError, find, missing, split_name
+from rscap.annotations import Found, UnusableRowError, find, missing, shards, split_name
 from rscap.data import parquet
 from rscap.data.contents import Content, content_of
-from rscap.data.images import opened
+from rscap.data.images import ArchiveImage, opened
 from rscap.data.rows import IMAGE_CHECKS, ImageCheck, Judged, Looked, assemble, refuse_if_too_many
 from rscap.data.source import Source, digest
 from rscap.data.splits import assign_splits
@@ -130,6 +130,8 @@ def _open(spec: str | Path) -> _Opened:
         found = find(path)
         if found.kind == "parquet":
             return _Opened(found.name, parquet.read(path.name, parquet.open_files(found.path)))
+        if found.kind == "shards":
+            return _Opened(found.name, shards.read(found.path, _in_archive))
         return _Opened(found.name, found.read(), found.root)
     if isinstance(spec, str) and not _file_like(spec) and parquet.HUB_ID.fullmatch(spec):
         return _Opened(spec, parquet.read(spec, parquet.open_hub(spec)))
@@ -138,6 +140,10 @@ def _open(spec: str | Path) -> _Opened:
         f"{str(spec)!r} is neither a file, a folder nor a Hub id (owner/name)",
         hint=hint or "`sample` opens the built-in one",
     )
+
+
+def _in_archive(member: shards.Member, name: str) -> ArchiveImage:
+    return ArchiveImage(member.archive, member.offset, member.size, name)
 
 
 def _file_like(spec: str) -> bool:

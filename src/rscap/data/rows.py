@@ -11,7 +11,7 @@ from typing import Literal
 
 from rscap.annotations import AnnotationRow, Found, UnusableRowError, judged
 from rscap.data.contents import Content, content_of
-from rscap.data.images import ArrowImage, FileImage, MissingImage
+from rscap.data.images import ArchiveImage, ArrowImage, FileImage, MissingImage
 from rscap.data.places import Locator
 from rscap.errors import DataError, ImageError
 from rscap.records import Example, Note, Rejected
@@ -116,8 +116,8 @@ def _example(
     row: AnnotationRow, origin: str, locate: Locator | None, check: ImageCheck | Looked
 ) -> tuple[Example, Content | None]:
     """The example of a row, and what its image shows where it was decoded."""
-    image: FileImage | ArrowImage | MissingImage
-    if isinstance(row.image, ArrowImage):
+    image: FileImage | ArrowImage | ArchiveImage | MissingImage
+    if isinstance(row.image, ArrowImage | ArchiveImage):
         annotation, image = judged(replace(row, image=row.image.name), origin=origin), row.image
         if not image.size_bytes:
             raise UnusableRowError("the image cell holds no bytes")
@@ -158,7 +158,9 @@ def _file_image(
     return image, _check_image(image, check, example_id)
 
 
-def _check_image(image: FileImage | ArrowImage, check: ImageCheck | Looked, example_id: str) -> Content | None:
+def _check_image(
+    image: FileImage | ArrowImage | ArchiveImage, check: ImageCheck | Looked, example_id: str
+) -> Content | None:
     if isinstance(check, Mapping):
         found = check[example_id]
         if isinstance(found, str):
