@@ -97,7 +97,8 @@ def test_a_place_off_the_earth_is_drawn_in_its_own_coordinates(tmp_path: Path) -
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [1280, 390])
 def test_captions_are_found_filtered_shown_and_saved(browser: Any, captions: Path, tmp_path: Path, width: int) -> None:
-    """Words find plural and singular; a click shows the picture; what is found is saved; axe finds nothing serious."""
+    """The pointer shows a caption; words find plural and singular; a click shows the picture; what is found is saved;
+    axe finds nothing serious."""
     write_map(captions, tmp_path / "map.html")
     page = browser.new_page(viewport={"width": width, "height": 844})
     wrong: list[str] = []
@@ -107,6 +108,15 @@ def test_captions_are_found_filtered_shown_and_saved(browser: Any, captions: Pat
     )
     page.goto((tmp_path / "map.html").as_uri())
     assert page.locator("#list button").count() == 3
+    place = page.evaluate("map.latLngToContainerPoint(rows[2].layer.getBounds().getCenter())")
+    box = page.locator("#map").bounding_box()
+    page.mouse.move(box["x"] + place["x"] - 3, box["y"] + place["y"])
+    page.mouse.move(box["x"] + place["x"], box["y"] + place["y"])
+    page.locator(".leaflet-tooltip", has_text="a plane near 2 trees").wait_for()
+    page.mouse.click(box["x"] + place["x"], box["y"] + place["y"])
+    page.locator(".leaflet-popup-content", has_text="a plane near 2 trees").wait_for()
+    page.locator(".leaflet-popup-close-button").click()
+    page.locator(".leaflet-popup").wait_for(state="detached")
     page.locator("#words").fill("solar panel")
     page.locator("#count", has_text="1 of 3 captions").wait_for()
     page.locator("#list button").first.click()

@@ -18,6 +18,7 @@ import pytest
 
 import rscap
 from checkout import ROOT
+from ranges import served
 from scene_files import Echo, noise, write_raster
 
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore")]  # Ray leaves sockets and warnings of its own
@@ -41,6 +42,31 @@ def archive(folder: Path, scenes: int, broken: int = 0) -> None:
         write_raster(folder / f"{number:04}.tif", noise(3, int(height), int(width), seed=number))
     for number in range(broken):
         (folder / f"broken-{number}.tif").write_bytes(b"not a raster")
+
+
+def test_bytes_of_remote_scenes_are_counted(tmp_path: Path, ray: Any) -> None:
+    """Of a remote scene the provenance says what all workers downloaded, no more than the server sent; and the blocks
+    under its windows, each once: as many bytes as a local run finds."""
+    (tmp_path / "web").mkdir()
+    for number in range(2):
+        bands = np.kron(noise(3, 64, 64, seed=number), np.ones((1, 8, 8), dtype="uint8"))
+        write_raster(
+            tmp_path / "web" / f"{number}.tif", bands, tiled=True, blockxsize=128, blockysize=128, compress="lzw"
+        )
+    with served(tmp_path / "web") as server:
+        urls = [server.url(f"{number}.tif") for number in range(2)]
+        options: dict[str, Any] = {"window": 100, "progress": False}
+        rscap.caption_scene(urls, Echo(), tmp_path / "local", **options)
+        before = server.sent
+        rscap.caption_scene(urls, Echo(), tmp_path / "ray", engine="ray", workers=2, **options)
+        sent = server.sent - before
+    assert files(tmp_path / "ray") == files(tmp_path / "local")
+    local, found = (
+        json.loads((tmp_path / name / "provenance.json").read_text())["scenes"] for name in ("local", "ray")
+    )
+    assert [found[url]["bytes_needed"] for url in urls] == [local[url]["bytes_needed"] for url in urls]
+    assert all(found[url]["bytes_read"] >= found[url]["bytes_needed"] > 0 for url in urls)
+    assert sum(found[url]["bytes_read"] for url in urls) <= sent
 
 
 class Deadly(Echo):

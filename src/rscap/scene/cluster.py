@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from rscap.errors import SceneError
 from rscap.scene.aoi import Area
 from rscap.scene.features import ground_of
-from rscap.scene.opening import opened
+from rscap.scene.opening import is_remote, opened
 from rscap.scene.reading import Chip, Scene
 from rscap.scene.request import SceneRequest
+from rscap.scene.traffic import Downloads, Needed, counted
 from rscap.scene.windows import Grid, Tile
-from rscap.scene.work import Ask, asking, begin, ended, rows_of
+from rscap.scene.work import Ask, asking, begin, ended, rows_of, with_bytes
 from rscap.store.archive import EndRow, Ledger, SceneRow, SkippedRow, WindowRow
 
 AHEAD = 2
@@ -53,6 +54,17 @@ class Batch:
         return [part.facts.scene for part in self.parts]
 
 
+@dataclass(frozen=True, slots=True)
+class Captioned:
+    """What a worker made of a batch."""
+
+    lines: list[WindowRow | SkippedRow]
+    failed: dict[str, str]
+    """Scenes of which nothing is used, with the reason."""
+    downloads: dict[str, Downloads]
+    """Of remote scenes."""
+
+
 class Worker:
     """What runs on the cluster: one model, asked by one process."""
 
@@ -62,22 +74,24 @@ class Worker:
             os.chdir(folder)  # where the names of scenes are meant
         self._ask: Ask | None = None
 
-    def survey(self, name: str) -> SceneRow | str:
-        """What is found of a scene, or why it fails."""
+    def survey(self, name: str) -> tuple[SceneRow | str, Downloads | None]:
+        """What is found of a scene, or why it fails; and what was downloaded of a remote one."""
         try:
-            with opened(name, crs=self._request.crs, gsd=self._request.gsd) as raster:
-                return Scene.of(name, raster, self._request).row
+            with counted(name) as traffic, opened(name, crs=self._request.crs, gsd=self._request.gsd) as raster:
+                found = Scene.of(name, raster, self._request).row
+                return found, Downloads(traffic.read) if is_remote(name) else None
         except SceneError as error:
-            return error.in_one_line
+            return error.in_one_line, None
 
-    def caption(self, parts: list[Part]) -> tuple[list[WindowRow | SkippedRow], dict[str, str]]:
-        """Lines of the ledger, and scenes that failed with their reason."""
+    def caption(self, parts: list[Part]) -> Captioned:
+        """Caption the windows of a batch."""
         read: list[tuple[str, Chip]] = []
         lines: list[WindowRow | SkippedRow] = []
         failed: dict[str, str] = {}
+        downloads: dict[str, Downloads] = {}
         for part in parts:
             try:
-                for one in self._chips(part):
+                for one in self._chips(part, downloads):
                     if isinstance(one, SkippedRow):
                         lines.append(one)
                     else:
@@ -87,17 +101,24 @@ class Worker:
         answers = list(self._asking()([chip.picture for _, chip in read])) if read else []
         for (scene, chip), answer in zip(read, answers, strict=True):
             lines += rows_of(scene, [chip], [answer])
-        return [line for line in lines if line.scene not in failed], failed
+        return Captioned([line for line in lines if line.scene not in failed], failed, downloads)
 
-    def _chips(self, part: Part) -> list[Chip | SkippedRow]:
-        with opened(part.facts.scene, crs=self._request.crs, gsd=self._request.gsd) as raster:
-            scene = Scene.of(part.facts.scene, raster, self._request, part.facts)
+    def _chips(self, part: Part, downloads: dict[str, Downloads]) -> list[Chip | SkippedRow]:
+        name = part.facts.scene
+        with counted(name) as traffic, opened(name, crs=self._request.crs, gsd=self._request.gsd) as raster:
+            scene = Scene.of(name, raster, self._request, part.facts)
             if scene.identity.digest != part.facts.digest:
                 raise SceneError(
                     f"{scene.name}: the file was changed while it was read", hint="caption it again with --retry"
                 )
-            found = [scene.read(scene.grid.tile(*place), self._request.min_valid) for place in part.places]
+            tiles = [scene.grid.tile(*place) for place in part.places]
+            found = [scene.read(tile, self._request.min_valid) for tile in tiles]
             scene.identity.check_unchanged()
+            if is_remote(name):
+                needed = Needed(raster, scene.bands.indexes)
+                for tile in tiles:
+                    needed.add(tile.window)
+                downloads[name] = Downloads(traffic.read, needed.blocks)
             return found
 
     def _asking(self) -> Ask:
@@ -120,6 +141,8 @@ class _Open:
     """Windows that are with workers."""
     handed: bool = False
     """Whether all of its windows were handed out."""
+    downloads: Downloads | None = None
+    """Of a remote scene."""
 
 
 @dataclass(slots=True)
@@ -136,13 +159,13 @@ class Archive:
     _next: list[tuple[SceneRow, Place]] = field(default_factory=list)
     _again: deque[Batch] = field(default_factory=deque)
 
-    def surveyed(self, name: str, found: SceneRow | str) -> None:
+    def surveyed(self, name: str, found: SceneRow | str, downloads: Downloads | None) -> None:
         """Take in what a worker found of a scene."""
         if isinstance(found, str):
             self._end(EndRow(scene=name, state="failed", reason=found))
             return
         begin(self.ledger, found)
-        self._open[name] = _Open(found, self._missing(found))
+        self._open[name] = _Open(found, self._missing(found), downloads=downloads)
         self._waiting.append(name)
 
     def batch(self, *, whole: bool) -> Batch | None:
@@ -171,12 +194,15 @@ class Archive:
             places.setdefault(facts.scene, Part(facts, [])).places.append(place)
         return Batch(list(places.values()))
 
-    def captioned(self, batch: Batch, lines: Sequence[WindowRow | SkippedRow], failed: dict[str, str]) -> int:
+    def captioned(self, batch: Batch, made: Captioned) -> int:
         """Note what a worker made of a batch; how many windows that is."""
-        alive = [line for line in lines if line.scene in self._open]
+        alive = [line for line in made.lines if line.scene in self._open]
         if alive:
             self.ledger.add(alive)
-        for scene, reason in failed.items():
+        for scene, downloads in made.downloads.items():
+            if (known := self._open.get(scene)) is not None and known.downloads is not None:
+                known.downloads.add(downloads)
+        for scene, reason in made.failed.items():
             self._fail(scene, reason)
         for part in batch.parts:
             if (one := self._open.get(part.facts.scene)) is not None:
@@ -214,7 +240,8 @@ class Archive:
 
     def _check(self, one: _Open) -> None:
         if one.handed and not one.out and one.facts.scene in self._open:
-            self._end(ended(self.ledger, one.facts.scene))
+            end = ended(self.ledger, one.facts.scene)
+            self._end(end if one.downloads is None else with_bytes(end, one.downloads))
 
     def _fail(self, scene: str, reason: str) -> None:
         if scene in self._open:

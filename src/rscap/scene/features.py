@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice
 from typing import Any
 
+import numpy as np
 from pyproj import CRS
 from rasterio.transform import Affine
 from shapely import unary_union
 
-from rscap.scene.ground import Ground, ground_size
-from rscap.scene.outline import Outline, coordinates, oriented, outline
+from rscap.scene.ground import Ground, ground_sizes
+from rscap.scene.outline import Outline, coordinates, oriented, outlines
 from rscap.scene.windows import Box
 from rscap.scoring.diagnostics import degenerate
 from rscap.store.archive import Ledger, SceneRow, WindowRow
@@ -20,7 +24,11 @@ MERGED_SHARE = 0.25
 """A caption is said twice of the same ground where windows share at least this part of a window."""
 
 
-@dataclass(frozen=True, slots=True)
+_TOGETHER = 256
+"""Windows that are placed together."""
+
+
+@dataclass(frozen=True)
 class Feature:
     """One caption with its place."""
 
@@ -41,7 +49,19 @@ class Feature:
     merged: tuple[tuple[int, int, int, int], ...] = ()
     """Windows that share ground with this one and got the same caption."""
 
-    @property
+    @cached_property
+    def geojson(self) -> str:
+        """A GeoJSON feature (RFC 7946), as text."""
+        place = self.outline.lonlat
+        content = {
+            "type": "Feature",
+            "id": f"{self.scene}#{self.row},{self.column}",
+            "geometry": None if place is None else coordinates(place),
+            "properties": self.properties,
+        }
+        return json.dumps(content, ensure_ascii=False, allow_nan=False)
+
+    @cached_property
     def properties(self) -> dict[str, Any]:
         """As GeoJSON holds them."""
         return {
@@ -86,26 +106,33 @@ def features(
     assert facts is not None
     ground = ground_of(facts)
     lines = (line for line in ledger.windows(scene) if isinstance(line, WindowRow))
-    for kept in _merged(lines) if overlaps else (_Kept(line, Box(*line.window)) for line in lines):
-        line = kept.line
-        middle = (kept.box.x + kept.box.width / 2, kept.box.y + kept.box.height / 2)
-        yield Feature(
-            scene=scene,
-            row=line.row,
-            column=line.column,
-            caption=line.caption,
-            confidence=line.confidence,
-            flags=flags(line, prefix, low_confidence),
-            window=line.window,
-            cell=line.cell,
-            valid_share=line.valid_share,
-            gsd=_rounded(ground_size(ground, *middle)),
-            run=run,
-            digest=line.digest,
-            crs=facts.crs,
-            outline=_union([outline(ground, box) for box in (kept.box, *kept.repeats)]),
-            merged=tuple((box.x, box.y, box.width, box.height) for box in kept.repeats),
+    coming = _merged(lines) if overlaps else (_Kept(line, Box(*line.window)) for line in lines)
+    while kept := list(islice(coming, _TOGETHER)):
+        sizes = ground_sizes(
+            ground,
+            np.array([one.box.x + one.box.width / 2 for one in kept]),
+            np.array([one.box.y + one.box.height / 2 for one in kept]),
         )
+        places = iter(outlines(ground, [box for one in kept for box in (one.box, *one.repeats)]))
+        for one, size in zip(kept, sizes, strict=True):
+            line = one.line
+            yield Feature(
+                scene=scene,
+                row=line.row,
+                column=line.column,
+                caption=line.caption,
+                confidence=line.confidence,
+                flags=flags(line, prefix, low_confidence),
+                window=line.window,
+                cell=line.cell,
+                valid_share=line.valid_share,
+                gsd=_rounded(size),
+                run=run,
+                digest=line.digest,
+                crs=facts.crs,
+                outline=_union(list(islice(places, 1 + len(one.repeats)))),
+                merged=tuple((box.x, box.y, box.width, box.height) for box in one.repeats),
+            )
 
 
 def flags(line: WindowRow, prefix: str | None, low_confidence: float) -> tuple[str, ...]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,30 +109,33 @@ def crs_name(crs: CRS) -> str:
 
 
 def ground_size(ground: Ground, x: float, y: float) -> tuple[float, float] | None:
-    """Metres that one pixel at a pixel position covers, along a row and down a column; None where nothing tells.
+    """Metres that one pixel at a pixel position covers, along a row and down a column; None where nothing tells."""
+    return ground_sizes(ground, np.array([x], dtype=np.float64), np.array([y], dtype=np.float64))[0]
 
-    On the Earth it is the geodesic distance between the middles of its edges, so that degrees and Mercator metres are
-    what they are there. Elsewhere the units of a projected CRS count.
+
+def ground_sizes(ground: Ground, x: Floats, y: Floats) -> list[tuple[float, float] | None]:
+    """`ground_size` of N pixel positions.
+
+    On the Earth it is the geodesic distance between the middles of a pixel's edges, so that degrees and Mercator metres
+    are what they are there. Elsewhere the units of a projected CRS count.
     """
-    if ground.crs is None:
-        return None
+    if ground.crs is None or not (ground.earth or ground.crs.is_projected):
+        return [None] * len(x)
     if ground.earth:
-        xs, ys = np.array([x - 0.5, x + 0.5, x, x]), np.array([y, y, y - 0.5, y + 0.5])
-        lon, lat = ground.lonlat(*ground.native(xs, ys))
-        if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
-            return None
+        xs, ys = np.stack([x - 0.5, x + 0.5, x, x]), np.stack([y, y, y - 0.5, y + 0.5])
+        lon, lat = (one.reshape(xs.shape) for one in ground.lonlat(*ground.native(xs.ravel(), ys.ravel())))
+        placed = np.asarray(np.isfinite(lon).all(axis=0) & np.isfinite(lat).all(axis=0))
+        lon, lat = np.where(placed, lon, 0.0), np.where(placed, lat, 0.0)
         _, _, metres = _geod().inv(lon[[0, 2]], lat[[0, 2]], lon[[1, 3]], lat[[1, 3]])
-        return _positive(metres)
-    if not ground.crs.is_projected:
-        return None
+        across, down = np.asarray(metres)
+        return [_positive(*pair) if known else None for *pair, known in zip(across, down, placed, strict=True)]
     unit = ground.crs.axis_info[0].unit_conversion_factor
     a, b, _, d, e, _ = ground.transform[:6]
-    return _positive((math.hypot(a, d) * unit, math.hypot(b, e) * unit))
+    return [_positive(math.hypot(a, d) * unit, math.hypot(b, e) * unit)] * len(x)
 
 
-def _positive(metres: Sequence[Any]) -> tuple[float, float] | None:
-    across, down = float(metres[0]), float(metres[1])
-    return (across, down) if across > 0 and down > 0 else None
+def _positive(across: float, down: float) -> tuple[float, float] | None:
+    return (float(across), float(down)) if across > 0 and down > 0 else None
 
 
 @cache

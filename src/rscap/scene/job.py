@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -266,17 +267,22 @@ def has_changed(ledger: Ledger, name: str) -> bool:
 
 
 class _Tally:
-    """Windows done, of all there are."""
+    """Windows done, of all there are, which are counted when the first is done."""
 
     def __init__(self, ledger: Ledger, names: Sequence[str], request: SceneRequest, progress: Progress) -> None:
-        self._progress, self._done = progress, 0
-        local = [name for name in names if ledger.end(name) or not is_remote(name)]  # others count as they are opened
-        self._total = sum(ledger.done(name) if ledger.end(name) else windows_of(name, request) for name in local)
+        self._progress, self._done, self._request = progress, 0, request
+        self._known = sum(ledger.done(name) for name in names if ledger.end(name))
+        # A remote scene counts as it is opened.
+        self._uncounted = [name for name in names if not ledger.end(name) and not is_remote(name)]
 
     def add(self, count: int) -> None:
         """So many more windows are done."""
         self._done += count
         self._progress(self._done, max(self._total, self._done))
+
+    @cached_property
+    def _total(self) -> int:
+        return self._known + sum(windows_of(name, self._request) for name in self._uncounted)
 
 
 def windows_of(name: str, request: SceneRequest) -> int:

@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyproj import CRS
-from shapely import Geometry, to_wkb
+from shapely import bounds, to_wkb
 
 from rscap.scene.features import Feature
 from rscap.store.archive import SceneRow
@@ -26,7 +26,8 @@ from rscap.store.archive import SceneRow
 ROWS_A_GROUP = 2_000
 """Features that are held at a time, and that a reader skips together by their covering boxes."""
 
-_BOX = pa.struct([(name, pa.float64()) for name in ("xmin", "ymin", "xmax", "ymax")])
+_SIDES = ("xmin", "ymin", "xmax", "ymax")
+_BOX = pa.struct([(name, pa.float64()) for name in _SIDES])
 _PLACE = pa.list_(pa.int32(), 4)
 SCHEMA = pa.schema(
     [
@@ -63,17 +64,10 @@ class ParquetFile:
     def __init__(self, path: Path, scenes: Sequence[SceneRow]) -> None:
         schema = SCHEMA.with_metadata({"geo": json.dumps(geo_metadata(scenes))})
         self._writer = pq.ParquetWriter(path, schema, compression="zstd")
-        self._waiting: list[dict[str, Any]] = []
+        self._waiting: list[Feature] = []
 
     def add(self, feature: Feature) -> None:
-        place = feature.outline
-        row = feature.properties | {
-            "geometry": None if place.lonlat is None else to_wkb(place.lonlat),
-            "bbox": _bounds(place.lonlat),
-            "footprint_native": to_wkb(place.native),
-            "bbox_native": _bounds(place.native),
-        }
-        self._waiting.append(row)
+        self._waiting.append(feature)
         if len(self._waiting) >= ROWS_A_GROUP:
             self._flush()
 
@@ -91,9 +85,18 @@ class ParquetFile:
             self._writer.close()
 
     def _flush(self) -> None:
-        if self._waiting:
-            self._writer.write_table(pa.Table.from_pylist(self._waiting, schema=self._writer.schema))
-            self._waiting = []
+        if not self._waiting:
+            return
+        rows = [dict(one.properties) for one in self._waiting]
+        for name, covering, places in (
+            ("geometry", "bbox", [one.outline.lonlat for one in self._waiting]),
+            ("footprint_native", "bbox_native", [one.outline.native for one in self._waiting]),
+        ):
+            for row, place, content, box in zip(rows, places, to_wkb(places), bounds(places), strict=True):
+                row[name] = content
+                row[covering] = None if place is None else dict(zip(_SIDES, box.tolist(), strict=True))
+        self._writer.write_table(pa.Table.from_pylist(rows, schema=self._writer.schema))
+        self._waiting = []
 
 
 class ParquetParts:
@@ -160,11 +163,5 @@ def _column(covering: str, crs: str | None) -> dict[str, Any]:
         "crs": None if crs is None else CRS.from_user_input(crs).to_json_dict(),
         "orientation": "counterclockwise",
         "edges": "planar",
-        "covering": {"bbox": {side: [covering, side] for side in ("xmin", "ymin", "xmax", "ymax")}},
+        "covering": {"bbox": {side: [covering, side] for side in _SIDES}},
     }
-
-
-def _bounds(geometry: Geometry | None) -> dict[str, float] | None:
-    if geometry is None:
-        return None
-    return dict(zip(("xmin", "ymin", "xmax", "ymax"), map(float, geometry.bounds), strict=True))

@@ -94,6 +94,8 @@ class _Run:
         """Of workers, since the last call that gave something."""
 
     def carry_out(self) -> None:
+        self._hand_out()
+        self.each(0)  # the first count opens every scene: here workers load the model meanwhile
         while True:
             self._hand_out()
             if not self.calls:
@@ -137,10 +139,10 @@ class _Run:
             return
         self.deaths = 0
         if isinstance(what, str):
-            self.archive.surveyed(what, found)
+            self.archive.surveyed(what, *found)
             self.each(self.archive.ledger.done(what))
             return
-        self.each(self.archive.captioned(what, *found))
+        self.each(self.archive.captioned(what, found))
 
     def _died(self, place: int, what: str | Batch, reason: str) -> None:
         """A worker is gone: its calls are lost, and another takes its place.

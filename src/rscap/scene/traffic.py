@@ -10,7 +10,7 @@ import ctypes
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -73,36 +73,63 @@ def _statistics() -> Callable[[], bytes] | None:
     return ask
 
 
+@dataclass(slots=True)
+class Downloads:
+    """What was downloaded of a remote scene, and the blocks that its windows need: of one process, or of several."""
+
+    read: int | None = 0
+    """Bytes; None where GDAL does not tell."""
+    blocks: dict[tuple[int, int], int] | None = field(default_factory=dict)
+    """Compressed bytes of each block, by row and column; None where the file does not tell: it is no TIFF, or is
+    warped by control points."""
+
+    @property
+    def needed(self) -> int | None:
+        """Bytes of the blocks, each once."""
+        return None if self.blocks is None else sum(self.blocks.values())
+
+    def add(self, other: Downloads) -> None:
+        """What another process, or an earlier call of this one, has downloaded."""
+        self.read = None if self.read is None or other.read is None else self.read + other.read
+        self.blocks = None if self.blocks is None or other.blocks is None else self.blocks | other.blocks
+
+
 class Needed:
-    """The blocks under the windows of a scene."""
+    """Collects the blocks under the windows of a scene."""
 
     def __init__(self, raster: Raster, bands: tuple[int, ...]) -> None:
         self._raster = raster
         separate = raster.source.profile.get("interleave") == "band"
         self._bands = bands if separate else bands[:1]
-        self._seen: set[tuple[int, int]] = set()
-        self.bytes: int | None = 0 if raster.blocks is not None else None
-        """None where the file does not tell: it is no TIFF, or is warped by control points."""
+        self.blocks: dict[tuple[int, int], int] | None = None if raster.blocks is None else {}
+        """As `Downloads` has them."""
 
     def add(self, window: Box) -> None:
         """One more window that is read."""
-        blocks = self._raster.blocks
-        if self.bytes is None or blocks is None:
+        dataset = self._raster.blocks
+        if dataset is None:
             return
-        across, down = blocks.width / self._raster.width, blocks.height / self._raster.height
-        tall, wide = blocks.block_shapes[0]
+        across, down = dataset.width / self._raster.width, dataset.height / self._raster.height
+        tall, wide = dataset.block_shapes[0]
         for row in range(int(window.y * down) // tall, (max(int(window.bottom * down) - 1, 0)) // tall + 1):
             for column in range(int(window.x * across) // wide, (max(int(window.right * across) - 1, 0)) // wide + 1):
-                if self.bytes is not None and (row, column) not in self._seen:
-                    self._seen.add((row, column))
-                    self._count(blocks, row, column)
+                if self.blocks is not None and (row, column) not in self.blocks:
+                    self._note(dataset, row, column)
 
-    def _count(self, blocks: Any, row: int, column: int) -> None:
+    def _note(self, dataset: Any, row: int, column: int) -> None:
+        size = self._size(dataset, row, column)
+        if size is None or self.blocks is None:
+            self.blocks = None
+        else:
+            self.blocks[row, column] = size
+
+    def _size(self, dataset: Any, row: int, column: int) -> int | None:
+        """Bytes of a block in all bands that are read; None where the file does not tell."""
+        total = 0
         for band in self._bands:
-            size = blocks.get_tag_item(f"BLOCK_SIZE_{column}_{row}", "TIFF", bidx=band)
+            size = dataset.get_tag_item(f"BLOCK_SIZE_{column}_{row}", "TIFF", bidx=band)
             if size is None:
-                offset = blocks.get_tag_item("BLOCK_OFFSET_0_0", "TIFF", bidx=band)
-                self.bytes = self.bytes if offset is not None else None  # a block without data takes no bytes
-                return
-            assert self.bytes is not None
-            self.bytes += int(size)
+                offset = dataset.get_tag_item("BLOCK_OFFSET_0_0", "TIFF", bidx=band)
+                return None if offset is None else total  # a block without data takes no bytes
+            total += int(size)
+        return total

@@ -12,7 +12,7 @@ from rscap.scene.aoi import Area
 from rscap.scene.opening import is_remote, opened
 from rscap.scene.reading import Chip, Scene, numbers
 from rscap.scene.request import SceneRequest
-from rscap.scene.traffic import Needed, Traffic, counted
+from rscap.scene.traffic import Downloads, Needed, Traffic, counted
 from rscap.scene.windows import Tile
 from rscap.store.archive import EndRow, Ledger, SceneRow, SkippedRow, WindowRow
 
@@ -97,9 +97,12 @@ def _windows(
             ledger.add([*found, *skipped])
             each(len(chips) + len(skipped))
     end = ended(ledger, scene.name)
-    if needed is None:
-        return end
-    return end.model_copy(update={"bytes_read": traffic.read, "bytes_needed": needed.bytes})
+    return end if needed is None else with_bytes(end, Downloads(traffic.read, needed.blocks))
+
+
+def with_bytes(end: EndRow, downloads: Downloads) -> EndRow:
+    """The end of a remote scene, with the bytes that were read of it and those that its windows need."""
+    return end.model_copy(update={"bytes_read": downloads.read, "bytes_needed": downloads.needed})
 
 
 Reading = Generator[tuple[list[Chip], list[SkippedRow]], None, None]

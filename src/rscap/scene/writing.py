@@ -6,16 +6,15 @@ Each is written feature by feature beside its place, and takes its name when all
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Protocol, TextIO
 
 from shapely import to_wkt
 
 from rscap.scene.features import Feature
-from rscap.scene.outline import DECIMALS, coordinates
+from rscap.scene.outline import DECIMALS
 from rscap.scene.parquet import ParquetFile, ParquetParts, remove_parts
 from rscap.store import atomic_path
 from rscap.store.archive import CaptionPlace, SceneRow
@@ -61,21 +60,6 @@ def caption_files(
             file.finish()
 
 
-def feature_json(feature: Feature) -> dict[str, Any]:
-    """A GeoJSON feature (RFC 7946)."""
-    place = feature.outline.lonlat
-    return {
-        "type": "Feature",
-        "id": f"{feature.scene}#{feature.row},{feature.column}",
-        "geometry": None if place is None else coordinates(place),
-        "properties": feature.properties,
-    }
-
-
-def _text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
-
-
 class _Collection:
     """One FeatureCollection."""
 
@@ -84,7 +68,7 @@ class _Collection:
         stream.write('{"type": "FeatureCollection", "features": [')
 
     def add(self, feature: Feature) -> None:
-        self._stream.write(("\n" if self._first else ",\n") + _text(feature_json(feature)))
+        self._stream.write(("\n" if self._first else ",\n") + feature.geojson)
         self._first = False
 
     def finish(self) -> None:
@@ -99,7 +83,7 @@ class _Lines:
         self._stream = stream
 
     def add(self, feature: Feature) -> None:
-        self._stream.write(_text(feature_json(feature)) + "\n")
+        self._stream.write(feature.geojson + "\n")
 
     def finish(self) -> None:
         self._stream.flush()
