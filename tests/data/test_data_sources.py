@@ -15,7 +15,8 @@ from PIL import Image
 
 from rscap.annotations.parquet import MAX_ROWS
 from rscap.data import ArrowImage, MissingImage, Source, open_source
-from rscap.errors import DataError, ImageError
+from rscap.errors import DataError, ImageError, RscapError
+from rscap.scoring import load_references
 
 HEADER = ["source", "split", "image", *(f"caption_{n}" for n in range(1, 6))]
 
@@ -367,6 +368,55 @@ def test_bad_rows_of_a_parquet_are_rejected(tmp_path: Path, hub_cache: None) -> 
     pyarrow.parquet.write_table(pyarrow.table({"image": cells, "caption_1": captions}), tmp_path / "t.parquet")
     source = open_source(tmp_path / "t.parquet", max_rejected_share=0.9)
     assert [bad.row for bad in source.rejected] == [f"t.parquet row {i}" for i in (1, 2, 3, 4)]
+
+
+IMAGE_COLUMNS = {
+    "img": ({"img": [jpeg(0)]}, "img"),
+    "jpg": ({"jpg": [{"bytes": jpeg(0), "path": None}]}, "jpg"),
+    "Image": ({"Image": [jpeg(0)]}, "Image"),
+    "png": ({"png": [{"bytes": jpeg(0)}], "cls": [1]}, "png"),
+    "bytes beside others": ({"image_bytes": [jpeg(0)], "embedding": [b"\x80\x04"]}, "image_bytes"),
+    "a mask that is none": ({"pixels": [jpeg(0)], "mask": [{"bytes": b"\0\0", "path": "m"}]}, "pixels"),
+}
+
+
+@pytest.mark.parametrize("kind", IMAGE_COLUMNS)
+def test_images_may_be_in_a_column_of_another_name(tmp_path: Path, hub_cache: None, kind: str) -> None:
+    """The only one whose cells are images; a note names it, and scoring reads the same captions."""
+    import pyarrow
+    import pyarrow.parquet
+
+    columns, name = IMAGE_COLUMNS[kind]
+    pyarrow.parquet.write_table(pyarrow.table({**columns, "caption": ["a field"]}), tmp_path / "t.parquet")
+    source = open_source(tmp_path / "t.parquet")
+    assert [one.image.data() for one in source.examples] == [jpeg(0)]
+    assert f"images are read from the column {name!r}" in [note.text for note in source.notes]
+    assert dict(load_references(tmp_path / "t.parquet")) == {"row-00000": ("a field",)}
+
+
+NO_IMAGES = {
+    "two": ({"rgb": [jpeg(0)], "nir": [jpeg(1)]}, "images are in 'rgb' and in 'nir'"),
+    "pixel values": ({"pixel_values": [[[0.5, 0.1]]]}, "'pixel_values' holds numbers"),
+    "arrays": ({"array": [[1, 2, 3]]}, "'array' holds numbers"),
+    "paths": ({"img": ["a.jpg"]}, "has no column 'image'; it has: img, caption"),
+    "other bytes": ({"img": [b"\x80\x04."]}, "has no column 'image'; it has: img, caption"),
+    "no cell": ({"img": [None]}, "has no column 'image'; it has: img, caption"),
+}
+
+
+@pytest.mark.parametrize("kind", NO_IMAGES)
+def test_columns_that_hold_no_images_are_named(tmp_path: Path, hub_cache: None, kind: str) -> None:
+    """Two that could be meant, pixels that a processor made, paths, other bytes; alike through both doors."""
+    import pyarrow
+    import pyarrow.parquet
+
+    columns, line = NO_IMAGES[kind]
+    pyarrow.parquet.write_table(pyarrow.table({**columns, "caption": ["a field"]}), tmp_path / "t.parquet")
+    for opening in (open_source, load_references):
+        with pytest.raises(RscapError) as caught:
+            opening(tmp_path / "t.parquet")
+        assert line in caught.value.in_one_line
+        assert "`image`" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ into an `Annotation` or says why it cannot be used. docs/formats.md shows every 
 | `image_folder` | metadata.jsonl or metadata.csv beside images |
 | `parquet` | parquet, its text; the images are opened in `rscap.data` |
 | `nearness` | how names that do not meet differ |
+| `image_column` | which column of a table holds images |
 | `shards` | tar files of WebDataset, their text; as with parquet, the images are opened in `rscap.data` |
 | `fields` | which keys and columns are read in all of them |
 """

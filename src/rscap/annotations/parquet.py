@@ -1,8 +1,8 @@
 """Parquet tables: files and their splits, names of images, and captions read without the images.
 
-A table has the image's bytes in a column `image` (the Hub's schema: bytes and path) and captions under any of the names
-of `rscap.annotations.fields`. The split is told by the file's name (`train-00000-of-00002.parquet`) or by its folder
-(`train/0000.parquet`), as on the Hub.
+A table has the image's bytes in a column `image` (the Hub's schema: bytes and path), or in the only other column whose
+cells are images, and captions under any of the names of `rscap.annotations.fields`. The split is told by the file's
+name (`train-00000-of-00002.parquet`) or by its folder (`train/0000.parquet`), as on the Hub.
 
 An image is called by its path in the table where every row carries one of its own, else by the column with its file
 name, else `row-00017` (`val-row-00017` where there are several tables).
@@ -10,16 +10,18 @@ name, else `row-00017` (`val-row-00017` where there are several tables).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rscap.annotations.fields import Fields, rows_of
 from rscap.annotations.files import JsonObject
+from rscap.annotations.image_column import IMAGE, image_column
 from rscap.annotations.rows import UNSPLIT, Found, split_in
 from rscap.annotations.text import no_text
 from rscap.errors import DataError
+from rscap.records import Note
 
 MAX_ROWS = 10_000_000
 MAX_BYTES = 2**40
@@ -132,23 +134,24 @@ class Columns:
     """What is read of a table besides the images themselves."""
 
     fields: Fields
+    image: str
+    """The column with the images' bytes."""
     names: str | None
     """The column with the images' file names."""
 
     @classmethod
-    def of(cls, label: str, columns: Sequence[str]) -> Columns:
-        """The columns of a table.
+    def of(cls, label: str, schema: Any, first: Callable[[str], object]) -> Columns:
+        """The columns of a table; `schema` is pyarrow's, `first` gives the first cell of a column.
 
         Raises:
-            DataError: no column `image`, or none with captions.
+            DataError: no column of images, or none with captions.
         """
-        if "image" not in columns:
-            raise DataError(f"{label} has no column 'image'; it has: {', '.join(columns)[:300]}")
+        image = image_column(label, schema, first)
         try:
-            others = Fields.of([column for column in columns if column != "image"], needs_image=False)
+            others = Fields.of([column for column in schema.names if column != image], needs_image=False)
         except DataError as error:
             raise DataError(f"{label}: {error.message}", hint=error.hint) from None
-        return cls(replace(others, image="image", folder=None, id_given=False), others.image)
+        return cls(replace(others, image=IMAGE, folder=None, id_given=False), image, others.image)
 
     @property
     def texts(self) -> list[str]:
@@ -199,18 +202,20 @@ def _safe(path: str) -> str:
 
 def rows(table: TableText, images: Iterable[object]) -> Iterator[Found]:
     """The rows of one table; `images` are the names of its images, or handles that have them."""
+    if table.columns.image != IMAGE:
+        yield Note(table.label, f"images are read from the column {table.columns.image!r}")
     located = (
-        (f"{table.label} row {number}", {**record, "image": image})
+        (f"{table.label} row {number}", {**record, IMAGE: image})
         for number, (record, image) in enumerate(zip(table.records, images, strict=True))
     )
-    return rows_of(table.label, located, fields=table.columns.fields, split=table.split, beside=True)
+    yield from rows_of(table.label, located, fields=table.columns.fields, split=table.split, beside=True)
 
 
 def read(path: Path) -> Iterator[Found]:
     """The rows of a file or folder, read without the images.
 
     Raises:
-        DataError: not parquet, too large, no column `image` or none with captions.
+        DataError: not parquet, too large, no column of images or none with captions.
     """
     found = files(path)
     refuse_bombs(path, found)
@@ -227,11 +232,11 @@ def label(path: Path, split: str) -> str:
 def _table(path: Path, split: str, members: Sequence[Path]) -> TableText:
     opened = [reader(path, file) for file in members]
     name = label(path, split)
-    columns = Columns.of(name, opened[0].schema_arrow.names)
+    columns = Columns.of(name, opened[0].schema_arrow, lambda column: _first(opened, column))
     leaves = {opened[0].schema.column(number).path for number in range(len(opened[0].schema))}
-    wanted = [*columns.texts, *({"image.path"} & leaves)]
+    wanted = [*columns.texts, *({f"{columns.image}.path"} & leaves)]
     records = [record for file in opened for batch in file.iter_batches(columns=wanted) for record in batch.to_pylist()]
-    images = [record.pop("image", None) for record in records]
+    images = [record.pop(columns.image, None) for record in records]
     return TableText(
         label=name,
         split=None if split == UNSPLIT else split,
@@ -240,3 +245,12 @@ def _table(path: Path, split: str, members: Sequence[Path]) -> TableText:
         names=[record[columns.names] for record in records] if columns.names else [],
         records=records,
     )
+
+
+def _first(opened: Sequence[Any], column: str) -> object:
+    """The first cell of a column; None where there is no row."""
+    for file in opened:
+        for batch in file.iter_batches(batch_size=1, columns=[column]):
+            if batch.num_rows:
+                return batch.column(0)[0].as_py()
+    return None

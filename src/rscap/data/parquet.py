@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rscap.annotations import UNSPLIT, Found, parquet, split_name
+from rscap.annotations.image_column import IMAGE
 from rscap.data.images import ArrowImage
 from rscap.errors import DataError
 from rscap.hub import reach_hub, why_not_reached
@@ -76,8 +77,10 @@ def read(name: str, tables: Tables) -> Iterator[Found]:
 
 def _text(label: str, split: str, table: Any) -> tuple[parquet.TableText, Any, list[int]]:
     """A table without its images, the images' column, and their sizes in bytes."""
-    columns = parquet.Columns.of(label, table.column_names)
-    images = _lazy_images(label, table)
+    columns = parquet.Columns.of(
+        label, table.data.schema, lambda column: table.data.column(column)[0].as_py() if len(table) else None
+    )
+    images = _lazy_images(label, table.rename_column(columns.image, IMAGE) if columns.image != IMAGE else table)
     paths, sizes = _paths_and_sizes(images)
     texts = table.select_columns(columns.texts)
     names = list(texts[columns.names]) if columns.names else []
