@@ -18,7 +18,7 @@ from rscap.model.families import FAMILIES
 from rscap.model.load import default_prompt
 from rscap.recipe import parse_recipe
 from rscap.records import Prediction, Rejected
-from rscap.store import EvaluationSettings, RunFolder, read_json, read_jsonl
+from rscap.store import EvaluationSettings, RunFolder, read_json, read_jsonl, read_thumbnails
 from rscap.training.session import train
 
 
@@ -51,6 +51,7 @@ def test_a_base_model_is_evaluated_without_training(tmp_path: Path) -> None:
     assert {"signature", "n", "corpus", "intervals", "items", "unscored"} <= set(written)
     panel = read_json(run.panel("test") / "panel.json")
     assert all((run.panel("test") / entry["file"]).is_file() for entry in panel)
+    assert list(read_thumbnails(run.thumbnails("test"))) == [row["id"] for row in predictions]
     assert {folder.name for folder in run.baselines()} == {"constant", "nearest"}
 
 

@@ -62,6 +62,7 @@ READ: dict[str, tuple[Plant, tuple[str, ...], str]] = {
     "config-link": (link("adapter/adapter_config.json"), DOCTOR, OUT),
     "weights-link": (link("adapter/adapter_model.safetensors"), DOCTOR, OUT),
     "panel-link": (link("panel", ".."), REPORT, OUT),
+    "thumbnails-link": (link("thumbnails", ".."), REPORT, OUT),
     "baselines-link": (link("baselines", ".."), REPORT, OUT),
     "loop": (link("recipe.toml", "recipe.toml"), REPORT, "cannot be followed"),
     "recipe-pipe": (pipe("recipe.toml"), REPORT, "is a pipe (FIFO), not a file"),

@@ -126,9 +126,8 @@ def test_pages_have_their_styles_and_scripts_in_the_light_environment(light: Env
     held = {path.name: {name for name, page in pages.items() if (ROOT / path).read_text() in page} for path in parts}
     assert held == {
         "style.css": {"run", "study", "data"},
-        "study.css": {"study"},
-        "browser.js": {"study"},
-        "dataset.css": {"data"},
+        "page.js": {"run", "study", "data"},
+        "browser.js": {"run", "study"},
     }
 
 

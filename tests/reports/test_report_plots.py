@@ -1,4 +1,4 @@
-"""The parts that a report page is made of: escaped elements, ticks, charts, marked words."""
+"""The parts that a report page is made of: escaped elements, ticks, charts, tables."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from xml.etree import ElementTree
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rscap.reports.figure import marked
+from rscap.reports.cells import Entry, Line, table
 from rscap.reports.html import Html, element, join
 from rscap.reports.plots import (
     MAX_POINTS,
     Interval,
     Series,
     interval_chart,
+    labels,
     line_chart,
+    log_ticks,
     smoothed,
     ticks,
 )
@@ -91,8 +93,13 @@ def test_charts_are_well_formed_and_draw_inside_their_frame(points: list[tuple[f
     assert drawing is not None
     root = ElementTree.fromstring(drawing)
     _, _, width, height = map(float, root.attrib["viewBox"].split())
-    lines = [line.attrib["points"] for line in root.iter("polyline")]
-    assert lines
+    [drawn] = root.iter("polyline")
+    lines = [drawn.attrib["points"]]
+    told = zip(drawn.attrib["data-x"].split(" "), drawn.attrib["data-y"].split(" "), strict=True)
+    finite = [(x, y) for x, y in points if math.isfinite(y)]
+    assert [(float(x), float(y)) for x, y in told] == [(x, float(f"{y:.4g}")) for x, y in finite], (
+        "what the pointer is told are the values"
+    )
     for x, y in (map(float, point.split(",")) for line in lines for point in line.split()):
         assert 0 <= x <= width
         assert 0 <= y <= height
@@ -107,10 +114,34 @@ def test_a_long_log_stays_a_small_drawing() -> None:
     assert len(line.split()) == MAX_POINTS
 
 
-def test_smoothing_starts_at_the_first_value_and_keeps_a_constant() -> None:
-    """The exponential mean is corrected for its start, and skips values that are not finite."""
+def test_smoothing_lags_behind_on_neither_side() -> None:
+    """The mean of a straight line is that line, first and last value stay, values that are not finite are skipped."""
     assert smoothed([(1.0, 4.0), (2.0, math.nan)]) == ((1.0, 4.0),)
-    assert [round(y, 12) for _, y in smoothed([(float(x), 3.0) for x in range(50)])] == [3.0] * 50
+    line = [(float(x), 10.0 - 0.1 * x) for x in range(100)]
+    assert [round(y, 9) for _, y in smoothed(line)] == [round(y, 9) for _, y in line]
+    drop = [(float(x), 5.0 if x < 50 else 1.0) for x in range(100)]
+    smooth = dict(smoothed(drop))
+    assert (smooth[0.0], smooth[99.0], smooth[30.0], smooth[70.0]) == (5.0, 1.0, 5.0, 1.0)
+
+
+def test_the_ticks_of_an_axis_have_one_notation() -> None:
+    """As many decimals, or all in thousands, or all as powers of ten."""
+    assert labels([0, 0.25, 0.5, 1]) == ["0.00", "0.25", "0.50", "1.00"]
+    assert labels([0, 0.005, 0.01]) == ["0.000", "0.005", "0.010"]
+    assert labels([0, 2e-5, 1e-4]) == ["0", "2e-5", "1e-4"]
+    assert labels([0, 5000, 10_000]) == ["0", "5k", "10k"]
+    assert labels([-0.0, 1.0]) == ["0", "1"]
+    assert log_ticks(0.9, 5.5) == [1, 2, 5]
+    assert len(log_ticks(0.09, 0.14)) >= 3
+
+
+@given(low=st.floats(1e-3, 1e4), factor=st.floats(1.2, 1e4))
+def test_a_logarithmic_axis_has_ticks_inside(low: float, factor: float) -> None:
+    """At least two of them, in ascending order and inside the axis."""
+    found = log_ticks(low, low * factor)
+    assert len(found) >= 2
+    assert found == sorted(found)
+    assert all(low * (1 - 1e-9) <= tick <= low * factor * (1 + 1e-9) for tick in found)
 
 
 def test_differences_that_are_all_zero_are_drawn_in_the_middle() -> None:
@@ -141,15 +172,15 @@ def test_interval_chart_places_dots_in_proportion() -> None:
     assert math.isclose(float(right), 3 * float(left), rel_tol=1e-2)
 
 
-def test_words_are_marked_against_all_references() -> None:
-    """A word is a hit where any reference has it, in any case; counts are clipped as in BLEU."""
-    shown = marked("Two planes , planes on GRASS .", ["two planes .", "a plane on grass ."])
-    assert re.findall(r'class="hit">([^<]*)', shown) == ["Two", "planes", "on", "GRASS"]
-    assert re.findall(r'class="miss">([^<]*)', shown) == ["planes"]
-
-
-@given(caption=st.text(st.characters(exclude_characters="\x00\r", exclude_categories=["Cs"])))
-def test_marking_loses_no_character(caption: str) -> None:
-    """The marked caption reads as the caption, apart from the space that ties a full stop to its word."""
-    shown = Reading(marked(caption, ["a plane ."])).text
-    assert shown.replace("\N{NO-BREAK SPACE}", " ") == caption.replace("\N{NO-BREAK SPACE}", " ")
+def test_a_table_keeps_what_sorting_and_cards_need() -> None:
+    """Each cell carries the name of its column, a short table becomes cards on a narrow screen, text stays text."""
+    lines = [
+        Line(head=f"<{number}>", entries=["1", Entry(text="2.0", small="[1, 3]", value=2.0)]) for number in range(9)
+    ]
+    short, long = table(["a", "b"], lines[:8], label="x"), table(["a", "b"], lines, label="x", sortable=True)
+    assert 'class="figures cards"' in short
+    assert 'class="figures sortable"' in long
+    assert long.count("<tr>") == 10
+    assert '<th scope="row">&lt;0&gt;</th>' in long
+    assert 'data-name="b" data-value="2"' in long
+    assert Reading(long).tags.count("td") == 18

@@ -15,8 +15,8 @@ from rscap import scoring
 from rscap.data import open_source
 from rscap.errors import StoreError
 from rscap.reports.study import load_study, study_markdown, summarise, write_study_report
-from rscap.reports.study.browser import browser_data
 from rscap.reports.study.formats import baseline_sentence
+from rscap.reports.study.images import browser_of_study
 from rscap.store import (
     RunFolder,
     StudyFolder,
@@ -119,8 +119,9 @@ def test_the_page_is_whole_and_safe(written: dict[str, Path]) -> None:
     (embedded,) = re.findall(r'<script type="application/json" id="browser-data">(.*?)</script>', text, re.DOTALL)
     data = json.loads(embedded)
     assert len(data["images"]) == 40
-    assert len(data["runs"]) == 11
-    assert all(image["picture"].startswith("data:image/jpeg;base64,") for image in data["images"])
+    assert len(data["systems"]) == 11
+    assert (data["subject"], data["against"]) == ("better · seed 0", "reference · seed 0")
+    assert all(image["picture"].startswith("/9j/") for image in data["images"])
     assert all(len(image["captions"]) == len(image["scores"]) == 11 for image in data["images"])
 
 
@@ -177,9 +178,10 @@ def test_the_page_needs_no_data(tmp_path: Path) -> None:
     """With the data set gone every image has its picture, for the study keeps them itself."""
     folder = make.write_study(tmp_path, images=5, seeds=1, failed=None)
     take_data_away(folder)
-    found = browser_data(summarise(load_study(folder)))
+    found = browser_of_study(summarise(load_study(folder)))
+    assert found is not None
     assert found["note"] == ""
-    assert [image["picture"] for image in found["images"]] == ["data:image/jpeg;base64,/9j/AAAA"] * 5
+    assert [image["picture"] for image in found["images"]] == ["/9j/AAAA"] * 5
 
 
 @pytest.mark.parametrize("thumbnails", ["", "{"])
@@ -191,7 +193,8 @@ def test_a_study_without_pictures_shows_the_panel_and_says_so(tmp_path: Path, th
         StudyFolder(folder).thumbnails_file.write_text(thumbnails + "\n", encoding="utf-8")
     first = open_source("sample").subset("test", 5, 0)[:1]
     write_panel(RunFolder(folder / "runs" / "same" / "seed-0").panel("test"), first)
-    found = browser_data(summarise(load_study(folder)))
+    found = browser_of_study(summarise(load_study(folder)))
+    assert found is not None
     assert "panels are shown" in found["note"]
     assert [bool(image["picture"]) for image in found["images"]] == [True, False, False, False, False]
 

@@ -126,7 +126,7 @@ def write_study(
     write_scores(RunFolder(folder / "zero-shot"), "test", examples, predict(examples, 0.8, 7))
     write_scores(RunFolder(folder / "baselines" / "constant"), "test", examples, predict(examples, 0.7, 8))
     if thumbnails:
-        StudyFolder(folder).write_thumbnails(Thumbnail(id=one.id, jpeg="/9j/AAAA") for one in examples)
+        write_rows(StudyFolder(folder).thumbnails_file, [Thumbnail(id=one.id, jpeg="/9j/AAAA") for one in examples])
     StudyRecord(
         name="spoilt words",
         reference=next(iter(rows)),

@@ -16,7 +16,6 @@ from rscap.errors import DataError, RecipeError
 from rscap.progress import Say
 from rscap.recipe import Recipe
 from rscap.records import Example
-from rscap.reports.study.browser import thumbnails
 from rscap.store import (
     BASELINES,
     WORST_FIRST,
@@ -25,6 +24,7 @@ from rscap.store import (
     State,
     StudyFolder,
     explained,
+    write_thumbnails,
 )
 
 
@@ -127,7 +127,7 @@ def carry_out(
     images = evaluation_images(plan)
     write_plan(plan, study, folder)
     if not folder.thumbnails_file.exists():
-        folder.write_thumbnails(thumbnails(images))
+        write_thumbnails(folder.thumbnails_file, images)
     ended: set[str] = set()
     with closing(engine.run(jobs)) as attempts:  # on any error, stop all jobs
         for number, attempt in enumerate(attempts, start=1):

@@ -24,6 +24,7 @@ from rscap.store import (
     write_references,
     write_rejected,
     write_sheet,
+    write_thumbnails,
 )
 
 PANEL_SIZE = 12
@@ -105,11 +106,14 @@ def score_predictions(
 
 
 def write_outcome(run: RunFolder, split: str, outcome: Outcome, test: Sequence[Example]) -> ScoreSheet:
-    """Predictions, references, a panel of images, and last the scores with the digests of both files: returned."""
+    """Predictions, references, pictures of the images, and last the scores with the digests of both files: returned."""
     write_predictions(run.predictions(split), outcome.predictions)
     write_references(run.references(split), test)
     _add_rejected(run, outcome.rejected)
-    _write_panel(run, split, test, {item.row for item in outcome.rejected})
+    rejected = {item.row for item in outcome.rejected}
+    usable = [example for example in test if example.id not in rejected]
+    _write_panel(run, split, usable)
+    write_thumbnails(run.thumbnails(split), usable)
     digests = {
         "predictions": file_digest(run.predictions(split)),
         "references": file_digest(run.references(split)),
@@ -145,8 +149,7 @@ def write_baselines(
     return sheets
 
 
-def _write_panel(run: RunFolder, split: str, test: Sequence[Example], unreadable: set[str]) -> None:
+def _write_panel(run: RunFolder, split: str, usable: Sequence[Example]) -> None:
     """Twelve images drawn by a hash of their ids, so that every run over a split shows the same, of all kinds."""
-    usable = [example for example in test if example.id not in unreadable]
     chosen = sorted(usable, key=lambda example: key("panel", example.id))[:PANEL_SIZE]
     write_panel(run.panel(split), chosen)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rscap.escape import without_folders
+from rscap.reports.cells import Entry, Line, table
 from rscap.reports.html import Html, element, join
 from rscap.reports.load import LoadedRun, Scored
 from rscap.reports.table import ScoreTable
@@ -114,25 +115,17 @@ def diagnostics_section(tables: Sequence[ScoreTable]) -> Html | None:
     return join(*parts) if parts else None
 
 
-def _diagnostics(table: ScoreTable) -> Html | None:
-    facts = {row.label: _facts(scored) for row, scored in zip(table.rows, table.scored, strict=True)}
+def _diagnostics(scores: ScoreTable) -> Html | None:
+    facts = {row.label: _facts(scored) for row, scored in zip(scores.rows, scores.scored, strict=True)}
     names = list(dict.fromkeys(name for found in facts.values() for name in found))
     if not names:
         return None
-    body = [
-        element(
-            "tr",
-            element("th", label, scope="row"),
-            *[element("td", found.get(name, "—"), data_name=name) for name in names],
-        )
-        for label, found in facts.items()
-    ]
-    head = element("tr", element("th", "", scope="col"), *[element("th", name, scope="col") for name in names])
+    lines = [Line(head=label, entries=[found.get(name, "—") for name in names]) for label, found in facts.items()]
     return element(
         "div",
-        element("table", element("thead", head), element("tbody", *body), class_="scores"),
+        table(names, lines, label="diagnostics"),
         element("p", _EXPLAINED, class_="signature"),
-        *[_groups(table, key, title) for key, title in _GROUPS],
+        *[_groups(scores, key, title) for key, title in _GROUPS],
         class_="table",
     )
 
@@ -152,29 +145,22 @@ def content_section(tables: Sequence[ScoreTable]) -> Html | None:
     return join(*parts) if parts else None
 
 
-def _content(table: ScoreTable) -> Html | None:
+def _content(scores: ScoreTable) -> Html | None:
     found = {
         row.label: _mapping(scored.sheet.extra.get("content")) if scored.sheet else {}
-        for row, scored in zip(table.rows, table.scored, strict=True)
+        for row, scored in zip(scores.rows, scores.scored, strict=True)
     }
     if not any(found.values()):
         return None
-    body = [
-        element(
-            "tr",
-            element("th", label, scope="row"),
-            *[_rate(_mapping(_mapping(one.get("rates")).get(name)), name.replace("-", " ")) for name in RATES],
-        )
+    lines = [
+        Line(head=label, entries=[_rate(_mapping(_mapping(one.get("rates")).get(name))) for name in RATES])
         for label, one in found.items()
     ]
-    head = element(
-        "tr", element("th", "", scope="col"), *[element("th", _heading(name), scope="col") for name in RATES]
-    )
     versions = sorted({str(one.get("version")) for one in found.values() if one})
     explained = f"{_CONTENT_EXPLAINED} Word lists: version {', '.join(versions)}."
     return element(
         "div",
-        element("table", element("thead", head), element("tbody", *body), class_="scores"),
+        table([_heading(name) for name in RATES], lines, label="content errors"),
         element("p", explained, class_="signature"),
         *[_frequent(label, _mapping(one.get("wrong"))) for label, one in found.items() if one.get("wrong")],
         class_="table",
@@ -192,14 +178,14 @@ def _heading(rate: str) -> str:
     return f"wrong {rate.removesuffix('-errors')}s"
 
 
-def _rate(found: Mapping[str, Any], name: str) -> Html:
+def _rate(found: Mapping[str, Any]) -> Entry:
     value = _number(found.get("rate"), "{:.1%}")
     if value is None:
-        return element("td", "—", data_name=name)
+        return Entry(text="—")
     bounds = found.get("interval")
-    interval = f"{bounds[0]:.1%}–{bounds[1]:.1%}, " if isinstance(bounds, Sequence) and len(bounds) == 2 else ""
-    of = f"{interval}{_number(found.get('wrong'), '{:,.0f}')} of {_number(found.get('claims'), '{:,.0f}')}"
-    return element("td", element("span", value, class_="value"), element("span", of, class_="interval"), data_name=name)
+    interval = f"[{bounds[0]:.1%}, {bounds[1]:.1%}], " if isinstance(bounds, Sequence) and len(bounds) == 2 else ""
+    of = f"{_number(found.get('wrong'), '{:,.0f}')} of {_number(found.get('claims'), '{:,.0f}')}"
+    return Entry(text=value, small=f"{interval}{of}")
 
 
 def _frequent(label: str, wrong: Mapping[str, Any]) -> Html:
@@ -236,30 +222,27 @@ def _cut(scored: Scored) -> int:
     return sum(prediction.stopped == "length" for prediction in scored.predictions.values())
 
 
-def _groups(table: ScoreTable, key: str, title: str) -> Html | None:
+def _groups(scores: ScoreTable, key: str, title: str) -> Html | None:
     """CIDEr by group of images, one line for each; None for fewer than two groups."""
     columns = [
         (row.label, _mapping(_mapping(scored.sheet.extra.get("diagnostics")).get(key)) if scored.sheet else {})
-        for row, scored in zip(table.rows, table.scored, strict=True)
+        for row, scored in zip(scores.rows, scores.scored, strict=True)
     ]
     names = sorted({str(name) for _, groups in columns for name in groups})
     if len(names) < 2:
         return None
-    body = [
-        element(
-            "tr",
-            element("th", name, scope="row"),
-            element("td", _size([groups for _, groups in columns], name), data_name="n"),
-            *[
-                element("td", _number(_mapping(groups.get(name)).get("CIDEr"), "{:.3f}") or "—", data_name=label)
-                for label, groups in columns
+    found = [groups for _, groups in columns]
+    lines = [
+        Line(
+            head=name,
+            entries=[
+                _size(found, name),
+                *[_number(_mapping(groups.get(name)).get("CIDEr"), "{:.3f}") or "—" for groups in found],
             ],
         )
         for name in names
     ]
-    heads = ["", "n", *[label for label, _ in columns]]
-    head = element("tr", *[element("th", text, scope="col") for text in heads])
-    content = element("table", element("thead", head), element("tbody", *body), class_="scores groups")
+    content = table(["n", *[label for label, _ in columns]], lines, label=title, sortable=True)
     return element("details", element("summary", title), content, open="" if len(names) <= 6 else None)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -74,29 +77,30 @@ def frame(
     warnings: Sequence[Html] = (),
     written_from: str = "",
     origin: PageOrigin | None = None,
-    styles: Sequence[str] = (),
-    scripts: Sequence[Html] = (),
+    browser: object = None,
 ) -> str:
-    """A whole page as HTML text, which fetches nothing: styles and pictures are inside.
+    """A whole page as HTML text, which fetches nothing: styles, pictures and programs are inside.
+
+    A content security policy in the head allows these programs alone, by their digest, and no address at all.
 
     Args:
         kicker: a line above the heading that says what kind of page it is.
         lede: the main results, as sentences.
         written_from: what the page was made from, for its footer.
         origin: the same for `rscap verify`, in the head.
-        styles: files of CSS below rscap/reports, beside the common style.
+        browser: the data of the image browser, as JSON values; None for a page without one.
     """
-    css = "".join(files(__package__).joinpath(name).read_text(encoding="utf-8") for name in ("style.css", *styles))
+    script = _file("page.js") + (_file("browser.js") if browser is not None else "")
     head = join(
         Html('<meta charset="utf-8">'),
+        element("meta", http_equiv="Content-Security-Policy", content=_policy(script)),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", name="generator", content=f"rscap {rscap.__version__}"),
         element("meta", name="color-scheme", content="light dark"),
         element("meta", name=NAME, content=origin.text()) if origin else None,
         element("title", title),
-        Html(f"<style>{css}</style>"),
+        Html(f"<style>{_file('style.css')}</style>"),
     )
-    links = [element("a", one.link or one.heading, href=f"#{one.address}") for one in sections]
     header = element(
         "header",
         element("p", kicker, class_="kicker"),
@@ -104,32 +108,35 @@ def frame(
         element("p", "  ·  ".join(facts), class_="facts"),
         *[element("p", sentence, class_="lede") for sentence in lede],
         *warnings,
-        element("nav", *links, aria_label="sections"),
     )
+    links = [element("a", one.link or one.heading, href=f"#{one.address}") for one in sections]
+    nav = element("nav", *links, aria_label="sections")
     parts = [element("section", element("h2", one.heading), one.content, id=one.address) for one in sections]
     source = f" from {written_from}" if written_from else ""
     footer = element("footer", f"Written by rscap {rscap.__version__}{source}.")
-    body = join(header, element("main", *parts), footer, *scripts)
+    data = Html(f'<script type="application/json" id="browser-data">{_embedded(browser)}</script>')
+    programs = join(data if browser is not None else None, Html(f"<script>{script}</script>"))
+    body = join(header, nav, element("main", *parts), footer, programs)
     return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>{body}</body></html>\n'
+
+
+def _file(name: str) -> str:
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _policy(script: str) -> str:
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    return (
+        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _embedded(value: object) -> str:
+    """JSON that cannot close the script element around it."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
 
 
 def bullets(lines: Sequence[Child]) -> Html:
     """A plain list."""
     return element("ul", *[element("li", line) for line in lines])
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, texts: int = 1) -> Html:
-    """A table in a box that scrolls sideways on a narrow screen; the first `texts` columns hold words."""
-    cells = [element("th", name, class_="text" if i < texts else None) for i, name in enumerate(head)]
-    lines = [
-        element(
-            "tr",
-            *[
-                element("th" if i == 0 else "td", cell, class_="text" if i < texts else None)
-                for i, cell in enumerate(row)
-            ],
-        )
-        for row in rows
-    ]
-    inner = element("table", element("thead", element("tr", *cells)), element("tbody", *lines), class_="figures")
-    return element("div", inner, class_="scroll")

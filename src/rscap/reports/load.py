@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import TypeVar
 
@@ -54,6 +55,9 @@ class LoadedRun:
 
     label: str
     folder: RunFolder
+    split: str
+    colour: int
+    """Number of its colour, the same in every table and chart of a page: 0 for a base model as it is."""
     status: Status | None
     """None if it cannot be read."""
     scored: Scored
@@ -114,7 +118,18 @@ def load_runs(paths: Sequence[Path], split: str, labels: Sequence[str] | None = 
     for place in places:
         if places.count(place) > 1:
             raise StoreError(f"{place} is given twice")
-    return [_load(folder, label, split) for folder, label in zip(folders, labels or _labels(places), strict=True)]
+    loaded = [_load(folder, label, split) for folder, label in zip(folders, labels or _labels(places), strict=True)]
+    trained = count()
+    return [replace(run, colour=0 if run.untrained else run_colour(next(trained))) for run in loaded]
+
+
+COLOURS = 7
+"""Colours of runs; more runs begin again with the first."""
+
+
+def run_colour(number: int) -> int:
+    """The colour of a trained run, or of a row of a study, by its place among them."""
+    return 1 + number % COLOURS
 
 
 def _open(path: Path) -> RunFolder:
@@ -182,6 +197,8 @@ def _load(folder: RunFolder, label: str, split: str) -> LoadedRun:
     return LoadedRun(
         label=label,
         folder=folder,
+        split=split,
+        colour=0,
         status=reader.read(folder.status_file, Status.read, None),
         scored=reader.scored(folder, label, split),
         baselines=tuple(reader.scored(place, place.path.name, split) for place in folder.baselines()),

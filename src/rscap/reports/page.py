@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from rscap.reports import details, scores, training
+from rscap.reports.browser import browser_of_runs, browser_section
 from rscap.reports.details import content_section, diagnostics_section
-from rscap.reports.figure import figure
-from rscap.reports.html import Html, PageSection, element, frame, join
+from rscap.reports.html import Html, PageSection, element, frame
 from rscap.reports.load import LoadedRun
 from rscap.reports.origin import PageOrigin
 from rscap.reports.table import ScoreTable, warnings_of
@@ -18,8 +18,9 @@ from rscap.store import STATUS
 def page(runs: Sequence[LoadedRun], tables: Sequence[ScoreTable], split: str, origin: PageOrigin | None = None) -> str:
     """The whole page as HTML text; `origin` says where the runs lie, seen from the page."""
     named = ", ".join(run.label for run in runs)
+    browser = browser_of_runs(runs, tables)
     return frame(
-        _sections(runs, tables),
+        _sections(runs, tables, browser is not None),
         title=f"{named} · captioning report",
         kicker="Image captioning report",
         heading=" · ".join(run.label for run in runs),
@@ -28,13 +29,14 @@ def page(runs: Sequence[LoadedRun], tables: Sequence[ScoreTable], split: str, or
         warnings=_warnings(runs),
         written_from=_count(len(runs), "run folder"),
         origin=origin,
+        browser=browser,
     )
 
 
-def _sections(runs: Sequence[LoadedRun], tables: Sequence[ScoreTable]) -> list[PageSection]:
+def _sections(runs: Sequence[LoadedRun], tables: Sequence[ScoreTable], has_browser: bool) -> list[PageSection]:
     builders: list[tuple[str, str, Callable[[], Html | None]]] = [
         ("scores", "Scores", lambda: scores.score_section(runs, tables)),
-        ("images", "Images and captions", lambda: _figure(runs)),
+        ("images", "Images and captions", lambda: browser_section() if has_browser else None),
         ("training", "Training", lambda: training.training_section(runs)),
         ("content", "Content errors", lambda: content_section(tables)),
         ("diagnostics", "Diagnostics", lambda: diagnostics_section(tables)),
@@ -87,19 +89,3 @@ def _date(text: str) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _figure(runs: Sequence[LoadedRun]) -> Html | None:
-    content = figure(runs)
-    if content is None:
-        return element("p", "No run kept panel images for this split.", class_="note")
-    legend = element(
-        "p",
-        "A word is ",
-        element("span", "green", class_="hit"),
-        " where at least one reference of the image has it and ",
-        element("span", "red and underlined", class_="miss"),
-        " where none has it, or has it as often. CIDEr is the item score of the caption.",
-        class_="note",
-    )
-    return join(legend, content)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from rscap.reports.html import Html, element, join
 
@@ -39,13 +39,19 @@ class Interval:
     """Number of the colour; None draws a hollow dot."""
 
 
-def smoothed(points: Sequence[Point], weight: float = 0.9) -> tuple[Point, ...]:
-    """Exponential mean of y, corrected for its start (as in Adam), so that the first value is the first point's."""
-    mean, total, found = 0.0, 0.0, []
-    for x, y in points:
-        if math.isfinite(y):
-            mean, total = weight * mean + (1 - weight) * y, weight * total + (1 - weight)
-            found.append((x, mean / total))
+def smoothed(points: Sequence[Point], share: float = 0.1) -> tuple[Point, ...]:
+    """The mean of y over a window around each finite point, so that it lags behind on neither side.
+
+    The window holds `share` of the points; towards the ends it shrinks on both sides, and first and last value stay.
+    """
+    finite = _finite(points)
+    sums = [0.0, *accumulate(y for _, y in finite)]
+    half = round(len(finite) * share / 2)
+    found = []
+    for place, (x, _) in enumerate(finite):
+        reach = min(half, place, len(finite) - 1 - place)
+        low, high = place - reach, place + reach + 1
+        found.append((x, (sums[high] - sums[low]) / (high - low)))
     return tuple(found)
 
 
@@ -60,20 +66,38 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [round(index * step, 12) for index in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def label(value: float) -> str:
-    """A tick's text: short, without needless digits."""
-    if value == 0:
-        return "0"
-    if abs(value) >= 10_000:
-        return f"{value / 1000:g}k"
-    if abs(value) < 0.01:
-        mantissa, exponent = f"{value:.1e}".split("e")
-        return f"{float(mantissa):g}e{int(exponent)}"
-    return f"{value:g}"
+def labels(marks: Sequence[float]) -> list[str]:
+    """The texts of an axis' ticks, all in one notation: as many decimals, thousands or powers of ten."""
+    largest = max(map(abs, marks), default=0.0)
+    if largest >= 10_000:
+        return [f"{mark / 1000:g}k" if mark else "0" for mark in marks]
+    if 0 < largest < 0.001:
+        return [_power(mark) for mark in marks]
+    decimals = next((places for places in range(7) if all(_is_whole(mark * 10**places) for mark in marks)), 7)
+    return [f"{mark:z.{decimals}f}" for mark in marks]
+
+
+def _is_whole(value: float) -> bool:
+    return abs(value - round(value)) < 1e-6
+
+
+def _power(value: float) -> str:
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{float(mantissa):g}e{int(exponent)}" if value else "0"
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """1, 2 and 5 times powers of ten within low..high, both above 0; round numbers where these are fewer than three."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    found = [mark for power in powers for factor in (1, 2, 5) if low <= (mark := factor * 10.0**power) <= high]
+    return found if len(found) >= 3 else [mark for mark in ticks(low, high, 4) if mark > 0]
 
 
 def line_chart(series: Sequence[Series], *, title: str, x_label: str = "step", from_zero: bool = False) -> Html | None:
-    """A line chart as SVG, with a title for screen readers; None if no point is finite."""
+    """A line chart as SVG, with a title for screen readers; None if no point is finite.
+
+    Each line but the faint ones carries its values, which `page.js` tells where the pointer is.
+    """
     drawn = [(line, _thin(_finite(line.points))) for line in series]
     points = [point for _, line in drawn for point in line]
     if not points:
@@ -87,20 +111,23 @@ def line_chart(series: Sequence[Series], *, title: str, x_label: str = "step", f
             _HEIGHT - _BOTTOM - (y - y_low) / (y_high - y_low) * (_HEIGHT - _TOP - _BOTTOM),
         )
 
-    axes = [_y_tick(place(x_low, tick)[1], label(tick)) for tick in ticks(y_low, y_high)]
-    axes += [_x_tick(place(tick, y_low)[0], label(tick)) for tick in ticks(x_low, x_high)]
-    lines = [_line(line, [place(x, y) for x, y in found]) for line, found in drawn if found]
+    y_ticks, x_ticks = ticks(y_low, y_high), ticks(x_low, x_high)
+    axes = [_y_tick(place(x_low, tick)[1], text) for tick, text in zip(y_ticks, labels(y_ticks), strict=True)]
+    axes += [_x_tick(place(tick, y_low)[0], text) for tick, text in zip(x_ticks, labels(x_ticks), strict=True)]
+    lines = [_line(line, found, [place(x, y) for x, y in found]) for line, found in drawn if found]
+    guide = element("line", y1=_TOP, y2=_HEIGHT - _BOTTOM, class_="guide", visibility="hidden")
     name = element("text", x_label, x=(_LEFT + _WIDTH - _RIGHT) / 2, y=_HEIGHT - 4, class_="axis", text_anchor="middle")
     return element(
         "svg",
-        element("title", title),
         *axes,
         *lines,
         name,
+        guide,
         viewBox=f"0 0 {_WIDTH:g} {_HEIGHT:g}",
         role="img",
         aria_label=title,
-        class_="chart",
+        class_="chart hover",
+        data_across=x_label,
     )
 
 
@@ -126,7 +153,11 @@ def interval_chart(rows: Sequence[Interval], *, title: str, sign: bool = False) 
         element("i", "", class_="grid zero" if tick == 0 else "grid", style=f"left:{place(tick)}") for tick in marks
     ]
     lines = [_interval(row, place, grid, form="{:+z.3f}" if sign else "{:z.3f}") for row in rows]
-    axis = [element("span", label(tick), style=f"left:{place(tick)}") for tick in marks]
+    edge = low + 0.96 * (high - low)
+    axis = [
+        element("span", text, style=f"left:{place(tick)}", class_="end" if tick > edge else None)
+        for tick, text in zip(marks, labels(marks), strict=True)
+    ]
     return element(
         "div", *lines, element("div", *axis, class_="scale"), class_="intervals", role="img", aria_label=title
     )
@@ -139,20 +170,31 @@ def _interval(row: Interval, place: Callable[[float], str], grid: Sequence[Html]
         ends = f"left:{place(row.low)};right:calc(100% - {place(row.high)})"
         whisker = element("i", "", class_=f"whisker {colour}", style=ends)
     dot = element("i", "", class_=f"dot {colour}", style=f"left:{place(row.value)}")
+    bounds = "" if row.low is None or row.high is None else f" [{row.low:z.3f}, {row.high:z.3f}]"
+    number = f"{form.format(row.value)}{bounds}"
     return join(
         element("span", row.label, class_="name"),
-        element("span", form.format(row.value), class_="number"),
-        element("span", *grid, whisker, dot, class_="track"),
+        element("span", number, class_="number"),
+        element("span", *grid, whisker, dot, class_="track", title=f"{row.label}: {number}"),
     )
 
 
-def _line(line: Series, points: Sequence[Point]) -> Html:
+def _line(line: Series, values: Sequence[Point], points: Sequence[Point]) -> Html:
     kind = f"line c{line.colour}" + (" faint" if line.faint else "")
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    parts = [element("polyline", points=path, class_=kind)]
+    told = {} if line.faint else _told(line, values)
+    parts = [element("polyline", points=" ".join(f"{x:.1f},{y:.1f}" for x, y in points), class_=kind, **told)]
     if line.marked or len(points) == 1:
         parts += [element("circle", cx=x, cy=y, r=3.2, class_=f"mark c{line.colour}") for x, y in points]
     return join(*parts)
+
+
+def _told(line: Series, values: Sequence[Point]) -> dict[str, str | int]:
+    return {
+        "data_label": line.label,
+        "data_colour": line.colour,
+        "data_x": " ".join(f"{x:.7g}" for x, _ in values),
+        "data_y": " ".join(f"{y:.4g}" for _, y in values),
+    }
 
 
 def _y_tick(y: float, text: str) -> Html:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rscap.reports.cells import Entry, Line, table
 from rscap.reports.formats import interval_text, score_text, state_note
 from rscap.reports.html import Html, element, join
 from rscap.reports.load import LoadedRun
@@ -14,7 +15,7 @@ from rscap.scoring import Comparison
 
 def score_section(runs: Sequence[LoadedRun], tables: Sequence[ScoreTable]) -> Html:
     """All score tables, each with its signature; a note if runs have no scores or cannot be compared."""
-    colours = {run.label: number % 8 for number, run in enumerate(runs)}
+    colours = {run.label: run.colour for run in runs}
     missing = [run.label for run in runs if run.scored.sheet is None]
     notes = [element("p", f"{', '.join(missing)}: no scores for this split.", class_="note")] if missing else []
     if len(tables) > 1:
@@ -26,26 +27,24 @@ def score_section(runs: Sequence[LoadedRun], tables: Sequence[ScoreTable]) -> Ht
                 class_="warning",
             )
         )
-    return join(*notes, *[_table(table, colours) for table in tables])
+    return join(*notes, *[_table(one, colours) for one in tables])
 
 
-def _table(table: ScoreTable, colours: dict[str, int]) -> Html:
-    names = [name if table.is_higher_better(name) else f"{name}, lower is better" for name in table.columns]
-    head = element("tr", element("th", "", scope="col"), *[element("th", name, scope="col") for name in (*names, "n")])
-    rows = [_row(table, row, colours) for row in table.rows]
+def _table(scores: ScoreTable, colours: dict[str, int]) -> Html:
+    names = [name if scores.is_higher_better(name) else f"{name}, lower is better" for name in scores.columns]
     return element(
         "div",
-        element("table", element("thead", head), element("tbody", *rows), class_="scores"),
-        _signature(table),
-        _intervals(table, colours),
-        element("p", table.note, class_="note") if table.note else None,
-        *[_differences(found, colours) for found in (table.comparison, *table.foreign) if found],
+        table([*names, "n"], [_line(scores, row, colours) for row in scores.rows], label="scores"),
+        _signature(scores),
+        _intervals(scores, colours),
+        element("p", scores.note, class_="note") if scores.note else None,
+        *[_differences(found, colours) for found in (scores.comparison, *scores.foreign) if found],
         class_="table",
     )
 
 
-def _intervals(table: ScoreTable, colours: dict[str, int]) -> Html | None:
-    metric = headline_metric(table.rows)
+def _intervals(scores: ScoreTable, colours: dict[str, int]) -> Html | None:
+    metric = headline_metric(scores.rows)
     if metric is None:
         return None
     dots = [
@@ -56,7 +55,7 @@ def _intervals(table: ScoreTable, colours: dict[str, int]) -> Html | None:
             high=row.cells[metric].high,
             colour=colours.get(row.label),
         )
-        for row in table.rows
+        for row in scores.rows
     ]
     caption = element("figcaption", f"{metric} ", element("span", "95 % interval over images", class_="quiet"))
     return element("figure", caption, interval_chart(dots, title=f"{metric} with 95 % intervals"))
@@ -92,35 +91,33 @@ def _differences(comparison: Comparison, colours: dict[str, int]) -> Html:
     )
 
 
-def _row(table: ScoreTable, row: ScoreRow, colours: dict[str, int]) -> Html:
+def _line(scores: ScoreTable, row: ScoreRow, colours: dict[str, int]) -> Line:
     colour = colours.get(row.label) if row.kind == "run" else None
     swatch = element("span", "", class_=f"swatch c{colour}" if colour is not None else "swatch c-none")
-    note = state_note(row)
-    flags = [element("span", flag, class_="flag") for flag in (note, *row.flags) if flag]
-    name = element("th", swatch, row.label, *flags, _unscored(row), scope="row")
-    cells = [_cell(table, row, metric) for metric in table.columns]
-    number = element("td", f"{row.n:,}", data_name="n")
-    return element("tr", name, *cells, number, class_=f"{row.kind} {'' if row.finished else 'unfinished'}".strip())
+    flags = [element("span", flag, class_="flag") for flag in (state_note(row), *row.flags) if flag]
+    return Line(
+        head=join(swatch, row.label, *flags, _unscored(row)),
+        entries=[*[_entry(scores, row, metric) for metric in scores.columns], f"{row.n:,}"],
+        kind=f"{row.kind} {'' if row.finished else 'unfinished'}".strip(),
+    )
 
 
 def _unscored(row: ScoreRow) -> Html | None:
     return element("span", f"{row.unscored} without a prediction", class_="flag") if row.unscored else None
 
 
-def _cell(table: ScoreTable, row: ScoreRow, metric: str) -> Html:
+def _entry(scores: ScoreTable, row: ScoreRow, metric: str) -> Entry:
     cell = row.cells.get(metric)
-    best = cell is not None and row.finished and len(table.rows) > 1 and cell.value == table.best(metric)
-    value = element("b" if best else "span", score_text(cell), class_="value")
-    interval = interval_text(cell)
-    return element("td", value, element("span", interval, class_="interval") if interval else None, data_name=metric)
+    best = cell is not None and row.finished and len(scores.rows) > 1 and cell.value == scores.best(metric)
+    return Entry(text=score_text(cell), small=interval_text(cell), bold=best)
 
 
-def _signature(table: ScoreTable) -> Html:
-    parts: list[Html | str] = [element("code", table.signature())]
-    for own, labels in table.own_signatures().items():
+def _signature(scores: ScoreTable) -> Html:
+    parts: list[Html | str] = [element("code", scores.signature())]
+    for own, labels in scores.own_signatures().items():
         parts += ["; ", element("code", own), f" for {', '.join(labels)}"]
     legend = "Brackets are 95 % bootstrap intervals over images; bold is the best of a finished row."
-    sheets = [own.sheet for own in table.scored if own.sheet is not None]
+    sheets = [own.sheet for own in scores.scored if own.sheet is not None]
     cautions = dict.fromkeys(text for sheet in sheets for text in sheet.extra.get("cautions", {}).values())
     notes = [element("p", f"{text}.") for text in cautions]
     return element("div", element("p", *parts), element("p", legend), *notes, class_="signature")

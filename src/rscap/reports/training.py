@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 
+from rscap.reports.cells import Line, table
 from rscap.reports.html import Html, element, join
 from rscap.reports.load import LoadedRun
 from rscap.reports.plots import Series, line_chart, smoothed
@@ -14,12 +15,12 @@ from rscap.store import PARAMETERS, TrainEvaluation, TrainStep
 
 def training_section(runs: Sequence[LoadedRun]) -> Html | None:
     """Curves and costs of the runs that were trained; None if none was."""
-    trained = [(number % 8, run) for number, run in enumerate(runs) if run.steps or run.evaluations]
+    trained = [(run.colour, run) for run in runs if run.steps or run.evaluations]
     if not trained:
         return None
     said = _evaluation_note(trained)
     charts = [
-        _chart("Loss", _loss(trained), "thin: each step, thick: exponential mean"),
+        _chart("Loss", _loss(trained), "thin: each step; thick: mean of the steps around it"),
         _chart("Validation CIDEr", _evaluated(trained, lambda one: one.metrics.get("CIDEr")), said),
         _chart("Validation loss", _evaluated(trained, lambda one: one.loss), said),
         _chart("Learning rate", _steps(trained, lambda step: step.learning_rate), ""),
@@ -94,23 +95,23 @@ def _facts(run: LoadedRun) -> Html:
     return element("div", element("h3", run.label), element("dl", *lines), _parameters(run), class_="block")
 
 
-def _parameters(run: LoadedRun) -> Html | None:
+def _parameters(run: LoadedRun) -> Html:
     if not run.parameters:
         return element("p", f"no {PARAMETERS}", class_="note")
     rows = [(tower.replace("_", " "), counts.trainable, counts.total) for tower, counts in run.parameters.items()]
     rows.append(("all", sum(row[1] for row in rows), sum(row[2] for row in rows)))
-    body = [
-        element(
-            "tr",
-            element("th", name, scope="row"),
-            element("td", f"{trainable:,}" if trainable else "frozen"),
-            element("td", f"{total:,}"),
-            element("td", f"{trainable / total:.2%}" if trainable and total else "—"),
+    lines = [
+        Line(
+            head=name,
+            entries=[
+                f"{trainable:,}" if trainable else "frozen",
+                f"{total:,}",
+                f"{trainable / total:.2%}" if trainable and total else "—",
+            ],
         )
         for name, trainable, total in rows
     ]
-    head = element("tr", *[element("th", name, scope="col") for name in ("parameters", "trainable", "total", "share")])
-    return element("table", element("thead", head), element("tbody", *body), class_="plain")
+    return table(("trainable", "total", "share"), lines, label=f"parameters of {run.label}")
 
 
 def duration(run: LoadedRun) -> str:

@@ -17,7 +17,8 @@ runs/<name>/
   adapter/          PEFT's own layout            (or model/ after full fine-tuning)
   predictions/<split>.jsonl    references/<split>.jsonl    scores/<split>.json
   .captions-<split>.jsonl      captions so far, while an evaluation runs or after it was cut off
-  panel/<split>/*.jpg          the examples that the report shows
+  panel/<split>/*.jpg          twelve of the images, as large as the model saw them
+  thumbnails/<split>.jsonl       small pictures of all images, for the browser of the report
   baselines/<name>/predictions|scores/<split>…
   report.html
 

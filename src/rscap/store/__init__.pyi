@@ -58,6 +58,7 @@ from rscap.store.files import (
     SEEN,
     SPEED_LOG,
     STATUS,
+    THUMBNAIL_FOLDER,
     TRACKERS,
     TRAIN_LOG,
     WEIGHTED,
@@ -146,12 +147,18 @@ from rscap.store.study import (
     RunRecord,
     StudyFolder,
     StudyRecord,
-    Thumbnail,
     ZeroShotRecord,
     baseline_folder_of,
     explained,
     run_folder_of,
     zero_shot_folder_of,
+)
+from rscap.store.thumbnails import (
+    Thumbnail,
+    read_thumbnails,
+    small_jpeg,
+    thumbnail_side,
+    write_thumbnails,
 )
 
 __all__ = [
@@ -187,6 +194,7 @@ __all__ = [
     "STATUS",
     "STUDY",
     "THUMBNAILS",
+    "THUMBNAIL_FOLDER",
     "TRACKERS",
     "TRAIN_LOG",
     "WEIGHTED",
@@ -264,12 +272,15 @@ __all__ = [
     "read_seen",
     "read_sheet",
     "read_speed_log",
+    "read_thumbnails",
     "read_train_log",
     "remove_leftover",
     "replace_folder",
     "run_folder_of",
     "sheet_text",
+    "small_jpeg",
     "text_of",
+    "thumbnail_side",
     "way_out",
     "write_json",
     "write_jsonl",
@@ -283,5 +294,6 @@ __all__ = [
     "write_seen",
     "write_sheet",
     "write_text",
+    "write_thumbnails",
     "zero_shot_folder_of",
 ]

@@ -30,6 +30,7 @@ from rscap.store.files import (
     SEEN,
     SPEED_LOG,
     STATUS,
+    THUMBNAIL_FOLDER,
     TRACKERS,
     TRAIN_LOG,
     WEIGHTED,
@@ -217,6 +218,10 @@ class RunFolder:
 
     def panel(self, split: str) -> Path:
         return self._at(PANEL, split)
+
+    def thumbnails(self, split: str) -> Path:
+        """Small pictures of the evaluated images."""
+        return self._at(THUMBNAIL_FOLDER, f"{split}.jsonl")
 
     def baseline(self, name: str) -> RunFolder:
         """The folder of a baseline scored beside this run; it holds predictions and scores only."""

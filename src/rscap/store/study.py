@@ -10,7 +10,6 @@ logs/                   what each job says
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
@@ -22,7 +21,8 @@ from rscap.escape import for_file_name
 from rscap.store.door import plain_path
 from rscap.store.files import BASELINES, REPORT, write_text
 from rscap.store.folder import FolderState, RunFolder, State
-from rscap.store.record import Record, append_row, read_rows, write_rows
+from rscap.store.record import Record, append_row, read_rows
+from rscap.store.thumbnails import read_thumbnails
 
 PLAN = "plan.json"
 STUDY = "study.toml"
@@ -104,14 +104,6 @@ class Attempt(Record):
     def content(self) -> dict[str, Any]:
         """All keys, those left at their defaults too."""
         return self.model_dump()
-
-
-class Thumbnail(Record):
-    """A line of thumbnails.jsonl: one evaluation image, small."""
-
-    id: str
-    jpeg: str
-    """Base64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,10 +190,7 @@ class StudyFolder:
         """
         if not self.thumbnails_file.exists():
             return {}
-        return {row.id: row.jpeg for row in read_rows(self.thumbnails_file, Thumbnail)}
-
-    def write_thumbnails(self, thumbnails: Iterable[Thumbnail]) -> None:
-        write_rows(self.thumbnails_file, thumbnails)
+        return read_thumbnails(self.thumbnails_file)
 
 
 def explained(found: FolderState, last: Attempt | None) -> FolderState:

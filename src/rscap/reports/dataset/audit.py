@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from rscap.data.audit import KINDS, Audit, AuditFinding
 from rscap.data.source import Source
 from rscap.records import Example
-from rscap.reports.figure import example_picture
-from rscap.reports.html import Html, PageSection, bullets, element, frame, join, table
+from rscap.reports.cells import Line, table
+from rscap.reports.dataset.inspection import example_picture
+from rscap.reports.html import Html, PageSection, bullets, element, frame, join
 
 SHOWN = 24
-"""Findings of a kind that the page shows; the JSON file has them all."""
+"""Findings of a kind that the page shows at once; a list below them names the others."""
 _PICTURES = frozenset(
     {"unreadable-image", "odd-image", "exact-duplicate", "near-duplicate", "same-captions", "disagreement"}
 )
@@ -37,36 +38,38 @@ def audit_page(source: Source, found: Audit) -> str:
             f"{len(found.findings):,} findings; {errors:,} are errors: leaks between splits, unreadable images."
             + ("" if found.images else " Images were not examined.")
         ],
-        styles=["dataset/dataset.css"],
     )
 
 
 def _summary(found: Audit) -> Html:
-    rows = []
+    lines = []
     for kind, count in found.counts.items():
         members = [one for one in found.findings if one.kind == kind]
         errors = sum(one.severity == "error" for one in members)
-        rows.append(
-            [KINDS[kind], f"{count:,}", f"{errors:,}" if errors else "–", f"{sum(one.count for one in members):,}"]
-        )
-    if not rows:
+        images = sum(one.count for one in members)
+        lines.append(Line(head=KINDS[kind], entries=[f"{count:,}", f"{errors:,}" if errors else "–", f"{images:,}"]))
+    if not lines:
         return element("p", "Nothing was found.")
     leaks = [f"{count:,} images of {name.replace(' in ', ' have a twin in ')}" for name, count in found.leaks.items()]
     told = "A twin is a duplicate image, or another image with the very same list of captions."
     return join(
         *([bullets(leaks), element("p", told, class_="note")] if leaks else []),
-        table(["what", "findings", "errors", "images"], rows),
+        table(["findings", "errors", "images"], lines, label="findings by kind", first="what"),
     )
 
 
 def _kind(kind: str, findings: Sequence[AuditFinding], by_id: dict[str, Example], count: int) -> Html:
     shown = findings[:SHOWN]
-    note = f"{count:,} findings; the first {len(shown)} are shown." if count > len(shown) else None
+    rest = findings[SHOWN:]
+    note = f"{count:,} findings; the first {len(shown)} with their images." if rest and kind in _PICTURES else None
     if kind in _PICTURES:
         body = element("div", *[_evidence(finding, by_id) for finding in shown], class_="evidence")
     else:
         body = bullets([_line(finding) for finding in shown])
-    return join(element("p", note, class_="note") if note else None, body)
+    others = element(
+        "details", element("summary", f"the other {len(rest):,}"), bullets([_line(finding) for finding in rest])
+    )
+    return join(element("p", note, class_="note") if note else None, body, others if rest else None)
 
 
 def _line(finding: AuditFinding) -> Html:

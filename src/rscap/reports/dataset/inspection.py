@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 
 from rscap.data.draw import key
 from rscap.data.inspection import CaptionTable, Histogram, ImageTable, Inspection
 from rscap.data.source import Source
+from rscap.errors import ImageError
 from rscap.records import Example
-from rscap.reports.figure import example_picture
-from rscap.reports.html import Html, PageSection, bullets, element, frame, join, table
-from rscap.reports.plots import label, ticks
+from rscap.reports.cells import Line, table
+from rscap.reports.html import Html, PageSection, bullets, element, frame, join
+from rscap.reports.plots import labels, ticks
+from rscap.store import small_jpeg
 
 _WIDTH, _HEIGHT = 480.0, 240.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 50.0, 12.0, 10.0, 40.0
@@ -27,12 +30,13 @@ def histogram(bins: Histogram, *, title: str, x_label: str) -> Html:
     def y_of(count: float) -> float:
         return _HEIGHT - _BOTTOM - count / most * (_HEIGHT - _TOP - _BOTTOM)
 
-    parts = [_grid(y_of(count), label(count)) for count in ticks(0, most, 4)]
+    across, up = ticks(low, high, 6), ticks(0, most, 4)
+    parts = [_grid(y_of(count), text) for count, text in zip(up, labels(up), strict=True)]
     for left, right, count in zip(bins.edges[:-1], bins.edges[1:], bins.counts, strict=True):
         if count:
-            parts.append(_bar(x_of(left), x_of(right), y_of(count), f"{label(left)} to {label(right)}: {count:,}"))
-    for tick in ticks(low, high, 6):
-        parts.append(element("text", label(tick), x=x_of(tick), y=_HEIGHT - _BOTTOM + 17, text_anchor="middle"))
+            parts.append(_bar(x_of(left), x_of(right), y_of(count), f"{left:.4g} to {right:.4g}: {count:,}"))
+    for tick, text in zip(across, labels(across), strict=True):
+        parts.append(element("text", text, x=x_of(tick), y=_HEIGHT - _BOTTOM + 17, text_anchor="middle"))
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
     parts.append(element("text", x_label, x=middle, y=_HEIGHT - 5, text_anchor="middle", class_="axis"))
     drawing = element(
@@ -66,6 +70,20 @@ def _bar(left: float, right: float, top: float, tip: str) -> Html:
 def _grid(y: float, text: str) -> Html:
     line = element("line", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=y, y2=y, class_="grid")
     return Html(line + element("text", text, x=_LEFT - 7, y=y + 4, text_anchor="end"))
+
+
+EXAMPLE_PX = 192
+"""Pixels of the longer side of an example's picture."""
+
+
+def example_picture(example: Example) -> Html:
+    """The picture of an example, shrunk and embedded; a grey box if it cannot be decoded."""
+    try:
+        picture = example.image.load()
+    except ImageError:
+        return element("div", "no image", class_="missing")
+    small = base64.b64encode(small_jpeg(picture, EXAMPLE_PX, quality=82)).decode("ascii")
+    return element("img", src=f"data:image/jpeg;base64,{small}", alt=f"image {example.id}", loading="lazy")
 
 
 SHEET = 12
@@ -109,7 +127,6 @@ def inspect_page(source: Source, found: Inspection) -> str:
         heading=found.name,
         facts=[f"{images:,} images", f"splits: {found.split_scheme}", f"digest {found.digest[:12]}"],
         lede=[_lede(found)],
-        styles=["dataset/dataset.css"],
     )
 
 
@@ -156,7 +173,12 @@ def _captions(found: Inspection) -> Html:
         "captions than captions. Similarity: mean Jaccard index of the word sets of an image’s captions."
     )
     rows = [cells(row) for row in found.tables]
-    return join(element("p", note, class_="note"), table(COLUMNS, rows, texts=2))
+    lines = [Line(head=head, entries=entries) for head, *entries in rows]
+    first, *columns = COLUMNS
+    return join(
+        element("p", note, class_="note"),
+        table(columns, lines, label="captions by source and split", first=first, texts=1, sortable=True),
+    )
 
 
 def _distributions(found: Inspection) -> Html:
@@ -220,7 +242,7 @@ def _rows(source: Source) -> Html:
 
 
 def _sheet(examples: Sequence[Example]) -> Html:
-    return element("div", *[_card(example) for example in examples], class_="cards")
+    return element("div", *[_card(example) for example in examples], class_="cards-of-examples")
 
 
 def _card(example: Example) -> Html:

@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from rscap.errors import StoreError
-from rscap.records import ScoreSheet
-from rscap.reports.load import LoadedRun, load_runs
+from rscap.records import Prediction, ScoreSheet
+from rscap.reports.load import LoadedRun, load_runs, run_colour
 from rscap.scoring import SEEN, seen_sentences
 from rscap.store import (
     WORST_FIRST,
@@ -50,6 +50,8 @@ class LoadedRow:
     differences: Mapping[str, Any]
     replicates: tuple[Replicate, ...]
     excluded: str | None
+    colour: int
+    """Number of its colour on the page, by its place in the plan."""
 
     @property
     def finished(self) -> list[Replicate]:
@@ -75,7 +77,7 @@ class Untrained:
     name: str
     kind: Literal["zero-shot", "baseline"]
     sheet: ScoreSheet
-    captions: Mapping[str, str]
+    predictions: Mapping[str, Prediction]
     """By example id."""
 
 
@@ -140,18 +142,19 @@ def load_study(path: Path) -> LoadedStudy:
     return LoadedStudy(
         folder=folder,
         plan=plan,
-        rows=tuple(_row(folder, row, plan.split, last) for row in plan.rows),
+        rows=tuple(_row(folder, row, plan.split, last, number) for number, row in enumerate(plan.rows)),
         untrained=tuple(one for one in systems if isinstance(one, Untrained)),
         missing=tuple(one for one in systems if isinstance(one, str)),
     )
 
 
-def _row(study: StudyFolder, row: RowRecord, split: str, last: Mapping[str, Attempt]) -> LoadedRow:
+def _row(study: StudyFolder, row: RowRecord, split: str, last: Mapping[str, Attempt], number: int) -> LoadedRow:
     return LoadedRow(
         name=row.name,
         differences=row.differences,
         replicates=tuple(_replicate(study, run, split, last.get(run.folder)) for run in row.runs),
         excluded=row.excluded,
+        colour=run_colour(number),
     )
 
 
@@ -173,8 +176,8 @@ def _untrained(study: StudyFolder, folder: str, kind: Literal["zero-shot", "base
     place, path = study.run(folder), PurePosixPath(folder)
     try:
         sheet = read_sheet(place.scores(split))
-        captions = {name: one.caption for name, one in read_predictions(place.predictions(split)).items()}
+        predictions = read_predictions(place.predictions(split))
     except StoreError as error:
         return f"{folder}: {error.message}"
     name = path.name if kind == "baseline" else " ".join(path.parts)
-    return Untrained(name=name, kind=kind, sheet=sheet, captions=captions)
+    return Untrained(name=name, kind=kind, sheet=sheet, predictions=predictions)

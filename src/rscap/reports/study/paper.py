@@ -9,7 +9,7 @@ from typing import Any
 
 from rscap.errors import StoreError
 from rscap.reports.study.formats import Line, baseline_sentence, lines, noise_sentence, shown_metrics
-from rscap.reports.study.page import HEIGHT, WIDTH, FrontPlot, front_plot
+from rscap.reports.study.front import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, FrontPlot, front_plot
 from rscap.reports.study.summary import Summary
 from rscap.store import atomic_path
 
@@ -122,7 +122,7 @@ def _figure(pdf: Any, plot: FrontPlot) -> None:
 
     pdf.set_font("Times", "", 7.5)
     pdf.set_line_width(0.2)
-    (x0, y0), (x1, y1) = at(60, 16), at(WIDTH - 150, HEIGHT - 46)
+    (x0, y0), (x1, y1) = at(LEFT, TOP), at(WIDTH - RIGHT, HEIGHT - BOTTOM)
     pdf.line(x0, y1, x1, y1)
     pdf.line(x0, y0, x0, y1)
     for x, text in plot.x_ticks:
@@ -137,7 +137,9 @@ def _figure(pdf: Any, plot: FrontPlot) -> None:
         pdf.line(x, at(0, point.low)[1], x, at(0, point.high)[1])
         pdf.set_fill_color(*(_GREEN if point.best else _GREY))
         pdf.circle(x=x, y=y, radius=0.9, style="F")
-        pdf.text(x + 1.6, y + 0.9, _latin(point.label))
+        label = _latin(point.label)
+        left, base = at(point.label_x, point.label_y)
+        pdf.text(left - pdf.get_string_width(label) * point.label_end, base, label)
     pdf.set_draw_color(*_BLACK)
     pdf.set_y(y1 + 9)
     pdf.set_font("Times", "I", 8.5)
