@@ -1,12 +1,15 @@
 """What an update on a reward costs beside one of likelihood, of the same images with as many captions.
 
-    python benchmarks/reward_step.py [--source FOLDER] [--images 16] [--samples 2 5 10] [--repetitions 5]
+    python benchmarks/reward_step.py [--run RUN] [--source FOLDER] [--images 16] [--samples 2 5 10] [--repetitions 5]
 
 Both learn K captions an image, one K references, the other K drawn captions; the second also draws and scores them. All
 weights of nano learn, in bfloat16, on one thread. Times are of this process's own work, so that other processes on the
 machine change them little; the operations are those of matrix products, as torch counts them. A second reward gives
 every drawn caption another value, so that each has a weight and is learned: the dearest case. CIDEr alone leaves out
 captions that are as good as the others of their image, of an untrained model nearly all.
+
+--run names a finished run of nano with all weights trained, whose captions are as long as people's; else nano is as it
+ships. Beside both stands what `rscap plan` predicts, which does not know the captions.
 """
 
 from __future__ import annotations
@@ -29,11 +32,17 @@ from rscap.data import open_source
 from rscap.model.adapters import prepare
 from rscap.model.load import load_base
 from rscap.model.packed import PackedModel
-from rscap.recipe import parse_recipe
+from rscap.planning.cards import Card
+from rscap.planning.drawing import drawing
+from rscap.planning.search import Candidate, Situation
+from rscap.planning.sequence import lengths
+from rscap.planning.shapes import shapes_of_base
+from rscap.recipe import Recipe, parse_recipe
 from rscap.records import Example
 from rscap.store import write_json
 from rscap.training.objectives.likelihood import Likelihood, Objective
 from rscap.training.objectives.self_critical import SelfCritical
+from rscap.training.start import Start
 from rscap.training.team import Team
 from rscap.training.updates import updates
 
@@ -75,12 +84,21 @@ def measured(run: Callable[[int], None], repetitions: int) -> dict[str, float]:
     return {"seconds": statistics.median(seconds), "flop": counter.get_total_flops()}
 
 
-def case(source: str, images: int, samples: int, repetitions: int) -> dict[str, Any]:
+def predicted(made: Recipe) -> dict[str, float]:
+    """The ratios as `rscap plan` has them, with references in place of captions that are not known."""
+    shapes = shapes_of_base("nano")
+    rows, card = lengths(made, shapes=shapes), Card(name="any", bytes=0, tflops=1.0, bytes_per_s=1.0, device="cpu")
+    candidate = Candidate(recipe=made, situation=Situation(shapes=shapes, rows=rows, card=card))
+    all_operations, drawn = candidate.duration.operations_per_image, drawing(shapes, candidate.setting, rows).total
+    return {"seconds": 1 / (1 - candidate.drawing_share), "flop": all_operations / (all_operations - drawn)}
+
+
+def case(source: str, run: str | None, images: int, samples: int, repetitions: int) -> dict[str, Any]:
     """Both ways with K captions an image, and their ratios."""
     made = parse_recipe(
         {
-            "data": {"source": source},
-            "model": {"base": "nano", "dtype": "bfloat16"},
+            "data": {"source": source, "train_limit": images},
+            "model": {"base": "nano", "dtype": "bfloat16", **({"start": run} if run else {})},
             "towers": TRAINED,
             "objective": {"samples": samples, "reward": {"CIDEr": 1.0, "reward_step:different": 0.1}},
             "train": {"micro_batch": images},
@@ -90,6 +108,8 @@ def case(source: str, images: int, samples: int, repetitions: int) -> dict[str, 
     examples, team = examples_of(source, images, samples), Team(torch.device("cpu"))
     base = load_base(made.model)
     net = prepare(base.model, made.towers, None, seed=0)
+    if (start := Start.of(made)) is not None:
+        start.fill(net)
     packed, encoder = PackedModel(net, compute_dtype=base.compute_dtype), Encoder.of(base)
     packed.train()
     batches = next(updates(examples, made, encoder))
@@ -102,11 +122,12 @@ def case(source: str, images: int, samples: int, repetitions: int) -> dict[str, 
         for name, way in ways.items()
     }
     ratios = {unit: found["reward"][unit] / found["likelihood"][unit] for unit in ("seconds", "flop")}
-    return {"samples": samples, **found, "ratio": ratios}
+    return {"samples": samples, **found, "ratio": ratios, "predicted": predicted(made)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run")
     parser.add_argument("--source", default="sample")
     parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--samples", type=int, nargs="+", default=[2, 5, 10])
@@ -114,14 +135,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "reward_step.json")
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    cases = [case(asked.source, asked.images, samples, asked.repetitions) for samples in asked.samples]
+    cases = [case(asked.source, asked.run, asked.images, samples, asked.repetitions) for samples in asked.samples]
     for one in cases:
         print(
             f"K = {one['samples']:2}: likelihood {one['likelihood']['seconds']:.2f} s, reward "
             f"{one['reward']['seconds']:.2f} s, {one['ratio']['seconds']:.2f} times; operations "
-            f"{one['ratio']['flop']:.2f} times"
+            f"{one['ratio']['flop']:.2f} times; predicted {one['predicted']['seconds']:.2f} and "
+            f"{one['predicted']['flop']:.2f}"
         )
-    write_json(asked.out, {**environment(threads=1), "images": asked.images, "cases": cases})
+    about = {"source": Path(asked.source).name, "trained": asked.run is not None, "images": asked.images}
+    write_json(asked.out, {**environment(threads=1), **about, "cases": cases})
 
 
 if __name__ == "__main__":

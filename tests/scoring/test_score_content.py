@@ -16,7 +16,7 @@ from checkout import ROOT, shared
 from rscap import scoring
 from rscap.errors import ScoreError
 from rscap.scoring import METRICS, check_content
-from rscap.scoring.content import KINDS, RATES, lexicon
+from rscap.scoring.content import KINDS, RATES, error_rates, lexicon
 from rscap.scoring.content.claims import said
 
 FAST = [metric for metric in METRICS if metric != "METEOR"]
@@ -193,3 +193,13 @@ def test_kinds_and_words_are_documented() -> None:
     text = (ROOT / "docs" / "content.md").read_text(encoding="utf-8")
     assert all(f"`{name}`" in text for name in RATES)
     assert f"`content:{lexicon.VERSION}`" in text
+
+
+def test_rates_are_wrong_claims_over_all_claims() -> None:
+    """Of several captions together, as training watches them; a kind that nothing claims has no rate."""
+    captions = ["a river near a road", "three white planes"]
+    references = [["a road between trees"], ["two white planes"]]
+    assert error_rates(captions, references) == pytest.approx(
+        {"thing-errors": 1 / 3, "count-errors": 1.0, "colour-errors": 0.0}
+    )
+    assert error_rates([], []) == {}

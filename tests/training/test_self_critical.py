@@ -19,14 +19,14 @@ from rscap.captioner.batch import Batch, Encoder, collate
 from rscap.captioner.sampling import Sample
 from rscap.data import open_source
 from rscap.data.choice import training_examples
-from rscap.errors import RecipeError
+from rscap.errors import RecipeError, TrainingError
 from rscap.evaluation.seen import seen_by
 from rscap.model.adapters import prepare
 from rscap.model.families.paligemma import paligemma_config
 from rscap.model.load import load_base
 from rscap.model.loss import Draw, summed_loss
 from rscap.model.packed import PackedModel
-from rscap.recipe import Recipe, SelectionSection
+from rscap.recipe import Recipe, SelectionSection, dump_recipe, read_recipe
 from rscap.scoring import IdfPool, cider_rewards
 from rscap.store import RunFolder, Seen, TrainingState, read_jsonl, read_seen
 from rscap.training import loop
@@ -204,6 +204,26 @@ def test_the_reward_counts_the_end_of_a_sentence() -> None:
         recipe(objective={"reward": {"CIDER": 1.0}})
 
 
+def test_a_recipe_names_metrics_and_functions_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a file: the logged reward is their weighted sum; a function that does not give a number a caption stops the
+    run by its name."""
+    (tmp_path / "mine.py").write_text(
+        "def flat(captions, references):\n    return [2.0 for _ in captions]\n\n"
+        "def short(captions, references):\n    return [2.0]\n",
+        encoding="utf-8",
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    text = dump_recipe(recipe(train={"max_steps": 1}, objective={"reward": {"mine:flat": 3.0, "METEOR": 0.5}}))
+    file = tmp_path / "reward.toml"
+    file.write_text(text, encoding="utf-8")
+    run = train(read_recipe(file), tmp_path / "run", say=lambda _: None)
+    (step,) = (row for row in read_jsonl(run.train_log) if row["event"] == "step")
+    assert 6.0 < step["reward"] < 6.5  # METEOR lies between 0 and 1
+    file.write_text(text.replace("mine:flat", "mine:short"), encoding="utf-8")
+    with pytest.raises(TrainingError, match="the reward mine:short gave"):
+        train(read_recipe(file), tmp_path / "wrong", say=lambda _: None)
+
+
 def words(captions: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
     """A reward of one's own: the number of words."""
     return [len(caption.split()) for caption in captions]
@@ -230,6 +250,7 @@ def test_a_run_learns_resumes_exactly_and_goes_on_from_another(tmp_path: Path, m
     assert all({"reward", "reward_spread", "ended", "distinct"} <= row.keys() for row in steps)
     (evaluation, *_) = (row for row in read_jsonl(whole.train_log) if row["event"] == "evaluation")
     assert {"bad_endings", "reference_bad_endings", "distinct_captions", "reward"} <= evaluation["watch"].keys()
+    assert 0.0 <= evaluation["watch"]["thing-errors"] <= 1.0
     assert {"METEOR", "ROUGE-L"} <= evaluation["metrics"].keys()
 
     seen, before = read_seen(whole.seen_file), read_seen(first.seen_file)

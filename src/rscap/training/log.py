@@ -188,6 +188,8 @@ class TrainLog:
                 f"  reward {watch['reward']:.3f}  bad endings {watch['bad_endings']:.1%}  "
                 f"distinct {watch['distinct_captions']:.0%}"
             )
+            if "thing-errors" in watch:
+                bad += f"  wrong things {watch['thing-errors']:.0%}"
         self.note(f"step {step}: {shown}  loss {loss:.3f}{bad}  ({split}, n = {n})")
         self._recent = [(time.perf_counter(), 0, 0)]
 

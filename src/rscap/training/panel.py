@@ -18,6 +18,7 @@ from rscap.metrics import in_training, known
 from rscap.model.packed import PackedModel
 from rscap.recipe import Recipe, SelectionSection
 from rscap.records import Example, Prediction
+from rscap.scoring.content import error_rates
 from rscap.scoring.fluency import fluency
 from rscap.store import Best, TrainEvaluation, TrainingState
 from rscap.training.team import Team
@@ -113,7 +114,8 @@ class PanelResult:
     """Share of the captions that are empty, loop, echo the prompt or are no language."""
     predictions: list[Prediction]
     watch: dict[str, float]
-    """What training on a reward may cost, see `rscap.scoring.fluency`, and the panel's reward; empty for likelihood."""
+    """What training on a reward may cost, see `rscap.scoring.fluency`, errors of content by the names of
+    `rscap.scoring.content.RATES`, and the panel's reward; empty for likelihood."""
 
 
 @contextmanager
@@ -180,7 +182,8 @@ def _watched(
 ) -> dict[str, float]:
     examples = {example.id: example for example in panel}
     captions = [prediction.caption for prediction in predictions]
-    found = fluency(captions, [examples[prediction.example_id].captions for prediction in predictions])
+    references = [examples[prediction.example_id].captions for prediction in predictions]
+    found = {**fluency(captions, references), **error_rates(captions, references)}
     return {**found, "reward": reward(predictions, examples)}
 
 

@@ -105,6 +105,13 @@ def _shown_by(thing: str) -> set[str]:
 # The rates of many images.
 
 
+def error_rates(captions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
+    """Wrong claims over all that could be checked, by the names of `RATES`; kinds without claims are left out."""
+    rows = [check_content(caption, own).row for caption, own in zip(captions, references, strict=True)]
+    sums = np.array(rows, dtype=np.float64).reshape(-1, 2 * len(KINDS)).sum(axis=0)
+    return {name: float(_rates(sums)[name]) for name, claims in zip(RATES, sums[len(KINDS) :], strict=True) if claims}
+
+
 def _rates(sums: Floats) -> Mapping[str, Floats]:
     wrong, claims = sums[..., : len(KINDS)], sums[..., len(KINDS) :]
     rates = np.divide(wrong, claims, out=np.zeros_like(wrong), where=claims > 0)
