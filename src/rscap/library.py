@@ -208,7 +208,7 @@ def evaluate(
         max_rejected_share: the share of images that may be unreadable; by default as in the run.
         baselines: also score the constant caption and the nearest training image, in the same folder.
         allow_seen: also score images that the run was trained on; signature, sheet and report are marked.
-        resume: return the sheet of the same evaluation where it is finished; one that was cut off goes on anyway.
+        resume: return the sheet of the same evaluation where it is finished; one that was cut off resumes anyway.
         progress: show messages and a progress bar.
         decode: decode settings, such as `beams=3`.
 
@@ -353,7 +353,7 @@ def caption_scene(
 ) -> SceneResult:
     """Caption rasters window by window, with the place of each caption; docs/scenes.md describes the files.
 
-    A call that was cut off goes on where it was, and ends with the same bytes. It needs the extra `geo`.
+    A call that was cut off resumes where it was, and ends with the same bytes. It needs the extra `geo`.
 
     Args:
         scenes: rasters: files, folders, patterns, lists, addresses, sub-datasets by name; one or several.
@@ -382,7 +382,7 @@ def caption_scene(
     Raises:
         SceneError: no scene is named, or the options contradict each other.
         StoreError: `out` is taken, in use, or holds captions that were asked for otherwise; no room is left.
-        Interrupted: SIGTERM or Ctrl-C; the same call goes on.
+        Interrupted: SIGTERM or Ctrl-C; the same call resumes.
     """
     from rscap.scene import SceneRequest, StretchRule, caption_scenes
     from rscap.scene.model import asked_model
@@ -594,7 +594,7 @@ def report(
     split: str | None = None,
     metric: str | None = None,
 ) -> list[Path]:
-    """Write one page about runs, or about a study, with its table in other formats beside it.
+    """Write one page about runs, or about a study, and its table in other formats.
 
     Args:
         runs: run folders in the order of the table, or the folder of one study.
@@ -620,7 +620,7 @@ def report(
 
 
 def verify(thing: FilePath, *, files: Sequence[FilePath] = ()) -> Verification:
-    """Recompute every figure of a run, a report page, a study or the card of an export from the captions beside it.
+    """Recompute every figure of a run, a report page, a study or an export's card from the captions with it.
 
     Args:
         thing: its folder, or the page.

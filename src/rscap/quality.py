@@ -35,7 +35,7 @@ class QualityRules:
     """`[data.quality]` of a recipe. The defaults change nothing."""
 
     min_consensus: float = 0.0
-    """Drop captions whose consensus (CIDEr-D, 0 … 10) lies below."""
+    """Drop captions whose consensus (CIDEr-D, 0 … 10) is below this."""
     full_consensus: float = 0.0
     """Captions of at least this consensus weigh 1, those below in proportion, at least `floor`; 0 leaves all at 1."""
     floor: float = 0.1

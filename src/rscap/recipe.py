@@ -42,7 +42,7 @@ VISION_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
 
 Positive = Annotated[int, Field(ge=1, le=10**9)]
 PerStep = Annotated[int, Field(ge=1, le=2**16)]
-"""Images, tokens or ranks that stand in memory at once; nothing that trains needs more."""
+"""Images, tokens or ranks that are in memory at once; nothing that trains needs more."""
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]

@@ -53,7 +53,7 @@ def recipe_page() -> str:
     lines = [
         "# Every key of a recipe",
         "",
-        "<!-- made by `rscap recipe keys`; the text of each key stands in src/rscap/recipe.py -->",
+        "<!-- made by `rscap recipe keys`; the text of each key is in src/rscap/recipe.py -->",
         "",
         "A recipe is a TOML file; `rscap recipe show NAME` prints one that ships with rscap. A key that is absent has",
         "the default; an unknown key is refused, with the nearest right one. `rscap recipe schema` prints a JSON",

@@ -117,7 +117,7 @@ def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """The paths at which two nested tables differ, each with both values; None stands for an absent one."""
+    """The paths at which two nested tables differ, each with both values; None means an absent one."""
     old, new = flatten(before), flatten(after)
     return {path: (old.get(path), new.get(path)) for path in {**new, **old} if old.get(path) != new.get(path)}
 

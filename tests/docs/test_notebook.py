@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 import json
+import os
 import re
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
+from packaging.requirements import Requirement
 from PIL import Image
 
 from checkout import ROOT
@@ -37,6 +41,72 @@ def test_the_notebook_is_that_of_its_source() -> None:
     assert all(not cell.get("outputs") for cell in json.loads(text)["cells"])
 
 
+def code_of(words: str) -> str:
+    """The cell that holds these words, as Python."""
+    [found] = [one.python() for one in tool().cells(SOURCE.read_text(encoding="utf-8")) if words in one.python()]
+    return str(found)
+
+
+def test_rscap_is_installed_from_what_is_named_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address, a path, or the wheel that lies in the session's folder; without any, the error says what to upload.
+    pip reads the requirement, extras included."""
+    monkeypatch.chdir(tmp_path)
+    cell = code_of("REQUIREMENT =")
+    with pytest.raises(FileNotFoundError, match="upload rscap-"):
+        exec(cell, {"RSCAP": ""})
+    wheel = tmp_path / "rscap-0.2.0-py3-none-any.whl"
+    wheel.touch()
+    for given, url in (
+        ("", wheel.as_uri()),
+        (wheel.name, wheel.as_uri()),
+        ("https://example.org/rscap-0.2.0-py3-none-any.whl", "https://example.org/rscap-0.2.0-py3-none-any.whl"),
+    ):
+        names: dict[str, Any] = {"RSCAP": given}
+        exec(cell, names)
+        asked = Requirement(names["REQUIREMENT"])
+        assert (asked.name, asked.extras, asked.url) == ("rscap", {"train", "meteor"}, url)
+
+
+def test_runs_are_kept_on_a_mounted_drive(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """On Colab the drive is mounted first; a folder that is named goes before; elsewhere it is the folder `runs`."""
+    cell, mounted = code_of("drive.mount"), []
+    colab, package = ModuleType("google.colab"), ModuleType("google")
+    colab.__dict__["drive"] = SimpleNamespace(mount=mounted.append)
+    for given, there, kept in (("", True, "/content/drive/MyDrive/rscap"), ("", False, "runs"), ("a/b", False, "a/b")):
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, "google", package if there else None)
+            patch.setitem(sys.modules, "google.colab", colab if there else None)
+            names: dict[str, Any] = {"RUNS": given, "Path": Path}
+            exec(cell, names)
+        assert names["runs"] == Path(kept)
+    assert mounted == ["/content/drive"]
+    assert "runs are kept in" in capsys.readouterr().out
+
+
+def test_the_token_comes_from_the_secrets_of_the_platform(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kaggle's secret is put where the Hub's client looks; nobody is asked where a token is there, or for a model that
+    needs none; elsewhere the client asks."""
+    cell, logins = code_of("UserSecretsClient"), []
+    secrets = ModuleType("kaggle_secrets")
+    secrets.__dict__["UserSecretsClient"] = lambda: SimpleNamespace(get_secret=lambda name: f"the secret {name}")
+    monkeypatch.setattr("huggingface_hub.login", lambda: logins.append("asked"))
+    for base, token, kaggle, asked, secret in (
+        ("nano", None, True, 0, None),
+        ("google/paligemma", "there", True, 0, None),
+        ("google/paligemma", None, True, 0, "the secret HF_TOKEN"),
+        ("google/paligemma", None, False, 1, None),
+    ):
+        logins.clear()
+        with monkeypatch.context() as patch:
+            patch.delenv("HF_TOKEN", raising=False)
+            patch.setattr("huggingface_hub.get_token", lambda token=token: token)
+            patch.setitem(sys.modules, "kaggle_secrets", secrets if kaggle else None)
+            exec(cell, {"BASE": base})
+            assert os.environ.get("HF_TOKEN") == secret
+            assert len(logins) == asked
+            os.environ.pop("HF_TOKEN", None)
+
+
 def test_every_cell_runs_and_a_second_time_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -55,6 +125,7 @@ def test_every_cell_runs_and_a_second_time_continues(
     Image.new("RGB", (64, 64), "green").save(photos / "field.png")
     (photos / "notes.txt").write_text("not an image")
     small = {
+        "RSCAP": str(ROOT),
         "BASE": "nano",
         "SOURCE": "sample",
         "MINUTES": 0.05,
@@ -80,9 +151,12 @@ def test_every_cell_runs_and_a_second_time_continues(
     assert len(captions) == 6
     looked = open_data("sample").subset("test", 5, seed=0)
     assert all(f"{captions[example.id]}\nreference: {example.captions[0]}\n" in printed for example in looked)
-    assert len(shown) == 10
-    assert "field.png" in printed
-    assert re.search(r"Rejected\(row='[^']*notes.txt'", printed)
+    assert len(shown) == 2 * (5 + 1)
+    assert re.search(r"^field\.png: \S+", printed, flags=re.MULTILINE)
+    assert re.search(r"^notes\.txt: .*not an image", printed, flags=re.MULTILINE)
+    with (tmp_path / "runs" / "captions.csv").open(encoding="utf-8", newline="") as stream:
+        assert [row[0] for row in csv.reader(stream)] == ["image", "field.png"]
     assert "is finished already" in said
     assert (tmp_path / "runs" / "report.html").stat().st_size > 10_000
     assert (tmp_path / "runs" / "captioner" / "adapter_model.safetensors").is_file()
+    assert "adapter_model.safetensors" in ZipFile(tmp_path / "runs" / "captioner.zip").namelist()

@@ -127,7 +127,7 @@ def test_what_is_given_up_comes_in_order_and_back_on_a_larger_card(
     assert (state.recomputes, state.halvings, state.short_at) == (True, 1, 8 * GIB)
     size[0] = 24 * GIB
     run = train(recipe(checkpoint_every=1), tmp_path / "run", say=said.append, resume=True)
-    assert any("of 8.0 GiB; on this one, of 24.0 GiB, the run goes on as its recipe says" in line for line in said)
+    assert any("of 8.0 GiB; on this one, of 24.0 GiB, the run continues as its recipe says" in line for line in said)
     assert run.status().went_on_with is None
 
 

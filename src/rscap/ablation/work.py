@@ -134,6 +134,6 @@ def _check_unseen(job: Job) -> None:
         raise DataError(
             f"{len(found.trained)} images of {job.data.source}, {job.evaluation.split}, are training images of "
             f"{data.source} under data.splits = {data.splits!r}: {', '.join(sorted(found.trained)[:3])}",
-            hint="give [evaluation] the same source and splits as the rows; allow_seen = true in [evaluation] goes on "
-            "and marks the scores",
+            hint="give [evaluation] the same source and splits as the rows; "
+            "allow_seen = true in [evaluation] scores them anyway and marks the scores",
         )

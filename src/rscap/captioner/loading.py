@@ -248,13 +248,14 @@ def load_together(
     if first.adapter:
         if refs:
             raise AdapterError(
-                f"{model} is an adapter of another program, and no adapter fits beside it", hint="name its base model"
+                f"{model} is an adapter of another program, and no other adapter can be loaded with it",
+                hint="name its base model",
             )
         return {first.name: first.load(device)}
     if first.trained and first.trained[0].model.is_dir():
         if refs:
             raise AdapterError(
-                f"{model} is a run that trained whole weights, so no adapter fits beside it",
+                f"{model} is a run that trained whole weights, so no adapter can be loaded with it",
                 hint="name its base model in its place, with adapters of that base",
             )
         return {first.name: first.load(device)}
@@ -457,7 +458,7 @@ def _refuse_misspelt(folder: Path) -> None:
     """Say so where a run of another name was meant, and not ask the Hub for it.
 
     Raises:
-        StoreError: there is nothing at `folder`, and there are runs beside it.
+        StoreError: there is nothing at `folder`, and its parent folder holds runs.
     """
     beside = [run.name for run in RunFolder.inside(folder.parent)] if folder.parent != Path() else []
     if beside and not folder.exists():

@@ -1,8 +1,8 @@
-"""Captions of many images as one table, which goes on where it was stopped: `rscap caption FOLDER --out captions.csv`.
+"""Captions of many images as one table, which resumes where it was stopped: `rscap caption FOLDER --out captions.csv`.
 
 captions.csv | .jsonl | .parquet   id, caption, prefix, tokens, stopped, in the order of the images
 captions.failed.jsonl              id and reason of every image that could not be captioned, if there are any
-.captions.csv.so-far               a line an image while the work goes on: the same command reads it and goes on
+.captions.csv.so-far               a line an image so far: the same command reads it and resumes
 """
 
 from __future__ import annotations

@@ -131,7 +131,7 @@ def _run() -> int | str | None:
         return CLOSED_PIPE
     except Interrupted as error:
         _complain(error)
-        return 130  # what shells say of Ctrl-C: a script can tell "go on with it" from "mend it"
+        return 130  # as shells do for Ctrl-C: a script can distinguish "resume it" from "fix it"
     except RscapError as error:
         _complain(error)
         return 2

@@ -126,7 +126,7 @@ def print_table(place: StudyStatus) -> list[RowStatus]:
 
 
 def _print_verdicts(place: StudyStatus) -> None:
-    """Which differences can be told apart, in the words of the study's report."""
+    """Which differences are significant, in the words of the study's report."""
     from rscap.reports.study import load_study, summarise
     from rscap.reports.study.formats import noise_sentence
 

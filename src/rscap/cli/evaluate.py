@@ -85,7 +85,7 @@ def evaluate(
     ] = False,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Show the scores of the same evaluation if it is finished; else go on with it."),
+        typer.Option("--resume", help="Show the scores of the same evaluation if it is finished; resume it otherwise."),
     ] = False,
     server: _Server = None,
     served_model: _ServedModel = None,
@@ -103,7 +103,7 @@ def evaluate(
         if source is None or any((dtype, base, quantisation, merged)):
             raise RscapError("a served model is evaluated on --source, and its server decides how it is held")
         if resume:
-            raise RscapError("an evaluation of a served model goes on by the same command", hint="leave --resume out")
+            raise RscapError("an evaluation of a served model resumes with the same command", hint="leave --resume out")
         asked = RemoteRequest(
             source=source,
             splits=splits,
@@ -183,7 +183,7 @@ def caption(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Write a table: .csv, .jsonl or .parquet. The same command goes on where it was stopped.",
+            help="Write a table: .csv, .jsonl or .parquet. The same command resumes where it was stopped.",
             show_default=False,
         ),
     ] = None,
@@ -195,7 +195,7 @@ def caption(
 ) -> None:
     """Caption image files; captions go to standard output, one line per image, or with --out into a table.
 
-    An image that cannot be used is told, and the others go on; exit code 1 if there was any.
+    An image that cannot be used is reported, and the others are captioned; exit code 1 if there was any.
     """
     from rscap.cli.screen import say
     from rscap.data.images import FileImage, TellingImage

@@ -86,7 +86,7 @@ def scene(
         bool, typer.Option("--dry-run", help="Count windows and estimate the time; write nothing.")
     ] = False,
 ) -> None:
-    """Caption a raster window by window, with the place of each caption; the same command goes on where it was cut off.
+    """Caption a raster window by window, with the place of each caption; the same command resumes where it was cut off.
 
     Exit code 1: a scene failed, has no valid pixel, or has windows that cannot be read. The others are captioned.
     """
@@ -183,7 +183,7 @@ def scene_map(
     page: Annotated[Path, typer.Option("--out", help="The page.")] = Path("map.html"),
     pictures: Annotated[
         bool,
-        typer.Option(help="Also the windows as pictures beside the page, and overviews; the scenes must be there."),
+        typer.Option(help="Also write the windows as pictures, and overviews; the scenes must be there."),
     ] = True,
 ) -> None:
     """Write a page with the captions on a map: search, filters, pictures on a click; it needs no network."""

@@ -28,7 +28,7 @@ def serve(
         bool, typer.Option("--remote-images", help="Fetch images from public http and https addresses.")
     ] = False,
     batch: Annotated[int, typer.Option(min=1, help="Images captioned together.")] = 32,
-    queue: Annotated[int, typer.Option(min=1, help="Captions that may wait; more are told to come again.")] = 256,
+    queue: Annotated[int, typer.Option(min=1, help="Captions that may wait; further requests get 429.")] = 256,
     deadline: Annotated[float, typer.Option(min=0.1, help="Seconds until a request must be answered.")] = 60.0,
     max_body_mib: Annotated[int, typer.Option(min=1, help="Size of one request, MiB.")] = 32,
     max_pixels: Annotated[int, typer.Option(min=1, help="Pixels of one image.")] = 25_000_000,

@@ -92,6 +92,6 @@ def contents_of(examples: Iterable[Example], known: Mapping[str, Content]) -> di
             continue
         try:
             found[example.id] = known.get(example.id) or content_of(example.image.load())
-        except ImageError:  # captioning and training tell of it
+        except ImageError:  # captioning and training report it
             continue
     return found

@@ -19,7 +19,7 @@ LISTS = (".txt", ".lst")
 def image_files(words: Sequence[str | Path], *, recursive: bool = False) -> list[Path]:
     """The files that `words` name, each once, in order.
 
-    A folder stands for the images in it, by name, `recursive` also for those below it; a pattern (`tiles/*.tif`, `**`
+    A folder means the images in it, by name, `recursive` also for those below it; a pattern (`tiles/*.tif`, `**`
     for any depth) for what it matches; a list (`.txt`, `.lst`) for the file on each of its lines, found from here or
     from the list's own folder. Hidden files are left out of folders. A file that is named need not exist: whoever
     opens it says so.
@@ -45,7 +45,7 @@ def _meant(word: str, *, recursive: bool) -> Iterable[Path]:
             one for place in matched for one in (_in_folder(place, recursive=recursive) if place.is_dir() else [place])
         )
     if word and not path.exists() and not path.suffix:
-        raise missing(path)  # nobody names an image without an ending; a folder was meant
+        raise missing(path)  # images have an ending, so a folder was meant
     return [path]
 
 

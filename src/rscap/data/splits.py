@@ -152,7 +152,7 @@ def assign_by_ratio(
     """Split by groups of duplicates, as `grouped` does, into shares of train, val and test as near as groups allow.
 
     Groups are taken in an order that a hash of (seed, smallest id) gives: first test, then val is filled up to its
-    share, a group that would overfill it goes on to the next, and train takes the rest. Groups with an image of the
+    share, a group that would overfill it goes to the next, and train takes the rest. Groups with an image of the
     source's own test split are test.
 
     Raises:

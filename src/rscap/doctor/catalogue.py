@@ -316,7 +316,7 @@ EVALUATION: dict[str, FindingKind] = {
         "error",
         "the score is of images that the run has seen",
         "The score sheet says that evaluated images were trained on. That they selected the weights, look like "
-        "training images, or that nobody knows, is a warning.",
+        "training images, or that this is unknown, is a warning.",
         "A model remembers captions of the images it was trained on. Such a score says nothing about new images and is "
         "above those of others that were evaluated on images they had not seen.",
         "Evaluate on a split of which no image was trained on, in the split scheme that the run was trained with.",

@@ -70,7 +70,7 @@ def _references(path: Path | None, reader: EvidenceReader) -> Mapping[str, tuple
 
 
 def _rows(path: Path) -> dict[str, Caption]:
-    """Captions of a JSON Lines file with their lines; `prefix` and `stopped` where they are told."""
+    """Captions of a JSON Lines file with their lines; `prefix` and `stopped` where the file has them."""
     captions = {}
     for line, row in json_lines(path):
         name = next((row[key] for key in ("id", "image_id", "image") if key in row), None)

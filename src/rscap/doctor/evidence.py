@@ -150,7 +150,7 @@ class Targets:
     prompt: int = 0
     """`<bos>`, words and newline."""
     prompt_known: bool = True
-    """False if prompt and caption cannot be told apart: then only `<bos>` is counted."""
+    """False if prompt and caption cannot be distinguished: then only `<bos>` is counted."""
     padding: int = 0
     unsupervised: int = 0
     """Captions without any label."""

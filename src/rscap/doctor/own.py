@@ -112,7 +112,7 @@ def _reward_log(rows: Log, where: str, recipe: Recipe | None) -> RewardLog:
 
 
 def expected_by_recipe(recipe: Recipe, path: Path) -> Expected:
-    """The settings of a recipe, with the lines they stand on."""
+    """The settings of a recipe, with their line numbers."""
     adapter, plain = recipe.adapter, recipe.adapter is not None and recipe.adapter.method == "lora"
     return Expected(
         where=path.name,

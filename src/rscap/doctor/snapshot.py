@@ -140,8 +140,8 @@ def _arrays(path: Path) -> dict[str, Ints]:
 def targets_of(batch: SavedBatch, tokens: TokenIds, where: str) -> Targets:
     """Count the labels of a batch by the kind of their token; a row is a caption.
 
-    Without token types, prompt and caption cannot be told apart, except that `<bos>` always belongs to the prompt; in
-    a chat, the prompt reaches to the end of the user's turn.
+    Without token types, prompt and caption cannot be distinguished, except that `<bos>` always belongs to the prompt;
+    in a chat, the prompt reaches to the end of the user's turn.
     """
     ids, supervised = batch.input_ids, batch.labels != IGNORED
     padding = (batch.attention_mask == 0) if batch.attention_mask is not None else (ids == tokens.pad)
@@ -260,7 +260,7 @@ def read_measured(path: Path) -> Measured:
     return Measured.model_validate(mapping(path))
 
 
-_MOVED = 1e-5  # of the largest output: rounding of another order of sums lies below, influence above
+_MOVED = 1e-5  # of the largest output: below it: rounding of another order of sums; above it: influence
 _SAVED = ("input_ids", "labels", "token_type_ids", "attention_mask")
 
 

@@ -44,7 +44,7 @@ def evaluate_remote(
 ) -> tuple[RunFolder, dict[str, ScoreSheet]]:
     """Caption a split by a served model and score the captions; returns the folder and the sheets by name.
 
-    The same request goes on with what was cut off. Whether the model has seen the images is not known, and the sheet
+    The same request resumes one that was cut off. Whether the model has seen the images is not known, and the sheet
     says so.
 
     Raises:

@@ -100,7 +100,7 @@ class Request:
     changes: tuple[str, ...] = ()
     """Overrides of decode settings, such as `generate.beams=3`."""
     resume: bool = False
-    """Give the result of the same evaluation where it is finished already; one that was cut off goes on anyway."""
+    """Give the result of the same evaluation where it is finished already; one that was cut off resumes anyway."""
     given: str | None = None
     """The digest of examples without their test split that are handed in, to tell whether a run was trained on them."""
 
@@ -135,7 +135,7 @@ class Task:
 
     @property
     def finished(self) -> bool:
-        """Whether its result lies there already."""
+        """Whether its result is there already."""
         done = RunFolder(self.out).scores(self.request.split).is_file()
         return done if self.in_place else done and _is_finished(self.out, self.request.split)
 
@@ -183,7 +183,7 @@ def evaluate(
 ) -> tuple[RunFolder, dict[str, ScoreSheet]]:
     """Carry a task out: captions, scores, baselines; returns the folder and the sheets by name.
 
-    The same task resumes an evaluation that was cut off, in the same folder. `source` stands in for the data that the
+    The same task resumes an evaluation that was cut off, in the same folder. `source` replaces the data that the
     task names.
 
     Raises:
@@ -216,7 +216,7 @@ def evaluate(
                 journal.end()  # last of all: until here the captions are worth keeping
         except BaseException as error:
             if not task.in_place:
-                with suppress(OSError, StoreError):  # a full disk is told by the error itself
+                with suppress(OSError, StoreError):  # the error itself reports a full disk
                     state: Ending = "interrupted" if isinstance(error, Interrupted) else "failed"
                     target.close(state, error=f"{type(error).__name__}: {error}")
             if isinstance(error, Interrupted):

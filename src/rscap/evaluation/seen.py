@@ -195,5 +195,5 @@ def refuse_trained_on(found: Overlap, model: str) -> None:
             f"{len(found.trained):,} of {found.of:,} images were trained on by {model}, such as {found.trained[0]}: "
             "the score would say how well it remembers them",
             hint="evaluate it on images it has not seen (for its own test split leave out --source and --splits); "
-            "--allow-seen goes on and marks the score",
+            "--allow-seen scores them anyway and marks the score",
         )

@@ -222,7 +222,7 @@ def write_adapter(run: RunFolder, base: Base, folder: Path) -> None:
         StoreError: the adapter's files are missing, or the disk is full.
     """
     try:
-        for name in (ADAPTER_CONFIG, ADAPTER_TENSORS):  # whatever else lies there is nobody's to publish
+        for name in (ADAPTER_CONFIG, ADAPTER_TENSORS):  # other files there are not ours to publish
             shutil.copyfile(plain_path(run.adapter, name), folder / name)
     except OSError as error:
         raise StoreError(f"{run.adapter} cannot be copied: {error}") from error

@@ -177,7 +177,7 @@ def _plan(request: ExportRequest) -> _Plan:
             raise ExportError(f"there is no {name} {value!r}", hint=f"one of {', '.join(get_args(kind))}")
     if request.evaluation_at is not None:
         if request.evaluation:
-            raise ExportError("the evaluation travels inside or lies at an address, not both")
+            raise ExportError("the evaluation travels inside the export or is published at an address, not both")
         if not request.evaluation_at.startswith(("https://", "http://")):
             raise ExportError(f"{request.evaluation_at!r} is no address", hint="it begins with https://")
     run = RunFolder.open(request.run)

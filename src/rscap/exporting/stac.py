@@ -85,7 +85,7 @@ def _pixels(image: ImageSpec) -> dict[str, Any]:
 def _words() -> dict[str, Any]:
     return {
         "name": "prompt",
-        "description": "The tokens of the prompt that hyperparameters name, behind those that stand for the image.",
+        "description": "The tokens of the prompt that hyperparameters name, behind those of the image.",
         "bands": [],
         "input": {"shape": [-1, -1], "dim_order": ["batch", "token"], "data_type": "int64"},
     }

@@ -1,7 +1,7 @@
 """What a model gives up first when it is trained on a score: whole sentences, variety, length.
 
 A reward without an end-of-sentence word ends captions in "on the"; a learning rate that is too high gives many images
-one caption. Both happen while CIDEr still rises, so these are counted beside it.
+one caption. Both happen while CIDEr still rises, so these are counted as well.
 """
 
 from __future__ import annotations

@@ -206,7 +206,7 @@ def _quantiles(comparisons: int) -> float:
 def _more_seeds(against: Difference, compared: Comparison, comparisons: int, have: int) -> int | None:
     """Seeds per row, beyond those of the row that has fewer, that detect a true difference of the size found.
 
-    Normal quantiles stand in for Student's, so with few degrees of freedom it takes a little more.
+    Normal quantiles replace Student's, so with few degrees of freedom it takes a little more.
     """
     if not compared.seed_freedom:
         return 1 if against.difference else None  # a second one shows what seeds do at all

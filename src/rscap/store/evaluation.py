@@ -1,6 +1,6 @@
 """What an evaluation leaves in a run folder: captions, references, scores, and the images that a report shows.
 
-Captions are kept as they come: an evaluation that is cut off goes on where it was, and ends as if nothing had happened.
+Captions are kept as they come: an evaluation that is cut off resumes where it was, and ends as if nothing had happened.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class PredictionRow(Record):
 
     @classmethod
     def of(cls, prediction: Prediction) -> PredictionRow:
-        """The line of a prediction; `near_ties` stands there where it has any."""
+        """The line of a prediction; it has `near_ties` only where there are any."""
         ties = {"near_ties": prediction.near_ties} if prediction.near_ties else {}
         return cls(
             id=prediction.example_id,
@@ -179,8 +179,8 @@ Captioned = Prediction | Rejected
 class Journal:
     """A file with a line for every image that is done, batch by batch, below a line that says what asks.
 
-    What was captioned by another model, in other words or from other images is of no use: `asked` tells. Nor is an
-    image that could not be decoded: it may be mended by now.
+    What was captioned by another model, in other words or from other images is not used: `asked` tells. Nor is an
+    image that could not be decoded: it may be readable by now.
     """
 
     path: Path
@@ -192,7 +192,7 @@ class Journal:
     def begin(self, examples: Sequence[Example], *, batch_size: int) -> list[Prediction]:
         """What is done already of `examples`, from the first on; the file then holds just that.
 
-        Whole batches alone are kept, so that the batches to come are those of an evaluation that nobody disturbed.
+        Whole batches alone are kept, so that the batches to come are those of an evaluation that was not interrupted.
         """
         self._images.update({example.id: example.image for example in examples})
         lines = self._lines()
@@ -229,7 +229,7 @@ class Journal:
             return None
 
     def end(self) -> None:
-        """All captions stand in the file that they are for."""
+        """All captions are in their final file."""
         self.path.unlink(missing_ok=True)
 
     def _heading(self) -> dict[str, Any]:

@@ -33,7 +33,7 @@ class SeenImage(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """The images a run has seen, n in all, in columns; a row of zeros stands for a digest or a look not known."""
+    """The images a run has seen, n in all, in columns; a row of zeros means that a digest or a look is not known."""
 
     ids: tuple[str, ...]
     digests: NDArray[np.uint8]

@@ -49,7 +49,7 @@ def write_sheet(path: Path | str, sheet: ScoreSheet) -> None:
 
 
 def sheet_text(sheet: ScoreSheet) -> str:
-    """`{"signature", "n", "corpus", "intervals", "items", "unscored", …}`; the keys of `extra` stand beside them.
+    """`{"signature", "n", "corpus", "intervals", "items", "unscored", …}`; and the keys of `extra` on the same level.
 
     Sheets can be read and compared line by line: one line an image.
 

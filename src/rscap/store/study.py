@@ -204,15 +204,15 @@ def explained(found: FolderState, last: Attempt | None) -> FolderState:
 
 
 def run_folder_of(row: str, seed: int) -> str:
-    """Where a run of a study lies below the study folder."""
+    """The place of a run below the study folder."""
     return f"runs/{row}/seed-{seed}"
 
 
 def zero_shot_folder_of(row: str | None) -> str:
-    """Where a base model that is asked lies below the study folder; `row` where rows ask it in several ways."""
+    """The place of a base model's evaluation below the study folder; `row` where rows ask it in several ways."""
     return f"zero-shot/{row}" if row else "zero-shot"
 
 
 def baseline_folder_of(name: str) -> str:
-    """Where a baseline of a study lies below the study folder."""
+    """The place of a baseline below the study folder."""
     return f"{BASELINES}/{name}"

@@ -170,7 +170,7 @@ def restore_room(state: TrainingState, memory: int, say: Say) -> None:
     if state.short_at is None or memory <= _LARGER * state.short_at:
         return
     before, now = (f"{size / 2**30:.1f} GiB" for size in (state.short_at, memory))
-    say(f"memory ran out on a card of {before}; on this one, of {now}, the run goes on as its recipe says")
+    say(f"memory ran out on a card of {before}; on this one, of {now}, the run continues as its recipe says")
     state.halvings, state.recomputes, state.short_at = 0, False, None
 
 

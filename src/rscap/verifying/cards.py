@@ -64,7 +64,7 @@ def _parted(section: str, expected: Sequence[str]) -> Iterator[tuple[str, str]]:
     told = [line.strip() for line in section.split("\n")]
     rest = iter(told)
     for line in expected:
-        if line not in rest:  # in this order: `in` goes on where it found the line before
+        if line not in rest:  # in this order: `in` continues behind the line that it found before
             kind = _begin(line)
             near = next((own for own in told if own not in expected and _begin(own) == kind), None)
             yield "scores", f"it says {_quoted(near)}, and its evaluation gives {_quoted(line)}"

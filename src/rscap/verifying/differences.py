@@ -16,7 +16,7 @@ _SHOWN = 120
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One figure or file that is not what the files beside it give."""
+    """One figure or file that is not what the files with it give."""
 
     file: str
     """Where it stands."""

@@ -14,7 +14,7 @@ from rscap.verifying.sheets import SheetFiles, check_sheet
 
 
 def check_run(run: RunFolder, protocol: Protocol, *, split: str | None = None, under: str = "") -> None:
-    """Recompute the sheets of a run and of the baselines beside it.
+    """Recompute the sheets of a run and of its baselines.
 
     Args:
         split: one split alone; by default all that have a sheet.

@@ -28,13 +28,13 @@ from rscap.verifying.folders import check_run, check_study
 
 @dataclass(frozen=True, slots=True)
 class _Again:
-    """What a page and the files beside it should be."""
+    """What a page and its files should be."""
 
     page: str
     table: Any
-    """The JSON beside it."""
+    """Its JSON."""
     texts: dict[str, str]
-    """Other text files beside it, by suffix."""
+    """Its other text files, by suffix."""
 
 
 def check_page(page: Path, protocol: Protocol, *, files: Sequence[Path] = ()) -> None:
@@ -71,7 +71,7 @@ def _folders(page: Path, origin: PageOrigin, files: Sequence[Path]) -> list[Path
 
 
 def check_made_again(page: Path, text: str, origin: PageOrigin, folders: Sequence[Path], protocol: Protocol) -> None:
-    """Compare a page and the tables beside it with those that its folders give; their sheets are taken as they are."""
+    """Compare a page and its tables with those that its folders give; their sheets are taken as they are."""
     again = _study(origin, folders[0]) if origin.kind == "study" else _runs(origin, folders)
     before = len(protocol.findings)
     if origin.rscap == __version__:
@@ -80,7 +80,7 @@ def check_made_again(page: Path, text: str, origin: PageOrigin, folders: Sequenc
     else:
         protocol.skip(
             f"{page.name} was written by rscap {origin.rscap}, and pages of {__version__} have other words: "
-            "only the tables beside it were compared"
+            "only its tables were compared"
         )
     beside = [page.with_suffix(suffix) for suffix in (".json", *again.texts) if page.with_suffix(suffix).is_file()]
     for path in beside:

@@ -61,7 +61,7 @@ class SheetFiles:
     predictions: Path
     references: Path
     own_references: bool = True
-    """The references lie beside the sheet, and it keeps their digest; those of a baseline lie with its run."""
+    """The references are in the sheet's folder, and it keeps their digest; those of a baseline are in its run's."""
 
 
 def check_sheet(files: SheetFiles, protocol: Protocol, name: str) -> None:

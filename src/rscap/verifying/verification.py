@@ -1,4 +1,4 @@
-"""`verify`: what kind of thing it is, and what of it follows from the files beside it."""
+"""`verify`: what kind of thing it is, and what of it follows from the files that travel with it."""
 
 from __future__ import annotations
 

@@ -225,7 +225,7 @@ class Parts:
             return str(json.loads(self.files["chat_template.json"].read_text(encoding="utf-8"))["chat_template"])
         raise ModelError(
             "the checkpoint has no chat template, without which its prompts are unknown",
-            hint="it stands in chat_template.json or chat_template.jinja, or in tokenizer_config.json",
+            hint="it is in chat_template.json or chat_template.jinja, or in tokenizer_config.json",
         )
 
     def follow(self, image: SquaresSpec) -> None:

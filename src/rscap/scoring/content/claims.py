@@ -133,7 +133,7 @@ def _denied(tokens: Sequence[str]) -> set[int]:
 
 
 def _described(tokens: Sequence[str], one: _Mention, taken: set[int]) -> tuple[list[str], Amount | None]:
-    """The colours that stand before a thing, and how many of it there are, if that is told."""
+    """The colours that stand before a thing, and how many of it there are, if the caption says."""
     colours: list[str] = []
     number: int | None = SOME if one.plural else None
     told, place = False, one.start - 1

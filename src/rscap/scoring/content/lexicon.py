@@ -1,7 +1,7 @@
 """The word lists of content errors: things, colours, directions, numbers, and words that deny.
 
 They are rscap's own, written for captions of aerial and satellite images. A change of a list or of the rules in
-`claims` changes scores, and so raises VERSION, which stands in every signature as `content:1`.
+`claims` changes scores, and so raises VERSION, which every signature names as `content:1`.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ SCENE: Mapping[str, str] = {
     "sand": "sand, sands",
     "people": "people, person, pedestrian, tourist, spectator, man, crowd",
 }
-"""Things by their name here: the singular of each word that stands for it. A caption that names one makes a claim."""
+"""Things by their name here: the singular of each word that means it. A caption that names one makes a claim."""
 
 PARTS = (
     "roof, field, ground, land, area, line, mark, court, circle, square, fence, wall, track, soil, bank, side, "

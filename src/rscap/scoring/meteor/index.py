@@ -160,7 +160,7 @@ def load(source: MeteorFiles) -> Index:
     built = _built(source)
     try:
         _write(built, folder)
-    except (OSError, ValueError) as error:  # NumPy tells of a full disk without the number of the error
+    except (OSError, ValueError) as error:  # NumPy reports a full disk without the number of the error
         return _unkept(built, f"{folder.parent}: {getattr(error, 'strerror', None) or error}")
     return _open(folder) or _unkept(built, f"{folder} cannot be read back after it was written")
 
