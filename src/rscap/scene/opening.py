@@ -29,6 +29,8 @@ CACHE_BYTES = 24 * 2**20
 """GDAL's cache of decoded blocks, whatever the size of the scene; `GDAL_CACHEMAX` in the environment replaces it."""
 _MOST_CACHE_BYTES = 512 * 2**20
 _REMOTE = ("/vsicurl", "/vsis3", "/vsigs", "/vsiaz", "/vsiadls", "/vsioss", "/vsiswift", "/vsihdfs", "/vsiwebhdfs")
+_BESIDE = (".xml", ".ovr", ".msk")
+"""Files that lie beside a raster and are none."""
 _ADDRESSES = ("http://", "https://", "ftp://", "s3://", "gs://", "az://", "oss://")
 
 
@@ -127,6 +129,26 @@ def _open(path: str, **options: Any) -> Any:
         return rasterio.open(path, **options)
     except (RasterioError, ValueError, TypeError) as error:
         raise SceneError(f"{path}: cannot be opened: {_first(error)}", hint=_way_in(path)) from None
+
+
+def check_sources(path: str, source: Any) -> None:
+    """Refuse a VRT whose files are not all there: GDAL says so once, and then reads black in their place.
+
+    Raises:
+        SceneError: names the first that cannot be opened.
+    """
+    if source.driver != "VRT":
+        return
+    for file in source.files[1:]:
+        if is_remote(file) or file.endswith(_BESIDE):
+            continue
+        try:
+            rasterio.open(file).close()
+        except RasterioError as error:
+            raise SceneError(
+                f"{path}: its source {file} cannot be opened: {_first(error)}",
+                hint="put that file in its place, or build the VRT again without it",
+            ) from None
 
 
 def _first(error: BaseException) -> str:

@@ -17,7 +17,7 @@ from rscap.scene.aoi import Area
 from rscap.scene.bands import Bands, choose
 from rscap.scene.ground import ground_size
 from rscap.scene.identity import Identity, identify, scene_time
-from rscap.scene.opening import Raster
+from rscap.scene.opening import Raster, check_sources
 from rscap.scene.request import SceneRequest
 from rscap.scene.stretch import Stretch, find_stretch
 from rscap.scene.values import Unreadable, read_values
@@ -63,6 +63,7 @@ class Scene:
         identity = identify(name, raster.source)
         bands = choose(name, raster.source, request.bands)
         if known is None:
+            check_sources(name, raster.source)
             stretch = find_stretch(name, raster.source, bands, request.stretch)
         else:
             stretch = Stretch.known(known.stretch) if known.stretch else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -93,6 +94,7 @@ def read_values(
         raw = dataset.read(indexes, window=window, out_shape=shape)
         masks = _masks(dataset, indexes, window, out_shape, raw.shape)
         alpha = _alpha(dataset, window, out_shape)
+        absent = _absent(dataset, indexes[0], raw, window)
     except (RasterioError, OSError, ValueError, MemoryError) as error:
         raise Unreadable(f"{path}: cannot be read{_where(window)}: {_reason(error)}", hint=_WAY_OUT) from None
     if raw.dtype.kind == "f":
@@ -100,6 +102,8 @@ def read_values(
     valid: NDArray[np.bool_] = np.asarray(masks.all(axis=0) if raw.dtype.kind == "f" else masks.any(axis=0))
     if alpha is not None:
         valid &= alpha > 0
+    if absent is not None:
+        valid &= ~absent
     masks &= valid
     if bands.kind == "palette":
         return _looked_up(dataset, bands, raw[0], valid)
@@ -151,6 +155,37 @@ def _alpha(dataset: Any, window: Window | None, out_shape: tuple[int, int] | Non
         return None
     read: NDArray[Any] = dataset.read(names.index("alpha") + 1, window=window, out_shape=out_shape)
     return read
+
+
+def _absent(dataset: Any, band: int, raw: NDArray[Any], window: Window | None) -> NDArray[np.bool_] | None:
+    """bool[H, W]: pixels of blocks that a TIFF leaves out. GDAL reads them as 0, though nothing was measured there.
+
+    None where there are none, or where the file does not tell.
+    """
+    black = (raw == 0).all(axis=0)
+    if dataset.driver != "GTiff" or not black.any() or _is_full(dataset):
+        return None
+    tall, wide = dataset.block_shapes[band - 1]
+    whole = window or Window(0, 0, dataset.width, dataset.height)
+    height, width = black.shape
+    down = ((whole.row_off + (np.arange(height) + 0.5) * whole.height / height) // tall).astype(int)
+    across = ((whole.col_off + (np.arange(width) + 0.5) * whole.width / width) // wide).astype(int)
+    found = np.zeros(black.shape, dtype=bool)
+    for row in np.unique(down):
+        for column in np.unique(across):
+            block = np.ix_(down == row, across == column)
+            if black[block].all():
+                found[block] = dataset.get_tag_item(f"BLOCK_OFFSET_{column}_{row}", "TIFF", bidx=band) is None
+    return found if found.any() else None
+
+
+def _is_full(dataset: Any) -> bool:
+    """Whether a TIFF is known to have all its blocks, or its blocks are not those of the file: without compression."""
+    if dataset.compression is not None:
+        return False
+    size = sum(np.dtype(kind).itemsize for kind in dataset.dtypes) * dataset.width * dataset.height
+    file = Path(dataset.name)
+    return not file.is_file() or file.stat().st_size >= size
 
 
 def _looked_up(dataset: Any, bands: Bands, raw: NDArray[Any], valid: NDArray[np.bool_]) -> Values:
