@@ -373,8 +373,8 @@ def caption_scene(
         partition: captions in each file of GeoParquet, which is a folder of files then.
         retry: try scenes again that failed or were damaged in an earlier call.
         progress: True shows messages and a bar; a function receives how many windows are done, and how many there are.
-        model_options: `prefix`, `dtype` and `device` of a model that is named; `changes=["generate.beams=3"]` decodes it
-            differently.
+        model_options: `prefix`, `dtype` and `device` of a model that is named; `changes=["generate.beams=3"]` decodes
+            otherwise.
 
     Returns:
         `result.files`, `result.captioned`, `result.skipped`, and `result.complaints`: scenes that were not captioned

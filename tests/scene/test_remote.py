@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 import rasterio
 from rasterio.shutil import copy
 
 import rscap
 from ranges import served
+from rscap.errors import SceneError
 from scene_files import Echo, noise, write_raster
 
 
@@ -36,3 +38,45 @@ def test_a_remote_scene_is_read_by_ranges(tmp_path: Path) -> None:
     assert facts["digest"].startswith("etag:")
     assert 0 < facts["bytes_needed"] <= facts["bytes_read"] <= whole <= 1.5 * facts["bytes_needed"] + 65_536
     assert "is the address right" in gone.complaints[server.url("gone.tif")]
+
+
+def test_a_scene_in_a_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`s3://` and `/vsis3/` of a server that speaks enough of S3: the local file's captions, a digest of ETag and
+    length, an error for what is not there, and nothing secret in any file that is written."""
+    (tmp_path / "web" / "bucket").mkdir(parents=True)
+    bands = np.kron(noise(3, 32, 32), np.ones((1, 8, 8), dtype="uint8"))
+    flat = write_raster(tmp_path / "flat.tif", bands)
+    copy(flat, tmp_path / "web" / "bucket" / "a b.tif", driver="COG", BLOCKSIZE=128, COMPRESS="DEFLATE")
+    names = ["s3://bucket/a b.tif", "/vsis3/bucket/a b.tif", "s3://bucket/gone.tif"]
+    with served(tmp_path / "web") as server, rasterio.Env():
+        for name, value in {
+            "AWS_S3_ENDPOINT": f"127.0.0.1:{server.server_address[1]}",
+            "AWS_HTTPS": "NO",
+            "AWS_VIRTUAL_HOSTING": "FALSE",
+            "AWS_NO_SIGN_REQUEST": "YES",
+            "AWS_SECRET_ACCESS_KEY": "a-secret-of-the-bucket",
+            "GDAL_HTTP_USERPWD": "me:a-secret-of-the-server",
+        }.items():
+            monkeypatch.setenv(name, value)
+        found = rscap.caption_scene(names, Echo(), tmp_path / "out", window=100, progress=False)
+    rscap.caption_scene(flat, Echo(), tmp_path / "local.geojsonl", window=100, progress=False)
+    assert list(found.complaints) == ["s3://bucket/gone.tif"]
+    captions = {name: _captions(tmp_path / "out" / "captions.geojsonl", name) for name in names}
+    assert captions[names[0]] == captions[names[1]] == _captions(tmp_path / "local.geojsonl", str(flat))
+    facts = json.loads((tmp_path / "out" / "provenance.json").read_text())["scenes"]
+    assert facts[names[0]]["digest"].startswith("etag:")
+    assert facts[names[0]]["digest"] == facts[names[1]]["digest"]
+    assert not any(b"a-secret" in file.read_bytes() for file in (tmp_path / "out").rglob("*") if file.is_file())
+
+
+def test_an_address_with_a_password_is_refused(tmp_path: Path) -> None:
+    """It would stand in every feature; the error does not repeat it."""
+    with pytest.raises(SceneError, match="holds a password") as caught:
+        rscap.caption_scene("https://me:hidden@example.org/a.tif", Echo(), tmp_path / "out", progress=False)
+    assert "hidden" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def _captions(file: Path, scene: str) -> list[str]:
+    said = [json.loads(line)["properties"] for line in file.read_text(encoding="utf-8").splitlines()]
+    return [one["caption"] for one in said if one["scene"] == scene]

@@ -1,4 +1,4 @@
-"""Scenes captioned by a real model with other ways of decoding: the same captions, however windows are asked together."""
+"""Scenes captioned by a real model with other ways of decoding: the same captions, however windows are batched."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import unquote
 
 
 class RangeServer(ThreadingHTTPServer):
@@ -32,7 +33,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(body=True)
 
     def _answer(self, *, body: bool) -> None:
-        file = self.server.folder / self.path.lstrip("/")
+        file = self.server.folder / unquote(self.path.partition("?")[0]).lstrip("/")
         if not file.is_file():
             self.send_response(404)
             self.send_header("Content-Length", "0")

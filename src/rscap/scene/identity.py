@@ -6,6 +6,7 @@ remote   the ETag and the length that the server tells, or else the description 
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import re
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rasterio._io
 
 from rscap.errors import SceneError
 from rscap.scene.opening import is_remote
@@ -26,6 +28,7 @@ from rscap.scene.values import Values
 HEADER_BYTES = 64 * 1024
 _DIGITS = 32
 _TIMEOUT_S = 20
+_BUCKETS = {"s3://": "/vsis3/", "gs://": "/vsigs/", "az://": "/vsiaz/", "oss://": "/vsioss/"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,21 +139,45 @@ def _digest(kind: str, *parts: str | bytes) -> str:
 
 
 def _told(path: str) -> tuple[str, str, datetime | None]:
-    """ETag, length and time of change, as an HTTP server tells them; empty where it does not."""
+    """ETag, length and time of change, as the server tells them; empty where it does not."""
     address = path.removeprefix("/vsicurl/")
-    if not address.startswith(("http://", "https://")):
-        return "", "", None
+    headers = _headers(address) if address.startswith(("http://", "https://")) else _headers_by_gdal(path)
+    try:
+        changed = parsedate_to_datetime(headers.get("last-modified", ""))
+    except ValueError:
+        changed = None
+    length = headers.get("content-range", "").rpartition("/")[2] or headers.get("content-length", "")
+    return headers.get("etag", ""), length, changed
+
+
+def _headers(address: str) -> dict[str, str]:
     request = urllib.request.Request(address, method="HEAD")
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
-            headers = answer.headers
+            return {name.lower(): value for name, value in answer.headers.items()}
     except (urllib.error.URLError, OSError, ValueError):
-        return "", "", None
+        return {}
+
+
+def _headers_by_gdal(path: str) -> dict[str, str]:
+    """Headers of an object in a bucket, asked with the credentials that GDAL uses; rasterio has no function for it."""
+    for scheme, folder in _BUCKETS.items():
+        path = folder + path.removeprefix(scheme) if path.startswith(scheme) else path
     try:
-        changed = parsedate_to_datetime(headers.get("Last-Modified", ""))
-    except ValueError:
-        changed = None
-    return headers.get("ETag", ""), headers.get("Content-Length", ""), changed
+        gdal = ctypes.CDLL(rasterio._io.__file__)
+        ask, free = gdal.VSIGetFileMetadata, gdal.CSLDestroy
+    except (OSError, AttributeError):
+        return {}
+    ask.restype = ctypes.POINTER(ctypes.c_char_p)
+    ask.argtypes, free.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p], [ctypes.c_void_p]
+    found = ask(path.encode(), b"HEADERS", None)
+    if not found:
+        return {}
+    lines = list[str]()
+    while (line := found[len(lines)]) is not None:
+        lines.append(line.decode("latin-1"))
+    free(found)
+    return {name.lower(): value for name, _, value in (line.partition("=") for line in lines)}
 
 
 def scene_time(dataset: Any, identity: Identity) -> tuple[str | None, str | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -336,6 +337,15 @@ def _finish(
         write_items(place, ledger, used, run=asked.name)
 
 
+_PRIVATE = re.compile("AUTH|USERPWD|HEADER|COOKIE|PROXY|KEY|TOKEN|SECRET|PASS")
+
+
+def _gdal_environment() -> dict[str, str]:
+    """What the environment tells GDAL; that something secret is set, but not what."""
+    found = {name: value for name, value in os.environ.items() if name.startswith(("GDAL_", "CPL_", "VSI_"))}
+    return {name: "***" if _PRIVATE.search(name) else value for name, value in found.items()}
+
+
 def _provenance(
     ledger: Ledger,
     names: Sequence[str],
@@ -355,8 +365,7 @@ def _provenance(
         run=asked.name,
         gdal={
             "version": rasterio.__gdal_version__,
-            "options": gdal_options("")
-            | {name: value for name, value in os.environ.items() if name.startswith(("GDAL_", "CPL_", "VSI_"))},
+            "options": gdal_options("") | _gdal_environment(),
             "rasterio": rasterio.__version__,
             "proj": pyproj.proj_version_str,
             "geos": shapely.geos_version_string,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from glob import glob
 from os import PathLike, fspath
@@ -37,6 +38,11 @@ def scenes_of(given: str | PathLike[str] | Iterable[str | PathLike[str]]) -> lis
 
 def _expanded(name: str) -> list[str]:
     path = Path(name)
+    if shown := re.match(r"(?:/vsicurl/)?\w+://[^/@]*:[^/@]*@([^/?]*)", name):
+        raise SceneError(
+            f"the address of a scene on {shown[1]} holds a password, which would stand in every file that is written",
+            hint="name it without, and give the password to GDAL: GDAL_HTTP_USERPWD=name:password",
+        )
     if is_remote(name) or path.is_file():
         return _listed(path) if path.suffix.lower() in LISTS and not is_remote(name) else [name]
     if path.is_dir():
