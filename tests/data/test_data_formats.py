@@ -211,7 +211,10 @@ Change = Callable[[dict], object]
         ({"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [{"caption": "x"}]}, "without an image_id"),
         ({"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": []}, "no caption"),
         ({"images": [{"filename": 7, "sentences": [{"raw": "x"}]}]}, "the image is 7, not a path"),
-        ({"images": [{"filename": "a.jpg", "sentences": [{"tokens": ["x"]}]}]}, "caption 1 of 1 is missing"),
+        (
+            {"images": [{"filename": "a.jpg", "sentences": [{"tokens": ["x"]}]}]},
+            r"caption 1 is {'tokens': \['x'\]}, not text",
+        ),
         ({"images": [{"filename": "a.jpg", "sentences": []}]}, "no caption"),
         ({"images": [{"filename": "a.jpg", "sentences": [{"raw": 7}]}]}, "caption 1 is 7, not text"),
         ({"images": [{"filename": "a.jpg", "sentences": [{"raw": "\ud800"}]}]}, "surrogate"),

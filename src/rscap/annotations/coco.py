@@ -78,10 +78,10 @@ def _unmatched(path: Path, annotations: Sequence[Any], captions: Mapping[str, li
         where = f"{path.name} annotation {number}"
         if not isinstance(annotation, dict) or not isinstance(annotation.get("image_id"), int | str):
             yield Rejected(where, "an annotation without an image_id")
-        elif (key := _key(annotation["image_id"])) not in captions:
-            yield Rejected(where, f"there is no image {annotation['image_id']!r:.80}")
+        elif own := next((key for key in _keys(annotation["image_id"]) if key in captions), None):
+            captions[own].append(_caption(annotation))
         else:
-            captions[key].append(_caption(annotation))
+            yield Rejected(where, f"there is no image {annotation['image_id']!r:.80}")
 
 
 def _caption(annotation: Mapping[str, Any]) -> object:
@@ -90,6 +90,11 @@ def _caption(annotation: Mapping[str, Any]) -> object:
     except DataError:
         return None  # "caption 2 of 5 is missing" is told of its image
     return annotation[fields.captions[0]]
+
+
+def _keys(value: object) -> tuple[str, ...]:
+    """The id of an image that an annotation names, as it is written; then as text or as a number."""
+    return _key(value), f"str:{value}", f"int:{value}"
 
 
 def _key(value: object) -> str:

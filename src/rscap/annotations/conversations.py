@@ -77,9 +77,9 @@ def without_prompts(name: str, records: Iterable[Located | Rejected | Note]) -> 
 def _plain(record: JsonObject) -> tuple[str, JsonObject]:
     """The prompt, and the record as image and caption."""
     images = next((record[key] for key in ("image", "images", "img") if key in record), None)
-    images = images if isinstance(images, list) else [images]
-    if len(images) != 1 or images[0] is None:
-        raise _NoCaptionError("without an image" if not images or images[0] is None else "with several images")
+    images = images if isinstance(images, list) else [images] if images is not None else _images_in_turns(record)
+    if len(images) != 1:
+        raise _NoCaptionError("without an image" if not images else "with several images")
     turns = [_turn(turn) for turn in next(record[key] for key in _TURNS if isinstance(record.get(key), list))]
     turns = [(role, text) for role, text in turns if role != "system"]
     roles = [role for role, _ in turns]
@@ -93,6 +93,17 @@ def _plain(record: JsonObject) -> tuple[str, JsonObject]:
     kept: JsonObject = {key: record[key] for key in ("split", "source", "scene_class") if key in record}
     image = images[0].get("path") if isinstance(images[0], dict) else images[0]
     return prompt, {"image": image, "caption": answer, **kept}
+
+
+def _images_in_turns(record: Mapping[str, Any]) -> list[object]:
+    """Images among the parts of a turn, as Qwen and OpenAI write them: `{"type": "image", "image": "1.jpg"}`."""
+    found: list[object] = []
+    for turn in next(record[key] for key in _TURNS if isinstance(record.get(key), list)):
+        parts = turn.get("content", turn.get("value")) if isinstance(turn, dict) else None
+        for part in parts if isinstance(parts, list) else []:
+            if isinstance(part, dict) and (image := part.get("image") or part.get("image_url")):
+                found.append(image.get("url") if isinstance(image, dict) else image)
+    return found
 
 
 def _turn(turn: object) -> tuple[str, str]:

@@ -157,7 +157,7 @@ def texts_of(cell: object) -> Sequence[object]:
     if not isinstance(cell, list | tuple):
         return [cell]
     keys = ("raw", "caption", "sentence", "text")
-    return [next((one[key] for key in keys if key in one), None) if isinstance(one, dict) else one for one in cell]
+    return [next((one[key] for key in keys if key in one), one) if isinstance(one, dict) else one for one in cell]
 
 
 def rows_of(

@@ -23,6 +23,11 @@ Located = tuple[str, JsonObject]
 _MAX_CELL = 1_000_000
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 """A line with its end; found one by one, where io.StringIO would hold the text once more, in four bytes a letter."""
+_MAX_COLUMNS = 10_000
+NO_HEADER = "has no header"
+"""What is said of a table whose first line is data."""
+_IMAGE_FILE = re.compile(r"\S+\.(?:jpe?g|png|tiff?|webp|bmp|gif|jp2)(?:#\d+)?", re.IGNORECASE)
+"""A name of a column that is the name of an image, as in a table without a header; `a.jpg#0` in Flickr8k.token.txt."""
 _SWALLOWED = re.compile(r"[\r\n][^\r\n]*\.(?:jpe?g|png|tiff?|webp|bmp|gif|jp2|j2k|ppm)\b", re.IGNORECASE)
 """A second line of a cell that names an image file: a row that a quote left open has swallowed."""
 
@@ -82,7 +87,10 @@ def json_lines(path: Path, text: str | None = None) -> Iterator[Located | Reject
             continue
         where = f"{path.name} line {number}"
         try:
-            value = json.loads(line)
+            value = json.loads(line, object_pairs_hook=_without_twins)
+        except _TwinsError as error:
+            yield Rejected(where, str(error))
+            continue
         except (ValueError, RecursionError) as error:
             yield Rejected(where, f"not JSON: {error}"[:200])
             continue
@@ -90,6 +98,19 @@ def json_lines(path: Path, text: str | None = None) -> Iterator[Located | Reject
             yield where, value
         else:
             yield Rejected(where, f"expected a JSON object, found {_kind(value)}")
+
+
+class _TwinsError(ValueError):
+    """A key of an object that occurs twice."""
+
+
+def _without_twins(pairs: Sequence[tuple[str, Any]]) -> JsonObject:
+    """The object; of a key that occurs twice, the last value would win in silence."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+        raise _TwinsError(f"the key {twice[0]!r:.80} occurs twice")
+    return found
 
 
 def _kind(value: object) -> str:
@@ -126,10 +147,16 @@ def read_table(path: Path) -> Table:
     )
     with _csv_errors(path, reader):
         header = [name.strip() for name in next(reader, [])]
-    folded = [name.lower() for name in header]
-    twice = sorted({name for name in folded if name and folded.count(name) > 1})
+    if len(header) > _MAX_COLUMNS:
+        raise DataError(f"{path} has {len(header):,} columns; at most {_MAX_COLUMNS:,} are read")
+    twice = sorted(name for name, count in Counter(map(str.lower, header)).items() if name and count > 1)
     if twice:
         raise DataError(f"{path} has columns twice: {', '.join(twice)}")
+    if any(_IMAGE_FILE.fullmatch(name) for name in header):
+        raise DataError(
+            f"{path} {NO_HEADER}: its first line is {', '.join(header)[:200]!r}",
+            hint="put a line of names before it, such as `image,caption` with the separator of the file",
+        )
     return Table(tuple(header), _records(path, header, reader))
 
 

@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from urllib.parse import unquote
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ def _is_one_to_one(met: Mapping[str, list[str]]) -> bool:
 
 
 def _path(name: str) -> PurePosixPath:
-    return PurePosixPath(unicodedata.normalize("NFC", name.strip().replace("\\", "/")))
+    return PurePosixPath(unicodedata.normalize("NFC", unquote(name.strip()).replace("\\", "/")))
 
 
 def _in_few_letters(name: str) -> str:
@@ -78,7 +79,7 @@ def _number(name: str) -> str:
 
 _NUMBERS = "what is written around their numbers"
 _READINGS: dict[str, Callable[[str], str]] = {
-    "backslashes, spaces or the form of their accents": lambda name: str(_path(name)),
+    "backslashes, spaces, % signs or the form of their accents": lambda name: str(_path(name)),
     "their case": lambda name: str(_path(name)).casefold(),
     "their folder": lambda name: _path(name).name,
     "their suffix": lambda name: str(_path(name).with_suffix("")) if _path(name).name else "",

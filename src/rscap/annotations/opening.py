@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from rscap.annotations import image_folder, json_files, parquet, shards, tables
 from rscap.annotations import text as descriptions
-from rscap.annotations.files import json_lines, load_json
+from rscap.annotations.files import NO_HEADER, json_lines, load_json
 from rscap.annotations.rows import AnnotationRow, Found, split_in, told_apart
 from rscap.annotations.text import missing
 from rscap.errors import DataError
@@ -23,6 +24,9 @@ WANTED = "captions.csv, metadata.jsonl, *.parquet, *.tar with captions, or annot
 _ARCHIVE = "archives are not unpacked: unpack it and open the folder"
 _WAYS_OUT = {
     **dict.fromkeys((".zip", ".gz", ".tgz", ".rar", ".7z"), _ARCHIVE),
+    ".arrow": "write it as parquet: `datasets.load_from_disk(FOLDER)`, then to_parquet of each split",
+    **dict.fromkeys((".tfrecord", ".tfrecords", ".lmdb", ".mdb", ".msgpack"), "write it as parquet, or as JSON Lines"),
+    **dict.fromkeys((".yaml", ".yml", ".xml"), "save it as JSON Lines"),
     **dict.fromkeys((".xlsx", ".xls", ".ods"), "export the sheet as CSV in UTF-8"),
     **dict.fromkeys(
         (".pkl", ".pickle", ".pt", ".pth", ".npy", ".npz", ".mat", ".h5", ".hdf5"), "save it as JSON Lines"
@@ -122,11 +126,34 @@ def _folder(path: Path) -> Annotations:
     if not kinds and (found := _by_split(path)):
         return found
     if not kinds:
-        seen = "".join(f"\n    {note.row}: {note.text}" for note in passed_over[:5])
-        raise DataError(f"{path} holds no data set that can be read{seen}", hint=f"wanted: {WANTED}")
+        raise _nothing_in(path, passed_over)
     if len(kinds) > 1:
         raise DataError(f"{path} holds several data sets: {', '.join(kinds)}", hint="name the file to open")
     return next(iter(kinds.values()))
+
+
+def _nothing_in(path: Path, passed_over: Sequence[Note]) -> DataError:
+    """The error for a folder without a data set: what was passed over, and the way out for what is there."""
+    seen = "".join(f"\n    {note.row}: {note.text}" for note in passed_over[:5])
+    names = sorted(file.name for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
+    known = next((name for name in names if PurePosixPath(name).suffix.lower() in _WAYS_OUT), None)
+    hint = f"wanted: {WANTED}"
+    if known:
+        hint = f"{known}: {_WAYS_OUT[PurePosixPath(known).suffix.lower()]}"
+    elif folder := next((one for one in (path, *sorted(path.iterdir())) if _has_texts_beside_images(one)), None):
+        hint = f"texts beside images are read from an archive: tar -cf train.tar -C {folder} ."
+    return DataError(f"{path} holds no data set that can be read{seen}", hint=hint)
+
+
+def _has_texts_beside_images(folder: Path) -> bool:
+    """Whether a folder holds `a.jpg` with `a.txt`, as trainers of image generators take it."""
+    if not folder.is_dir():
+        return False
+    kinds: dict[str, set[str]] = {}
+    for name in islice(os.listdir(folder), _FILES_TRIED):
+        stem, _, ending = name.partition(".")
+        kinds.setdefault(stem, set()).add(ending.lower())
+    return any(endings & shards.IMAGES and endings & {*shards.TEXTS, "json"} for endings in kinds.values())
 
 
 def _by_split(path: Path) -> Annotations | None:
@@ -181,7 +208,7 @@ def _recognised(
     """How a file of a folder is read; None, with a note, for one that holds no annotations."""
     found = recognise(file)
     if isinstance(found, str):
-        if file.suffix.lower() != ".txt":  # read-me files are no surprise
+        if file.suffix.lower() != ".txt" or NO_HEADER in found:  # read-me files are no surprise
             passed_over.append(Note(file.name, f"passed over: {found}"))
         return None
     return found
@@ -209,6 +236,7 @@ def _table(file: Path) -> Callable[[], Rows] | str:
 
 
 _LINES_TRIED = 20
+_FILES_TRIED = 10_000
 _KINDS: tuple[tuple[FormatName, Sequence[str], Callable[[Path], Callable[[], Rows] | str]], ...] = (
     ("JSON Lines", (".jsonl", ".ndjson"), _jsonl),
     ("JSON", (".json",), _json),

@@ -42,5 +42,5 @@ def why_not(path: Path) -> str:
     try:
         Fields.of(read_table(path).columns)
     except DataError as error:
-        return error.message
+        return error.in_one_line
     return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -94,9 +95,11 @@ def _handles(images: Any, names: Sequence[str], sizes: Sequence[int]) -> Iterato
 
 def _load_dataset() -> Any:
     try:
-        from datasets import load_dataset
+        from datasets import disable_progress_bars, load_dataset
     except ImportError:
         raise DataError("reading parquet needs the package `datasets`", hint="pip install 'rscap[train]'") from None
+    if not sys.stderr.isatty():
+        disable_progress_bars()
     return load_dataset
 
 

@@ -139,6 +139,8 @@ def _images_below(root: Path) -> Iterator[str]:
 
 def _not_relative(text: str) -> str:
     """Why a path does not begin at the image folder; empty if it does."""
+    if text.startswith("data:"):
+        return "is a data URI: save the image as a file"
     if re.match(r"\w+://", text):
         return "is a URL: download the images"
     if "\\" in text or re.match(r"[A-Za-z]:", text):
