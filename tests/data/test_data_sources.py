@@ -394,6 +394,19 @@ def test_images_may_be_in_a_column_of_another_name(tmp_path: Path, hub_cache: No
     assert dict(load_references(tmp_path / "t.parquet")) == {"row-00000": ("a field",)}
 
 
+def test_files_of_one_table_have_the_same_columns(tmp_path: Path, hub_cache: None) -> None:
+    """The file that lacks a column is named, through both doors."""
+    import pyarrow
+    import pyarrow.parquet
+
+    for name, texts in {"train-0": "caption", "train-1": "text"}.items():
+        table = pyarrow.table({"image": [jpeg(0)], texts: ["a field"]})
+        pyarrow.parquet.write_table(table, tmp_path / f"{name}.parquet")
+    for opening in (open_source, load_references):
+        with pytest.raises(RscapError, match=r"train-1\.parquet has no column 'caption', which train-0\.parquet has"):
+            opening(tmp_path)
+
+
 NO_IMAGES = {
     "two": ({"rgb": [jpeg(0)], "nir": [jpeg(1)]}, "images are in 'rgb' and in 'nir'"),
     "pixel values": ({"pixel_values": [[[0.5, 0.1]]]}, "'pixel_values' holds numbers"),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from command_line import rscap
 from rscap import scoring
 from rscap.data import open_source
 from rscap.errors import RscapError
@@ -109,3 +110,52 @@ def test_texts_beside_images_have_a_way_in(tmp_path: Path) -> None:
     with pytest.raises(RscapError) as caught:
         open_source(tmp_path)
     assert f"tar -cf train.tar -C {tmp_path / 'images'} ." in str(caught.value.hint)
+
+
+CANDIDATES = {
+    "lines with tabs": ("hyp.txt", "a.jpg\ttwo planes\nb.jpg\ta river\n"),
+    "lines with tabs under .tsv": ("hyp.tsv", "a.jpg\ttwo planes\nb.jpg\ta river\n"),
+    "a table under .tsv": ("hyp.tsv", "id\tcaption\na.jpg\ttwo planes\nb.jpg\ta river\n"),
+    "lines with bars": ("hyp.txt", "a.jpg|two planes\nb.jpg|a river\n"),
+    "results under a key": (
+        "hyp.json",
+        '{"results": [{"id": "a.jpg", "caption": "two planes"}, {"id": "b.jpg", "caption": "a river"}]}',
+    ),
+    "a mark": ("hyp.jsonl", '\ufeff{"id": "a.jpg", "caption": "two planes"}\n{"id": "b.jpg", "caption": "a river"}\n'),
+}
+
+
+@pytest.mark.parametrize("kind", CANDIDATES)
+def test_candidates_in_another_spelling_are_read(tmp_path: Path, kind: str) -> None:
+    """Text needs no header; a list may stand under one key."""
+    name, content = CANDIDATES[kind]
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    assert dict(scoring.load_candidates(tmp_path / name)) == {"a.jpg": "two planes", "b.jpg": "a river"}
+
+
+def test_candidates_in_a_table_without_a_header_are_told(tmp_path: Path) -> None:
+    """Its first line would be lost as names of columns."""
+    (tmp_path / "hyp.csv").write_text("a.jpg,two planes\n", encoding="utf-8")
+    with pytest.raises(RscapError, match="has no header"):
+        scoring.load_candidates(tmp_path / "hyp.csv")
+
+
+@pytest.mark.parametrize("name", ["hyp.csv", "val.jsonl", "page.html", "recipe.toml", "pool.npz"])
+def test_a_file_that_is_no_sheet_is_not_called_damaged(tmp_path: Path, name: str) -> None:
+    """Nobody is told to remove a file of theirs because another kind was wanted."""
+    (tmp_path / name).write_text("id,caption\n", encoding="utf-8")
+    done = rscap("compare", f"a={name}", f"b={name}", cwd=tmp_path)
+    assert (done.code, f"{name} is not a score sheet" in done.stderr, "remove" in done.stderr) == (2, True, False)
+
+
+def test_a_folder_in_place_of_a_status_is_not_called_absent(tmp_path: Path) -> None:
+    """What is there and of another kind is told as such."""
+    (tmp_path / "run" / "status.json").mkdir(parents=True)
+    assert "its status.json is no file" in rscap("report", "run", cwd=tmp_path).stderr
+
+
+@pytest.mark.parametrize("source", ["", " "])
+def test_a_source_without_a_name_is_refused(source: str) -> None:
+    """An empty path would be the working folder."""
+    with pytest.raises(RscapError, match="no data set is named"):
+        open_source(source)

@@ -152,12 +152,20 @@ def read_table(path: Path) -> Table:
     twice = sorted(name for name, count in Counter(map(str.lower, header)).items() if name and count > 1)
     if twice:
         raise DataError(f"{path} has columns twice: {', '.join(twice)}")
-    if any(_IMAGE_FILE.fullmatch(name) for name in header):
+    return Table(tuple(header), _records(path, header, reader))
+
+
+def check_header(path: Path, columns: Sequence[str]) -> None:
+    """Refuse a table whose first line is data.
+
+    Raises:
+        DataError: a column is called as an image file is.
+    """
+    if any(_IMAGE_FILE.fullmatch(name) for name in columns):
         raise DataError(
-            f"{path} {NO_HEADER}: its first line is {', '.join(header)[:200]!r}",
+            f"{path} {NO_HEADER}: its first line is {', '.join(columns)[:200]!r}",
             hint="put a line of names before it, such as `image,caption` with the separator of the file",
         )
-    return Table(tuple(header), _records(path, header, reader))
 
 
 @contextmanager

@@ -54,6 +54,24 @@ def splits(root: Path, found: Sequence[Path]) -> dict[str, list[Path]]:
     return {UNSPLIT: list(found)} if UNSPLIT in named or set(named) == {"train"} else named
 
 
+def check_same_columns(path: Path, members: Sequence[Path]) -> None:
+    """Refuse files of one table that have different columns.
+
+    Raises:
+        DataError: names two files and what one of them lacks.
+    """
+    first, *others = members
+    own = set(reader(path, first).schema_arrow.names)
+    for file in others:
+        names = set(reader(path, file).schema_arrow.names)
+        if names != own:
+            less, more = (file, first) if own - names else (first, file)
+            raise DataError(
+                f"{less} has no column {sorted(own ^ names)[0]!r}, which {more.name} has: they are not one table",
+                hint="open one file, or give all files the same columns",
+            )
+
+
 def _split_of(path: Path) -> str | None:
     """The split of the file name, or of the innermost folder that tells one."""
     return next((split for part in reversed((*path.parts[:-1], path.stem)) if (split := split_in(part))), None)
@@ -219,7 +237,10 @@ def read(path: Path) -> Iterator[Found]:
     """
     found = files(path)
     refuse_bombs(path, found)
-    tables = [_table(path, split, members) for split, members in splits(path, found).items()]
+    named = splits(path, found)
+    for members in named.values():
+        check_same_columns(path, members)
+    tables = [_table(path, split, members) for split, members in named.items()]
     for table, names in zip(tables, image_names(tables), strict=True):
         yield from rows(table, names)
 

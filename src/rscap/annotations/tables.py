@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rscap.annotations.fields import Fields, rows_of
-from rscap.annotations.files import read_table
+from rscap.annotations.files import check_header, read_table
 from rscap.annotations.rows import Found, merged, split_in
 from rscap.errors import DataError
 
@@ -29,6 +29,7 @@ def read(path: Path, **told: Any) -> Iterator[Found]:
         DataError: see `rscap.annotations.files.read_table` and `Fields.of`.
     """
     table = read_table(path)
+    check_header(path, table.columns)
     try:
         fields = Fields.of(table.columns)
     except DataError as error:
@@ -40,7 +41,9 @@ def read(path: Path, **told: Any) -> Iterator[Found]:
 def why_not(path: Path) -> str:
     """Why this file is not a table of captions; empty if it is one."""
     try:
-        Fields.of(read_table(path).columns)
+        columns = read_table(path).columns
+        check_header(path, columns)
+        Fields.of(columns)
     except DataError as error:
         return error.in_one_line
     return ""

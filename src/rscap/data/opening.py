@@ -126,6 +126,8 @@ def _judged(spec: str | Path, check: ImageCheck | Looked) -> tuple[str, Judged]:
 
 def _open(spec: str | Path) -> _Opened:
     path = Path(spec)
+    if not str(spec).strip():  # Path("") is the working folder
+        raise DataError("no data set is named: the source is empty", hint="name a file, a folder or a Hub id")
     if path.exists():
         found = find(path)
         if found.kind == "parquet":

@@ -50,6 +50,8 @@ def open_files(path: Path) -> Tables:
     load = _load_dataset()
     parquet.refuse_bombs(path, files)
     named = parquet.splits(path, files)
+    for members in named.values():
+        parquet.check_same_columns(path, members)
     only = "train"  # `datasets` reserves the name `all`
     wanted = {only if name == UNSPLIT else name: [*map(str, own)] for name, own in named.items()}
     try:

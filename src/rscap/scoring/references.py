@@ -21,7 +21,7 @@ from rscap.annotations import (
     nearest_reading,
     split_name,
 )
-from rscap.annotations.files import JsonObject, Located, json_lines, load_json, read_table
+from rscap.annotations.files import JsonObject, Located, check_header, json_lines, load_json, read_table
 from rscap.annotations.text import read_text
 from rscap.errors import DataError, ScoreError
 from rscap.records import Note, Rejected
@@ -219,15 +219,19 @@ def load_candidates(path: Path | str) -> Candidates:
 
 def _records(path: Path) -> list[Located | Rejected]:
     suffix = path.suffix.lower()
-    if suffix in {".csv", ".tsv"}:
-        return list(read_table(path).records)
+    if suffix == ".csv":
+        table = read_table(path)
+        check_header(path, table.columns)
+        return list(table.records)
     if suffix in {".jsonl", ".ndjson"}:
         return list(json_lines(path))
-    if suffix == ".txt" and read_text(path).lstrip()[0] not in "[{":
+    if suffix in {".txt", ".tsv"} and read_text(path).lstrip()[0] not in "[{":
         return _of_text(path)
     value = load_json(path)
     if isinstance(value, dict) and {"id", "caption"} <= value.keys():
         value = [value]  # JSON Lines of one line
+    if isinstance(value, dict) and len(value) == 1 and _is_list_of_records(only := next(iter(value.values()))):
+        value = only  # {"results": […]}
     if isinstance(value, dict):
         return [(f"{path.name} {key!r}", {"id": key, "caption": caption}) for key, caption in value.items()]
     if not isinstance(value, list):
@@ -238,6 +242,10 @@ def _records(path: Path) -> list[Located | Rejected]:
         else Rejected(f"{path.name} entry {number}", f"expected a JSON object, found {one!r:.80}")
         for number, one in enumerate(value)
     ]
+
+
+def _is_list_of_records(value: object) -> bool:
+    return isinstance(value, list) and len(value) > 0 and all(isinstance(one, dict) and len(one) > 1 for one in value)
 
 
 def _of_text(path: Path) -> list[Located | Rejected]:

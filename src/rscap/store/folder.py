@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +96,9 @@ class RunFolder:
         """
         run = cls(path)
         if not run.exists:
-            raise StoreError(f"{path} is not a run folder: it has no {STATUS}", hint="`rscap train` makes one")
+            there = os.path.lexists(path / STATUS)
+            what = f"its {STATUS} is no file" if there else f"it has no {STATUS}"
+            raise StoreError(f"{path} is not a run folder: {what}", hint="`rscap train` makes one")
         return run
 
     def __fspath__(self) -> str:

@@ -16,15 +16,23 @@ from rscap.store.files import write_text
 _FIELDS = frozenset(field.name for field in fields(ScoreSheet)) - {"extra"}
 
 
+_NO_SHEETS = (".csv", ".tsv", ".jsonl", ".ndjson", ".txt", ".parquet", ".html", ".toml", ".npz", ".tar")
+
+
 def read_sheet(path: Path | str) -> ScoreSheet:
     """Read a score sheet; keys that are no fields of it go to `extra`.
 
     Raises:
-        StoreError: the file is missing, is not JSON, or lacks a field; names it.
+        StoreError: the file is missing, of another kind, not JSON, or lacks a field; names it.
     """
     path = Path(path)
     if not os.path.exists(path):  # False also for a name that is too long
         raise StoreError(f"{path} does not exist", hint="`rscap score` and `rscap evaluate` write score sheets")
+    if path.suffix.lower() in _NO_SHEETS:  # somebody's own file, which must not be called damaged
+        raise StoreError(
+            f"{path} is not a score sheet",
+            hint="a sheet is the JSON that `rscap score --out` and `rscap evaluate` write; name one, or a run folder",
+        )
     from rscap.store.evaluation import SheetFile
 
     found = SheetFile.read(path)
