@@ -84,15 +84,16 @@ def pages(folder: Path) -> dict[str, str]:
     return {"data-inspect": inspect_page(sample, inspect(sample)), "data-audit": audit_page(broken, found)}
 
 
-def photograph(browser: str, page: Path, out: Path, size: tuple[int, int]) -> None:
-    """What the browser shows of a page in a window of `size` pixels, in 256 colours."""
+def photograph(browser: str, page: Path, out: Path, size: tuple[int, int], *, colours: int | None = 256) -> None:
+    """What the browser shows of a page in a window of `size` pixels, in 256 colours; all of them with None."""
     with tempfile.TemporaryDirectory() as profile:
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={profile}"]
         window = f"--window-size={size[0]},{size[1]}"
         command = [browser, *flags, window, f"--screenshot={out}", page.as_uri()]
         subprocess.run(command, check=True, capture_output=True, timeout=300)
     with Image.open(out) as picture:
-        small = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+        whole = picture.convert("RGB")
+    small = whole.quantize(colours, dither=Image.Dither.NONE) if colours else whole
     assert np.asarray(small).any()
     small.save(out, optimize=True)
 

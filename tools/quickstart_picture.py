@@ -45,8 +45,8 @@ def main() -> None:
 def cut_below(path: Path) -> None:
     """Cut off what lies under the last row that is not the page's ground."""
     with Image.open(path) as picture:
-        pixels = np.asarray(picture)
-        used = np.flatnonzero((pixels != pixels[-1, 0]).any(axis=1))
+        pixels = np.asarray(picture.convert("RGB"))
+        used = np.flatnonzero((pixels != pixels[-1, 0]).any(axis=(1, 2)))
         picture.crop((0, 0, picture.width, min(picture.height, int(used[-1]) + BELOW))).save(path, optimize=True)
 
 

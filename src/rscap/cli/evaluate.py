@@ -23,7 +23,7 @@ _Decoding = Annotated[
 _Base = Annotated[str | None, typer.Option(help="The base model of an adapter; by default the one that it names.")]
 _Quantisation = Annotated[
     Literal["none", "nf4", "int8"] | None,
-    typer.Option(help="Of a base model, alone or below an adapter; a run is held as it was trained."),
+    typer.Option(help="Hold a base model in 4 or 8 bits, alone or below an adapter; a run keeps its own way."),
 ]
 _Server = Annotated[
     str | None, typer.Option(help="Ask a model behind this OpenAI-compatible server, in place of one loaded here.")
@@ -31,8 +31,8 @@ _Server = Annotated[
 _ServedModel = Annotated[
     str | None, typer.Option(metavar="NAME", help="Which of the server's models; may be left out where it has one.")
 ]
-_Concurrency = Annotated[int, typer.Option(min=1, max=256, help="Requests to a server under way at a time.")]
-_PerMinute = Annotated[float | None, typer.Option(min=0.1, help="Requests to a server that begin in a minute at most.")]
+_Concurrency = Annotated[int, typer.Option(min=1, max=256, help="Requests to a server at the same time.")]
+_PerMinute = Annotated[float | None, typer.Option(min=0.1, help="At most this many requests to a server a minute.")]
 
 
 def _one_of(model: str | None, server: str | None, place: str) -> None:
@@ -78,7 +78,7 @@ def evaluate(
     base: _Base = None,
     quantisation: _Quantisation = None,
     merged: Annotated[
-        bool, typer.Option("--merged", help="Add the adapter to the weights of its base; the signature tells it.")
+        bool, typer.Option("--merged", help="Add the adapter to the weights of its base; the signature says so.")
     ] = False,
     allow_seen: Annotated[
         bool, typer.Option("--allow-seen", help="Also score images that the run was trained on; the score is marked.")

@@ -36,7 +36,7 @@ def plan(
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
     out: Annotated[Path | None, typer.Option(help="Write everything as JSON here.")] = None,
     verbose: Annotated[
-        bool, typer.Option("--verbose", help="Also memory by component, and the largest micro batch of each way.")
+        bool, typer.Option("--verbose", help="Also print memory by component, and the largest micro batches.")
     ] = False,
 ) -> None:
     """Predict memory and time of a recipe, and propose settings that fit; exit code 1 if nothing does."""

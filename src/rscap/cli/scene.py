@@ -73,7 +73,7 @@ def scene(
     ] = "local",
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="With --engine ray: how many; by default one for each GPU, else one for each core."),
+        typer.Option(min=1, help="Workers of --engine ray; by default one for each GPU, else one for each core."),
     ] = None,
     partition: Annotated[
         int | None,

@@ -43,7 +43,7 @@ def score(
     ] = "coco",
     duplicates: Annotated[
         Literal["keep", "distinct"],
-        typer.Option(help="References that an image has twice: keep them, as published, or not."),
+        typer.Option(help="Whether to keep references that an image has twice, as published."),
     ] = "keep",
     pool: Annotated[
         Path | None, typer.Option(help="Saved IDF pool for CIDEr; by default the references themselves.")
@@ -86,7 +86,9 @@ def score(
     ] = True,
     processes: Annotated[
         int | None,
-        typer.Option(min=1, max=2, help="Processes for METEOR; by default 2 where a core is idle. No number changes."),
+        typer.Option(
+            min=1, max=2, help="Processes for METEOR; by default 2 where a core is idle. Scores stay the same."
+        ),
     ] = None,
     content: Annotated[
         bool,

@@ -13,9 +13,7 @@ def similarity(
         Path, typer.Argument(metavar="RUN|FILE", help="A run folder, or a file of captions as `rscap score` takes it.")
     ],
     clip: Annotated[str, typer.Option(help="A CLIP: a local folder, or a name on the Hub with --revision.")],
-    revision: Annotated[
-        str | None, typer.Option(help="The commit of a CLIP on the Hub; a score is of its weights.")
-    ] = None,
+    revision: Annotated[str | None, typer.Option(help="The commit of a CLIP on the Hub; the score names it.")] = None,
     source: Annotated[str | None, typer.Option(help="The data set of the images; by default that of the run.")] = None,
     split: Annotated[str, typer.Option(help="Which captions of a run.")] = "test",
     images: Annotated[

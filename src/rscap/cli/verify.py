@@ -22,7 +22,7 @@ def verify(
         list[Path] | None,
         typer.Option(
             metavar="FOLDER",
-            help="Where that lies which it was made from, if not where it says: once for each run of a page, in its "
+            help="What it was made from, if that has moved: once for each run of a page, in its "
             "order; the evaluation of a card.",
         ),
     ] = None,

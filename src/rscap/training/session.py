@@ -452,4 +452,4 @@ def _report_parameters(packed: PackedModel, run: RunFolder, say: Say) -> None:
     write_parameters(run.parameters_file, {tower: TowerParameters(**asdict(count)) for tower, count in counts.items()})
     for tower, count in counts.items():
         held = ", ".join(sorted(count.held, key=lambda way: -count.held[way]))
-        say(f"{tower:15} {count.trainable:>13,} of {count.total:>13,} parameters trainable, held in {held}")
+        say(f"{tower:15} {count.trainable:>13,} of {count.total:>13,} parameters trainable ({held})")

@@ -18,9 +18,9 @@ from rscap.verifying.pages import check_made_again, check_page
 Kind = Literal["run", "study", "page", "card"]
 
 PROVES = (
-    "This shows that the figures follow from the captions and references beside them. It does not show that a model "
-    "wrote these captions, nor that the references are those of a data set: whoever changes captions, figures and "
-    "digests together is not found."
+    "This shows that the figures follow from the captions and references that travel with them. It does not show "
+    "that a model wrote these captions, nor that the references are those of a data set: whoever changes captions, "
+    "figures and digests together is not found."
 )
 
 
