@@ -88,7 +88,7 @@ def _caption(annotation: Mapping[str, Any]) -> object:
     try:
         fields = Fields.of(annotation, needs_image=False)
     except DataError:
-        return None  # "caption 2 of 5 is missing" is told of its image
+        return None  # its image is rejected with "caption 2 of 5 is missing"
     return annotation[fields.captions[0]]
 
 

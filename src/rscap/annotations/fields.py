@@ -17,7 +17,7 @@ from rscap.errors import DataError
 from rscap.records import Note, Rejected
 
 _IMAGES = ("image", "file_name", "filename", "image_name", "image_path", "img", "filepath", "image_id", "id")
-"""Names of the image, the first that is there; `filepath` beside a file name is the folder it lies in."""
+"""Names of the image, the first that is there; where there is also a file name, `filepath` is its folder."""
 _IDS = ("image_id", "id")
 """Those that hold an id, not a path."""
 _OTHERS = ("split", "source", "scene_class")
@@ -50,7 +50,8 @@ class Fields:
 
         Args:
             names: keys or columns as written.
-            needs_image: false where the image is told elsewhere: COCO's annotations, a table of encoded images.
+            needs_image: false where another part of the file names the image, as in COCO's annotations and tables of
+                encoded images.
 
         Raises:
             DataError: no image or no caption among them, a number left out between captions, or a name that looks like

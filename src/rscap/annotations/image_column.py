@@ -19,7 +19,7 @@ _STARTS = (
     b"\0\0\0\x0cjP  ",
     b"\xff\x4f\xff\x51",
 )
-"""How JPEG, PNG, GIF, BMP, TIFF, BigTIFF and JPEG 2000 begin; WebP is told apart below."""
+"""How JPEG, PNG, GIF, BMP, TIFF, BigTIFF and JPEG 2000 begin; `is_image` knows WebP."""
 
 
 def image_column(label: str, schema: Any, first: Callable[[str], object]) -> str:

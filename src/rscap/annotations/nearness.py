@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A reading of names under which they would meet others. It is told and never followed in silence."""
+    """A reading of names under which they would meet others. rscap reports it and never applies it."""
 
     difference: str
     """What differs, as `their case`."""

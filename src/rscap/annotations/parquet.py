@@ -1,8 +1,8 @@
 """Parquet tables: files and their splits, names of images, and captions read without the images.
 
 A table has the image's bytes in a column `image` (the Hub's schema: bytes and path), or in the only other column whose
-cells are images, and captions under any of the names of `rscap.annotations.fields`. The split is told by the file's
-name (`train-00000-of-00002.parquet`) or by its folder (`train/0000.parquet`), as on the Hub.
+cells are images, and captions under any of the names of `rscap.annotations.fields`. The split comes from the file's
+name (`train-00000-of-00002.parquet`) or its folder (`train/0000.parquet`), as on the Hub.
 
 An image is called by its path in the table where every row carries one of its own, else by the column with its file
 name, else `row-00017` (`val-row-00017` where there are several tables).

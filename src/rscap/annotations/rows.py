@@ -245,7 +245,7 @@ def merged(found: Iterable[Found]) -> Iterator[Found]:
 
 
 def told_apart(found: Iterable[Found]) -> Iterator[Found]:
-    """Rows of images that lie in one folder a split, each with an id of its own.
+    """Rows of images in one folder a split, each with an id of its own.
 
     The id is the path within the split's folder (`a.jpg`), unless two splits use the same name for two images: then it
     is the path from the root (`train/a.jpg`).

@@ -7,8 +7,8 @@ Only headers and text are read here. `rscap.data` reads an image from its place 
 nothing is unpacked. Links, devices, names that lead out of the archive and members that hold Python objects are never
 opened.
 
-The split is told by the file's name or by its folder. An image is called by its name in the archive; where two archives
-use one name, by the path of the archive too (`train-000001/000017.jpg`).
+The split comes from the file's name or its folder. An image's id is its name in the archive; where two archives
+use one name, the path of the archive comes before it (`train-000001/000017.jpg`).
 """
 
 from __future__ import annotations

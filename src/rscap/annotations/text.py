@@ -170,7 +170,7 @@ def read(path: Path) -> Iterator[Found]:
     """The rows of one file of descriptions.
 
     Raises:
-        DataError: no list of images beside it; or one that lists an image of another list.
+        DataError: the folder has no list of images; or two lists name one image.
     """
     listed: dict[str, tuple[str, str | None]] = {}
     lists = sorted(path.parent.glob(_LISTS))

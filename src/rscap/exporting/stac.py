@@ -1,4 +1,4 @@
-"""`model.stac.json`: what a catalogue needs to know of an exported model, a STAC Item with the MLM extension 1.5.2.
+"""What a catalogue needs to know of an exported model: a STAC Item with the MLM extension 1.5.2.
 
 https://github.com/stac-extensions/mlm/tree/v1.5.2: bands, value scaling, resize, output, artifact and hyperparameters
 in words that programs read, so that a model can be found and its input prepared without opening it.

@@ -93,7 +93,7 @@ def locate(base: str) -> Path | str:
     folder = Path(base)
     if folder.is_dir():
         return folder
-    is_file = folder.suffix.removeprefix(".").isalpha()  # as in models/base.toml; 2.2B is no suffix
+    is_file = folder.suffix.removeprefix(".").isalpha()  # as in models/mine.toml; 2.2B is no suffix
     if base.count("/") == 1 and not base.startswith((".", "/")) and not is_file:
         return base
     pinned = [name for name, checkpoint in CHECKPOINTS.items() if checkpoint.revision]

@@ -22,6 +22,8 @@ runs/<name>/
   baselines/<name>/predictions|scores/<split>…
   report.html
 
+The folder of an export also has model.stac.json, its STAC Item.
+
 Checkpoints are described in `rscap.store.checkpoint`, a study's folder in `rscap.store.study`. Other rooms take the
 names of files from here, also in what they say of them, and read records in place of files.
 """

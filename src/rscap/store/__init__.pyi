@@ -77,6 +77,11 @@ from rscap.store.folder import (
     RunFolder,
     State,
 )
+from rscap.store.growing import (
+    append_line,
+    locked,
+    open_growing,
+)
 from rscap.store.log import (
     SpeedStep,
     TrainEvaluation,
@@ -85,18 +90,15 @@ from rscap.store.log import (
     read_speed_log,
     read_train_log,
 )
+from rscap.store.making import (
+    new_folder,
+    remove_leftover,
+    replace_folder,
+)
 from rscap.store.outputs import (
-    append_line,
     atomic_path,
     check_output,
     check_outputs,
-    locked,
-    new_folder,
-    no_room,
-    open_growing,
-    remove_leftover,
-    replace_folder,
-    way_out,
 )
 from rscap.store.record import (
     Record,
@@ -104,6 +106,10 @@ from rscap.store.record import (
     read_numbered_rows,
     read_rows,
     write_rows,
+)
+from rscap.store.refusals import (
+    no_room,
+    way_out,
 )
 from rscap.store.run import (
     AfterMemoryRanOut,

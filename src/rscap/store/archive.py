@@ -1,6 +1,6 @@
 """What `rscap scene` keeps: the ledger of every window, from which the final files are written, and where they lie.
 
-<out>.geojson|geojsonl|parquet|csv   that one file, and the folder <out>.<suffix>.rscap/ beside it; or a folder with
+<out>.geojson|geojsonl|parquet|csv   that file, and the folder <out>.<suffix>.rscap/ next to it; or a folder with
   captions.geojson  captions.geojsonl  captions.parquet  captions.csv  items/<scene>.json (STAC); and in either folder
   ledger.jsonl      a line for every scene and window as it was done, in any order
   skipped.jsonl     windows that were not captioned, with the reason
@@ -21,8 +21,8 @@ from typing import Any, BinaryIO, Literal
 from rscap.errors import StoreError
 from rscap.records import Stopped
 from rscap.store.files import PROVENANCE
-from rscap.store.outputs import no_room, way_out
 from rscap.store.record import Record
+from rscap.store.refusals import no_room, way_out
 
 LEDGER = "ledger.jsonl"
 SKIPPED = "skipped.jsonl"
@@ -179,7 +179,7 @@ _KINDS: Mapping[str, type[LedgerRow]] = {"scene": SceneRow, "window": WindowRow,
 
 @dataclass(slots=True)
 class _SceneIndex:
-    """Where the lines of a scene lie in the ledger: 8 bytes a window."""
+    """Where the ledger has the lines of a scene: 8 bytes a window."""
 
     facts: SceneRow | None = None
     places: array[int] = field(default_factory=lambda: array("q"))

@@ -1,6 +1,6 @@
 """The door of folders that other people made: runs, studies, base models, adapters.
 
-The folder that the user named may be a link. What lies in it is believed to be a plain file of this folder alone: a
+The folder that the user named may be a link. Inside it rscap reads plain files of this folder alone: a
 link is followed where it stays inside, or leads from a snapshot in a cache of the Hub to that repository's `blobs/`.
 """
 
@@ -56,12 +56,12 @@ def _followed(root: Path, link: Path) -> int:
 
 
 def _blobs(home: Path) -> Path | None:
-    """Where the files of a snapshot lie in a cache of the Hub: models--owner--name/snapshots/<commit>/config.json."""
+    """Where a cache of the Hub keeps the files of a snapshot: models--owner--name/snapshots/<commit>/config.json."""
     return home.parents[1] / "blobs" if home.parent.name == "snapshots" else None
 
 
 def plain_files(folder: Path) -> list[Path]:
-    """The files of a folder and of those below it, by name; what lies in a folder that is a link is not among them.
+    """The files of a folder and of those below it, by name; a folder that is a link is left out.
 
     Raises:
         StoreError: as `plain_path`, or a folder cannot be read.

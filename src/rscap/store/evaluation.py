@@ -20,7 +20,8 @@ from rscap.opening import read_plain
 from rscap.records import Example, ImageHandle, Prediction, Rejected, Stopped
 from rscap.store.door import plain_path
 from rscap.store.files import read_json, write_json, write_text
-from rscap.store.outputs import append_line, atomic_path
+from rscap.store.growing import append_line
+from rscap.store.outputs import atomic_path
 from rscap.store.record import Record, read_rows, write_rows
 from rscap.tables import differences
 

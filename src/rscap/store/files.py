@@ -10,7 +10,8 @@ from typing import Any
 
 from rscap.errors import StoreError
 from rscap.opening import read_plain
-from rscap.store.outputs import atomic_path, is_json
+from rscap.store.growing import is_json
+from rscap.store.outputs import atomic_path
 
 
 def write_text(path: Path, text: str) -> None:

@@ -37,7 +37,7 @@ from rscap.store.files import (
     WEIGHTED,
     now,
 )
-from rscap.store.outputs import locked
+from rscap.store.growing import locked
 from rscap.store.run import Ending, Status
 
 State = Literal["missing", "started", "interrupted", "trained", "finished", "failed", "refused"]

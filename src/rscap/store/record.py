@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 
 from rscap.errors import StoreError, WrittenByNewer
 from rscap.store.files import numbered_lines, text_of, write_json, write_jsonl
-from rscap.store.outputs import append_line, is_json
+from rscap.store.growing import append_line, is_json
 
 
 class Record(BaseModel):
