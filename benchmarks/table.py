@@ -163,7 +163,7 @@ def table(folder: Path) -> str:
             rows += read(record)
             places.setdefault(_place(record), []).append(name)
     told = "; ".join(f"{', '.join(f'`{name}`' for name in names)}: {place}" for place, names in places.items())
-    return "\n".join([*map(str, rows), "", f"Medians; {told}. [How](docs/benchmarks.md)."])
+    return "\n".join([*map(str, rows), "", f"Medians; {told}."])
 
 
 def _place(record: dict[str, Any]) -> str:

@@ -369,7 +369,8 @@ def caption_scene(
         min_valid: a window with a smaller share of valid pixels is skipped.
         aoi: a GeoJSON file, or (west, south, east, north) in degrees.
         crs: the CRS of scenes that name none.
-        engine, workers: `ray` captions on that many workers of a Ray cluster, or of this machine (docs/scenes.md).
+        engine: `ray` captions on the workers of a Ray cluster, or of this machine (docs/scenes.md).
+        workers: how many of them.
         partition: captions in each file of GeoParquet, which is a folder of files then.
         retry: try scenes again that failed or were damaged in an earlier call.
         progress: True shows messages and a bar; a function receives how many windows are done, and how many there are.
