@@ -14,6 +14,7 @@
   let chosen = [];
   let shown = 0;
   let current = -1;
+  let enlarged = -1;
   at("off").hidden = true;
   at("form").addEventListener("submit", (event) => event.preventDefault());
   at("note").textContent = data.note;
@@ -248,6 +249,7 @@
   function enlarge(place) {
     if (place < 0 || place >= chosen.length) return;
     go(place);
+    enlarged = place;
     const image = chosen[place];
     const close = say("button", "close", "more");
     close.type = "button";
@@ -262,10 +264,10 @@
     if (!zoom.open) zoom.showModal();
   }
   zoom.addEventListener("click", (event) => event.target === zoom && zoom.close());
-  zoom.addEventListener("close", () => list.children[current] && list.children[current].focus({ preventScroll: true }));
+  zoom.addEventListener("close", () => go(enlarged)); // the browser gives the focus back to where it was before
 
   function typing(element) {
-    return element.closest("input, select, textarea") !== null;
+    return element.closest("input:not([type=checkbox]), select, textarea") !== null;
   }
 
   document.addEventListener("keydown", function (event) {
