@@ -15,14 +15,13 @@ import argparse
 import base64
 import html
 import io
-import tempfile
 from pathlib import Path
 
 from PIL import Image
+from playwright.sync_api import sync_playwright
 
 import rscap
-from data_pages import IMAGES, photograph
-from quickstart_picture import cut_below
+from quickstart_picture import IMAGES
 
 VIEWS = (
     ("2019_YELL_2_541000_4977000_image_crop.png", (0, 0, 1000, 1000)),
@@ -32,7 +31,7 @@ VIEWS = (
 )
 """File and window in pixels of 0.1 m: left, top, right, bottom."""
 SIDE = 268
-SIZE = (1200, 700)
+WIDTH = 1200
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 16px; background: #fff; color: #1b1f24; }
 main { display: grid; grid-template-columns: repeat(4, 1fr); gap: 16px; }
@@ -60,15 +59,14 @@ def main() -> None:
 def draw(pictures: list[Image.Image], said: list[list[str]], browser: str) -> None:
     """Write docs/images/photographs.jpg: each picture above what the models said of it."""
     cards = "".join(map(card, pictures, *said))
-    out = IMAGES / "photographs.png"
-    with tempfile.TemporaryDirectory() as place:
-        page = Path(place) / "page.html"
-        page.write_text(f"<meta charset=utf-8><style>{STYLE}</style><main>{cards}</main>", encoding="utf-8")
-        photograph(browser, page, out, SIZE, colours=None)
-    cut_below(out)
-    with Image.open(out) as picture:
-        picture.convert("RGB").save(out.with_suffix(".jpg"), quality=88, optimize=True)
-    out.unlink()
+    with sync_playwright() as running:
+        opened = running.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+        page = opened.new_page(viewport={"width": WIDTH, "height": 700})
+        page.set_content(f"<meta charset=utf-8><style>{STYLE}</style><main>{cards}</main>")
+        content = page.screenshot(full_page=True)
+        opened.close()
+    picture = Image.open(io.BytesIO(content)).convert("RGB")
+    picture.save(IMAGES / "photographs.jpg", quality=88, optimize=True)
 
 
 def card(picture: Image.Image, before: str, after: str) -> str:

@@ -2,30 +2,25 @@
 
     python tools/quickstart_picture.py [runs/quickstart/report.html] [--browser /usr/bin/chromium]
 
-Shows the first images of the report, in its order; the rest of the page is hidden.
+Shows the first images of the data, whatever their scores, in the report's image browser, and nothing else of the page.
 """
 
 from __future__ import annotations
 
 import argparse
-import tempfile
+import io
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
+from playwright.sync_api import sync_playwright
 
-from data_pages import IMAGES, photograph
-
+IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
 CARDS = 4
-SIZE = (1120, 1200)
-BELOW = 16
-"""Pixels of the page's ground left under the last card."""
 STYLE = """
-<style>
-header, footer, section:not(#images), #images h2, article.card:nth-child(n+{hidden}) {{ display: none !important; }}
-main, #images {{ padding-top: 8px !important; margin-top: 0 !important; border-top: 0 !important; }}
-</style>
-</head>"""
+body > :not(main), main > :not(#images), #images > :not(#browser-list) {{ display: none !important; }}
+.card:nth-child(n+{hidden}) {{ display: none !important; }}
+body {{ max-width: none; padding: 0; }} main, #images {{ padding-top: 0; }} .card:first-child {{ border-top: 0; }}
+"""
 
 
 def main() -> None:
@@ -33,21 +28,16 @@ def main() -> None:
     parser.add_argument("report", nargs="?", type=Path, default=Path("runs/quickstart/report.html"))
     parser.add_argument("--browser", default="/usr/bin/chromium", help="a Chromium (%(default)s)")
     options = parser.parse_args()
-    out = IMAGES / "quickstart.png"
-    html = options.report.read_text(encoding="utf-8")
-    with tempfile.TemporaryDirectory() as place:
-        page = Path(place) / "page.html"
-        page.write_text(html.replace("</head>", STYLE.format(hidden=CARDS + 1), 1), encoding="utf-8")
-        photograph(options.browser, page, out, SIZE)
-    cut_below(out)
-
-
-def cut_below(path: Path) -> None:
-    """Cut off what lies under the last row that is not the page's ground."""
-    with Image.open(path) as picture:
-        pixels = np.asarray(picture.convert("RGB"))
-        used = np.flatnonzero((pixels != pixels[-1, 0]).any(axis=(1, 2)))
-        picture.crop((0, 0, picture.width, min(picture.height, int(used[-1]) + BELOW))).save(path, optimize=True)
+    with sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=options.browser, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1120, "height": 900})
+        page.goto(options.report.resolve().as_uri())
+        page.locator("#browser-order").select_option("given")
+        page.add_style_tag(content=STYLE.format(hidden=CARDS + 1))
+        content = page.locator("#browser-list").screenshot()
+        browser.close()
+    small = Image.open(io.BytesIO(content)).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    small.save(IMAGES / "quickstart.png", optimize=True)
 
 
 if __name__ == "__main__":

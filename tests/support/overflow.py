@@ -16,6 +16,7 @@ _MEASURE = """() => {
         const style = getComputedStyle(element);
         if (style.display === "none" || style.visibility === "hidden" || element.matches(SKIPPED)) return;
         const place = element.getBoundingClientRect();
+        if (place.right <= 0 && place.width || place.width === 1) return;
         const own = boxed || scrolls(element);
         if (!boxed && place.width && (place.right > window_ + 1 || place.left < -1))
             found.push(`${named(element)} spans ${Math.round(place.left)} to ${Math.round(place.right)} px`);
@@ -33,6 +34,7 @@ _MEASURE = """() => {
 def overflow(page: Any, *, skipped: str = "script") -> list[str]:
     """The elements of an open page that reach out of the window, or whose content is wider than they are.
 
-    What lies in a box that scrolls is left out, and so are elements that match `skipped`, with their content.
+    What lies in a box that scrolls is left out, and so is what only screen readers get (out of the window on the left,
+    or one pixel wide) and elements that match `skipped`, with their content.
     """
     return list(page.evaluate(_MEASURE.replace("SKIPPED", repr(skipped))))

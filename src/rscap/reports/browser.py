@@ -172,21 +172,24 @@ def pictures_of(runs: Iterable[LoadedRun]) -> Pictures:
     Evaluations of rscap 0.1 keep pictures of twelve images.
     """
     kept: dict[str, str] = {}
-    without: list[str] = []
+    damaged: list[str] = []
+    older: list[str] = []
     for run in runs:
         path = run.folder.thumbnails(run.split)
-        wanted = run.scored.predictions.keys() - kept.keys()
-        if not wanted:
+        if run.scored.predictions.keys() <= kept.keys():
             continue
         try:
-            kept = {**read_thumbnails(path), **kept}
+            found = read_thumbnails(path)
         except StoreError as error:
+            found = panel_pictures(run)
             if path.exists():
-                without.append(f"{run.label}: {error.message.replace(str(path), path.name)}")
-            kept = {**panel_pictures(run), **kept}
-            if not path.exists():
-                without.append(f"{run.label} was evaluated before rscap kept small pictures of all images")
-    told = f"{'; '.join(without)}. Evaluate again to see all images." if without else ""
+                damaged.append(f"{run.label}: {error.message.replace(str(path), path.name)}")
+            else:
+                older.append(run.label)
+        kept = {**found, **kept}
+    if older:
+        damaged.append(f"evaluated before rscap kept small pictures of all images: {', '.join(older)}")
+    told = f"Some pictures are missing: {'; '.join(damaged)}." if damaged else ""
     return Pictures(kept, told)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rscap.reports.html import Child, Html, element
+from rscap.reports.html import Child, Html, element, join
 
 CARDS = 8
 """Rows up to which a table becomes cards on a narrow screen."""
@@ -59,7 +59,7 @@ def table(
         sortable: a click on the name of a column sorts by it.
     """
     heads = [
-        element("th", name, scope="col", class_="words" if number <= texts else None)
+        element("th", _unbroken(name), scope="col", class_="words" if number <= texts else None)
         for number, name in enumerate((first, *columns))
     ]
     kinds = ["figures", *(["sortable"] if sortable else []), *(["cards"] if len(lines) <= CARDS else [])]
@@ -70,6 +70,12 @@ def table(
         class_=" ".join(kinds),
     )
     return element("div", inner, class_="scroll", tabindex="0", role="region", aria_label=label)
+
+
+def _unbroken(name: str) -> Html:
+    """The name of a column, which may be broken between words alone, not in `BLEU-4`."""
+    words = [element("span", word, class_="unbroken") for word in name.split(" ")]
+    return join(*[part for word in words for part in (word, " ")][:-1])
 
 
 def _line(line: Line, columns: Sequence[str], texts: int) -> Html:

@@ -20,9 +20,9 @@
     Array.from(heads).forEach(function (head, column) {
       const button = document.createElement("button");
       button.type = "button";
-      button.textContent = head.textContent || "name";
-      head.textContent = "";
-      head.appendChild(button);
+      if (!head.textContent) head.textContent = "name";
+      button.append(...head.childNodes);
+      head.append(button);
       button.addEventListener("click", function () {
         const down = head.getAttribute("aria-sort") !== "descending";
         Array.from(heads).forEach((other) => other.removeAttribute("aria-sort"));

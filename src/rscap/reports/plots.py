@@ -39,7 +39,7 @@ class Interval:
     """Number of the colour; None draws a hollow dot."""
 
 
-def smoothed(points: Sequence[Point], share: float = 0.1) -> tuple[Point, ...]:
+def smoothed(points: Sequence[Point], share: float = 0.03) -> tuple[Point, ...]:
     """The mean of y over a window around each finite point, so that it lags behind on neither side.
 
     The window holds `share` of the points; towards the ends it shrinks on both sides, and first and last value stay.

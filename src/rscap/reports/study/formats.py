@@ -91,22 +91,25 @@ def baseline_sentence(summary: Summary) -> str:
     best, best_other = rows[0], others[0]
     found = pairs[best, best_other]
     low, high = found.corrected
-    figures = (
-        f"the best row, {best}, scores {summary.metric} {summary.score(best)} and {best_other} "
-        f"{summary.score(best_other)}, a difference of {found.difference:+z.3f} [{low:z.3f}, {high:z.3f}], "
-        f"{probability(found.p_holm)}{disagreement(found)}"
-    )
+    relation = "does not differ significantly from"
+    if found.distinguishable:
+        relation = "is better than" if _is_better(found, summary) else "is worse than"
     corrected = f"interval and p after Holm's correction for {len(pairs)} comparisons" if len(pairs) > 1 else ""
     seeds = "" if summary.judgement and summary.judgement.noise.seed_freedom else "one seed a row: over images alone"
     told = "; ".join(filter(None, [corrected, seeds]))
+    figures = (
+        f"{best}, the best row ({summary.metric} {summary.score(best)}), {relation} {best_other} "
+        f"({summary.score(best_other)}), {found.difference:+z.3f} [{low:z.3f}, {high:z.3f}], "
+        f"{probability(found.p_holm)}{disagreement(found)}{f' ({told})' if told else ''}"
+    )
     every = "every baseline" if len(others) > 1 else others[0]
     if not winners:
-        verdict = f"No row is significantly better than {every}"
+        verdict = f"No row is better than {every}"
     elif len(winners) == len(rows):
         verdict = f"All {len(rows)} rows are better than {every}" if len(rows) > 1 else f"{best} is better than {every}"
     else:
         verdict = f"{len(winners)} of {len(rows)} rows are better than {every} ({', '.join(winners)})"
-    return f"{verdict}: {figures}{f' ({told})' if told else ''}."
+    return f"{verdict}: {figures}."
 
 
 def _is_better(found: Difference, summary: Summary) -> bool:

@@ -20,7 +20,8 @@ def study_page(summary: Summary, origin: PageOrigin | None = None) -> str:
     """The whole page as HTML text; `origin` says where the study lies, seen from the page."""
     study = summary.study
     unfinished = [one.row for one in summary.rows if one.row.status not in ("finished", "excluded")]
-    warnings = [f"{row.name}: {row.status}{f', {row.reason}' if row.reason else ''}" for row in unfinished]
+    states = [f"{row.name} ({row.status}{f': {row.reason}' if row.reason else ''})" for row in unfinished]
+    warnings = [f"Not finished, and in part or not at all in these figures: {'; '.join(states)}."] if states else []
     browser = browser_of_study(summary)
     sections = [
         PageSection("table", "Rows", _table(summary)),
@@ -49,12 +50,13 @@ def study_page(summary: Summary, origin: PageOrigin | None = None) -> str:
 
 def _table(summary: Summary) -> Html:
     metrics = shown_metrics(summary)
-    columns = ["status", "seeds", *metrics, "95 %", "against the reference", "rank", *COSTS]
+    others = [metric for metric in metrics if metric != summary.metric]  # what decides stands in view, before the rest
+    columns = ["status", "seeds", summary.metric, "95 %", "against the reference", "rank", *others, *COSTS]
     colours = {one.row.name: one.row.colour for one in summary.rows}
     return join(
         table(
             columns,
-            [_line(line, metrics, colours) for line in lines(summary)],
+            [_line(line, summary.metric, others, colours) for line in lines(summary)],
             label="rows of the study",
             texts=1,
             sortable=True,
@@ -69,15 +71,16 @@ def _table(summary: Summary) -> Html:
     )
 
 
-def _line(line: Line, metrics: Sequence[str], colours: Mapping[str, int]) -> cells.Line:
+def _line(line: Line, metric: str, others: Sequence[str], colours: Mapping[str, int]) -> cells.Line:
     swatch = f"c{colours[line.name]}" if line.kind == "row" else "c0" if line.kind == "zero-shot" else "c-none"
     entries = [
         Entry(text=line.status if line.kind == "row" else line.kind, tip=line.reason),
         Entry(text=line.seeds),
-        *[_number(line.scores.get(metric)) for metric in metrics],
+        _number(line.scores.get(metric)),
         Entry(text=line.interval or DASH, value=line.interval.strip("[").partition(",")[0] or None),
         _against(line),
         Entry(text=line.rank or DASH),
+        *[_number(line.scores.get(other)) for other in others],
         *[_number(text or None) for text in line.cost.values()],
     ]
     return cells.Line(
