@@ -61,7 +61,7 @@ def draw(pictures: list[Image.Image], said: list[list[str]], browser: str) -> No
     cards = "".join(map(card, pictures, *said))
     with sync_playwright() as running:
         opened = running.chromium.launch(executable_path=browser, args=["--no-sandbox"])
-        page = opened.new_page(viewport={"width": WIDTH, "height": 700})
+        page = opened.new_page(viewport={"width": WIDTH, "height": 100})
         page.set_content(f"<meta charset=utf-8><style>{STYLE}</style><main>{cards}</main>")
         content = page.screenshot(full_page=True)
         opened.close()
