@@ -5,8 +5,10 @@
 `rscap serve --model nano --dtype float32` runs as a process of its own, and so do the clients, which are niced: the
 server gets the cores that it asks for. In order:
 
-offline     `Captioner.predictions` over the same images in one process, with as many threads as the server has
 steady      so many clients ask one after the other for the time given; every caption is compared with the offline one
+offline     `Captioner.answers` over the same images in one process, with as many threads as the server has, in batches
+            as `rscap caption` makes them and in those of the server: the share is of the faster. Both take turns with
+            `steady` in five slices each, since other work on the machine comes and goes
 overload    four times as many as the queue holds ask at once: 200 or 429, and afterwards a caption again
 leavers     clients that leave in the middle of their request: captions held, sockets and memory are as before
 end         SIGTERM while every client waits for a caption: each is answered, and the process ends with 0
@@ -40,6 +42,9 @@ from rscap.sample import sample_examples
 
 QUEUE = 64
 TOKENS = 32
+SLICES = 5
+BATCHES = (16, 32)
+"""Images that are captioned together offline: as `rscap caption` does on a CPU, and as the server does."""
 
 
 @dataclass(slots=True)
@@ -88,6 +93,15 @@ class Serving:
     def sockets(self) -> int:
         return len(psutil.Process(self.process.pid).net_connections())
 
+    def processor_seconds(self) -> float:
+        used = psutil.Process(self.process.pid).cpu_times()
+        return used.user + used.system
+
+    def images_in_a_batch(self) -> float:
+        """The mean over all batches so far."""
+        numbers = dict(line.rsplit(" ", 1) for line in httpx.get(f"{self.url}/metrics").text.splitlines())
+        return round(float(numbers["rscap_batch_images_sum"]) / float(numbers["rscap_batch_images_count"]), 1)
+
     def held(self) -> int:
         return int(httpx.get(f"{self.url}/ready", timeout=30).json()["waiting"])
 
@@ -117,7 +131,6 @@ async def steady(url: str, clients: int, seconds: float, images: int) -> dict[st
     latencies, statuses = list[float](), Counter[str]()
     captions: dict[str, set[str]] = {name: set() for name, _ in asked}
     kind = {"Content-Type": "application/json"}
-    end = time.monotonic() + seconds
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
 
     async def client(number: int, http: httpx.AsyncClient) -> None:
@@ -136,14 +149,14 @@ async def steady(url: str, clients: int, seconds: float, images: int) -> dict[st
                 captions[name].add(answer.json()["choices"][0]["message"]["content"])
 
     async with httpx.AsyncClient(base_url=url, timeout=120, limits=limits) as http:
+        started, used = time.monotonic(), time.process_time()
+        end = started + seconds
         await asyncio.gather(*(client(number, http) for number in range(clients)))
-    cuts = statistics.quantiles(latencies, n=100) if len(latencies) > 1 else [0.0] * 99
     return {
-        "statuses": dict(statuses),
-        "p50_s": round(cuts[49], 3),
-        "p95_s": round(cuts[94], 3),
-        "p99_s": round(cuts[98], 3),
-        "captions_per_second": round(len(latencies) / seconds, 2),
+        "statuses": statuses,
+        "latencies": latencies,
+        "seconds": time.monotonic() - started,
+        "processor_seconds": time.process_time() - used,
         "captions": {name: sorted(texts) for name, texts in captions.items()},
     }
 
@@ -204,31 +217,121 @@ def told(process: subprocess.Popen[str]) -> dict[str, Any]:
 # The parts of the soak.
 
 
-def offline(seconds: float, images: int, threads: int) -> dict[str, Any]:
-    """Captions a second of one process that does nothing else, and the captions."""
-    code = f"""
-import json, time, torch
-from rscap.captioner import load
-from rscap.data.images import opened
-from rscap.recipe import GenerateSection
-from rscap.records import Picture
-import base64, sys
-sys.path.insert(0, {os.path.dirname(__file__)!r})
-from soak import pictures
-torch.set_num_threads({threads})
-asked = [Picture(id=name, image=opened(base64.b64decode(uri.partition(",")[2]))) for name, uri in pictures({images})]
-captioner, settings = load("nano", device="cpu", dtype="float32"), GenerateSection(max_new_tokens={TOKENS})
-captions = {{item.example_id: item.caption for item in captioner.predictions(asked, settings=settings)}}
-begun, made = time.monotonic(), 0
-while time.monotonic() - begun < {seconds}:
-    made += len(list(captioner.predictions(asked, settings=settings)))
-print(json.dumps({{"captions_per_second": round(made / (time.monotonic() - begun), 2), "captions": captions}}))
-"""
-    words = [sys.executable, "-c", code]
-    done = subprocess.run(
-        words, capture_output=True, text=True, check=True, env={**os.environ, "OMP_NUM_THREADS": str(threads)}
-    )
-    return dict(json.loads(done.stdout.splitlines()[-1]))
+def caption_as_told(images: int, threads: int) -> None:
+    """The process of `Offline`: captions first, then for each line of input what a stretch of captioning took."""
+    import torch
+
+    from rscap.captioner import load
+    from rscap.data.images import opened
+    from rscap.recipe import GenerateSection
+    from rscap.records import Picture
+
+    torch.set_num_threads(threads)
+    asked = [Picture(id=name, image=opened(base64.b64decode(uri.partition(",")[2]))) for name, uri in pictures(images)]
+    captioner = load("nano", device="cpu", dtype="float32")
+
+    def answers(size: int) -> list[Any]:
+        return list(captioner.answers(asked, settings=GenerateSection(max_new_tokens=TOKENS, batch_size=size)))
+
+    print(json.dumps({one.prediction.example_id: one.prediction.caption for one in answers(BATCHES[0])}), flush=True)
+    for line in sys.stdin:
+        size, seconds = json.loads(line)
+        begun, used, made = time.monotonic(), time.process_time(), 0
+        while time.monotonic() - begun < seconds:
+            made += len(answers(size))
+        print(json.dumps([made, time.monotonic() - begun, time.process_time() - used]), flush=True)
+
+
+class Offline:
+    """A process that captions the same images without a server, when it is told to."""
+
+    def __init__(self, images: int, threads: int) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, "--role", "offline", str(images), str(threads)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+        )
+        self.captions: dict[str, str] = self._told()
+        self.rates: dict[int, Rate] = {size: Rate() for size in BATCHES}
+
+    def _told(self) -> Any:
+        assert self.process.stdout is not None
+        return json.loads(self.process.stdout.readline())
+
+    def caption(self, seconds: float) -> None:
+        """Caption for so many seconds with each size of batch."""
+        assert self.process.stdin is not None
+        for size, rate in self.rates.items():
+            self.process.stdin.write(f"{json.dumps([size, seconds])}\n")
+            self.process.stdin.flush()
+            rate.add(*self._told())
+
+
+@dataclass(slots=True)
+class Rate:
+    """Captions, and the time and the processor time that they took."""
+
+    captions: int = 0
+    seconds: float = 0.0
+    processor_seconds: float = 0.0
+    slices: list[float] = field(default_factory=list)
+
+    def add(self, captions: int, seconds: float, processor_seconds: float) -> None:
+        self.captions += captions
+        self.seconds += seconds
+        self.processor_seconds += processor_seconds
+        self.slices.append(round(captions / seconds, 2))
+
+    @property
+    def each_second(self) -> float:
+        return self.captions / self.seconds
+
+    @property
+    def processor_ms(self) -> float:
+        return 1000 * self.processor_seconds / self.captions
+
+    def described(self) -> dict[str, Any]:
+        return {
+            "captions_per_second": round(self.each_second, 2),
+            "in_slices": self.slices,
+            "processor_ms_per_caption": round(self.processor_ms, 2),
+        }
+
+
+def side_by_side(
+    serving: Serving, alone: Offline, *, seconds: float, number: int, images: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The steady part and the offline one in turns; figures of each."""
+    served, latencies, statuses, used = Rate(), list[float](), Counter[str](), 0.0
+    captions: dict[str, set[str]] = {name: set() for name in alone.captions}
+    begun = time.monotonic()
+    for _ in range(SLICES):
+        alone.caption(max(2.0, seconds / 50))
+        before = serving.processor_seconds()
+        found = told(clients("steady", serving.url, number, seconds / SLICES, images))
+        served.add(len(found["latencies"]), found["seconds"], serving.processor_seconds() - before)
+        latencies += found["latencies"]
+        statuses.update(found["statuses"])
+        used += found["processor_seconds"]
+        for name, texts in found["captions"].items():
+            captions[name].update(texts)
+    cuts = statistics.quantiles(latencies, n=100) if len(latencies) > 1 else [0.0] * 99
+    faster = max(alone.rates.values(), key=lambda rate: rate.each_second)
+    steady_part = {
+        "statuses": dict(statuses),
+        "p50_s": round(cuts[49], 3),
+        "p95_s": round(cuts[94], 3),
+        "p99_s": round(cuts[98], 3),
+        **served.described(),
+        "clients_processor_ms_per_caption": round(1000 * used / max(served.captions, 1), 2),
+        "images_in_a_batch": serving.images_in_a_batch(),
+        "share_of_offline": round(served.each_second / faster.each_second, 3),
+        "other_captions": sum(bool(texts) and texts != {alone.captions[name]} for name, texts in captions.items()),
+        "memory": flatness(serving.memory_mib, begun, time.monotonic()),
+    }
+    return steady_part, {f"batches_of_{size}": rate.described() for size, rate in alone.rates.items()}
 
 
 def flatness(samples: list[tuple[float, float]], begun: float, ended: float) -> dict[str, Any]:
@@ -250,16 +353,11 @@ def flatness(samples: list[tuple[float, float]], begun: float, ended: float) -> 
 
 def run(*, seconds: float, number: int, leavers: int, threads: int, images: int = 64) -> dict[str, Any]:
     """The whole soak; figures by part."""
-    alone = offline(min(30.0, max(5.0, seconds / 10)), images, threads)
-    expected = alone.pop("captions")
+    alone = Offline(images, threads)
     serving = Serving.start(threads)
     try:
-        begun = time.monotonic()
-        found = told(clients("steady", serving.url, number, seconds, images))
-        memory = flatness(serving.memory_mib, begun, time.monotonic())
-        wrong = [name for name, texts in found.pop("captions").items() if texts and texts != [expected[name]]]
-        found |= {"other_captions": len(wrong), "memory": memory}
-        found["share_of_offline"] = round(found["captions_per_second"] / alone["captions_per_second"], 3)
+        found, without = side_by_side(serving, alone, seconds=seconds, number=number, images=images)
+        alone.process.kill()
         over = told(clients("burst", serving.url, 4 * QUEUE, 0, images))
         over["afterwards"] = told(clients("burst", serving.url, 1, 0, images))["statuses"]
         before = serving.held(), serving.sockets()
@@ -270,12 +368,13 @@ def run(*, seconds: float, number: int, leavers: int, threads: int, images: int 
         gone |= {"held_before_after": [before[0], now[0]], "sockets_before_after": [before[1], now[1]]}
         end = ended(serving, min(number, QUEUE // 2), images)
     finally:
-        serving.process.kill()
-        serving.process.wait()
+        for process in (serving.process, alone.process):
+            process.kill()
+            process.wait()
     tracebacks = sum("Traceback" in line for line in serving.log)
     return {
         "started_s": round(serving.started_s, 2),
-        "offline": alone,
+        "offline": without,
         "steady": found,
         "overload": over,
         "leavers": gone,
@@ -297,6 +396,9 @@ def ended(serving: Serving, number: int, images: int) -> dict[str, Any]:
 
 
 def main() -> None:
+    if sys.argv[1:3] == ["--role", "offline"]:
+        caption_as_told(*map(int, sys.argv[3:5]))
+        return
     if sys.argv[1:2] == ["--role"]:
         os.nice(10)
         role, url, number, seconds, images = sys.argv[2:7]

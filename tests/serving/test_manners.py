@@ -15,7 +15,9 @@ import httpx
 import pytest
 from PIL import Image
 
+from rscap.serving import scheduler
 from rscap.serving.app import Server
+from rscap.serving.metrics import Metrics
 from rscap.serving.models import ServedModels
 from rscap.serving.settings import ServeSettings, ServingError
 from served import Live, asked, chat, client_of, data_uri, png, running
@@ -61,10 +63,59 @@ def test_what_arrives_together_is_captioned_together(models: ServedModels) -> No
         async with open_server(models) as (server, client):
             with busy(models):
                 coming = [asyncio.create_task(client.post("/v1/chat/completions", json=chat(n))) for n in range(8)]
-                await until(lambda: server.scheduler.held == 8 and not server.scheduler._being_made_ready)
+                await until(lambda: server.scheduler.held == 8 and not server.scheduler._coming)
             assert {answer.status_code for answer in await asyncio.gather(*coming)} == {200}
             assert number_of(server, "rscap_batch_images_count") <= 3
             assert number_of(server, "rscap_batch_images_sum") == 8
+
+    asyncio.run(work())
+
+
+def test_a_batch_waits_for_those_who_are_on_their_way(models: ServedModels, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An idle model waits for a caption that is being made ready, and for clients that it had lately. It waits neither
+    for a lone client's company, nor for that of captions which cannot be made together."""
+    for name in ("_GAP_SECONDS", "_COMPANY_SECONDS"):
+        monkeypatch.setattr(scheduler, name, 600.0)
+
+    async def waits(*, ready: int, coming: int, crowd: int, prompts: int = 1) -> bool:
+        """Whether a batch waits for more; one more caption ends its patience."""
+        desk = scheduler.Scheduler(ServeSettings(), Metrics())
+        desk._crowd, desk._seconds_each = crowd, 600.0
+        admission = desk.admit("somebody", ready + coming)
+        deadline = asyncio.get_running_loop().time() + 600
+        model = models.first
+        places = [
+            scheduler.Place(
+                admission=admission,
+                model=model,
+                prompt=f"caption {number % prompts}",
+                settings=model.settings,
+                deadline=deadline,
+            )
+            for number in range(ready + max(coming, 1))
+        ]
+        captions = [asyncio.create_task(desk.caption(place)) for place in places[:ready]]
+        await asyncio.sleep(0)
+        company = asyncio.create_task(desk._company())
+        for _ in range(5):
+            await asyncio.sleep(0)
+        waited = not company.done()
+        if not coming:
+            places[-1].admission = desk.admit("another", 1)
+        captions += [asyncio.create_task(desk.caption(place)) for place in places[ready:]]
+        await asyncio.wait_for(company, 60)
+        for caption in captions:
+            caption.cancel()
+        await asyncio.gather(*captions, return_exceptions=True)
+        await desk.close()
+        return waited
+
+    async def work() -> None:
+        assert await waits(ready=1, coming=1, crowd=0)
+        assert await waits(ready=3, coming=0, crowd=4)
+        assert not await waits(ready=1, coming=0, crowd=1)
+        assert not await waits(ready=2, coming=1, crowd=8, prompts=2)
+        assert not await waits(ready=32, coming=1, crowd=64)
 
     asyncio.run(work())
 
@@ -103,9 +154,9 @@ def test_one_client_cannot_starve_others(models: ServedModels) -> None:
 
             with busy(models):
                 many = [asyncio.create_task(ask(greedy, "greedy")) for _ in range(8)]
-                await until(lambda: sum(task.done() for task in many) == 2 and not server.scheduler._being_made_ready)
+                await until(lambda: sum(task.done() for task in many) == 2 and not server.scheduler._coming)
                 few = [asyncio.create_task(ask(modest, "modest")) for _ in range(2)]
-                await until(lambda: server.scheduler.held == 8 and not server.scheduler._being_made_ready)
+                await until(lambda: server.scheduler.held == 8 and not server.scheduler._coming)
             assert sorted([await task for task in many]) == [200] * 6 + [429] * 2
             assert [await task for task in few] == [200, 200]
             served = order[2:]  # behind the two refusals

@@ -26,7 +26,7 @@ from rscap.serving.pages import page_file, sample_png, samples
 from rscap.serving.problems import Problem, problem_of, problem_of_fields
 from rscap.serving.scenes import SceneDesk, scene_options
 from rscap.serving.scenes import available as scenes_available
-from rscap.serving.scheduler import Place, Scheduler
+from rscap.serving.scheduler import Admission, Place, Scheduler
 from rscap.serving.settings import ServeSettings
 from rscap.serving.uploads import Upload, line_of, read_fields, read_form, read_scene
 
@@ -172,27 +172,23 @@ class Server:
         return await _while_there(request, self._chat(request, asked))
 
     async def _chat(self, request: Request, asked: ChatAsked) -> Response:
-        count, client, number = asked.choices, _client(request), request.state.request_id
-        self.scheduler.admit(client, count)
+        number = request.state.request_id
+        admission = self.scheduler.admit(_client(request), asked.choices)
         handed_on = False
         try:
-            picture = await self._picture(asked)
-            places = self._places(request, asked.asked, count)
-            # Draws depend on the id: each caption of an image is drawn under its own, the first under the image's.
-            ids = [picture.id, *(f"{picture.id}#{index}" for index in range(1, count))]
-            pictures = [Picture(id=one, image=picture.image) for one in ids]
-            await asyncio.gather(*map(self.scheduler.make_ready, places, pictures))
+            places = self._places(request, asked.asked, admission)
+            await self.scheduler.make_ready(places, await self._reader(asked), param=asked.param)
             prompt_tokens = len(places[0].row.tokens)
-            _tell(request, model=asked.asked.model.name, images=1, captions=count)
+            _tell(request, model=asked.asked.model.name, images=1, captions=len(places))
             if not asked.request.stream:
                 answers = await _all(self.scheduler.caption, places)
                 return JSONResponse(asked.completion(number, answers, prompt_tokens))
             handed_on = True
             stream = self._stream(asked, places, number, prompt_tokens)
-            return _Stream(stream, lambda: self.scheduler.release(client, count), "text/event-stream")
+            return _Stream(stream, lambda: self.scheduler.release(admission), "text/event-stream")
         finally:
             if not handed_on:
-                self.scheduler.release(client, count)
+                self.scheduler.release(admission)
 
     async def _stream(
         self, asked: ChatAsked, places: list[Place], number: str, prompt_tokens: int
@@ -207,21 +203,20 @@ class Server:
             yield _event(part)
         yield b"data: [DONE]\n\n"
 
-    async def _picture(self, asked: ChatAsked) -> Picture:
-        param = asked.param
+    async def _reader(self, asked: ChatAsked) -> Callable[[], Picture]:
+        """What reads the picture of a request; an address is fetched first."""
+        param, limit = asked.param, self.settings.max_pixels
         if not is_address(asked.address):
-            content = await self.scheduler.in_decoder(lambda: bytes_of(asked.address, param=param))
-        elif self.settings.remote_images:
-            content = await fetch(asked.address, limit=self.settings.max_body)
-        else:
+            return lambda: picture_of(bytes_of(asked.address, param=param), name=None, max_pixels=limit, param=param)
+        if not self.settings.remote_images:
             raise Problem(
                 400,
                 "this server fetches no images: send the image itself as a data URI, data:image/png;base64,…",
                 param=param,
                 code="remote_images_off",
             )
-        limit = self.settings.max_pixels
-        return await self.scheduler.in_decoder(lambda: picture_of(content, name=None, max_pixels=limit, param=param))
+        content = await fetch(asked.address, limit=self.settings.max_body)
+        return lambda: picture_of(content, name=None, max_pixels=limit, param=param)
 
     async def caption(self, request: Request) -> Response:
         """Caption image files: a multipart form, or one image as the body."""
@@ -240,11 +235,11 @@ class Server:
         return await _while_there(request, self._caption(request, upload))
 
     async def _caption(self, request: Request, upload: Upload) -> Response:
-        count, client = len(upload.files), _client(request)
-        self.scheduler.admit(client, count)
+        count = len(upload.files)
+        admission = self.scheduler.admit(_client(request), count)
         handed_on = False
         try:
-            places = self._places(request, upload.asked, count)
+            places = self._places(request, upload.asked, admission)
             named = await asyncio.gather(*map(self._ready, places, upload.files))
             _tell(request, model=upload.asked.model.name, images=count, captions=count)
             broken = [problem for _, problem in named if problem]
@@ -252,23 +247,23 @@ class Server:
                 raise broken[0]
             handed_on = True
             lines = self._lines(upload.asked, places, named)
-            return _Stream(lines, lambda: self.scheduler.release(client, count), "application/jsonl")
+            return _Stream(lines, lambda: self.scheduler.release(admission), "application/jsonl")
         finally:
             if not handed_on:
-                self.scheduler.release(client, count)
+                self.scheduler.release(admission)
 
     async def _ready(self, place: Place, file: tuple[str | None, bytes]) -> tuple[str, Problem | None]:
         """Make the place of a file ready; its id, and what is wrong with it."""
         name, content = file
         limit = self.settings.max_pixels
+
+        def read() -> Picture:
+            return picture_of(content, name=name, max_pixels=limit, param="image")
+
         try:
-            picture = await self.scheduler.in_decoder(
-                lambda: picture_of(content, name=name, max_pixels=limit, param="image")
-            )
-            await self.scheduler.make_ready(place, picture)
+            return await self.scheduler.make_ready([place], read, param="image"), None
         except Problem as problem:
             return name or "image", problem
-        return picture.id, None
 
     async def _lines(
         self, asked: Asked, places: list[Place], named: list[tuple[str, Problem | None]]
@@ -287,17 +282,17 @@ class Server:
             for task in asking:
                 task.cancel()
 
-    def _places(self, request: Request, asked: Asked, count: int) -> list[Place]:
+    def _places(self, request: Request, asked: Asked, admission: Admission) -> list[Place]:
         deadline = asyncio.get_running_loop().time() + self._seconds(request)
         return [
             Place(
-                client=_client(request),
+                admission=admission,
                 model=asked.model,
                 prompt=asked.prompt,
                 settings=asked.settings,
                 deadline=deadline,
             )
-            for _ in range(count)
+            for _ in range(admission.count)
         ]
 
     def _seconds(self, request: Request) -> float:

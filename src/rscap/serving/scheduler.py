@@ -11,10 +11,10 @@ import asyncio
 import math
 import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from rscap.recipe import GenerateSection
@@ -26,15 +26,27 @@ from rscap.serving.settings import ServeSettings
 
 Made = TypeVar("Made")
 
-_COMPANY_SECONDS = 0.01
-"""How long an idle model waits for pictures that are being made ready: they then come along in one batch."""
+_GAP_SECONDS = 0.1
+"""How long an idle model waits, at most, for the next of the clients that it had lately, who may well ask again."""
+_COMPANY_SECONDS = 0.5
+"""How long it waits in all, at most, for captions to come along in one batch."""
+
+
+@dataclass(slots=True)
+class Admission:
+    """Captions of one client that were let in together."""
+
+    client: str
+    count: int
+    coming: int
+    """How many of them are still being made ready."""
 
 
 @dataclass(slots=True)
 class Place:
     """A caption's place in the queue, from its admission to its answer."""
 
-    client: str
+    admission: Admission
     model: ServedModel
     prompt: str
     settings: GenerateSection
@@ -44,10 +56,11 @@ class Place:
     """The picture made ready, a `PackedRow`."""
     answer: asyncio.Future[Answer] = field(default_factory=asyncio.Future)
 
-    @property
-    def group(self) -> tuple[str, str, str]:
-        """What captions of one batch have in common."""
-        return self.model.name, self.prompt, self.settings.model_dump_json(exclude={"batch_size"})
+    group: tuple[str, str, str] = field(init=False)
+    """What captions of one batch have in common."""
+
+    def __post_init__(self) -> None:
+        self.group = self.model.name, self.prompt, self.settings.model_dump_json(exclude={"batch_size"})
 
 
 class Scheduler:
@@ -62,7 +75,10 @@ class Scheduler:
         self._decoders = ThreadPoolExecutor(max_workers=decoders, thread_name_prefix="images")
         self._held: dict[str, int] = {}
         self._waiting: OrderedDict[str, deque[Place]] = OrderedDict()
-        self._being_made_ready = 0
+        self._coming = 0
+        """Captions of all admissions that are being made ready."""
+        self._crowd = 0
+        """Captions that were held at a time lately: so many clients may ask again."""
         self._arrived = asyncio.Event()
         self._seconds_each = 0.05
         self._work: asyncio.Task[None] | None = None
@@ -86,13 +102,9 @@ class Scheduler:
 
     async def in_decoder(self, work: Callable[..., Made], *given: Any) -> Made:
         """Run something that takes time, such as decoding an image, beside the event loop and the model."""
-        self._being_made_ready += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._decoders, work, *given)
-        finally:
-            self._being_made_ready -= 1
+        return await asyncio.get_running_loop().run_in_executor(self._decoders, work, *given)
 
-    def admit(self, client: str, count: int) -> None:
+    def admit(self, client: str, count: int) -> Admission:
         """Let a client in with so many captions, or not at all; `release` takes them out again.
 
         Raises:
@@ -106,28 +118,43 @@ class Scheduler:
             whose = "the queue is full" if full else "too many captions of this client wait already"
             raise Problem(429, f"{whose}; try again in {wait} s", code="queue_full", headers={"Retry-After": str(wait)})
         self._held[client] = mine + count
+        self._coming += count
         self.metrics.waiting.set(self.held)
+        return Admission(client, count, coming=count)
 
-    def release(self, client: str, count: int) -> None:
+    def release(self, admission: Admission) -> None:
         """These captions are answered, or nobody wants them any more."""
-        left = self._held[client] - count
+        self._came(admission, admission.coming)
+        left = self._held[admission.client] - admission.count
         if left:
-            self._held[client] = left
+            self._held[admission.client] = left
         else:
-            del self._held[client]
+            del self._held[admission.client]
         self.metrics.waiting.set(self.held)
 
-    async def make_ready(self, place: Place, picture: Picture) -> None:
-        """Decode and resize the picture of a place, beside the model.
+    def _came(self, admission: Admission, count: int) -> None:
+        """So many captions are no longer being made ready."""
+        admission.coming -= count
+        self._coming -= count
+        self._arrived.set()
+
+    async def make_ready(self, places: Sequence[Place], read: Callable[[], Picture], *, param: str) -> str:
+        """Read, decode and resize one picture, beside the model, for captions of it; its id.
 
         Raises:
             Problem: 400, the image or the prompt cannot be used.
         """
+        first, *others = places
         try:
-            async with self._in_time(place):
-                place.row = await self.in_decoder(_encoded, place, picture)
+            async with self._in_time(first):
+                first.row = await self.in_decoder(_encoded, first, read)
         except Exception as error:
-            raise problem_of(error) from error
+            self._came(first.admission, len(places))
+            raise problem_of(error, param=param) from error
+        name = str(first.row.example_id)
+        for number, place in enumerate(others, start=1):  # draws depend on the id: each has one of its own
+            place.row = replace(first.row, example_id=f"{name}#{number}")
+        return name
 
     async def caption(self, place: Place) -> Answer:
         """The caption of a place that is ready.
@@ -135,8 +162,8 @@ class Scheduler:
         Raises:
             Problem: 504, its time is over; or what made it impossible.
         """
-        self._waiting.setdefault(place.client, deque()).append(place)
-        self._arrived.set()
+        self._waiting.setdefault(place.admission.client, deque()).append(place)
+        self._came(place.admission, 1)
         try:
             async with self._in_time(place):
                 return await place.answer
@@ -159,6 +186,7 @@ class Scheduler:
             self._arrived.clear()
             if not self._waiting:
                 await self._arrived.wait()
+                continue
             await self._company()
             if not (batch := self._next_batch()):
                 continue
@@ -166,6 +194,7 @@ class Scheduler:
             self.at_work = len(batch)
             found = await loop.run_in_executor(self._model, _answers, batch)
             self._count(batch, found, time.perf_counter() - begun)
+            self._crowd = max(self.held, self._crowd * 7 // 8)
             self.at_work = 0
             for place, answer in zip(batch, found, strict=True):
                 if place.answer.done():
@@ -176,9 +205,33 @@ class Scheduler:
                     place.answer.set_exception(problem_of(answer))
 
     async def _company(self) -> None:
-        end = time.perf_counter() + _COMPANY_SECONDS
-        while self._being_made_ready and time.perf_counter() < end:
-            await asyncio.sleep(0.001)
+        """Let the next batch fill: a model makes captions together in far less time than one by one.
+
+        It waits for captions that are being made ready, and for as many clients as it had lately while they keep
+        coming, all that in proportion to the time of such a batch. Clients beside a busy model are slow to come back:
+        without this wait batches shrink, and the model is busier still. A lone client does not wait for another, and
+        nobody waits while captions of another kind could be made.
+        """
+        clock = asyncio.get_running_loop().time
+        whole = min(max(self._crowd, self.held), self.settings.batch) * self._seconds_each
+        gap, end = min(_GAP_SECONDS, whole / 20), clock() + min(_COMPANY_SECONDS, whole / 2)
+        while not self._is_full() and (self._coming or self._ready < self._crowd):
+            self._arrived.clear()
+            try:
+                async with asyncio.timeout_at(end if self._coming else min(end, clock() + gap)):
+                    await self._arrived.wait()
+            except TimeoutError:
+                return
+
+    @property
+    def _ready(self) -> int:
+        """Captions that could be made now."""
+        return sum(map(len, self._waiting.values()))
+
+    def _is_full(self) -> bool:
+        """Whether a batch would be no larger if more captions came: it is full, or others have to wait for it."""
+        places = [place for waiting in self._waiting.values() for place in waiting]
+        return len(places) >= self.settings.batch or len({place.group for place in places}) > 1
 
     def _next_batch(self) -> list[Place]:
         """Captions of one group, of each client in turn."""
@@ -220,8 +273,8 @@ class Scheduler:
         self.metrics.near_ties.labels(model.name).inc(sum(answer.prediction.near_ties > 0 for answer in answers))
 
 
-def _encoded(place: Place, picture: Picture) -> Any:
-    return place.model.captioner.encoded(picture, prefix=place.prompt)
+def _encoded(place: Place, read: Callable[[], Picture]) -> Any:
+    return place.model.captioner.encoded(read(), prefix=place.prompt)
 
 
 def _answers(batch: list[Place]) -> list[Answer | Exception]:
