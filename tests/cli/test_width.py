@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from rich.cells import cell_len
 from rich.text import Text
 
@@ -39,6 +40,7 @@ COMMANDS = {
     "verify": "verify evaluation",
     "plan": "plan risc-fast --gpu 16GB --verbose",
     "recipe list": "recipe list",
+    "init": "init photographs",
     "train": f"train quickstart --out trained {' '.join(f'--set {one}' for one in TINY)}",
     "a mistake": "train risc-fast --set train.epoch=3 --set data.source=/no/such/folder/of/images/anywhere",
 }
@@ -56,6 +58,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     references = {row["id"]: row["captions"] for row in rows["references"]}
     (folder / "captions.json").write_text(json.dumps(captions), encoding="utf-8")
     (folder / "references.json").write_text(json.dumps(references), encoding="utf-8")
+    (folder / "photographs").mkdir()
+    Image.new("RGB", (8, 8)).save(folder / "photographs" / "a.png")
     return folder
 
 

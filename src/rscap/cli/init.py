@@ -28,6 +28,7 @@ def init(
     Images without captions get a table to fill in. With captions you get a split, in which duplicates stay together,
     and a recipe that gives its reasons. Nothing is asked.
     """
+    from rscap.cli.screen import print_prose
     from rscap.data.beginning import TOY, begin
     from rscap.data.splits import read_ratio
 
@@ -38,15 +39,15 @@ def init(
         prompt = default_prompt(base)
     found = begin(folder, out=out, ratio=read_ratio(ratio), seed=seed, base=base, prompt=prompt)
     for line in _told(folder, found):
-        typer.echo(line)
+        print_prose(line, indent="      ")
 
 
 def _told(folder: Path, found: Beginning) -> list[str]:
     if found.table:
         return [
             f"{found.table}: {found.images:,} images, no captions yet",
-            "next: write a caption of each image into caption_1 and, if you have more, into caption_2 to caption_5;",
-            f"      then run `rscap init {folder}` again. Rows without a caption are left out.",
+            "next: write a caption of each image into caption_1 and, if you have more, into caption_2 to caption_5; "
+            f"then run `rscap init {folder}` again. Rows without a caption are left out.",
         ]
     if not found.recipe or not found.source:
         return [
@@ -60,9 +61,11 @@ def _told(folder: Path, found: Beginning) -> list[str]:
     lines += [f"      {bad.row}: {bad.reason}" for bad in found.source.rejected[:3]]
     splits = ", ".join(f"{name} {count:,}" for name, count in found.source.splits.items())
     lines.append(f"{found.frozen or 'split, as the data name it'}: {splits}")
+    lines += [f"note: {note.row}: {note.text}" for note in found.source.notes[:3]]
     lines.append(f"{found.recipe}: the recipe")
     return [
         *lines,
-        f"next: rscap data audit {folder}; rscap doctor {found.recipe}; "
-        f"rscap train {found.recipe} --out runs/{found.recipe.stem}",
+        f"next: rscap data audit {folder}",
+        f"      rscap doctor {found.recipe}",
+        f"      rscap train {found.recipe} --out runs/{found.recipe.stem}",
     ]
