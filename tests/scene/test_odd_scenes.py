@@ -116,6 +116,8 @@ def test_odd_rasters_are_read_as_they_are_meant(tmp_path: Path) -> None:
         assert len(own) == captioned, name
         assert all(line["properties"]["valid_share"] == pytest.approx(share, abs=0.01) for line in own), name
         assert all((line["geometry"] is not None) == earth for line in own), name
+    a_degree = 1_737_400 * np.pi / 180
+    assert facts[scenes["moon"]]["gsd"] == pytest.approx([a_degree * np.cos(np.radians(9.97)) / 1000, a_degree / 1000])
     assert facts[scenes["13 bands"]]["bands"] == [4, 3, 2]
     assert facts[scenes["negative"]]["stretch"]["limits"][0][0] < -1900
     assert facts[scenes["deep"]]["stretch"]["limits"][0][1] > 2**31

@@ -57,8 +57,12 @@ def choose(path: str, source: Any, wanted: Sequence[str] = ()) -> Bands:
             return Bands(tuple(names.index(name) + 1 for name in COLOURS), "rgb", way, alpha)
     raise SceneError(
         f"{path}: nothing says which of its {source.count} bands are red, green and blue",
-        hint=f"choose three, or one for grey, e.g. --bands 3,2,1:\n    {listed(source)}",
+        hint=f"choose {_example(source.count)}:\n    {listed(source)}",
     )
+
+
+def _example(count: int) -> str:
+    return "three, or one for grey, e.g. --bands 3,2,1" if count >= 3 else "one, which is shown as grey, e.g. --bands 1"
 
 
 def listed(source: Any) -> str:

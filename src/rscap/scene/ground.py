@@ -117,16 +117,18 @@ def ground_sizes(ground: Ground, x: Floats, y: Floats) -> list[tuple[float, floa
     """`ground_size` of N pixel positions.
 
     On the Earth it is the geodesic distance between the middles of a pixel's edges, so that degrees and Mercator metres
-    are what they are there. Elsewhere the units of a projected CRS count.
+    are what they are there; so it is on other bodies in degrees. Elsewhere the units of a projected CRS count.
     """
-    if ground.crs is None or not (ground.earth or ground.crs.is_projected):
+    if ground.crs is None or not (ground.earth or ground.in_degrees or ground.crs.is_projected):
         return [None] * len(x)
-    if ground.earth:
+    if ground.earth or ground.in_degrees:
         xs, ys = np.stack([x - 0.5, x + 0.5, x, x]), np.stack([y, y, y - 0.5, y + 0.5])
-        lon, lat = (one.reshape(xs.shape) for one in ground.lonlat(*ground.native(xs.ravel(), ys.ravel())))
+        places = ground.native(xs.ravel(), ys.ravel())
+        lon, lat = (one.reshape(xs.shape) for one in (ground.lonlat(*places) if ground.earth else places))
         placed = np.asarray(np.isfinite(lon).all(axis=0) & np.isfinite(lat).all(axis=0))
         lon, lat = np.where(placed, lon, 0.0), np.where(placed, lat, 0.0)
-        _, _, metres = _geod().inv(lon[[0, 2]], lat[[0, 2]], lon[[1, 3]], lat[[1, 3]])
+        body = (None if ground.earth else ground.crs.get_geod()) or _geod()
+        _, _, metres = body.inv(lon[[0, 2]], lat[[0, 2]], lon[[1, 3]], lat[[1, 3]])
         across, down = np.asarray(metres)
         return [_positive(*pair) if known else None for *pair, known in zip(across, down, placed, strict=True)]
     unit = ground.crs.axis_info[0].unit_conversion_factor

@@ -1,4 +1,4 @@
-"""`rscap scene`: scenes in, one ledger, final files out; what fails is told and stops nothing else."""
+"""`rscap scene`: scenes in, one ledger, final files out; a failed scene is reported, the others are captioned."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ def _begun(
     say: Say,
     progress: Progress,
 ) -> tuple[list[str], _Tally]:
-    """The scenes that are still to be captioned, and the tally of windows; what ended before is told again."""
+    """The scenes that are still to be captioned, and the tally of windows; what ended before is reported again."""
     for name in names:
         if ledger.end(name) is not None and has_changed(ledger, name):
             say(f"note: {name}: the file was changed since it was captioned, and is captioned again")
@@ -250,8 +250,8 @@ def tell(ledger: Ledger, end: EndRow, request: SceneRequest, result: SceneResult
         low, high = USUAL_GSD_M
         if not (low * 0.99 <= min(facts.gsd) and max(facts.gsd) <= high * 1.01):
             notes.append(
-                f"{end.scene}: a pixel covers {max(facts.gsd):.3g} m, and models learn from {low:g} to {high:g} m: "
-                "captions may be wrong; --gsd resamples"
+                f"{end.scene}: a pixel covers {_metres(max(facts.gsd))} m, and models learn from {low:g} to "
+                f"{high:g} m: captions may be wrong; --gsd resamples"
             )
     for note in notes:
         say(f"note: {note}")
@@ -259,6 +259,10 @@ def tell(ledger: Ledger, end: EndRow, request: SceneRequest, result: SceneResult
     if end.state != "done":
         reason = end.reason.removeprefix(f"{end.scene}: ")
         say(f"{'note' if end.state == 'empty' else 'error'}: {end.scene}: {reason}")
+
+
+def _metres(length: float) -> str:
+    return f"{length:,.0f}" if length >= 100 else f"{length:.3g}"
 
 
 def has_changed(ledger: Ledger, name: str) -> bool:
@@ -287,7 +291,7 @@ class _Tally:
 
 
 def windows_of(name: str, request: SceneRequest) -> int:
-    """How many windows a scene has; 0 where it cannot be opened, which is told when its turn comes."""
+    """How many windows a scene has; 0 where it cannot be opened, which is reported when its turn comes."""
     try:
         with opened(name, crs=request.crs, gsd=request.gsd) as raster:
             return len(Grid.of(raster.width, raster.height, window=request.window, stride=request.step))

@@ -1,4 +1,4 @@
-"""From the values of a scene to 8 bits, by one rule for the whole scene; the numbers used stand in the provenance.
+"""From the values of a scene to 8 bits, by one rule for the whole scene; the provenance holds the numbers used.
 
 Eight bits pass unchanged. Deeper values are stretched between two numbers per band, found once from valid pixels of an
 overview (or of a spread of small windows, where the file has no overviews), or given by the caller. Never per window:
@@ -26,7 +26,7 @@ _PATCH = 64
 _WHOLE_PIXELS = 2**22
 """A file without overviews is read whole up to this size, and beyond it in patches."""
 DARK = 16
-"""A scene of which 98 % of valid pixels are below this, of 255, is told to be almost black."""
+"""A scene of which 98 % of valid pixels are below this, of 255, is reported as almost black."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,7 +232,7 @@ def _searched(path: str, source: Any, bands: Bands) -> Values:
             window = Window(x, y, min(step, source.width - x), min(step, source.height - y))
             try:
                 found = read_values(path, source, bands, window)
-            except Unreadable:  # told when its windows are read
+            except Unreadable:  # reported when its windows are read
                 continue
             if found.valid.any():
                 kept.append(found.valid_alone())

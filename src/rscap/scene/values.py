@@ -94,7 +94,10 @@ def read_values(
         raw = dataset.read(indexes, window=window, out_shape=shape)
         masks = _masks(dataset, indexes, window, out_shape, raw.shape)
         alpha = _alpha(dataset, window, out_shape)
-        absent = _absent(dataset, indexes[0], raw, window)
+        black = (raw == 0).all(axis=0)
+        absent = (
+            _absent(dataset, indexes[0], black, window) if _may_be_absent(dataset, black & masks.any(axis=0)) else None
+        )
     except (RasterioError, OSError, ValueError, MemoryError) as error:
         raise Unreadable(f"{path}: cannot be read{_where(window)}: {_reason(error)}", hint=_WAY_OUT) from None
     if raw.dtype.kind == "f":
@@ -157,14 +160,23 @@ def _alpha(dataset: Any, window: Window | None, out_shape: tuple[int, int] | Non
     return read
 
 
-def _absent(dataset: Any, band: int, raw: NDArray[Any], window: Window | None) -> NDArray[np.bool_] | None:
-    """bool[H, W]: pixels of blocks that a TIFF leaves out. GDAL reads them as 0, though nothing was measured there.
+def _may_be_absent(dataset: Any, black: NDArray[np.bool_]) -> bool:
+    """Whether black pixels, bool[H, W], can be those of blocks that a TIFF leaves out.
 
-    None where there are none, or where the file does not tell.
+    They cannot where its size says that it has all blocks: without compression GDAL may give other blocks than those
+    of the file.
     """
-    black = (raw == 0).all(axis=0)
-    if dataset.driver != "GTiff" or not black.any() or _is_full(dataset):
-        return None
+    if dataset.driver != "GTiff" or not black.any():
+        return False
+    if dataset.compression is not None:
+        return True
+    size = sum(np.dtype(kind).itemsize for kind in dataset.dtypes) * dataset.width * dataset.height
+    file = Path(dataset.name)
+    return file.is_file() and file.stat().st_size < size
+
+
+def _absent(dataset: Any, band: int, black: NDArray[np.bool_], window: Window | None) -> NDArray[np.bool_]:
+    """bool[H, W]: pixels of blocks that a TIFF leaves out. GDAL reads them as 0, though nothing was measured there."""
     tall, wide = dataset.block_shapes[band - 1]
     whole = window or Window(0, 0, dataset.width, dataset.height)
     height, width = black.shape
@@ -176,16 +188,7 @@ def _absent(dataset: Any, band: int, raw: NDArray[Any], window: Window | None) -
             block = np.ix_(down == row, across == column)
             if black[block].all():
                 found[block] = dataset.get_tag_item(f"BLOCK_OFFSET_{column}_{row}", "TIFF", bidx=band) is None
-    return found if found.any() else None
-
-
-def _is_full(dataset: Any) -> bool:
-    """Whether a TIFF is known to have all its blocks, or its blocks are not those of the file: without compression."""
-    if dataset.compression is not None:
-        return False
-    size = sum(np.dtype(kind).itemsize for kind in dataset.dtypes) * dataset.width * dataset.height
-    file = Path(dataset.name)
-    return not file.is_file() or file.stat().st_size >= size
+    return found
 
 
 def _looked_up(dataset: Any, bands: Bands, raw: NDArray[Any], valid: NDArray[np.bool_]) -> Values:
