@@ -250,6 +250,7 @@ _SAMPLES = {2: " (signed)", 3: " (float)", 5: " (complex)", 6: " (complex)"}
 _CONVERT = "convert it, e.g. `magick {name} {stem}.png`"
 _RASTER = "convert it, e.g. `gdal_translate -b RED -b GREEN -b BLUE -ot Byte -scale {name} {stem}_8bit.tif`"
 _AGAIN = "download it again"
+_COPY = "copy it again from its source"
 _SIGNATURES: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"version https://git-lfs", "a Git LFS pointer, not the image itself", "fetch the images: `git lfs pull`"),
     (8, b"avif", "AVIF", _CONVERT),
@@ -276,7 +277,28 @@ _SIGNATURES: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"<!DOCTYPE", "an HTML page, as a failed download leaves it", _AGAIN),
     (0, b"<html", "an HTML page, as a failed download leaves it", _AGAIN),
     (0, b"{", "JSON, as a failed download leaves it", _AGAIN),
+    (0, b"<?xml", "XML, as a failed download leaves it", _AGAIN),
+    (4, b"ftyp", "a video (MP4)", "extract its frames, e.g. `ffmpeg -i {name} {stem}_%04d.png`"),
+    (0, b"\0\0\1\xba", "a video (MPEG)", "extract its frames, e.g. `ffmpeg -i {name} {stem}_%04d.png`"),
+    (0, b"\0\0\1\0", "an icon (ICO)", _CONVERT),
+    (0, b"DDS ", "DDS", _CONVERT),
+    (0, b"qoif", "QOI", _CONVERT),
+    (0, b"\x76\x2f\x31\x01", "OpenEXR", "scale its values to 8 bits and save it as PNG"),
+    (128, b"DICM", "DICOM", "scale its values to 8 bits and save it as PNG"),
+    (0, b"MATLAB", "a MATLAB file", "save it as an image of 8 bits"),
+    (0, b"LASF", "a point cloud (LAS)", "render it as an image first"),
+    (0, b"PAR1", "a parquet table", "open the table itself as the data set"),
+    (0, b"\x80\x04", "a Python pickle, which is never opened", "save it as an image of 8 bits"),
+    (0, b"Rar!", "a RAR archive", "unpack it"),
+    (0, b"7z\xbc\xaf", "a 7z archive", "unpack it"),
+    (0, b"BZh", "a bzip2 archive", "unpack it"),
+    (0, b"\x28\xb5\x2f\xfd", "a Zstandard archive", "unpack it"),
+    (0, b"\xff\xd8\xff", "a JPEG whose header is damaged", _COPY),
+    (0, b"\x89PNG", "a PNG whose header is damaged", _COPY),
+    (0, b"GIF8", "a GIF whose header is damaged", _COPY),
+    (0, b"\0\0\0\x0cjP  ", "a JPEG 2000 whose header is damaged", _COPY),
 )
+"""Where a signature stands, the signature, what it tells, and the way out; the first that fits."""
 
 
 def describe(data: bytes | Path) -> tuple[str, str] | None:
