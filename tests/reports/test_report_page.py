@@ -213,6 +213,16 @@ def test_the_headline_is_about_the_trained_run(two_runs: list[Path]) -> None:
         assert words == ("better than" if low > 0 else "worse than" if high < 0 else "not significantly different from")
 
 
+def test_an_export_is_no_base_model(two_runs: list[Path]) -> None:
+    """Of a model that was trained elsewhere the sheet says that its training is unknown; it is compared as a run is."""
+    write_json(two_runs[0] / "evaluation.json", {"model": "exports/mine"})
+    assert [row.untrained for row in build_table(two_runs)[0].rows[:2]] == [True, False]
+    scores = RunFolder(two_runs[0]).scores("test")
+    sheet = scoring.read_sheet(scores)
+    scoring.write_sheet(scores, scoring.with_seen(sheet, {"of": sheet.n, "unknown": "it is an export"}))
+    assert [row.untrained for row in build_table(two_runs)[0].rows[:2]] == [False, False]
+
+
 def test_a_run_below_a_baseline_says_so_first(tmp_path: Path) -> None:
     """What a run loses to comes before what it beats."""
     run = make_run(tmp_path / "mine", SAME)

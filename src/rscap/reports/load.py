@@ -13,6 +13,7 @@ from typing import TypeVar
 from rscap.errors import RscapError, StoreError
 from rscap.recipe import Recipe, read_recipe
 from rscap.records import Prediction, Rejected, ScoreSheet
+from rscap.scoring import SEEN
 from rscap.store import (
     PROVENANCE,
     EvaluationSettings,
@@ -91,10 +92,15 @@ class LoadedRun:
 
     @property
     def untrained(self) -> bool:
-        """Whether this is an evaluation of a base model as it is."""
+        """Whether this is an evaluation of a base model as it is.
+
+        Of an export or an adapter of another program, whose run is not here, the sheet says that it is not known which
+        images it has seen; of a base model it says nothing.
+        """
         adapted = self.provenance is not None and self.provenance.adapter is not None
+        learned = self.scored.sheet is not None and SEEN in self.scored.sheet.extra
         asked = self.settings is not None and not self.settings.training_prefixes
-        return asked and self.trained is None and not adapted
+        return asked and self.trained is None and not adapted and not learned
 
     @property
     def references_digest(self) -> str:

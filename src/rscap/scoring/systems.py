@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 import numpy as np
@@ -90,6 +90,8 @@ class Resampled:
     seed: int
     systems: Mapping[str, str]
     """The system of each sheet that is not one by itself."""
+    _known: dict[tuple[str, str], tuple[Difference, Floats]] = field(default_factory=dict, repr=False)
+    """Pairs that were compared before, without correction."""
 
     @classmethod
     def of(
@@ -164,7 +166,10 @@ class Resampled:
 
     def differences(self, pairs: Sequence[tuple[str, str]]) -> tuple[Difference, ...]:
         """These pairs, first minus second each, corrected for their number."""
-        found = [self._difference(self.members[first], self.members[second]) for first, second in pairs]
+        for first, second in pairs:
+            if (first, second) not in self._known:
+                self._known[first, second] = self._difference(self.members[first], self.members[second])
+        found = [self._known[pair] for pair in pairs]
         uncorrected = [row.p_bootstrap if self.noise.freedom else row.p_randomisation for row, _ in found]
         rows = []
         for (row, far), own, p in zip(found, uncorrected, holm(uncorrected), strict=True):
