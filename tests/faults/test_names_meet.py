@@ -93,7 +93,7 @@ IDS: dict[str, tuple[list[str], list[str], str]] = {
     "Windows": (
         ["x\\1.jpg", "x\\2.jpg"],
         ["x/1.jpg", "x/2.jpg"],
-        "differ by backslashes, spaces or the form of their accents",
+        "differ by backslashes, spaces, % signs or the form of",
     ),
     "zeros": (
         ["000001.jpg", "000002.jpg"],
