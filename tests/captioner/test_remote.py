@@ -116,12 +116,49 @@ def test_an_image_that_is_refused_takes_no_other_with_it(picture: Picture, tmp_p
         (httpx.Response(404, json={"error": "no such model"}), "status 404: no such model"),
         (httpx.Response(200, text="<html>"), "not with a chat completion"),
         (httpx.Response(200, json={"choices": []}), "not with a chat completion"),
+        (httpx.Response(200, content=b'{"choices": [{"mess'), "not with a chat completion"),
+        (httpx.Response(200, content=b"[" * 100_000), "not with a chat completion"),
+        (httpx.Response(200, json={"choices": [None]}), "not with a chat completion"),
+        (
+            httpx.Response(
+                200, content=b'{"choices": [{"message": {"content": "a"}}], "usage": {"completion_tokens": 1e999}}'
+            ),
+            "not with a chat completion",
+        ),
+        (
+            httpx.Response(200, json={"choices": [{"message": {"content": "a"}}], "rscap": "b"}),
+            "not with a chat completion",
+        ),
     ],
 )
 def test_other_answers_end_the_work(picture: Picture, answer: httpx.Response, told: str) -> None:
     """They would be the same for every image."""
     with pytest.raises(RemoteError, match=told):
         list(Theirs(answer).connect().predictions([picture]))
+
+
+def test_half_a_letter_is_no_harm(picture: Picture) -> None:
+    """JSON can spell one half of a surrogate pair, which no file can hold: it becomes a question mark."""
+    answer = httpx.Response(200, content=b'{"choices": [{"message": {"content": "a \\ud83d plane"}}]}')
+    (found,) = Theirs(answer).connect().predictions([picture])
+    assert isinstance(found, Prediction)
+    assert found.caption == "a ? plane"
+
+
+@pytest.mark.parametrize("own", [{"decode": {"beams": "many"}}, {"decode": [1]}])
+def test_a_list_of_models_with_other_settings_is_refused(own: dict[str, Any]) -> None:
+    """What a server says of a model's decoding must be settings that there are."""
+    listed = httpx.Response(200, json={"data": [{"id": "a", "rscap": own}]})
+    with pytest.raises(RemoteError, match="lists decode settings"):
+        RemoteCaptioner.connect("http://there:8000", transport=httpx.MockTransport(lambda _: listed))
+
+
+def test_a_key_that_no_header_can_hold_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variable is named, and the key is not."""
+    monkeypatch.setenv("RSCAP_API_KEY", "schl\u00fcssel")
+    with pytest.raises(RemoteError, match="RSCAP_API_KEY") as caught:
+        Theirs().connect()
+    assert "schl" not in str(caught.value)
 
 
 def test_models_are_named(picture: Picture) -> None:

@@ -110,6 +110,7 @@ class RemoteCaptioner:
             listed = cls(client, "", own={}, prompt=prompt, settings=GenerateSection(), sleep=sleep)._models()
             name = _chosen(listed, model, url)
             own = listed.get(name, {}).get("rscap") or {}
+            own = own if isinstance(own, dict) else {}
             settings = _settings(own, changes, url)
         except BaseException:
             client.close()
@@ -220,13 +221,13 @@ class RemoteCaptioner:
             tokens = int((found.get("usage") or {}).get("completion_tokens") or 0)
             extra = found.get("rscap") or {}
             ties = int(extra["choices"][0]["near_ties"]) if extra else 0
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError):
             raise RemoteError(f"{self.url} answers, but not with a chat completion") from None
         if not isinstance(text, str):
             return Rejected(row=example_id, reason=f"the server gave no text (finish_reason {reason!r})")
         return Prediction(
             example_id=example_id,
-            caption=text.strip(),
+            caption=text.encode("utf-8", "replace").decode().strip(),  # JSON may spell half a letter; no file takes it
             prefix=self.prefix,
             tokens=tokens,
             stopped="length" if reason == "length" else "eos",
@@ -265,6 +266,8 @@ class RemoteCaptioner:
             answer = ask()
         except httpx.TransportError as error:
             raise _Retry(f"cannot be reached ({type(error).__name__})") from None
+        except httpx.DecodingError:
+            raise _Retry("answers with what cannot be unpacked") from None
         status = answer.status_code
         if status in (408, 409, 429) or status >= 500:
             raise _Retry(f"status {status}", _after(answer))
@@ -302,7 +305,9 @@ def _api(url: str) -> str:
 
 
 def _headers() -> dict[str, str]:
-    key = os.environ.get(KEY_VARIABLE)
+    key = os.environ.get(KEY_VARIABLE, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise RemoteError(f"the key in {KEY_VARIABLE} holds other than ASCII characters", hint="copy it once more")
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 
@@ -317,8 +322,14 @@ def _chosen(listed: Mapping[str, Any], model: str | None, url: str) -> str:
 
 def _settings(own: Mapping[str, Any], changes: Sequence[str], url: str) -> GenerateSection:
     """The decode settings of a model of `rscap serve`, or none, with changes that its server can be asked for."""
-    decode = {key: value for key, value in (own.get("decode") or {}).items() if key in GenerateSection.model_fields}
-    settings, usual = change_generate(GenerateSection(**decode), changes), GenerateSection()
+    try:
+        decode = {key: value for key, value in (own.get("decode") or {}).items() if key in GenerateSection.model_fields}
+        served = GenerateSection(**decode)
+    except (ValueError, AttributeError):
+        raise RemoteError(
+            f"{url} lists decode settings that rscap does not know", hint="is it of this version?"
+        ) from None
+    settings, usual = change_generate(served, changes), GenerateSection()
     for key in GenerateSection.model_fields:
         if not own and key not in _EVERYWHERE and getattr(settings, key) != getattr(usual, key):
             raise RecipeError(
