@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import rscap
+from foreign import peft_adapter
 from recipes import small_recipe
 from rscap.captioner import Captioner, load_together
 from rscap.errors import AdapterError
@@ -58,6 +59,31 @@ def test_the_base_is_held_once(runs: dict[str, Path]) -> None:
         base = [one for key, one in together[name].packed.named_parameters() if "base_layer.weight" in key]
         assert base
         assert {one.data_ptr() in own for one in base} == {not copied}, name
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two adapters of another program: one beside the weights of its base, and one that learned biases of them."""
+    folder = tmp_path_factory.mktemp("others")
+    return {"plain": peft_adapter(folder / "plain"), "biased": peft_adapter(folder / "biased", bias="all")}
+
+
+def test_adapters_of_other_programs_stand_beside_runs(runs: dict[str, Path], others: dict[str, Path]) -> None:
+    """Each captions as it does alone, and so do run and base beside it, whichever is named first."""
+
+    def asked(captioner: Captioner) -> list[str]:
+        found = captioner.predictions(sample_examples()[:4], settings=GenerateSection(max_new_tokens=8))
+        return [repr(one) for one in found]
+
+    folders = {"lora": str(runs["lora"]), **{name: str(path) for name, path in others.items()}}
+    alone = {name: asked(rscap.load(path, device="cpu", dtype="float32")) for name, path in folders.items()}
+    alone["nano"] = asked(rscap.load("nano", device="cpu", dtype="float32"))
+    assert len(set(map(tuple, alone.values()))) == len(alone), "two of them caption alike"
+    for first, beside in (("nano", ("biased", "plain", "lora")), (folders["plain"], ("lora", "biased"))):
+        together = load_together(first, {name: folders[name] for name in beside}, device="cpu")
+        assert together.keys() == ({*beside, "nano"} if first == "nano" else alone.keys())
+        for name in [*together, *reversed(together)]:
+            assert asked(together[name]) == alone[name], name
 
 
 def test_a_run_that_does_not_belong_is_refused(runs: dict[str, Path]) -> None:

@@ -235,8 +235,9 @@ def load_together(
     """A base model, held in memory once, and runs over it by name: each captions as it does when loaded alone.
 
     Args:
-        model: a base model, or a run. The base of a run that trained an adapter comes with it, behind the run.
-        adapters: further runs by the name under which they are asked; their base must be the same, held the same way.
+        model: a base model, a run, or an adapter of another program. The base of an adapter comes with it, behind it.
+        adapters: further runs, or adapters of other programs, by the name under which they are asked; their base must
+            be the same, and that of runs held the same way.
         device, dtype: as for `load`; without a dtype, that of the first run.
 
     Raises:
@@ -245,13 +246,6 @@ def load_together(
     """
     refs = {name: ModelRef.of(folder, dtype=dtype) for name, folder in adapters.items()}
     first = ModelRef.of(model, dtype=dtype)
-    if first.adapter:
-        if refs:
-            raise AdapterError(
-                f"{model} is an adapter of another program, and no other adapter can be loaded with it",
-                hint="name its base model",
-            )
-        return {first.name: first.load(device)}
     if first.trained and first.trained[0].model.is_dir():
         if refs:
             raise AdapterError(
@@ -259,11 +253,11 @@ def load_together(
                 hint="name its base model in its place, with adapters of that base",
             )
         return {first.name: first.load(device)}
-    if first.trained:
+    if first.trained or first.adapter:
         refs = {first.name: first, **refs}
         first = _base_of(first)
-    elif refs:
-        theirs = next(iter(refs.values())).section
+    if refs:  # a run says how its base is held; an adapter of another program does not
+        theirs = next((ref for ref in refs.values() if ref.trained), next(iter(refs.values()))).section
         held = {"revision": theirs.revision} if dtype else theirs.model_dump(exclude={"base"})
         first = replace(first, section=first.section.model_copy(update=held))
     if first.name in refs:
@@ -312,14 +306,22 @@ def _refuse_other_base(name: str, ref: ModelRef, section: ModelSection) -> None:
 def _shell(net: Any, ref: ModelRef) -> Any:
     """A second model around the same weights, to be adapted without a change to the first.
 
-    A method that takes a part out of the weights it adapts (PiSSA, OLoRA, CorDA) gets its own copy of those towers.
+    A method that takes a part out of the weights it adapts (PiSSA, OLoRA, CorDA) gets its own copy of those towers, and
+    so does an adapter of another program that changes weights of its base, a copy of them all.
     """
+    if ref.adapter and _changes_base(ref.adapter.config):
+        return copy.deepcopy(net)
     recipe = ref.trained[1] if ref.trained else None
     moved = recipe is not None and recipe.adapter is not None and METHODS[recipe.adapter.method].residual
     adapted = recipe.towers.in_state("adapted") if recipe and moved else []
     own = tuple(f"{path}." for tower in adapted for path in family_of(net).modules[tower])
     shared = [one for name, one in [*net.named_parameters(), *net.named_buffers()] if not name.startswith(own)]
     return copy.deepcopy(net, {id(one): one for one in shared})
+
+
+def _changes_base(config: Any) -> bool:
+    """Whether PEFT changes weights of the base for such an adapter: learned biases, or a start taken out of weights."""
+    return getattr(config, "bias", "none") != "none" or isinstance(getattr(config, "init_lora_weights", True), str)
 
 
 def best_device() -> str:
