@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import copy
+import gzip
 import io
 import json
 import logging
@@ -20,6 +21,7 @@ from PIL import Image
 
 from rscap.serving.app import Server
 from rscap.serving.models import ServedModels
+from rscap.serving.scenes import available
 from rscap.serving.settings import ServeSettings
 from served import Live, chat, client_of, data_uri, png, running
 
@@ -237,7 +239,136 @@ def envelopes() -> Iterator[Bad]:
     yield Bad("long field", "/caption", headers={}, files=picture, data={"prompt": "x" * 30_000})
 
 
-ALL = [*bodies(), *images(), *envelopes()]
+def further() -> Iterator[Bad]:
+    """Values at the edge of what a number is, images that unpack to far more than they hold, scenes, odd forms."""
+    parts: list[Any] = [
+        {"type": "input_text", "text": "x"},
+        {"type": "input_audio", "input_audio": {"data": "", "format": "wav"}},
+        {"type": "file", "file": {"file_id": "x"}},
+        {"type": "text"},
+        {"type": "text", "text": None},
+        "text",
+        {"type": "image_url", "image_url": {"url": data_uri(png()), "detail": "ultra"}},
+        {"type": "image_url", "image_url": {"url": [data_uri(png())]}},
+    ]
+    for number, part in enumerate(parts):
+        yield Bad(f"part {number}", content=changed("messages", 0, "content", to=[part]))
+    edges: list[tuple[str, Any]] = [
+        *(("n", 0), ("n", 9), ("n", True), ("n", 2), ("max_tokens", 0), ("temperature", 2.1), ("top_p", 0)),
+        *(("top_p", 1.1), ("top_p", 0.5), ("seed", 2**63), ("seed", 1.5), ("stop", ["a"] * 5), ("stop", [1])),
+        *(("stream", "yes"), ("stream_options", {"x": 1}), ("top_logprobs", 5), ("tools", [{"type": "function"}])),
+        *(("response_format", {"type": "json_object"}), ("model", ""), ("model", "nano\0"), ("model", "x" * 100_000)),
+        *(("temperature", True), ("modalities", ["audio"]), ("reasoning_effort", "high"), ("n", 10**4_200)),
+    ]
+    for name, value in edges:
+        yield Bad(f"{name} = {value!r:.20}", content=changed(name, to=value))
+    own: list[dict[str, Any]] = [
+        *({"beams": 9}, {"beams": 2.5}, {"beams": True}, {"beams": 10**4_200}, {"batch_size": 1}, {"logits": "model"}),
+        *({"choose": "x"}, {"similarity": "x"}, {"choose": "consensus", "samples": 33}, {"samples": 10**30}),
+        *({"repetition_penalty": 0}, {"repetition_penalty": -1}, {"no_repeat_ngram": -1}, {"length_penalty": "1"}),
+        *(
+            {"temperature": 1, "beams": 2},
+            {"temperature": -0.1},
+            {"top_k": 1.5},
+            {"seed": "7"},
+            {"": 1},
+            {"a" * 999: 1},
+        ),
+    ]
+    for changes in own:
+        yield Bad(f"rscap = {changes!r:.30}", content=changed("rscap", to=changes))
+    raw = json.dumps(chat())[:-1]
+    for more in (
+        '"seed": ' + "1" * 5_000,
+        '"rscap": {"beams": ' + "1" * 5_000 + "}",
+        '"rscap": {"length_penalty": 1e999}',
+    ):
+        yield Bad(f"raw {more[:24]}", content=f"{raw}, {more}}}".encode())
+    yield Bad("UTF-16", content=json.dumps(chat()).encode("utf-16"))
+    yield Bad("thousand keys", content=json.dumps({**chat(), **{f"k{number}": 1 for number in range(1_000)}}).encode())
+    zipped = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    yield Bad("gzip", content=gzip.compress(json.dumps(chat()).encode()), headers=zipped)
+    yield from (_image(name, content) for name, content in _unpacking())
+    for query in (
+        "beams=99",
+        "x=y",
+        "model=other",
+        f"prompt={'x' * 2_000}",
+        "temperature=nan",
+        "max_new_tokens=1e9",
+        "beams=²",
+    ):
+        yield Bad(f"query {query[:20]}", f"/caption?{query}", headers={"Content-Type": "image/png"}, content=png())
+    yield Bad("SVG", "/caption", headers={"Content-Type": "image/svg+xml"}, content=b"<svg/>")
+    yield Bad("no image", "/caption", headers={"Content-Type": "image/png"}, content=b"")
+    for number, kind in enumerate(
+        ("multipart/form-data", f"multipart/form-data; boundary={'b' * 5_000}", "multipart/mixed; boundary=b")
+    ):
+        yield Bad(f"boundary {number}", "/caption", headers={"Content-Type": kind}, content=b"--b\r\n\r\nx\r\n--b--")
+    yield Bad("path as name", "/caption", headers={}, files=[("image", ("../../etc/passwd", b"x"))])
+    for key in ("Basic abc", "Bearer", f"bearer\t{KEY}x"):
+        headers = {"Content-Type": "application/json", "Authorization": key}
+        yield Bad(f"authorization {key:.12}", content=json.dumps(chat()).encode(), headers=headers, key=None)
+
+
+def _image(name: str, content: bytes) -> Bad:
+    return Bad(f"image: {name}", "/caption", headers={"Content-Type": "image/png"}, content=content)
+
+
+def _unpacking() -> Iterator[tuple[str, bytes]]:
+    """PNG files with a chunk that is larger than it looks, or broken; other files of many pixels."""
+    good = png()
+    flood = zlib.compress(bytes(50_000_000), 9)
+    for kind, data in ((b"zTXt", b"a\0\0" + flood), (b"iCCP", b"a\0\0" + flood)):
+        chunk = struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        yield kind.decode(), good[:33] + chunk + good[33:60]
+    for name, mode, suffix in (("I;16", "I;16", "PNG"), ("wide", "L", "GIF")):
+        stream = io.BytesIO()
+        Image.new(mode, (8, 8) if name != "wide" else (6_000, 6_000)).save(stream, suffix)
+        yield name, stream.getvalue()
+    for suffix in ("ICO", "PPM", "TGA", "PCX", "JPEG2000", "WEBP", "TIFF", "BMP"):
+        stream = io.BytesIO()
+        Image.new("RGB", (32, 32)).save(stream, suffix)
+        yield f"half of a {suffix}", stream.getvalue()[: len(stream.getvalue()) // 2]
+
+
+def scenes() -> Iterator[Bad]:
+    """Scenes that are none, and options that are none."""
+    stream = io.BytesIO()
+    Image.new("RGB", (64, 64), (9, 99, 9)).save(stream, "TIFF")
+    tiff = stream.getvalue()
+    wide = io.BytesIO()
+    Image.new("1", (30_000, 30_000)).save(wide, "TIFF", compression="group4")
+    loop = b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", 0) + struct.pack("<I", 8)
+    vrt = b'<VRTDataset rasterXSize="9" rasterYSize="9"><SourceFilename>/etc/passwd</SourceFilename></VRTDataset>'
+    contents = (
+        b"",
+        vrt,
+        png(),
+        tiff[:8],
+        tiff[: len(tiff) // 2],
+        loop,
+        wide.getvalue(),
+        b"II+\0\x08\0\0\0" + b"\xff" * 64,
+    )
+    for number, content in enumerate(contents):
+        yield Bad(f"scene {number}", "/scene", headers={}, files=[("scene", ("a.tif", content))])
+    for name, value in (
+        *(("window", "0"), ("window", "x"), ("window", "9" * 400), ("stride", "-1"), ("gsd", "nan"), ("gsd", "inf")),
+        *(("min_valid", "2"), ("crs", "EPSG:0"), ("crs", "EPSG:999999"), ("crs", "+proj=x"), ("bands", "99")),
+        *(("bands", "red"), ("bands", ",,"), ("model", "other"), ("out", "/etc/passwd"), ("window", "1e3")),
+    ):
+        field = {name: value}
+        yield Bad(f"scene {name} = {value:.9}", "/scene", headers={}, files=[("scene", ("a.tif", tiff))], data=field)
+    yield Bad("two scenes", "/scene", headers={}, files=[("scene", ("a.tif", tiff))] * 2)
+    yield Bad("scene as text", "/scene", headers={}, files=[("scene", (None, "x"))])
+    yield Bad("scene elsewhere", "/scene", headers={}, files=[("image", ("a.tif", tiff))])
+    for method in ("GET", "DELETE"):
+        yield Bad(f"{method} a scene that is not there", "/scene/0", method, headers={})
+    yield Bad("a scene's address", "/scene/x", "POST", content=b"")
+
+
+ALL = [*bodies(), *images(), *envelopes(), *further(), *(scenes() if available() else ())]
 
 
 def test_each_is_told_what_is_wrong(

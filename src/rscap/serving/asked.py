@@ -16,6 +16,8 @@ from rscap.serving.settings import ServeSettings
 
 DECODING = tuple(name for name in GenerateSection.model_fields if name not in ("batch_size", "logits"))
 """Decode settings that a client may change."""
+WORDS = ("choose", "similarity")
+"""Those of them that are words; the others are numbers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rscap.records import Answer
-from rscap.serving.asked import DECODING, Asked, asked, words_of
+from rscap.serving.asked import DECODING, WORDS, Asked, asked, words_of
 from rscap.serving.models import ServedModel, ServedModels
 from rscap.serving.problems import Problem
 from rscap.serving.settings import ServeSettings
@@ -139,9 +139,13 @@ class ChatRequest(BaseModel):
         lengths = {self.max_tokens, self.max_completion_tokens} - {None}
         if len(lengths) > 1:
             raise Problem(400, "max_tokens and max_completion_tokens differ", param="max_completion_tokens")
-        for name in self.rscap or {}:
+        for name, value in (self.rscap or {}).items():
             if name not in DECODING:
-                raise Problem(400, f"unknown parameter 'rscap.{name}'; there is {', '.join(DECODING)}", param="rscap")
+                raise Problem(
+                    400, f"unknown parameter 'rscap.{name[:80]}'; there is {', '.join(DECODING)}", param="rscap"
+                )
+            if isinstance(value, bool) or (isinstance(value, str) and name not in WORDS):
+                raise Problem(400, f"rscap.{name} is a number, found {str(value)[:40]!r}", param="rscap")
         changes = {**(self.rscap or {})}
         if self.temperature is not None:
             changes["temperature"] = self.temperature

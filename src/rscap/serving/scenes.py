@@ -201,7 +201,7 @@ def scene_options(fields: dict[str, str]) -> dict[str, Any]:
             options[name] = _within(name, text, float, 0.01, 1_000)
         elif name == "min_valid":
             options[name] = _within(name, text, float, 0, 1)
-        elif name == "bands":
+        elif name == "bands" and all(one.strip() for one in text[:200].split(",")):
             options[name] = tuple(one.strip() for one in text[:200].split(","))
         elif name == "crs" and re.fullmatch(r"EPSG:\d{1,6}", text):
             options[name] = text

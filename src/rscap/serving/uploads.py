@@ -9,7 +9,7 @@ from typing import Any
 from starlette.datastructures import FormData, UploadFile
 
 from rscap.records import Answer
-from rscap.serving.asked import DECODING, Asked, asked
+from rscap.serving.asked import DECODING, WORDS, Asked, asked
 from rscap.serving.models import ServedModels
 from rscap.serving.problems import Problem
 from rscap.serving.settings import ServeSettings
@@ -42,7 +42,7 @@ def read_fields(fields: dict[str, str], models: ServedModels, limits: ServeSetti
 
 
 def _number(name: str, text: str) -> int | float | str:
-    if name in ("choose", "similarity"):
+    if name in WORDS:
         return text[:40]
     try:
         return int(text) if text.strip("-").isdecimal() and len(text) < 20 else float(text[:40])
