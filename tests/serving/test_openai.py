@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
 
+import rscap
+from foreign import peft_adapter
 from rscap.serving.models import ServedModels
+from rscap.serving.running import open_models
 from served import Live, asked, chat, png
 
 
@@ -163,3 +167,26 @@ def test_captions_do_not_depend_on_what_is_asked_together(models: ServedModels, 
     )
     texts = [answer.json()["choices"][0]["message"]["content"] for answer in answers]
     assert texts == [wanted(models, number, names[number % 2]) for number in range(together)]
+
+
+@pytest.mark.slow
+def test_mixed_adapters_caption_as_each_does_alone(tuned: Path, tmp_path: Path) -> None:
+    """A base, a run and an adapter of another program, asked in turn by 1 to 32 requests at once: over HTTP each image
+    gets the caption that its model, loaded alone, makes of it."""
+    folders = {"nano": "nano", "tuned": str(tuned), "plain": str(peft_adapter(tmp_path / "plain"))}
+    alone = {}
+    for name, folder in folders.items():
+        with rscap.load(folder, device="cpu", dtype="float32") as captioner:
+            alone[name] = [one.caption for one in captioner.caption([png(n) for n in range(32)], max_new_tokens=8)]
+    assert len(set(map(tuple, alone.values()))) == len(alone), "two of them caption alike"
+    names = list(folders)
+    beside = {name: folders[name] for name in names[1:]}
+    served = open_models("nano", beside, device="cpu", dtype="float32")
+    for together in (1, 2, 3, 8, 16, 32):
+        bodies = [chat(number, model=names[number % 3]) for number in range(together)]
+        answers = asked(
+            served, *(lambda client, body=body: client.post("/v1/chat/completions", json=body) for body in bodies)
+        )
+        texts = [answer.json()["choices"][0]["message"]["content"] for answer in answers]
+        assert texts == [alone[names[number % 3]][number] for number in range(together)]
+    served.close()
