@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rscap.model.decoding import PREFIXES, TOGETHER
+from rscap.model.decoding import PREFIXES
 from rscap.planning.cards import Card
 from rscap.planning.parameters import Setting
 from rscap.planning.sequence import DrawnCaptions, Lengths
@@ -18,6 +18,7 @@ from rscap.planning.time import (
     BANDWIDTH,
     BLOCK,
     CAPPED_BLOCK,
+    HALF_SPEED_BRANCHES,
     KERNEL_SECONDS,
     SIGHT,
     achieved_on_cpu,
@@ -69,9 +70,9 @@ def drawing_seconds(shapes: Shapes, setting: Setting, rows: Lengths, card: Card)
     work, images = drawing(shapes, setting, rows), setting.recipe.train.micro_batch
     if setting.device == "cpu":
         peak = card.tflops * 1e12
-        together = min(images, TOGETHER) * rows.prefix
-        reading = images * work.prefixes / (achieved_on_cpu(together) * peak)
-        return reading + images * work.tokens / (achieved_on_cpu(images * drawn.captions) * peak)
+        reading = images * work.prefixes / (achieved_on_cpu(images * rows.prefix) * peak)
+        branches = achieved_on_cpu(images * drawn.captions, half=HALF_SPEED_BRANCHES)
+        return reading + images * work.tokens / (branches * peak)
     parts = -(-images // PREFIXES)
     once, step = _kernels(shapes, setting, prefix=True), _kernels(shapes, setting, prefix=False)
     achieved = achieved_on_gpu(setting, card)

@@ -130,6 +130,10 @@ CPU_ACHIEVED, HALF_SPEED_TOKENS = 0.45, 300
 """Share of a CPU's peak of products that a training step achieves, and tokens of a micro batch that reach half of it;
 assumptions."""
 
+HALF_SPEED_BRANCHES = 100
+"""Captions, of all images together, that reach half of it where they grow by a token at a time, without gradients: from
+the times of benchmarks/reward_step.py."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Duration:
@@ -191,9 +195,9 @@ def _on_cpu(shapes: Shapes, setting: Setting, rows: Lengths, card: Card, work: f
     return work / (share * card.tflops * 1e12), f"assumes {share:.0%} of peak matmul throughput ({_peak(card)})"
 
 
-def achieved_on_cpu(tokens: float) -> float:
+def achieved_on_cpu(tokens: float, *, half: float = HALF_SPEED_TOKENS) -> float:
     """Share of a CPU's peak that products of a pass over so many tokens achieve."""
-    return CPU_ACHIEVED * tokens / (tokens + HALF_SPEED_TOKENS)
+    return CPU_ACHIEVED * tokens / (tokens + half)
 
 
 def achieved_on_gpu(setting: Setting, card: Card) -> float:
