@@ -288,6 +288,6 @@ def test_rows_may_start_from_a_finished_run_for_each_seed() -> None:
     """`{seed}` in `model.start` is the seed of the run; no updates are for rows that only decode."""
     plan = make_plan(read_study(Path("decoding")))
     assert {(run.seed, run.recipe.model.start) for run in plan.runs} == {
-        (seed, f"runs/decoding-base-{seed}") for seed in range(3)
+        (seed, f"runs/reward-base-{seed}") for seed in range(3)
     }
     assert {run.recipe.train.max_steps for run in plan.runs} == {0}

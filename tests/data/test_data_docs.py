@@ -26,6 +26,6 @@ def test_the_page_names_all_there_is() -> None:
     """Nothing that can be asked for by name is missing from the page, and its pictures exist."""
     for name in (*FORMATS, *SCHEMES, *CAPTION_SCHEMES, *NORMALISATIONS):
         assert re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", PAGE), name
-    pictures = re.findall(r"images/[\w-]+\.png", PAGE)
+    pictures = re.findall(r"images/[\w-]+\.webp", PAGE)
     assert len(pictures) == 4
     assert all((ROOT / "docs" / picture).is_file() for picture in pictures)
