@@ -44,7 +44,7 @@ def why_not_reached() -> str:
     """Why only the cache was looked into, for a message; empty where the Hub was asked."""
     from huggingface_hub import constants
 
-    if _known is not None and not _known[0]:
+    if _known is not None and not _known[0] and time.monotonic() - _known[1] <= _REMEMBERED_SECONDS:
         return f"{constants.ENDPOINT} cannot be reached"
     return "HF_HUB_OFFLINE is set, so that the Hub is not asked" if constants.is_offline_mode() else ""
 

@@ -29,7 +29,8 @@ def picture(red: int = 90) -> bytes:
 def write_tar(path: Path, members: Members) -> Path:
     """An archive of files by name; a `TarInfo` is put in as it is."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as archive:
+    pax = any(isinstance(content, tarfile.TarInfo) and content.pax_headers for content in members.values())
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT if pax else tarfile.GNU_FORMAT) as archive:
         for name, content in members.items():
             if isinstance(content, tarfile.TarInfo):
                 content.name = name
@@ -67,6 +68,7 @@ READ: dict[str, tuple[Members, dict[str, tuple[str, ...]]]] = {
         {"1.png": picture(), "1.txt": "x", "1.json": '{"caption": "x", "key": "1", "url": "u"}'},
         {"1.png": ("x",)},
     ),
+    "U+2028 in a caption": ({"1.png": picture(), "1.txt": "two\u2028planes"}, {"1.png": ("two\u2028planes",)}),
     "hidden": ({"._1.png": b"\0", "__MACOSX/1.txt": "?", "1.png": picture(), "1.txt": "x"}, {"1.png": ("x",)}),
 }
 
@@ -93,6 +95,10 @@ NOTED = {
     ),
     "other members": ({"1.png": picture(), "1.txt": "x", "1.cls": "3"}, "members that are not read: .cls (1)"),
     "a pickle": ({"1.png": picture(), "1.txt": "x", "1.pyd": b"\x80\x04"}, "members that are not read: .pyd (1)"),
+    "two texts": (
+        {"1.png": picture(), "1.txt": "x", "1.caption": "y"},
+        "members that are not read: .caption (1)",
+    ),
     "a mask": ({"1.png": picture(), "1.seg.png": picture(), "1.txt": "x"}, "members that are not read: .seg.png (1)"),
 }
 
@@ -127,6 +133,24 @@ def claims(size: int) -> tarfile.TarInfo:
     return entry
 
 
+def below_zero() -> tarfile.TarInfo:
+    entry = special(tarfile.REGTYPE)
+    entry.size = -600
+    return entry
+
+
+def sparse() -> tarfile.TarInfo:
+    """As `tar --format=pax --sparse` writes it: a usual member whose headers say that parts of it are left out."""
+    entry = special(tarfile.REGTYPE)
+    entry.pax_headers = {
+        "GNU.sparse.major": "0",
+        "GNU.sparse.minor": "1",
+        "GNU.sparse.map": "0,0",
+        "GNU.sparse.size": "9",
+    }
+    return entry
+
+
 FINE: Members = {name: content for n in range(200) for name, content in ((f"{n}.png", picture()), (f"{n}.txt", "x"))}
 REFUSED: dict[str, tuple[Members, Callable[[bytes], bytes], str]] = {
     "cut off in a member": (FINE, cut(1024 * 100 + 522), "cannot be read as a tar archive: unexpected end of data"),
@@ -139,6 +163,14 @@ REFUSED: dict[str, tuple[Members, Callable[[bytes], bytes], str]] = {
     "a pointer": (FINE, lambda _: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS pointer"),
     "a page": (FINE, lambda _: b"<!DOCTYPE html><html>404</html>", "is an HTML page"),
     "a long name of a terabyte": ({"x": claims(2**40)}, cut(9999), "a header of 1,099,511,627,776 bytes"),
+    "a header of negative size": ({"x": claims(-5000)}, bytes, "cannot be read as a tar archive"),
+    "a member of negative size": ({"1.png": below_zero()}, bytes, "has a size below 0"),
+    "two archives in a row": (FINE, lambda c: c + c, "holds more behind the end of an archive, at byte 409,600"),
+    "zeros in the middle": (
+        FINE,
+        lambda c: c[:2048] + bytes(1024) + c[3072:],
+        "holds more behind the end of an archive",
+    ),
     "images alone": ({"1.png": picture()}, bytes, "an archive without captions, which is not unpacked"),
     "text alone": ({"1.txt": "x"}, bytes, "an archive without captions, which is not unpacked"),
 }
@@ -169,6 +201,12 @@ HOSTILE: dict[str, tuple[Members, str]] = {
     "a path that climbs": ({"../../1.png": picture(), "../../1.txt": "x"}, "leads out of the archive"),
     "an absolute path": ({"/tmp/1.png": picture(), "/tmp/1.txt": "x"}, "leads out of the archive"),
     "twice": ({"1.png": picture(), "./1.png": picture(), "1.txt": "x"}, "1.png occurs twice in the archive"),
+    "JSON twice": ({"1.png": picture(), "1.json": "{}", "./1.json": "{}"}, "1.json occurs twice in the archive"),
+    "a key twice": (
+        {"1.png": picture(), "1.json": '{"caption": "x", "caption": "y"}'},
+        "the key 'caption' occurs twice",
+    ),
+    "a sparse file": ({"1.png": picture(), "1.txt": sparse()}, "1.txt is a link, a device or a sparse file"),
     "a large text": ({"1.png": picture(), "1.txt": "x" * (2**20 + 1)}, "1.txt has 1,048,577 bytes of text"),
     "no UTF-8": ({"1.png": picture(), "1.txt": b"caf\xe9"}, "1.txt is not UTF-8 (byte 0xe9)"),
     "deep JSON": ({"1.png": picture(), "1.json": "[" * 100_000}, "not JSON"),

@@ -56,6 +56,7 @@ def test_a_scene_in_a_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             "AWS_NO_SIGN_REQUEST": "YES",
             "AWS_SECRET_ACCESS_KEY": "a-secret-of-the-bucket",
             "GDAL_HTTP_USERPWD": "me:a-secret-of-the-server",
+            "GDAL_HTTP_BEARER": "a-secret",
         }.items():
             monkeypatch.setenv(name, value)
         found = rscap.caption_scene(names, Echo(), tmp_path / "out", window=100, progress=False)
@@ -69,10 +70,23 @@ def test_a_scene_in_a_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert not any(b"a-secret" in file.read_bytes() for file in (tmp_path / "out").rglob("*") if file.is_file())
 
 
-def test_an_address_with_a_password_is_refused(tmp_path: Path) -> None:
-    """It would stand in every feature; the error does not repeat it."""
-    with pytest.raises(SceneError, match="holds a password") as caught:
-        rscap.caption_scene("https://me:hidden@example.org/a.tif", Echo(), tmp_path / "out", progress=False)
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://me:hidden@example.org/a.tif",
+        "https://me:hid/hidden@example.org/a.tif",
+        "https://hidden@example.org/a.tif",
+        "/vsicurl/https://me:hidden@example.org/a.tif",
+        "/vsicurl?max_retry=1&url=https%3A%2F%2Fme%3Ahidden%40example.org%2Fa.tif",
+        "https://example.org/a.tif?sv=2024&sig=hidden",
+        "https://example.org/a.tif?X-Amz-Signature=hidden",
+        "https://example.org/a.tif?access_token=hidden",
+    ],
+)
+def test_an_address_with_a_secret_is_refused(tmp_path: Path, address: str) -> None:
+    """It would be in every feature; the error does not repeat it."""
+    with pytest.raises(SceneError, match=r"on example\.org holds a (name or a password|signature or key)") as caught:
+        rscap.caption_scene(address, Echo(), tmp_path / "out", progress=False)
     assert "hidden" not in str(caught.value)
     assert not (tmp_path / "out").exists()
 

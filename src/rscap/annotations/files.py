@@ -87,7 +87,7 @@ def json_lines(path: Path, text: str | None = None) -> Iterator[Located | Reject
             continue
         where = f"{path.name} line {number}"
         try:
-            value = json.loads(line, object_pairs_hook=_without_twins)
+            value = json.loads(line, object_pairs_hook=without_twins)
         except _TwinsError as error:
             yield Rejected(where, str(error))
             continue
@@ -104,7 +104,7 @@ class _TwinsError(ValueError):
     """A key of an object that occurs twice."""
 
 
-def _without_twins(pairs: Sequence[tuple[str, Any]]) -> JsonObject:
+def without_twins(pairs: Sequence[tuple[str, Any]]) -> JsonObject:
     """The object; of a key that occurs twice, the last value would win in silence."""
     found = dict(pairs)
     if len(found) < len(pairs):

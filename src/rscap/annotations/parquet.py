@@ -66,8 +66,9 @@ def check_same_columns(path: Path, members: Sequence[Path]) -> None:
         names = set(reader(path, file).schema_arrow.names)
         if names != own:
             less, more = (file, first) if own - names else (first, file)
+            column = sorted(own - names or names - own)[0]
             raise DataError(
-                f"{less} has no column {sorted(own ^ names)[0]!r}, which {more.name} has: they are not one table",
+                f"{less} has no column {column!r}, which {more.name} has: they are not one table",
                 hint="open one file, or give all files the same columns",
             )
 

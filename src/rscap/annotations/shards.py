@@ -24,7 +24,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from rscap.annotations.fields import Fields, rows_of
-from rscap.annotations.files import JsonObject, Located
+from rscap.annotations.files import JsonObject, Located, without_twins
 from rscap.annotations.rows import Found, split_in
 from rscap.annotations.text import no_text
 from rscap.errors import DataError
@@ -91,13 +91,15 @@ class _Shard:
         kind = ending.lower()
         if path.is_absolute() or ".." in path.parts:
             sample.refused = f"the name {entry.name!r:.200} leads out of the archive"
-        elif entry.type not in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE):
+        elif entry.type not in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE) or entry.issparse():
             sample.refused = f"{path.name} is a link, a device or a sparse file, which is not opened"
         elif kind.rpartition(".")[2] in IMAGES:
             self._put(sample, sample.images, kind, self._member(entry, path))
         elif kind in TEXTS:
             self._put(sample, sample.texts, kind, self._member(entry, path))
         elif kind == "json":
+            if sample.record is not None:
+                sample.refused = f"{path} occurs twice in the archive"
             sample.record = self._member(entry, path)
         else:
             self.unread[kind] += 1
@@ -183,6 +185,8 @@ def _scan(file: Path, *, most: int | None = None) -> _Shard:
         for number, entry in enumerate(islice(archive, most)):
             if number >= MAX_MEMBERS:
                 raise DataError(f"{file} has more than {MAX_MEMBERS:,} members")
+            if entry.size < 0:
+                raise tarfile.ReadError(f"{entry.name!r:.200} has a size below 0")
             shard.add(entry)
             archive.members.clear()  # the library keeps them all
         if most is None:
@@ -197,7 +201,7 @@ class _Headers:
         self.seek, self.tell, self._stream = stream.seek, stream.tell, stream
 
     def read(self, size: int) -> bytes:
-        if size > _MAX_HEADER_BYTES:
+        if not 0 <= size <= _MAX_HEADER_BYTES:
             raise tarfile.ReadError(f"a header of {size:,} bytes")
         return self._stream.read(size)
 
@@ -229,6 +233,13 @@ def _is_unmarked(file: Path, stream: IO[bytes], offset: int) -> bool:
         raise DataError(
             f"{file} is damaged at byte {offset:,}: no header of a member stands there", hint="copy it again"
         )
+    while block := stream.read(_MAX_HEADER_BYTES):
+        if block.strip(b"\0"):
+            raise DataError(
+                f"{file} holds more behind the end of an archive, at byte {offset:,}",
+                hint="copy it again if it came over a network; archives that were put together by `cat` are joined by "
+                "`tar --concatenate`",
+            )
     return not end
 
 
@@ -247,6 +258,7 @@ def _records(shard: _Shard, stream: IO[bytes], prefix: str, image: ImageOf) -> I
                 yield Rejected(where, chosen)
             continue
         unread.update(kind for kind, member in sample.images.items() if member is not chosen)
+        unread.update([kind for kind in TEXTS if kind in sample.texts][1:])
         try:
             record, several, differs = _record(sample, stream)
         except ValueError as error:
@@ -290,7 +302,8 @@ def _record(sample: _Sample, stream: IO[bytes]) -> tuple[JsonObject, bool, bool]
     kind = next((kind for kind in TEXTS if kind in sample.texts), None)
     if kind is None:
         return record, False, False
-    captions = [line.strip() for line in _text(sample.texts[kind], stream).splitlines() if line.strip()] or [""]
+    lines = _text(sample.texts[kind], stream).replace("\r", "\n").split("\n")  # U+2028 may be in a caption
+    captions = [line.strip() for line in lines if line.strip()] or [""]
     try:
         own = Fields.of([*record], needs_image=False)
     except DataError:  # no captions in it
@@ -312,7 +325,7 @@ def _text(member: Member, stream: IO[bytes]) -> str:
 
 def _json(text: str) -> JsonObject:
     try:
-        value: Any = json.loads(text)
+        value: Any = json.loads(text, object_pairs_hook=without_twins)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"not JSON: {error}"[:200]) from None
     if not isinstance(value, dict):

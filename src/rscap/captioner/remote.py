@@ -154,11 +154,10 @@ class RemoteCaptioner:
         sent: dict[str, Any] = {"max_tokens": settings.max_new_tokens, "temperature": settings.temperature}
         if settings.temperature:
             sent |= {"top_p": settings.top_p, "seed": settings.seed}
-        skipped = {"max_new_tokens", "temperature", "top_p", "seed", "batch_size", "logits"}
         usual = GenerateSection().model_dump(mode="json")
         if self.own:
             served = {**usual, **(self.own.get("decode") or {})}
-            more = settings.model_dump(mode="json", exclude=skipped)
+            more = settings.model_dump(mode="json", exclude=set(_EVERYWHERE))
             if changed := {key: value for key, value in more.items() if value != served[key]}:
                 sent["rscap"] = changed
         return sent
@@ -297,8 +296,12 @@ class _Pace:
 
 
 def _api(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets without an end, a port above 65535
+        usable = False
+    if not usable:
         raise RemoteError(f"{url!r} is no address of a server", hint="such as http://127.0.0.1:8000")
     path = parts.path.rstrip("/")
     return parts._replace(path=path if path.endswith("/v1") else f"{path}/v1", query="", fragment="").geturl()

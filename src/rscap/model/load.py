@@ -323,7 +323,7 @@ def _explain(base: str, error: Exception) -> ModelError:
             f"base model {base} is gated and no token with access to it was found",
             hint="accept its licence on the model's page, then run `hf auth login` or set HF_TOKEN",
         )
-    if isinstance(error, OSError) and (reason := why_not_reached()):
+    if isinstance(error, OSError) and error.errno is None and (reason := why_not_reached()):
         return ModelError(
             f"base model {base} is not on this machine, or not whole, and {reason}",
             hint="check the network and the spelling; a folder with the model's files needs no Hub",

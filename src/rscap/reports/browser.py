@@ -41,14 +41,6 @@ class System:
     """Number of its colour on the page; None for a baseline."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageSet:
-    """Images with their references, and the systems that captioned them."""
-
-    references: Mapping[str, Reference]
-    systems: Sequence[System]
-
-
 @dataclass(frozen=True, slots=True)
 class Pictures:
     """Small JPEG pictures by image id, base64, and what to say of those that are missing."""
@@ -57,14 +49,26 @@ class Pictures:
     note: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageSet:
+    """Images with their references, and the systems that captioned them."""
+
+    references: Mapping[str, Reference]
+    systems: Sequence[System]
+    pictures: Pictures = Pictures()
+    """Those of these images: another set may use the same ids for others."""
+
+
 def browser_of_runs(runs: Sequence[LoadedRun], tables: Sequence[ScoreTable]) -> dict[str, Any] | None:
     """The browser of a page of runs: the images of each table, and of runs without scores; None without captions."""
     sets = [_of_table(table, runs) for table in tables]
     unscored = [run for run in runs if run.scored.sheet is None and run.scored.predictions]
-    sets += [ImageSet(references=run.references, systems=[_system(run)]) for run in unscored]
+    sets += [
+        ImageSet(references=run.references, systems=[_system(run)], pictures=pictures_of([run])) for run in unscored
+    ]
     metric = next((name for table in tables if (name := headline_metric(table.rows))), "CIDEr")
     best = next((one.name for table in tables if table.comparison for one in table.comparison.systems), None)
-    return browser_data(sets, pictures_of(runs), metric=metric, subject=_subject(sets, best))
+    return browser_data(sets, metric=metric, subject=_subject(sets, best))
 
 
 def _of_table(table: ScoreTable, runs: Sequence[LoadedRun]) -> ImageSet:
@@ -76,7 +80,8 @@ def _of_table(table: ScoreTable, runs: Sequence[LoadedRun]) -> ImageSet:
         else _system(run)
         for row, scored in zip(table.rows, table.scored, strict=True)
     ]
-    return ImageSet(references=next((run.references for run in owners if run.references), {}), systems=systems)
+    references = next((run.references for run in owners if run.references), {})
+    return ImageSet(references=references, systems=systems, pictures=pictures_of(owners))
 
 
 def _system(run: LoadedRun) -> System:
@@ -91,7 +96,7 @@ def _subject(sets: Sequence[ImageSet], best: str | None) -> str:
 
 
 def browser_data(
-    sets: Sequence[ImageSet], pictures: Pictures, *, metric: str, subject: str = "", against: str = ""
+    sets: Sequence[ImageSet], *, metric: str, subject: str = "", against: str = ""
 ) -> dict[str, Any] | None:
     """The content of the browser as JSON values; None if nothing was captioned.
 
@@ -106,7 +111,7 @@ def browser_data(
         for example_id in dict.fromkeys([*one.references, *captioned]):
             reference = one.references.get(example_id)
             key = (example_id, reference.captions if reference else ())
-            image = images.setdefault(key, _image(example_id, reference, pictures.kept, len(systems)))
+            image = images.setdefault(key, _image(example_id, reference, one.pictures.kept, len(systems)))
             for system in one.systems:
                 _add(image, places[id(system)], system.scored, example_id, metric)
     if not systems or not images:
@@ -117,7 +122,7 @@ def browser_data(
         "subject": subject,
         "against": against,
         "words": FUNCTION_WORDS.split(),
-        "note": pictures.note,
+        "note": " ".join(dict.fromkeys(one.pictures.note for one in sets if one.pictures.note)),
         "images": list(images.values()),
     }
 
@@ -187,6 +192,8 @@ def pictures_of(runs: Iterable[LoadedRun]) -> Pictures:
             else:
                 older.append(run.label)
         kept = {**found, **kept}
+        if absent := len(run.scored.predictions.keys() - kept.keys()) if path.exists() else 0:
+            damaged.append(f"{run.label} keeps none of {absent:,} images, which could not be decoded or were too many")
     if older:
         damaged.append(f"evaluated before rscap kept small pictures of all images: {', '.join(older)}")
     told = f"Some pictures are missing: {'; '.join(damaged)}." if damaged else ""

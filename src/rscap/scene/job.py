@@ -341,7 +341,7 @@ def _finish(
         write_items(place, ledger, used, run=asked.name)
 
 
-_PRIVATE = re.compile("AUTH|USERPWD|HEADER|COOKIE|PROXY|KEY|TOKEN|SECRET|PASS")
+_PRIVATE = re.compile("AUTH|BEARER|USERPWD|HEADER|COOKIE|PROXY|KEY|TOKEN|SECRET|PASS|SIGN|CREDENTIAL")
 
 
 def _gdal_environment() -> dict[str, str]:

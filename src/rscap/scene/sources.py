@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from glob import glob
 from os import PathLike, fspath
 from pathlib import Path
+from urllib.parse import unquote
 
 from rscap.errors import SceneError
 from rscap.scene.opening import is_remote
@@ -38,11 +39,7 @@ def scenes_of(given: str | PathLike[str] | Iterable[str | PathLike[str]]) -> lis
 
 def _expanded(name: str) -> list[str]:
     path = Path(name)
-    if shown := re.match(r"(?:/vsicurl/)?\w+://[^/@]*:[^/@]*@([^/?]*)", name):
-        raise SceneError(
-            f"the address of a scene on {shown[1]} holds a password, which would stand in every file that is written",
-            hint="name it without, and give the password to GDAL: GDAL_HTTP_USERPWD=name:password",
-        )
+    _refuse_secret(name)
     if is_remote(name) or path.is_file():
         return _listed(path) if path.suffix.lower() in LISTS and not is_remote(name) else [name]
     if path.is_dir():
@@ -57,6 +54,36 @@ def _expanded(name: str) -> list[str]:
             raise SceneError(f"{name}: no file matches", hint="quote the pattern, so that the shell leaves it alone")
         return matching
     return [name]  # whether it is there shows when it is opened
+
+
+_SIGNED = re.compile(r"[?&](?:[\w-]*signature|sig|[\w-]*token|[\w-]*key|password)=", re.IGNORECASE)
+"""What clouds put behind an address in place of a password: Azure's `sig`, `X-Amz-Signature`, `access_token` …"""
+
+
+def _refuse_secret(name: str) -> None:
+    """Refuse an address with a secret: it would be in every file that is written.
+
+    Raises:
+        SceneError: it holds a user's name or password, or a signature.
+    """
+    address = unquote(name)  # GDAL takes `/vsicurl?url=https%3A%2F%2F…` too
+    if "://" not in address or not is_remote(name):
+        return
+    behind = address.partition("://")[2]
+    place = behind.partition("?")[0]
+    if "@" in place.partition("/")[0] or re.search(r"^[^/]*:.*@", place):
+        raise SceneError(
+            f"the address of a scene on {place.rpartition('@')[2].partition('/')[0]} holds a name or a password, which "
+            "would be in every file that is written",
+            hint="name it without, and give both to GDAL: GDAL_HTTP_USERPWD=name:password",
+        )
+    if _SIGNED.search(address):
+        raise SceneError(
+            f"the address of a scene on {place.partition('/')[0]} holds a signature or key, which would be in every "
+            "file that is written",
+            hint="name it without, and give GDAL the key: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
+            "AZURE_STORAGE_SAS_TOKEN",
+        )
 
 
 def _is_result(file: Path, root: Path) -> bool:

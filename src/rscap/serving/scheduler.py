@@ -225,12 +225,12 @@ class Scheduler:
 
     @property
     def _ready(self) -> int:
-        """Captions that could be made now."""
-        return sum(map(len, self._waiting.values()))
+        """Captions that could be made now, and are still wanted."""
+        return sum(not place.answer.done() for waiting in self._waiting.values() for place in waiting)
 
     def _is_full(self) -> bool:
         """Whether a batch would be no larger if more captions came: it is full, or others have to wait for it."""
-        places = [place for waiting in self._waiting.values() for place in waiting]
+        places = [place for waiting in self._waiting.values() for place in waiting if not place.answer.done()]
         return len(places) >= self.settings.batch or len({place.group for place in places}) > 1
 
     def _next_batch(self) -> list[Place]:

@@ -27,10 +27,13 @@ def browser_of_study(summary: Summary) -> dict[str, Any] | None:
     references = next((run.references for _, _, run in runs if run.references), {})
     of_reference = [row.name == summary.study.reference for row, _, _ in runs]
     reference = next((one.name for one, own in zip(systems, of_reference, strict=True) if own), "")
-    images = ImageSet(references=references, systems=[*systems, *map(_untrained, summary.study.untrained)])
-    pictures = study_pictures(summary.study, [run for _, _, run in runs])
+    images = ImageSet(
+        references=references,
+        systems=[*systems, *map(_untrained, summary.study.untrained)],
+        pictures=study_pictures(summary.study, [run for _, _, run in runs]),
+    )
     subject = next((one.name for one in systems if one.name != reference), reference)
-    return browser_data([images], pictures, metric=summary.metric, subject=subject, against=reference)
+    return browser_data([images], metric=summary.metric, subject=subject, against=reference)
 
 
 def _untrained(one: Untrained) -> System:
