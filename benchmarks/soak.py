@@ -408,6 +408,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=300.0, help="of the steady part (%(default)s)")
     parser.add_argument("--clients", type=count, default=32, help="at a time (%(default)s)")
     parser.add_argument("--leavers", type=count, default=1_000, help="clients that leave (%(default)s)")
+    parser.set_defaults(threads=max(1, (os.cpu_count() or 1) - 1))  # what `rscap serve` takes by itself
     chosen = parser.parse_args()
     load = check_load(busy_ok=chosen.busy_ok)
     found = run(seconds=chosen.seconds, number=chosen.clients, leavers=chosen.leavers, threads=chosen.threads)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from types import ModuleType
 
 import pytest
@@ -23,7 +24,7 @@ def test_the_server_stands_five_minutes_of_load(soak: ModuleType) -> None:
     """32 clients: every request is answered with the caption that it has alone, and memory stays within 5 %. Too many
     at once are told to come again, and then there is room. 1,000 clients that leave leave nothing behind. SIGTERM under
     load: whoever was let in is answered."""
-    found = soak.run(seconds=300, number=32, leavers=1_000, threads=2)
+    found = soak.run(seconds=300, number=32, leavers=1_000, threads=max(1, (os.cpu_count() or 1) - 1))
     assert set(found["steady"]["statuses"]) == {"200"}
     assert found["steady"]["other_captions"] == 0
     assert found["steady"]["memory"]["off_the_median_percent"] <= 5

@@ -19,6 +19,7 @@ from rscap.serving import scheduler
 from rscap.serving.app import Server
 from rscap.serving.metrics import Metrics
 from rscap.serving.models import ServedModels
+from rscap.serving.running import leave_a_core
 from rscap.serving.settings import ServeSettings, ServingError
 from served import Live, asked, chat, client_of, data_uri, png, running
 
@@ -30,6 +31,21 @@ def busy(models: ServedModels) -> Iterator[None]:
     """The model is at work on something else."""
     with models.first.captioner._lock:
         yield
+
+
+@pytest.mark.parametrize(("chosen", "threads"), [(None, 3), ("4", 4)])
+def test_the_model_leaves_one_core_to_requests(
+    chosen: str | None, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of four threads the model of a server uses three, unless OMP_NUM_THREADS says how many."""
+    used = [4]
+    monkeypatch.setattr("rscap.serving.running.torch.get_num_threads", lambda: used[-1])
+    monkeypatch.setattr("rscap.serving.running.torch.set_num_threads", used.append)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if chosen:
+        monkeypatch.setenv("OMP_NUM_THREADS", chosen)
+    leave_a_core()
+    assert used[-1] == threads
 
 
 @asynccontextmanager

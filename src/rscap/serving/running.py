@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -55,6 +57,16 @@ def open_models(
     return ServedModels(served)
 
 
+def leave_a_core() -> None:
+    """Let a model on the processor use all cores but one, which receives requests and decodes their images.
+
+    The threads of a product wait for the slowest of them, so one that shares its core delays all. A number that the
+    user chose in `OMP_NUM_THREADS` stays.
+    """
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, torch.get_num_threads() - 1))
+
+
 def _learned(ref: ModelRef) -> str | None:
     """The digest of what was learned beside or in place of the base's weights."""
     if ref.trained:
@@ -68,6 +80,7 @@ def serve(models: ServedModels, settings: ServeSettings, *, say: Say) -> None:
     Raises:
         ServingError: the address is taken, or not one of this machine.
     """
+    leave_a_core()
     _log_to_stderr()
     server = Server(models, settings)
     config = uvicorn.Config(
