@@ -621,13 +621,23 @@ def report(
     return write_report(places, Path(out), split=subject.split)
 
 
-def verify(thing: FilePath, *, files: Sequence[FilePath] = ()) -> Verification:
-    """Recompute every figure of a run, a report page, a study or an export's card from the captions with it.
+def verify(
+    thing: FilePath,
+    *,
+    files: Sequence[FilePath] = (),
+    candidates: FilePath | None = None,
+    references: FilePath | None = None,
+    split: str | None = None,
+) -> Verification:
+    """Recompute every figure of a run, a report page, a study, an export's card or a score sheet from its captions.
 
     Args:
-        thing: its folder, or the page.
-        files: where that lies which it was made from, if not where it says: the runs of a page in their order, the
+        thing: its folder, the page, or the score sheet.
+        files: the folders that a page or a card was made from, if they have moved: the runs of a page in its order, the
             evaluation of a card.
+        candidates: the captions that a score sheet was computed from, in a file that `rscap score` reads.
+        references: the data set with the references of a score sheet.
+        split: the split of these references, if only one was scored.
 
     Returns:
         `found.holds`, `found.findings` (the first that differs first), `found.checked`, `found.unchecked`.
@@ -637,7 +647,13 @@ def verify(thing: FilePath, *, files: Sequence[FilePath] = ()) -> Verification:
     """
     from rscap.verifying import verify as run
 
-    return run(Path(thing), files=[Path(one) for one in files])
+    return run(
+        Path(thing),
+        files=[Path(one) for one in files],
+        candidates=None if candidates is None else Path(candidates),
+        references=None if references is None else Path(references),
+        split=split,
+    )
 
 
 def plan(recipe: FilePath | Mapping[str, Any] | Recipe, gpu: str | int | float | None = None) -> Plan:

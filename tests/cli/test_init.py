@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,22 @@ def test_captions_give_a_split_and_a_recipe_that_opens(tmp_path: Path, monkeypat
     assert source.splits["val"] == source.splits["test"] == 3
 
 
+@pytest.mark.parametrize("count", [12, 21, 30])
+def test_the_recipe_says_how_often_it_evaluates(tmp_path: Path, count: int) -> None:
+    """The number in the comment is how many multiples of `evaluate_every`, the last step among them, the run has."""
+    mine = tmp_path / "mine"
+    pictures(mine, count)
+    init(mine)
+    fill_in(mine / "captions.csv")
+    told = init(mine)
+    recipe = read_recipe(tmp_path / "mine.toml")
+    train = int(told.partition("train ")[2].partition(",")[0])
+    steps = math.ceil(train / recipe.train.micro_batch) * recipe.train.epochs
+    times = math.ceil(steps / recipe.train.evaluate_every)
+    assert f"# {times} times in {steps:,.0f} steps" in (tmp_path / "mine.toml").read_text(encoding="utf-8")
+    assert times <= 6
+
+
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     """A recipe that is there stays, and the error names it."""
     mine = tmp_path / "mine"
@@ -99,7 +116,7 @@ def test_splits_that_the_data_name_are_kept(tmp_path: Path) -> None:
     lines = ["split,image,caption_1"]
     lines += [f"{('train', 'val', 'test')[n % 3]},img/{n:03}.png,A field of {n} rows ." for n in range(9)]
     (mine / "captions.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    assert "as the data name it: train 3, val 3, test 3" in init(mine)
+    assert "split of the data set itself: train 3, val 3, test 3" in init(mine)
     assert not (tmp_path / "mine.splits.json").exists()
     assert read_recipe(tmp_path / "mine.toml").data.splits == "official"
 

@@ -16,7 +16,7 @@ from rscap.records import ScoreSheet
 
 PAGE = ROOT / "docs" / "library.md"
 
-RISC_FAST = """
+RECIPE = """
 data = { source = "mine" }
 model = { base = "nano", dtype = "float32" }
 adapter = { rank = 4 }
@@ -39,7 +39,7 @@ def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: p
 
 
 def test_the_lines_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As printed; a recipe of one's own with the name of the shipped one stands in for it, with a few small images."""
+    """As printed, with a small recipe and a few small images."""
     scenes = rscap.open_data("sample").subset("val", 8, 0)
     (tmp_path / "mine").mkdir()
     rows = ["split,image,caption_1"]
@@ -47,7 +47,7 @@ def test_the_lines_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyP
         scene.image.load().save(tmp_path / "mine" / f"{number}.jpg")
         rows.append(f"{split},{number}.jpg,{scene.captions[0]}")
     (tmp_path / "mine" / "captions.csv").write_text("\n".join(rows), encoding="utf-8")
-    (tmp_path / "risc-fast").write_text(RISC_FAST, encoding="utf-8")
+    (tmp_path / "photos.toml").write_text(RECIPE, encoding="utf-8")
     for name in ("photo1.jpg", "photo2.jpg"):
         shutil.copy(tmp_path / "mine" / "0.jpg", tmp_path / name)
     monkeypatch.chdir(tmp_path)

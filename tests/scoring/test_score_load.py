@@ -277,3 +277,21 @@ def test_not_utf8(tmp_path: Path) -> None:
         scoring.load_candidates(tmp_path / "none.json")
     with pytest.raises(ScoreError, match="not a regular file"):
         scoring.load_candidates(tmp_path)
+
+
+def test_candidates_by_path_meet_the_references_of_their_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A path that leads to the file of a reference is that reference's image, and a note says so; a file of the same
+    name in another folder is not, nor are two candidates of one file."""
+    monkeypatch.chdir(tmp_path)
+    Path("mine").mkdir()
+    write(Path("mine/captions.csv"), "image,caption_1\nx/1.jpg,a plane\n2.jpg,a river\n")
+    given = write(Path("out.csv"), "id,caption\nmine/x/1.jpg,one\n./mine/2.jpg,two\n")
+    for references in ("mine", "mine/captions.csv"):
+        candidates, own = scoring.load_pair(given, references)
+        assert dict(candidates) == {"x/1.jpg": "one", "2.jpg": "two"}
+        assert "mine/x/1.jpg is the image 'x/1.jpg'" in own.notes[-1].text
+    for other in ("yours/x/1.jpg,one\nyours/2.jpg,two\n", "mine/2.jpg,one\nmine/x/../2.jpg,two\n"):
+        with pytest.raises(ScoreError, match="no candidate has the id of a reference"):
+            scoring.load_pair(write(Path("other.csv"), "id,caption\n" + other), "mine")

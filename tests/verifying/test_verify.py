@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from collections.abc import Callable
@@ -322,10 +323,47 @@ def test_what_is_missing_or_nothing_at_all_cannot_be_verified(intact: Path, tmp_
         (unscored.path, "has no scores"),
         (tmp_path / "page.html", "does not say what it was made from"),
         (tmp_path / "empty", "cannot be verified"),
-        (tmp_path / "nothing", "cannot be verified"),
+        (tmp_path / "nothing", "it does not exist"),
     ):
         with pytest.raises(StoreError, match=said):
             rscap.verify(thing)
+
+
+def test_a_score_sheet_follows_from_the_two_files_that_it_was_computed_from(tmp_path: Path) -> None:
+    """What `rscap score --out` wrote passes with its captions and references, of one split too; another caption is
+    named by its image; a sheet alone, and a file that is no sheet, cannot be verified."""
+    captions, references, sheet = tmp_path / "captions.json", tmp_path / "references.csv", tmp_path / "scores.json"
+    given = {"1.jpg": "two planes on the apron", "2.jpg": "a river"}
+    captions.write_text(json.dumps(given), encoding="utf-8")
+    rows = "1.jpg,test,two planes .,planes on an apron .\n2.jpg,test,a river .,\n3.jpg,train,a field .,\n"
+    references.write_text("image,split,caption_1,caption_2\n" + rows, encoding="utf-8")
+    files = ["--candidates", str(captions), "--references", str(references), "--split", "test"]
+    scored = CliRunner().invoke(app, ["score", *files, "--out", str(sheet)], catch_exceptions=False)
+    assert scored.exit_code == 0
+    passed = CliRunner().invoke(app, ["verify", str(sheet), *files], catch_exceptions=False)
+    assert (passed.exit_code, "checked: scores.json: 7 scores of 2 images" in passed.stdout) == (0, True)
+    captions.write_text(json.dumps({**given, "2.jpg": "a brown river"}), encoding="utf-8")
+    found = rscap.verify(sheet, candidates=captions, references=references, split="test")
+    assert str(found.findings[0]).startswith("scores.json, items.2.jpg.BLEU-1: it says ")
+    for thing, options, said in (
+        (sheet, {}, "it is a score sheet"),
+        (sheet, {"candidates": captions}, "--candidates and --references together"),
+        (tmp_path, {"candidates": captions, "references": references}, "are for a score sheet"),
+        (captions, {}, "it is no run, evaluation, study"),
+    ):
+        with pytest.raises(StoreError, match=said):
+            rscap.verify(thing, **options)
+
+
+def test_a_changed_cell_of_a_long_line_is_shown_with_its_column(intact: Path, tmp_path: Path) -> None:
+    """A figure behind the two hundredth character of a line of report.csv is told apart from the true one."""
+    run = shutil.copytree(intact, tmp_path / "mine")
+    table = list(csv.reader((run / "report.csv").read_text(encoding="utf-8").splitlines()))
+    column = table[0].index("CIDEr")
+    of_text("report.csv", table[1][column], "9.5")(run)
+    assert str(rscap.verify(run).findings[0]) == (
+        f"report.csv, line 2, CIDEr: it says “9.5”, and its files give “{table[1][column]}”"
+    )
 
 
 def test_the_command_says_what_it_proves_and_ends_with_one_where_something_differs(

@@ -38,10 +38,11 @@ _PerMinute = Annotated[float | None, typer.Option(min=0.1, help="At most this ma
 def _one_of(model: str | None, server: str | None, place: str) -> None:
     """Raises: RscapError: neither a model nor a server is named, or both are."""
     if (model is None) == (server is None):
-        both = "both name the model to ask" if model else "name a model to ask"
-        raise RscapError(
-            f"{place} and --server: {both}", hint=f"give {place}, or --server URL with --served-model NAME"
+        said = f"{place} and --server both name a model" if model else "no model is named"
+        hint = (
+            f"give {place} (a run folder, or `nano`, which ships with rscap), or --server URL with --served-model NAME"
         )
+        raise RscapError(said, hint=hint)
 
 
 def evaluate(
@@ -168,7 +169,8 @@ def caption(
         ),
     ],
     model: Annotated[
-        str | None, typer.Option(help="A run folder, an adapter of another program, or a base model.")
+        str | None,
+        typer.Option(help="A run folder, an adapter of another program, or a base model; `nano` ships with rscap."),
     ] = None,
     prefix: _Prefix = None,
     dtype: Annotated[

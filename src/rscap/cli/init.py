@@ -60,7 +60,7 @@ def _told(folder: Path, found: Beginning) -> list[str]:
     ]
     lines += [f"      {bad.row}: {bad.reason}" for bad in found.source.rejected[:3]]
     splits = ", ".join(f"{name} {count:,}" for name, count in found.source.splits.items())
-    lines.append(f"{found.frozen or 'split, as the data name it'}: {splits}")
+    lines.append(f"{found.frozen or 'split of the data set itself'}: {splits}")
     lines += [f"note: {note.row}: {note.text}" for note in found.source.notes[:3]]
     lines.append(f"{found.recipe}: the recipe")
     return [

@@ -134,9 +134,14 @@ def _say_settings(console: Console, title: str, one: Candidate) -> None:
     )
     length = "" if time.seconds is None else f", {_clock(time.seconds)} for {time.updates:,} updates"
     console.print(
-        f"  {time.captions_per_s:.3g} captions/s, {time.images_per_s:.3g} images/s{length}; "
+        f"  {_rate(time.captions_per_s)} captions/s, {_rate(time.images_per_s)} images/s{length}; "
         f"{time.operations_per_image / 1e12:.3g} TFLOP per image; {time.basis}",
     )
+
+
+def _rate(value: float) -> str:
+    """Three digits of a number below a hundred, else whole: 5.94, 1,560."""
+    return f"{value:.3g}" if value < 100 else f"{float(f'{value:.3g}'):,.0f}"
 
 
 def _components(console: Console, one: Candidate) -> None:

@@ -20,7 +20,7 @@ def scene(
             "sub-datasets by their names.",
         ),
     ],
-    model: Annotated[str, typer.Option(help="A run folder or a base model.")],
+    model: Annotated[str, typer.Option(help="A run folder or a base model; `nano` ships with rscap.")],
     out: Annotated[
         Path,
         typer.Option(
@@ -146,9 +146,11 @@ def _rule(stretch: str, limits: tuple[float, float] | None, joint: bool) -> Stre
 
 def _tell(result: SceneResult) -> None:
     from rscap.cli.screen import say
+    from rscap.store.archive import CaptionPlace
 
     merged = f", {result.merged:,} of them merged with a neighbour" if result.merged else ""
-    say(f"{result.captioned:,} windows captioned{merged}, {result.skipped:,} skipped")
+    reasons = f" (reasons: {CaptionPlace(result.out).skipped})" if result.skipped else ""
+    say(f"{result.captioned:,} windows captioned{merged}, {result.skipped:,} skipped{reasons}")
     if failed := [name for name, end in result.ends.items() if end.state == "failed"]:
         say(f"{len(failed):,} of {len(result.ends):,} scenes failed; --retry tries them again")
     for path in result.files:

@@ -269,5 +269,5 @@ def _lines(name: str, sheet: ScoreSheet) -> str:
     lines += [f"{name}: {line}" for line in content_lines(sheet)]
     shuffled = found["shuffled"].get(_CIDER)
     if shuffled is not None:
-        lines.append(f"{name}: CIDEr after shuffling images among captions: {shuffled:.3f}")
+        lines.append(f"{name}: CIDEr {shuffled:.3f} where every image gets the caption of another, for comparison")
     return "\n".join(lines)

@@ -8,7 +8,9 @@ import typer
 
 
 def serve(
-    model: Annotated[str, typer.Option(help="A run folder or a base model; with adapters, their base.")],
+    model: Annotated[
+        str, typer.Option(help="A run folder or a base model (`nano` ships with rscap); with adapters, their base.")
+    ],
     adapter: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=RUN", help="A run over the same base, served by this name; may be repeated."),

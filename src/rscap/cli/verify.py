@@ -15,20 +15,26 @@ def verify(
     thing: Annotated[
         Path,
         typer.Argument(
-            metavar="THING", help="A run, an evaluation, a study, a report page, or an export with its model card."
+            metavar="THING",
+            help="A run, an evaluation, a study, a report page, an export with its model card, or a score sheet.",
         ),
     ],
     files: Annotated[
         list[Path] | None,
         typer.Option(
             metavar="FOLDER",
-            help="What it was made from, if that has moved: once for each run of a page, in its "
+            help="The folders that it was made from, if they have moved: once for each run of a page, in its "
             "order; the evaluation of a card.",
         ),
     ] = None,
+    candidates: Annotated[
+        Path | None, typer.Option(help="The captions of a score sheet, as `rscap score` takes them.")
+    ] = None,
+    references: Annotated[Path | None, typer.Option(help="The references of a score sheet.")] = None,
+    split: Annotated[str | None, typer.Option(help="The split of these references, if one was scored.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print everything that was found as JSON.")] = False,
 ) -> None:
-    """Recompute every figure from the captions and references that travel with it, without torch, Java or network.
+    """Recompute every figure from the captions and references with it, without torch, Java or network.
 
     Exit code 0 if every figure that was recomputed follows, 1 if one differs, 2 if it cannot be verified.
     """
@@ -37,7 +43,7 @@ def verify(
     from rscap.cli.screen import print_json
     from rscap.verifying import verify as carry_out
 
-    found = carry_out(thing, files=files or ())
+    found = carry_out(thing, files=files or (), candidates=candidates, references=references, split=split)
     if json:
         print_json({"holds": found.holds, **asdict(found), "thing": str(found.thing)})
     else:

@@ -135,12 +135,14 @@ def recipe_text(folder: Path, source: Source, frozen: Path | None, *, base: str,
     toy = base == TOY
     micro_batch = 4 if toy else 8
     epochs = min(30, max(2, round(2_400 / max(train, 1))))
-    steps = max(1, train // micro_batch) * epochs
+    steps = math.ceil(max(train, 1) / micro_batch) * epochs
+    every = math.ceil(steps / 6)
     counts = ", ".join(f"{name} {count:,}" for name, count in source.splits.items())
     splits = f'splits = "{frozen.as_posix()}"  # {counts}; duplicates are on one side' if frozen else f"# {counts}"
     val = min(64, source.splits.get("val", 0))
     watched = (
-        f"evaluate_every = {max(1, steps // 6)}    # six times in the run\nevaluate_images = {val}\n\n"
+        f"evaluate_every = {every}     # {math.ceil(steps / every)} times in {steps:,} steps\n"
+        f"evaluate_images = {val}\n\n"
         '[selection]             # the run ends with the best of these evaluations\nmetric = "loss"'
         if val
         else "# without a val split nothing is evaluated during training"

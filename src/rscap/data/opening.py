@@ -139,9 +139,12 @@ def _open(spec: str | Path) -> _Opened:
         return _Opened(spec, parquet.read(spec, parquet.open_hub(spec)))
     hint = missing(path).hint if path.name else None
     raise DataError(
-        f"{str(spec)!r} is neither a file, a folder nor a Hub id (owner/name)",
-        hint=hint or "`sample` opens the built-in one",
+        f"there is no data set {str(spec)!r}: it is neither a file, a folder nor a Hub id (owner/name)",
+        hint=f"{hint}; {_OTHERS}" if hint else _OTHERS,
     )
+
+
+_OTHERS = "a recipe takes your data by --set data.source=FOLDER; `sample` is the built-in data set"
 
 
 def _in_archive(member: shards.Member, name: str) -> ArchiveImage:

@@ -119,9 +119,7 @@ def assign_grouped(examples: Sequence[Example]) -> tuple[list[Example], list[Not
         chosen = next(split for split, edge in shares if drawn < edge)
         for index in members:
             names[index] = "test" if any(examples[one].split == "test" for one in members) else chosen
-    largest = max(map(len, groups))
-    text = f"{len(groups)} groups of {len(examples)} images, the largest of {largest}; no group crosses a split"
-    text += "; images of the source's test split stay in test" if published else ""
+    text = _grouping(groups) + ("; images of the source's test split stay in test" if published else "")
     return [replace(example, split=name) for example, name in zip(examples, names, strict=True)], [
         Note("all rows", text)
     ]
@@ -176,12 +174,22 @@ def assign_by_ratio(
     for split, share in zip(RATIO_SPLITS, ratio, strict=True):
         if share and not counts[split]:
             raise DataError(
-                f"{len(examples)} images in {len(groups)} groups of duplicates are too few for a {split} split",
+                f"{len(examples)} images, of which {len(groups)} differ, are too few for a {split} split",
                 hint="add images, or give that split no share: --ratio 80/20/0",
             )
-    text = f"{len(groups)} groups of {len(examples)} images, the largest of {max(map(len, groups))}"
-    text += "; no group crosses a split" + ("; the source's own test images stay in test" if published else "")
+    text = _grouping(groups) + ("; the source's own test images stay in test" if published else "")
     return [replace(example, split=names[index]) for index, example in enumerate(examples)], [Note("all rows", text)]
+
+
+def _grouping(groups: Sequence[Sequence[int]]) -> str:
+    """How many images are duplicates, by their pixels or their captions, and where they go."""
+    several = [len(members) for members in groups if len(members) > 1]
+    if not several:
+        return "no two images are duplicates of each other, nor have the same captions"
+    return (
+        f"{sum(several):,} images are duplicates or have the same captions, in {len(several):,} groups of up to "
+        f"{max(several):,}; a group is never divided between splits"
+    )
 
 
 def _same_captions(examples: Sequence[Example]) -> list[tuple[int, int]]:
@@ -316,11 +324,16 @@ def _judge(rows: int, target: Counter[str]) -> _Placement:
     wanted = " and ".join(f"{n} {split}" for split, n in sorted(target.items()))
     if len(target) == 1 and rows <= target.total():
         (split,) = target
-        return _Placement(split, None if rows == target.total() else f"{split}: {rows} rows here, {wanted} in RISC")
-    return _Placement(AMBIGUOUS, f"ambiguous: {rows} rows share this caption list, which belongs to {wanted} images")
+        return _Placement(
+            split,
+            None if rows == target.total() else f"{split}: RISC has {wanted} with these captions, this data set {rows}",
+        )
+    return _Placement(AMBIGUOUS, f"ambiguous: {rows} rows share these captions, which {wanted} images of RISC have")
 
 
 def _summary(usable: int, known: int) -> str:
-    text = f"official split restored by caption hashes: {known} rows are known as val or test"
-    lacking = f"; {usable} usable rows are not RISC's {RISC_ROWS}, so a missing twin cannot be seen"
-    return text + ("" if usable == RISC_ROWS else lacking)
+    text = f"RISC's official split is restored: {known:,} of {usable:,} rows have captions of its val or test images"
+    part = (
+        f"; this is not all of RISC ({RISC_ROWS:,} rows), so a row whose captions several images share may be misplaced"
+    )
+    return text + ("" if usable == RISC_ROWS else part)

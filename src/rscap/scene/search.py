@@ -121,7 +121,11 @@ def _features(path: Path) -> Iterator[dict[str, Any]]:
             if "caption" not in feature["properties"]:
                 raise KeyError("caption")
             yield feature
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except KeyError as error:
+        raise StoreError(
+            f"{path} holds no captions of a scene: {error} is missing", hint="name what `rscap scene --out` wrote"
+        ) from None
+    except (OSError, ValueError, TypeError) as error:
         raise StoreError(f"{path} holds no captions that can be read: {error}") from None
 
 

@@ -4,10 +4,11 @@ have in any data set that `rscap.annotations` reads.
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rscap.annotations import (
@@ -58,7 +59,10 @@ class References(Mapping[str, Sequence[str]]):
 def load_pair(
     candidates: Path | str, references: Path | str, split: str | None = None
 ) -> tuple[Candidates, References]:
-    """Candidates and references that name images alike: COCO results by number get the ids of COCO annotations.
+    """Candidates and references that name images alike.
+
+    COCO results by number get the ids of COCO annotations. Candidates by path, as `rscap caption FOLDER --out` writes
+    them, get the ids of the references if these lie in the same folder and name the same files.
 
     Raises:
         ScoreError: see `load_candidates` and `load_references`; or ids that nearly meet.
@@ -67,6 +71,10 @@ def load_pair(
     lost = [name for name in given if name not in own]
     if own.numbers and len(lost) == len(given) and all(name in own.numbers for name in given):
         return Candidates({own.numbers[name]: caption for name, caption in given.items()}, given.prefix), own
+    if len(lost) == len(given) and (paths := _by_path(given, Path(references), own)):
+        note = Note("candidates", f"named by path: {next(iter(paths))} is the image {next(iter(paths.values()))!r}")
+        renamed = Candidates({paths[name]: caption for name, caption in given.items()}, given.prefix)
+        return renamed, replace(own, notes=(*own.notes, note))
     if lost and (reading := nearest_reading(lost, [name for name in own if name not in given])):
         how_many = "no candidate has" if len(lost) == len(given) else f"{len(lost):,} of {len(given):,} candidates lack"
         raise ScoreError(
@@ -74,6 +82,17 @@ def load_pair(
             hint="write the ids of the candidates as those of the references",
         )
     return given, own
+
+
+def _by_path(given: Collection[str], references: Path, own: Mapping[str, object]) -> dict[str, str] | None:
+    """`{path: id}` where each path leads, from the working folder, to the file of one reference; else None.
+
+    The file of a reference is its id below the folder of the references.
+    """
+    folder = references if references.is_dir() else references.parent
+    files = {os.path.abspath(folder / name): name for name in own}
+    found = {name: files[path] for name in given if (path := os.path.abspath(name)) in files}
+    return found if len(found) == len(set(found.values())) == len(given) else None
 
 
 def load_references(source: Path | str, split: str | None = None) -> References:
@@ -156,7 +175,8 @@ def _of_split(path: Path, rows: Sequence[AnnotationRow], split: str) -> list[Ann
     if set(counts) <= {UNSPLIT}:
         raise ScoreError(
             f"{path} does not say which split an image belongs to",
-            hint=f"leave --split out; or score against the run's {REFERENCES}/{wanted}.jsonl",
+            hint=f"leave --split out, or name the references of a run that has evaluated them: "
+            f"runs/NAME/{REFERENCES}/{wanted}.jsonl",
         )
     known = ", ".join(f"{name} ({count})" for name, count in sorted(counts.items()))
     raise ScoreError(f"{path} has no split {split!r}; it has {known}")

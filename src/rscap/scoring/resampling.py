@@ -186,6 +186,7 @@ def check_ids(candidates: Iterable[str], references: Iterable[str], *, allow_mis
         problems.append(f"{len(extra):,} of {len(mine):,} candidates have no reference: {listed(extra)}")
     if problems:
         hint = "ids must be equal strings on both sides; `--split` chooses the references of one split"
+        hint += "; `--allow-missing` scores the images that have a candidate" if missing and not allow_missing else ""
         raise ScoreError("; ".join(problems), hint=hint)
     if not mine:
         raise ScoreError("there are no candidates to score")

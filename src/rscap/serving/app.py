@@ -225,7 +225,7 @@ class Server:
             fields = dict(request.query_params)
             upload = Upload(read_fields(fields, self.models, self.settings), [(None, await request.body())])
         else:
-            _require_type(request, "multipart/form-data")
+            _require_type(request, "multipart/form-data", "that of an image, such as image/jpeg")
             most = self.settings.max_images
             try:
                 async with request.form(max_files=most, max_fields=32, max_part_size=16_384) as form:
@@ -368,10 +368,10 @@ def _checked(body: bytes) -> ChatRequest:
         raise problem_of_fields(error) from None
 
 
-def _require_type(request: Request, wanted: str) -> None:
+def _require_type(request: Request, wanted: str, *others: str) -> None:
     """A page of another site may send a form or plain text anywhere without asking; JSON it may not."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != wanted:
-        raise Problem(415, f"Content-Type must be {wanted}", code="unsupported_media_type")
+        raise Problem(415, f"Content-Type must be {' or '.join([wanted, *others])}", code="unsupported_media_type")
 
 
 def _client(request: Request) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from itertools import zip_longest
@@ -86,7 +87,7 @@ def check_made_again(page: Path, text: str, origin: PageOrigin, folders: Sequenc
     for path in beside:
         told = read_json(path) if path.suffix == ".json" else text_of(path)
         found = json.loads(json.dumps(again.table)) if path.suffix == ".json" else again.texts[path.suffix]
-        for where, sentence in parted(told, found) if path.suffix == ".json" else _lines_parted(told, found):
+        for where, sentence in _PARTED.get(path.suffix, _lines_parted)(told, found):
             protocol.differs(path.name, where, sentence)
     if page.with_suffix(".pdf").is_file():
         protocol.skip(f"{page.with_suffix('.pdf').name}: a PDF is not read")
@@ -107,14 +108,40 @@ def _study(origin: PageOrigin, folder: Path) -> _Again:
     return _Again(study_page(summary, origin), study_json(summary), texts)
 
 
+def _cells_parted(told: str, found: str) -> Iterator[tuple[str, str]]:
+    """Where two tables of CSV differ, by line and column; by line where they have other columns or lines."""
+    ours, theirs = (list(csv.reader(text.splitlines())) for text in (told, found))
+    if not ours or [len(row) for row in ours] != [len(row) for row in theirs] or ours[0] != theirs[0] or ours == theirs:
+        yield from _lines_parted(told, found)
+        return
+    for number, (row, other) in enumerate(zip(ours, theirs, strict=True), start=1):
+        for column, one, two in zip(ours[0], row, other, strict=True):
+            if one != two:
+                yield f"line {number}, {column}", f"it says {_quoted(one)}, and its files give {_quoted(two)}"
+
+
 def _lines_parted(told: str, found: str) -> Iterator[tuple[str, str]]:
     for number, (ours, theirs) in enumerate(zip_longest(told.split("\n"), found.split("\n")), start=1):
         if ours != theirs:
-            yield f"line {number}", f"it says {_quoted(ours)}, and its files give {_quoted(theirs)}"
+            yield f"line {number}", _told(ours, theirs)
 
 
-def _quoted(text: str | None) -> str:
-    return "nothing" if text is None else f"“{text[:200]}”"
+_PARTED: dict[str, Callable[[Any, Any], Iterator[tuple[str, str]]]] = {".json": parted, ".csv": _cells_parted}
+
+
+def _told(ours: str | None, theirs: str | None) -> str:
+    """Both texts, from shortly before the place at which they part, so that the difference is seen."""
+    pairs = zip_longest(ours or "", theirs or "")
+    same = next((place for place, (one, other) in enumerate(pairs) if one != other), 0)
+    start = max(0, same - 40) if same > 100 else 0
+    return f"it says {_quoted(ours, start)}, and its files give {_quoted(theirs, start)}"
+
+
+def _quoted(text: str | None, start: int = 0) -> str:
+    if text is None:
+        return "nothing"
+    shown = text[start : start + 200]
+    return f"“{'…' if start else ''}{shown}{'…' if len(text) > start + 200 else ''}”"
 
 
 def _pages_parted(told: str, found: str) -> Iterator[tuple[str, str]]:
@@ -123,7 +150,7 @@ def _pages_parted(told: str, found: str) -> Iterator[tuple[str, str]]:
     nothing = _Mark("", None)
     for one, other in zip_longest(ours.marks, theirs.marks, fillvalue=nothing):
         if one != other:
-            yield one.place or other.place, f"it says {_quoted(one.text)}, and its files give {_quoted(other.text)}"
+            yield one.place or other.place, _told(one.text, other.text)
             return
     yield from parted(ours.data, theirs.data, "images")
 

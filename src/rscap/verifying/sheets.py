@@ -15,10 +15,11 @@ from rscap import scoring
 from rscap.errors import ScoreError, StoreError
 from rscap.metrics import METRICS
 from rscap.provenance import file_digest
-from rscap.records import Prediction, ScoreSheet
+from rscap.records import ScoreSheet
 from rscap.scoring.foreign import Function
 from rscap.scoring.measures import Summed, find
-from rscap.store import Record, Reference, read_predictions, read_references, read_sheet
+from rscap.scoring.references import Candidates, References
+from rscap.store import Record, read_predictions, read_references, read_sheet
 from rscap.verifying.differences import Protocol, parted
 
 _MOST_DRAWS = 1_000_000
@@ -74,8 +75,45 @@ def check_sheet(files: SheetFiles, protocol: Protocol, name: str) -> None:
     conditions = _conditions(told, files.sheet)
     predictions, references = read_predictions(files.predictions), read_references(files.references)
     _check_digests(conditions.digests, files, protocol)
+    prefixes = {prediction.prefix for prediction in predictions.values()}
+    candidates = Candidates(
+        {name: prediction.caption for name, prediction in predictions.items()},
+        prefixes.pop() if len(prefixes) == 1 else None,
+    )
+    own = References(
+        {name: one.captions for name, one in references.items()},
+        {name: one.source for name, one in references.items()},
+        {name: one.scene_class for name, one in references.items() if one.scene_class},
+    )
+    _compare(told, conditions, candidates, own, protocol, name)
+
+
+def check_score_sheet(
+    sheet: Path, candidates: Path, references: Path | str, split: str | None, protocol: Protocol
+) -> None:
+    """Recompute a sheet that `rscap score --out` wrote from the two files that it was computed from.
+
+    Raises:
+        StoreError: the sheet is damaged, or none.
+        ScoreError: a file of captions or references cannot be read, or their ids do not meet.
+    """
+    told = read_sheet(sheet)
+    given, own = scoring.load_pair(candidates, references, split)
+    protocol.skip(f"{sheet.name} keeps no digest of the captions: a change of a word that no score counts is not found")
+    _compare(told, _conditions(told, sheet), given, own, protocol, sheet.name)
+
+
+def _compare(
+    told: ScoreSheet,
+    conditions: _Conditions,
+    candidates: Candidates,
+    references: References,
+    protocol: Protocol,
+    name: str,
+) -> None:
+    """Note where a sheet differs from the one that these captions and references give."""
     try:
-        found = _recomputed(told, conditions, predictions, references)
+        found = _recomputed(told, conditions, candidates, references)
     except ScoreError as error:
         protocol.differs(name, "", f"captions and references cannot be scored as it says: {error.message}")
         return
@@ -114,25 +152,24 @@ def _check_digests(kept: Mapping[str, str] | None, files: SheetFiles, protocol: 
 def _recomputed(
     told: ScoreSheet,
     conditions: _Conditions,
-    predictions: Mapping[str, Prediction],
-    references: Mapping[str, Reference],
+    candidates: Candidates,
+    references: References,
 ) -> ScoreSheet:
     named = dict.fromkeys([*told.corpus, *(metric for scores in told.items.values() for metric in scores)])
     pool_is_gone = conditions.pool.startswith("file:")
     own = [metric for metric in METRICS if metric in named and not (pool_is_gone and metric == "CIDEr")]
     grouped = conditions.diagnostics.get  # `rscap score` need not know sources and scene classes
-    prefixes = {prediction.prefix for prediction in predictions.values()}
     sheet = scoring.score_captions(
-        {name: prediction.caption for name, prediction in predictions.items()},
-        {name: reference.captions for name, reference in references.items()},
+        candidates,
+        references,
         protocol=conditions.protocol,
         reference_duplicates=conditions.reference_duplicates,
         decode=conditions.decode,
         draws=conditions.draws,
         seed=conditions.seed,
-        sources={name: one.source for name, one in references.items()} if grouped("by_source") else {},
-        scene_classes={name: one.scene_class for name, one in references.items() if grouped("by_scene_class")},
-        prefix=prefixes.pop() if len(prefixes) == 1 else None,
+        sources=references.sources if grouped("by_source") else {},
+        scene_classes=references.scene_classes if grouped("by_scene_class") else {},
+        prefix=candidates.prefix,
         metrics=[*own, *_foreign(told, conditions)],
         allow_missing=True,
         content=_content_version(told) == scoring.CONTENT_VERSION,
@@ -189,7 +226,8 @@ def _not_recomputed(told: ScoreSheet, found: ScoreSheet, conditions: _Conditions
     measures = (find(metric, conditions.protocol) for metric in gone if metric != "content")
     keys = {measure.key for measure in measures if isinstance(measure, Summed)}
     pool = {"pool", "cautions"} if "CIDEr" in gone else set()
-    notes = {"cautions"} if conditions.digests is None else set()  # sheets without digests are older than cautions
+    older = conditions.digests is None and "cautions" not in told.extra  # than cautions
+    notes = {"cautions"} if older else set()
     return frozenset({*gone, *keys, *pool, *notes})
 
 

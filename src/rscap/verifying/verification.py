@@ -9,13 +9,14 @@ from typing import Literal
 
 from rscap.errors import StoreError
 from rscap.reports.origin import read_origin
-from rscap.store import RunFolder, StudyFolder, text_of
+from rscap.store import RunFolder, StudyFolder, read_sheet, text_of
 from rscap.verifying.cards import CARD, check_card
 from rscap.verifying.differences import Finding, Protocol
 from rscap.verifying.folders import check_run, check_study
 from rscap.verifying.pages import check_made_again, check_page
+from rscap.verifying.sheets import check_score_sheet
 
-Kind = Literal["run", "study", "page", "card"]
+Kind = Literal["run", "study", "page", "card", "sheet"]
 
 PROVES = (
     "This shows that the figures follow from the captions and references that travel with them. It does not show "
@@ -48,20 +49,33 @@ class Verification:
         return f"{self.thing}: {self.findings[0]}" + (f" (and {more:,} more)" if more else "")
 
 
-def verify(thing: Path, *, files: Sequence[Path] = ()) -> Verification:
-    """Recompute every figure of a run, an evaluation, a report page, a study or the card of an export.
+def verify(
+    thing: Path,
+    *,
+    files: Sequence[Path] = (),
+    candidates: Path | None = None,
+    references: Path | str | None = None,
+    split: str | None = None,
+) -> Verification:
+    """Recompute every figure of a run, an evaluation, a report page, a study, the card of an export or a score sheet.
 
     Args:
-        thing: its folder, or the page.
-        files: where that lies which it was made from, if not where it says: the folders of a page in their order, the
+        thing: its folder, the page, or the score sheet.
+        files: the folders that a page or a card was made from, if they have moved: the runs of a page in its order, the
             evaluation of a card.
+        candidates: the captions that a score sheet was computed from, in any format that `rscap score` reads.
+        references: the data set with its references.
+        split: the split of the references, if only one was scored.
 
     Raises:
         StoreError: it cannot be verified: nothing of the kind is there, or what its figures follow from is missing or
             damaged; says what.
     """
     protocol = Protocol()
-    kind = _carried_out(thing, protocol, files)
+    if candidates is None and references is None:
+        kind = _carried_out(thing, protocol, files)
+    else:
+        kind = _scored(thing, candidates, references, split, protocol)
     return Verification(
         thing=thing,
         kind=kind,
@@ -69,6 +83,18 @@ def verify(thing: Path, *, files: Sequence[Path] = ()) -> Verification:
         findings=tuple(protocol.findings),
         unchecked=tuple(protocol.unchecked),
     )
+
+
+def _scored(
+    sheet: Path, candidates: Path | None, references: Path | str | None, split: str | None, protocol: Protocol
+) -> Kind:
+    if candidates is None or references is None or not sheet.is_file() or sheet.suffix.lower() != ".json":
+        raise StoreError(
+            f"{sheet} cannot be verified: --candidates and --references together are for a score sheet",
+            hint="`rscap verify SCORES.json --candidates FILE --references FILE`",
+        )
+    check_score_sheet(sheet, candidates, references, split, protocol)
+    return "sheet"
 
 
 def _carried_out(thing: Path, protocol: Protocol, files: Sequence[Path]) -> Kind:
@@ -90,10 +116,27 @@ def _carried_out(thing: Path, protocol: Protocol, files: Sequence[Path]) -> Kind
     if run.report_file.is_file():  # a folder of several runs and their page
         check_page(run.report_file, protocol)
         return "page"
+    if _is_sheet(thing):
+        raise StoreError(
+            f"{thing} cannot be verified alone: it is a score sheet",
+            hint="name what it was computed from, --candidates FILE --references FILE; of a run, name the folder",
+        )
+    if not thing.exists():
+        raise StoreError(f"{thing} cannot be verified: it does not exist", hint="name a folder or a file that is there")
     raise StoreError(
-        f"{thing} cannot be verified: it is no run, evaluation, study, report page or export",
-        hint="name a folder of one of them, or a page that `rscap report` wrote",
+        f"{thing} cannot be verified: it is no run, evaluation, study, report page, export or score sheet",
+        hint="name a folder of one of them, a page that `rscap report` wrote, or what `rscap score --out` wrote",
     )
+
+
+def _is_sheet(thing: Path) -> bool:
+    if not thing.is_file() or thing.suffix.lower() != ".json":
+        return False
+    try:
+        read_sheet(thing)
+    except StoreError:
+        return False
+    return True
 
 
 def _refuse_files(thing: Path, files: Sequence[Path]) -> None:

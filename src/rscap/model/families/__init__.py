@@ -42,6 +42,11 @@ def family_named(model_type: object, *, base: str) -> Family:
     """
     if (family := FAMILIES.get(str(model_type))) is None:
         known = ", ".join(f"{one.title} ({one.name})" for one in FAMILIES.values())
+        if model_type is None:
+            raise ModelError(
+                f"{base} is no model: it has no config.json that names a model_type",
+                hint=f"name a run folder, `nano`, or a model of a family that rscap knows: {known}",
+            )
         raise ModelError(
             f"base model {base} is of type {model_type!r}, which rscap cannot train",
             hint=f"families that it can: {known}; docs/families.md describes how another comes in",
