@@ -92,7 +92,7 @@ def test_train_rows_with_a_test_caption_list_are_ambiguous(risc: list[Example]) 
     split = {example.id: example.split for example in examples}
     assert split["twin"] == split[twin.id] == AMBIGUOUS
     assert {split[f"t{i}"] for i in range(500)} == {"train"}
-    assert any(note.row == "twin" and "2 rows share this caption list" in note.text for note in notes)
+    assert any(note.row == "twin" and "2 rows share these captions" in note.text for note in notes)
 
 
 def test_official_beside_real_train_rows(real_data: Path, risc: list[Example]) -> None:
