@@ -111,7 +111,8 @@ def score(
     others = [metric for path in foreign or () for metric in scoring.load_foreign(path)]
     if run is not None:
         if candidates or references or not others:
-            raise ScoreError(f"nothing to add to {run}", hint="`rscap score RUN --foreign FILE` adds scores to it")
+            hint = "to score captions, name --candidates and --references; `RUN --foreign FILE` adds other scores"
+            raise ScoreError(f"nothing to add to {run}", hint=hint)
         _add_to(run, split or "test", others)
         return
     if references is None:
