@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import rasterio
 from pyproj import CRS, Geod, Transformer
 from rasterio.transform import Affine
 from shapely import MultiPolygon, Polygon, contains_xy, get_parts
 
+from checkout import shared
 from rscap.scene.ground import Ground, ground_size
 from rscap.scene.outline import outline
 from rscap.scene.windows import Box
@@ -76,11 +78,11 @@ def test_a_window_around_a_pole_reaches_it_at_every_longitude() -> None:
 
 
 def test_mars_and_pixels_have_no_longitude() -> None:
-    """Only an outline in their own coordinates, and metres where the CRS has them."""
+    """Only an outline in their own coordinates, and metres where the CRS lies on a body."""
     mars = CRS.from_proj4("+proj=eqc +R=3396190 +units=m +no_defs")
     ground = Ground.of(Affine(5, 0, 0, 0, -5, 0), mars)
     assert outline(ground, Box(0, 0, 10, 10)).lonlat is None
-    assert ground_size(ground, 5, 5) == (5.0, 5.0)
+    assert ground_size(ground, 5, 5) == pytest.approx((5.0, 5.0))
     pixels = Ground.of(Affine.identity(), None)
     assert outline(pixels, Box(1, 2, 3, 4)).native.bounds == (1, 2, 4, 6)
     assert ground_size(pixels, 5, 5) is None
@@ -95,3 +97,18 @@ def test_metres_are_measured_on_the_ground(crs: str, step: float) -> None:
     assert found is not None
     expected = (0.5, 0.5) if crs == "EPSG:3857" else (0.5577, 1.1141)
     assert found == pytest.approx(expected, rel=4e-3)
+
+
+def test_metres_of_mars_are_measured_on_mars() -> None:
+    """A HiRISE scene whose CRS keeps widths at 10 degrees south lies at 14.6, so its pixels are narrower there by the
+    ratio of the cosines; a degree of Mars is as long as Mars' own radius makes it."""
+    with rasterio.open(shared("data") / "scenes" / "cog_hirise_mars.tif") as scene:
+        ground = Ground.of(scene.transform, CRS.from_wkt(scene.crs.to_wkt()))
+        radius = CRS.from_wkt(scene.crs.to_wkt()).ellipsoid.semi_major_metre
+        middle = scene.width / 2, scene.height / 2
+    latitude = ground.native(*middle)[1] / radius  # type: ignore[arg-type]
+    narrower = np.cos(latitude) / np.cos(np.radians(10))
+    assert narrower < 0.99
+    assert ground_size(ground, *middle) == pytest.approx((scene.transform.a * narrower, -scene.transform.e), rel=1e-6)
+    degrees = Ground.of(Affine(0.01, 0, 0, 0, -0.01, 0), CRS.from_user_input("IAU_2015:49900"))
+    assert ground_size(degrees, 0, 0) == pytest.approx((3_396_190 * np.pi / 180 / 100,) * 2, rel=1e-6)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,6 +73,26 @@ class Ground:
                 lon = lon + 360.0 * np.round((x - lon) / 360.0)
         return lon, lat
 
+    def on_body(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+        """Longitude and latitude in degrees on the ellipsoid of the CRS, whatever body that is; infinite where none.
+
+        On the Earth they are those of `lonlat`, elsewhere those of the CRS itself.
+        """
+        if self.earth:
+            return self.lonlat(x, y)
+        lon, lat = self._to_body.transform(x, y)
+        return np.asarray(lon, dtype=np.float64), np.asarray(lat, dtype=np.float64)
+
+    @cached_property
+    def body(self) -> Geod | None:
+        """The ellipsoid on which distances are measured: WGS 84 on the Earth, elsewhere that of the CRS.
+
+        None without a CRS, and of an engineering CRS, which lies on no body.
+        """
+        if self.earth:
+            return Geod(ellps="WGS84")
+        return None if self.crs is None or self.crs.geodetic_crs is None else self.crs.get_geod()
+
     def from_lonlat(self, lon: Floats, lat: Floats) -> tuple[Floats, Floats]:
         """Coordinates in the CRS."""
         x, y = self._to_lonlat.transform(lon, lat, direction="INVERSE")
@@ -92,6 +111,11 @@ class Ground:
     def _to_lonlat(self) -> Transformer:
         assert self.crs is not None
         return Transformer.from_crs(self.crs, "OGC:CRS84", always_xy=True)
+
+    @cached_property
+    def _to_body(self) -> Transformer:
+        assert self.crs is not None
+        return Transformer.from_crs(self.crs, self.crs.geodetic_crs, always_xy=True)
 
 
 def is_earth(crs: CRS) -> bool:
@@ -116,30 +140,19 @@ def ground_size(ground: Ground, x: float, y: float) -> tuple[float, float] | Non
 def ground_sizes(ground: Ground, x: Floats, y: Floats) -> list[tuple[float, float] | None]:
     """`ground_size` of N pixel positions.
 
-    On the Earth it is the geodesic distance between the middles of a pixel's edges, so that degrees and Mercator metres
-    are what they are there; so it is on other bodies in degrees. Elsewhere the units of a projected CRS count.
+    It is the geodesic distance between the middles of a pixel's edges on the body's own ellipsoid, so that degrees and
+    Mercator metres are what they are there, on the Earth as on Mars.
     """
-    if ground.crs is None or not (ground.earth or ground.in_degrees or ground.crs.is_projected):
+    if ground.body is None:
         return [None] * len(x)
-    if ground.earth or ground.in_degrees:
-        xs, ys = np.stack([x - 0.5, x + 0.5, x, x]), np.stack([y, y, y - 0.5, y + 0.5])
-        places = ground.native(xs.ravel(), ys.ravel())
-        lon, lat = (one.reshape(xs.shape) for one in (ground.lonlat(*places) if ground.earth else places))
-        placed = np.asarray(np.isfinite(lon).all(axis=0) & np.isfinite(lat).all(axis=0))
-        lon, lat = np.where(placed, lon, 0.0), np.where(placed, lat, 0.0)
-        body = (None if ground.earth else ground.crs.get_geod()) or _geod()
-        _, _, metres = body.inv(lon[[0, 2]], lat[[0, 2]], lon[[1, 3]], lat[[1, 3]])
-        across, down = np.asarray(metres)
-        return [_positive(*pair) if known else None for *pair, known in zip(across, down, placed, strict=True)]
-    unit = ground.crs.axis_info[0].unit_conversion_factor
-    a, b, _, d, e, _ = ground.transform[:6]
-    return [_positive(math.hypot(a, d) * unit, math.hypot(b, e) * unit)] * len(x)
+    xs, ys = np.stack([x - 0.5, x + 0.5, x, x]), np.stack([y, y, y - 0.5, y + 0.5])
+    lon, lat = (one.reshape(xs.shape) for one in ground.on_body(*ground.native(xs.ravel(), ys.ravel())))
+    placed = np.asarray(np.isfinite(lon).all(axis=0) & np.isfinite(lat).all(axis=0))
+    lon, lat = np.where(placed, lon, 0.0), np.where(placed, lat, 0.0)
+    _, _, metres = ground.body.inv(lon[[0, 2]], lat[[0, 2]], lon[[1, 3]], lat[[1, 3]])
+    across, down = np.asarray(metres)
+    return [_positive(*pair) if known else None for *pair, known in zip(across, down, placed, strict=True)]
 
 
 def _positive(across: float, down: float) -> tuple[float, float] | None:
     return (float(across), float(down)) if across > 0 and down > 0 else None
-
-
-@cache
-def _geod() -> Geod:
-    return Geod(ellps="WGS84")

@@ -182,12 +182,14 @@ def _absent(dataset: Any, band: int, black: NDArray[np.bool_], window: Window | 
     height, width = black.shape
     down = ((whole.row_off + (np.arange(height) + 0.5) * whole.height / height) // tall).astype(int)
     across = ((whole.col_off + (np.arange(width) + 0.5) * whole.width / width) // wide).astype(int)
-    found = np.zeros(black.shape, dtype=bool)
-    for row in np.unique(down):
-        for column in np.unique(across):
-            block = np.ix_(down == row, across == column)
-            if black[block].all():
-                found[block] = dataset.get_tag_item(f"BLOCK_OFFSET_{column}_{row}", "TIFF", bidx=band) is None
+    rows, tops, row_of = np.unique(down, return_index=True, return_inverse=True)
+    columns, lefts, column_of = np.unique(across, return_index=True, return_inverse=True)
+    all_black = np.logical_and.reduceat(np.logical_and.reduceat(black, tops, axis=0), lefts, axis=1)
+    absent = np.zeros(all_black.shape, dtype=bool)
+    for row, column in np.argwhere(all_black):
+        offset = f"BLOCK_OFFSET_{columns[column]}_{rows[row]}"
+        absent[row, column] = dataset.get_tag_item(offset, "TIFF", bidx=band) is None
+    found: NDArray[np.bool_] = absent[np.ix_(row_of, column_of)]
     return found
 
 
