@@ -394,6 +394,25 @@ def test_images_may_be_in_a_column_of_another_name(tmp_path: Path, hub_cache: No
     assert dict(load_references(tmp_path / "t.parquet")) == {"row-00000": ("a field",)}
 
 
+@pytest.mark.parametrize("empty", [None, {"bytes": None, "path": None}])
+def test_the_first_image_of_a_column_may_be_missing(tmp_path: Path, hub_cache: None, empty: object) -> None:
+    """The first cell that holds something decides, alike through both doors; 100 empty ones are no column of images."""
+    import pyarrow
+    import pyarrow.parquet
+
+    cell = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
+    for count, name in {5: "few", 100: "many"}.items():
+        images = pyarrow.array([*[empty] * count, {"bytes": jpeg(0), "path": None}], cell)
+        texts = [f"field {number}" for number in range(count + 1)]
+        pyarrow.parquet.write_table(pyarrow.table({"img": images, "caption": texts}), tmp_path / f"{name}.parquet")
+    source = open_source(tmp_path / "few.parquet", max_rejected_share=0.9)
+    assert ([one.image.data() for one in source.examples], len(source.rejected)) == ([jpeg(0)], 5)
+    assert dict(load_references(tmp_path / "few.parquet"))["row-00005"] == ("field 5",)
+    for opening in (open_source, load_references):
+        with pytest.raises(RscapError, match="has no column 'image'; it has: img, caption"):
+            opening(tmp_path / "many.parquet")
+
+
 def test_files_of_one_table_have_the_same_columns(tmp_path: Path, hub_cache: None) -> None:
     """The file that lacks a column is named, through both doors."""
     import pyarrow

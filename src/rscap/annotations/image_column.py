@@ -1,13 +1,20 @@
-"""Which column of a table holds encoded images: `image`, or the only other one whose cells are images."""
+"""Which column of a table holds encoded images: `image`, or the only other one whose cells are images.
+
+The first cell of a column that is not empty decides, among the first LOOKED_AT rows: a table may begin with images
+that are missing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Any
 
 from rscap.errors import DataError
 
 IMAGE = "image"
+LOOKED_AT = 100
+"""Rows among which a cell that is not empty is looked for; what a column holds behind them does not count."""
 _STARTS = (
     b"\xff\xd8\xff",
     b"\x89PNG",
@@ -22,20 +29,20 @@ _STARTS = (
 """How JPEG, PNG, GIF, BMP, TIFF, BigTIFF and JPEG 2000 begin; `is_image` knows WebP."""
 
 
-def image_column(label: str, schema: Any, first: Callable[[str], object]) -> str:
+def image_column(label: str, schema: Any, cells: Callable[[str], Iterable[object]]) -> str:
     """The column with the images' encoded bytes.
 
     Args:
         label: of the table, for messages.
         schema: a `pyarrow.Schema`.
-        first: the first cell of a column, as Python has it.
+        cells: the cells of a column in order, as Python has them; read no further than the first that is not empty.
 
     Raises:
         DataError: there is none, or two could be it; names them.
     """
     if IMAGE in schema.names:
         return IMAGE
-    found = [one.name for one in schema if _may_hold_bytes(one.type) and is_image(first(one.name))]
+    found = [one.name for one in schema if _may_hold_bytes(one.type) and is_image(_first(cells(one.name)))]
     if len(found) == 1:
         return found[0]
     if found:
@@ -47,6 +54,14 @@ def image_column(label: str, schema: Any, first: Callable[[str], object]) -> str
     if pixels := next((one.name for one in schema if _is_of_numbers(one.type)), None):
         hint = f"{pixels!r} holds numbers: save the images themselves, encoded (PNG, JPEG), in a column `image`"
     raise DataError(f"{label} has no column 'image'; it has: {', '.join(schema.names)[:300]}", hint=hint)
+
+
+def _first(cells: Iterable[object]) -> object:
+    """The first cell that is not empty, nor a struct without bytes; None where there is none in LOOKED_AT rows."""
+    looked_at = islice(cells, LOOKED_AT)
+    return next(
+        (cell for cell in looked_at if (cell.get("bytes") if isinstance(cell, dict) else cell) is not None), None
+    )
 
 
 def is_image(cell: object) -> bool:

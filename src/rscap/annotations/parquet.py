@@ -159,13 +159,13 @@ class Columns:
     """The column with the images' file names."""
 
     @classmethod
-    def of(cls, label: str, schema: Any, first: Callable[[str], object]) -> Columns:
-        """The columns of a table; `schema` is pyarrow's, `first` gives the first cell of a column.
+    def of(cls, label: str, schema: Any, cells: Callable[[str], Iterable[object]]) -> Columns:
+        """The columns of a table; `schema` is pyarrow's, `cells` gives the cells of a column one after the other.
 
         Raises:
             DataError: no column of images, or none with captions.
         """
-        image = image_column(label, schema, first)
+        image = image_column(label, schema, cells)
         try:
             others = Fields.of([column for column in schema.names if column != image], needs_image=False)
         except DataError as error:
@@ -254,7 +254,7 @@ def label(path: Path, split: str) -> str:
 def _table(path: Path, split: str, members: Sequence[Path]) -> TableText:
     opened = [reader(path, file) for file in members]
     name = label(path, split)
-    columns = Columns.of(name, opened[0].schema_arrow, lambda column: _first(opened, column))
+    columns = Columns.of(name, opened[0].schema_arrow, lambda column: _cells(opened, column))
     leaves = {opened[0].schema.column(number).path for number in range(len(opened[0].schema))}
     wanted = [*columns.texts, *({f"{columns.image}.path"} & leaves)]
     records = [record for file in opened for batch in file.iter_batches(columns=wanted) for record in batch.to_pylist()]
@@ -269,10 +269,8 @@ def _table(path: Path, split: str, members: Sequence[Path]) -> TableText:
     )
 
 
-def _first(opened: Sequence[Any], column: str) -> object:
-    """The first cell of a column; None where there is no row."""
+def _cells(opened: Sequence[Any], column: str) -> Iterator[object]:
+    """The cells of a column in order, each read when it is asked for."""
     for file in opened:
         for batch in file.iter_batches(batch_size=1, columns=[column]):
-            if batch.num_rows:
-                return batch.column(0)[0].as_py()
-    return None
+            yield from batch.column(0).to_pylist()

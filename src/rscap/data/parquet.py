@@ -81,7 +81,7 @@ def read(name: str, tables: Tables) -> Iterator[Found]:
 def _text(label: str, split: str, table: Any) -> tuple[parquet.TableText, Any, list[int]]:
     """A table without its images, the images' column, and their sizes in bytes."""
     columns = parquet.Columns.of(
-        label, table.data.schema, lambda column: table.data.column(column)[0].as_py() if len(table) else None
+        label, table.data.schema, lambda column: (cell.as_py() for cell in table.data.column(column))
     )
     images = _lazy_images(label, table.rename_column(columns.image, IMAGE) if columns.image != IMAGE else table)
     paths, sizes = _paths_and_sizes(images)
