@@ -17,9 +17,17 @@ APART: dict[str, tuple[list[str], list[str], str]] = {
     "case": (["a_1.jpg", "a_2.jpg"], ["A_1.JPG", "A_2.JPG"], "by their case: 'a_1.jpg' and 'A_1.JPG'"),
     "suffix": (["1.jpg", "2.jpg"], ["1.png", "2.png"], "by their suffix: '1.jpg' and '1.png'"),
     "no suffix": (["1", "2"], ["1.tif", "2.tif"], "by their suffix: '1' and '1.tif'"),
-    "two suffixes": (["1.jpg", "2.jpg"], ["1.tif", "1.png", "2.tif"], "'1.jpg' and '1.png' or '1.tif'"),
+    "two suffixes": (
+        ["1.jpg", "2.jpg"],
+        ["1.tif", "1.png", "2.tif"],
+        "by their suffix: '2.jpg' and '2.tif'; for 1 of the",
+    ),
     "folders of classes": (["1.jpg", "2.jpg"], ["river/1.jpg", "city/2.jpg"], "by their folder: '1.jpg' and 'river/1"),
-    "one name in two": (["1.jpg", "2.jpg"], ["b/1.jpg", "a/1.jpg", "a/2.jpg"], "'1.jpg' and 'a/1.jpg' or 'b/1.jpg'"),
+    "one name in two": (
+        ["1.jpg", "2.jpg"],
+        ["b/1.jpg", "a/1.jpg", "a/2.jpg"],
+        "by their folder: '2.jpg' and 'a/2.jpg'; for 1",
+    ),
     "zeros": (
         ["1.jpg", "20.jpg"],
         ["00001.jpg", "00020.jpg"],
@@ -41,6 +49,12 @@ APART: dict[str, tuple[list[str], list[str], str]] = {
         ["01.jpg", "02.jpg", "x.jpg"],
         "2 of 3 images are not found: annotations",
     ),
+    "each in two": (
+        ["1.jpg", "2.jpg"],
+        ["a/1.jpg", "b/1.jpg", "a/2.jpg", "b/2.jpg"],
+        "by their folder, but for none of 2 names is it clear which one is meant: here such as '1.jpg', there such as",
+    ),
+    "one that is taken": (["1.jpg", "01.jpg"], ["1.jpg", "z.jpg"], "1 of 2 images are not found, such as '01.jpg'"),
     "another data set": (
         ["1.jpg", "2.jpg"],
         ["zebra.jpg"],
@@ -111,6 +125,12 @@ IDS: dict[str, tuple[list[str], list[str], str]] = {
         ["1.jpg", "2.jpg"],
         "1 of 2 candidates lack the id of a reference; they differ by their case",
     ),
+    "two that share one": (
+        ["a/1.jpg", "b/1.jpg"],
+        ["1.jpg"],
+        "by their folder, but for none of 2 names is it clear which one is meant: here such as 'a/1.jpg', there such",
+    ),
+    "one in several": (["1.jpg"], ["a/1.jpg", "b/1.jpg"], "find out which belong together, then write the ids"),
     "nothing": (["x.jpg", "y.jpg"], ["a.jpg", "b.jpg"], "2 of 2 references have no candidate: 'a.jpg', 'b.jpg'"),
 }
 

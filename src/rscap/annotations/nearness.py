@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from urllib.parse import unquote
@@ -16,16 +16,23 @@ class Reading:
 
     difference: str
     """What differs, as `their case`."""
-    count: int
-    """How many of the names would meet."""
+    clear: int
+    """How many of the names would meet one other that no further name would meet."""
+    unclear: int
+    """How many would meet several, or share the one that they would meet."""
     name: str
-    """The first of them."""
-    near: tuple[str, ...]
-    """What it would meet: one name, or the first two where it could be several."""
+    """The first of the clear ones; of the unclear ones where there is no other."""
+    near: str
+    """What it would meet; the first where it could be several."""
 
     def __str__(self) -> str:
         """`by their case: 'a.jpg' and 'A.jpg'`."""
-        return f"by {self.difference}: {self.name!r} and {' or '.join(map(repr, self.near))}"
+        if not self.clear:
+            which = f"for none of {self.unclear:,} names is it clear which one is meant" if self.unclear > 1 else ""
+            which = which or "it is not clear which one is meant"
+            return f"by {self.difference}, but {which}: here such as {self.name!r}, there such as {self.near!r}"
+        rest = f"; for {self.unclear:,} of the names it is not clear which one is meant" if self.unclear else ""
+        return f"by {self.difference}: {self.name!r} and {self.near!r}{rest}"
 
 
 def nearest_reading(names: Collection[str], there: Collection[str]) -> Reading | None:
@@ -33,31 +40,37 @@ def nearest_reading(names: Collection[str], there: Collection[str]) -> Reading |
 
     Args:
         names: those that met nothing as they are.
-        there: what they might have meant; each is a path with `/`.
+        there: what they might have meant and nobody else did; each is a path with `/`.
     """
     best: Reading | None = None
     for difference, fold in _READINGS.items():
-        by_fold = _by_fold(there, fold)
-        met = {name: near for name in names if (key := fold(name)) and (near := by_fold.get(key))}
-        if difference == _NUMBERS and not _is_one_to_one(met):
+        found = _reading(difference, fold, set(names), there)
+        if found is None or (found.clear + found.unclear) * 2 < len(names):
             continue
-        if len(met) * 2 >= len(names) and (best is None or len(met) > best.count):
-            first = next(iter(met))
-            best = Reading(difference, len(met), first, tuple(sorted(met[first])[:2]))
+        if best is None or (found.clear, found.unclear) > (best.clear, best.unclear):
+            best = found
     return best
 
 
-def _by_fold(there: Collection[str], fold: Callable[[str], str]) -> dict[str, list[str]]:
+def _reading(
+    difference: str, fold: Callable[[str], str], names: Collection[str], there: Collection[str]
+) -> Reading | None:
+    mine, theirs = _by_fold(names, fold), _by_fold(there, fold)
+    met = {key: own for key, own in mine.items() if key and key in theirs}
+    clear = [key for key, own in met.items() if len(own) == len(theirs[key]) == 1]
+    unclear = sum(len(own) for key, own in met.items()) - len(clear)
+    if not met or (difference == _NUMBERS and (unclear or len(clear) < 2)):  # equal numbers alone say little
+        return None
+    first = min(clear or met, key=lambda key: met[key][0])
+    return Reading(difference, len(clear), unclear, met[first][0], theirs[first][0])
+
+
+def _by_fold(names: Collection[str], fold: Callable[[str], str]) -> dict[str, list[str]]:
+    """Names in order, by what they are under a reading."""
     found: dict[str, list[str]] = {}
-    for name in there:
+    for name in sorted(names):
         found.setdefault(fold(name), []).append(name)
     return found
-
-
-def _is_one_to_one(met: Mapping[str, list[str]]) -> bool:
-    """Equal numbers say little: each must be that of one name on both sides, and there must be several."""
-    near = [one for several in met.values() for one in several]
-    return len(met) > 1 and len(set(near)) == len(near) == len(met)
 
 
 def _path(name: str) -> PurePosixPath:

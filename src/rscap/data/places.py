@@ -27,9 +27,9 @@ class Locator:
         self._places = [next((root / name for name in IMAGE_FOLDERS if (root / name).is_dir()), root)]
         self._others: list[Path] | None = None
         self._safe_folders: dict[str, bool] = {}
-        self._names: dict[Path, dict[str, str]] = {}
+        self._names: dict[Path, dict[str, list[str]]] = {}
         """The files of a folder in which an image is missing, by their names without case, accents' form and suffix."""
-        self._asked = 0
+        self._found: list[Path] = []
         self._missing: list[str] = []
 
     def path(self, row: AnnotationRow, name: str) -> Path:
@@ -46,8 +46,9 @@ class Locator:
         path = self._given / row.folder / name if row.beside else self._place(row.folder, name, text)
         if not self._stays_inside(path):
             raise UnusableRowError(f"the image's path {written!r:.200} leaves the data folder through a link")
-        self._asked += 1
-        if not os.path.lexists(path):
+        if os.path.lexists(path):
+            self._found.append(path)
+        else:
             self._missing.append(name)
         return path
 
@@ -58,9 +59,12 @@ class Locator:
             looked = ", ".join(f"{name}/" for name in IMAGE_FOLDERS)
             return f"there is no image {path}; images are looked for in {looked} and beside the annotations"
         if folder not in self._names:
-            self._names[folder] = {folded(name): name for name in sorted(os.listdir(folder), reverse=True)}
-        near = self._names[folder].get(folded(path.name)) or self._names[folder].get(folded(path.stem))
-        return f"there is no image {path}" + (f"; there is {near!r}" if near else "")
+            self._names[folder] = {}
+            for name in sorted(os.listdir(folder)):
+                self._names[folder].setdefault(folded(name), []).append(name)
+        near = self._names[folder].get(folded(path.name)) or self._names[folder].get(folded(path.stem)) or []
+        told = f"; there is {near[0]!r}" if len(near) == 1 else ""
+        return f"there is no image {path}{told or (f'; {len(near)} names are like it' if near else '')}"
 
     def apart(self) -> str:
         """How the names of images that are not found differ from those of the files that there are.
@@ -69,8 +73,9 @@ class Locator:
         """
         if not self._missing or not (there := sorted(_images_below(self._given))):
             return ""
-        count = f"{len(self._missing):,} of {self._asked:,} images are not found"
-        if reading := nearest_reading(self._missing, there):
+        count = f"{len(self._missing):,} of {len(self._missing) + len(self._found):,} images are not found"
+        used = {_below(self._given, path) for path in self._found}
+        if reading := nearest_reading(self._missing, [name for name in there if name not in used]):
             return f"{count}: annotations and files differ {reading}"
         own = [name for name in there if self._places[0] != self._given or "/" not in name]  # others may be anybody's
         return (
@@ -129,12 +134,16 @@ def _images_below(root: Path) -> Iterator[str]:
         count += len(inner) + len(files)
         if count > _MOST_ENTRIES:
             return
-        place = PurePosixPath(Path(folder).relative_to(root).as_posix())
-        if place.parts and place.parts[0] in IMAGE_FOLDERS:
-            place = place.relative_to(place.parts[0])
         for name in files:
             if not name.startswith(".") and PurePosixPath(name).suffix.lower() in SUFFIXES:
-                yield str(place / name)
+                yield _below(root, Path(folder, name))
+
+
+def _below(root: Path, path: Path) -> str:
+    """The path of an image from `root`, or from the usual image folder that holds it."""
+    place = PurePosixPath(path.relative_to(root).as_posix())
+    usual = len(place.parts) > 1 and place.parts[0] in IMAGE_FOLDERS
+    return str(place.relative_to(place.parts[0]) if usual else place)
 
 
 def _not_relative(text: str) -> str:

@@ -77,9 +77,10 @@ def load_pair(
         return renamed, replace(own, notes=(*own.notes, note))
     if lost and (reading := nearest_reading(lost, [name for name in own if name not in given])):
         how_many = "no candidate has" if len(lost) == len(given) else f"{len(lost):,} of {len(given):,} candidates lack"
+        way_out = "write the ids of the candidates as those of the references"
         raise ScoreError(
             f"{how_many} the id of a reference; they differ {reading}",
-            hint="write the ids of the candidates as those of the references",
+            hint=way_out if not reading.unclear else f"find out which belong together, then {way_out}",
         )
     return given, own
 
