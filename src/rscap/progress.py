@@ -45,8 +45,9 @@ def screen_columns() -> int:
 def fold(text: str, *, indent: str = "  ", width: int | None = None) -> str:
     """Text for people, with line breaks between words so that no line is wider than the screen.
 
-    Signatures break behind a `|`. A word that is wider than the screen stays whole, and so do a command in backticks
-    and one that ends its line behind a colon (`next: rscap report runs/x`), which people copy.
+    Signatures break behind a `|`. A word that is wider than the screen stays whole, and so do commands, which people
+    copy: one in backticks, and one that fills the rest of its line behind a colon (`next: rscap report runs/x`) or
+    behind the spaces that the line begins with.
     """
     columns = width or screen_columns()
     return "\n".join(part for line in text.split("\n") for part in _folded(line, indent, columns))
@@ -71,7 +72,7 @@ def _folded(line: str, indent: str, width: int) -> list[str]:
     return [one.rstrip() for one in lines]
 
 
-_COMMAND = re.compile(r"(?<=:)\s+(?:rscap|pip) \S.*$")
+_COMMAND = re.compile(r"(?:(?<=:)|^)\s+(?:rscap |pip |tar -)\S.*$")
 _PIECE = re.compile(r"\s*(?:[^\s`]*`[^`]*`\S*|\S+)|\s+$")
 _PART = re.compile(r"[^|]+\|?|\|")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +57,7 @@ def test_images_without_captions_get_a_table_to_fill_in(tmp_path: Path) -> None:
     assert [row["image"] for row in rows] == [f"img/{number:03}.png" for number in range(12)]
     assert not any(row["caption_1"] for row in rows)
     before = (mine / "captions.csv").read_bytes()
-    assert "fill in the captions" in init(mine)
+    assert "Fill in the captions." in init(mine)
     assert (mine / "captions.csv").read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine"]
 
@@ -93,6 +94,30 @@ def test_the_recipe_says_how_often_it_evaluates(tmp_path: Path, count: int) -> N
     times = math.ceil(steps / recipe.train.evaluate_every)
     assert f"# {times} times in {steps:,.0f} steps" in (tmp_path / "mine.toml").read_text(encoding="utf-8")
     assert times <= 6
+
+
+def test_commands_can_be_pasted_whatever_the_folder_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is on one line however narrow the screen is, a shell reads the paths out of it, and the recipe opens."""
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.chdir(tmp_path)
+    mine = Path('my "best" images; of $HOME & the O\'Neill farm')
+    pictures(mine, 30)
+    assert commands(init(mine)) == [["rscap", "init", str(mine)]]
+    fill_in(mine / "captions.csv")
+    recipe = f"{mine}.toml"
+    assert commands(init(mine)) == [
+        ["rscap", "data", "audit", str(mine)],
+        ["rscap", "doctor", recipe],
+        ["rscap", "train", recipe, "--out", f"runs/{mine}"],
+    ]
+    assert read_recipe(recipe).data.source == str(mine)
+    assert open_source(str(mine), split_scheme=read_recipe(recipe).data.splits).splits["train"] == 24
+
+
+def commands(told: str) -> list[list[str]]:
+    """The words that a shell makes of each line with a command."""
+    lines = [line.removeprefix("next:").strip() for line in told.splitlines()]
+    return [shlex.split(line) for line in lines if line.startswith("rscap ")]
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:

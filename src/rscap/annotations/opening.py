@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -141,7 +142,7 @@ def _nothing_in(path: Path, passed_over: Sequence[Note]) -> DataError:
     if known:
         hint = f"{known}: {_WAYS_OUT[PurePosixPath(known).suffix.lower()]}"
     elif folder := next((one for one in (path, *sorted(path.iterdir())) if _has_texts_beside_images(one)), None):
-        hint = f"texts beside images are read from an archive: tar -cf train.tar -C {folder} ."
+        hint = f"texts beside images are read from an archive: tar -cf train.tar -C {shlex.quote(str(folder))} ."
     return DataError(f"{path} holds no data set that can be read{seen}", hint=hint)
 
 

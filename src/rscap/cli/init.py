@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -43,17 +44,16 @@ def init(
 
 
 def _told(folder: Path, found: Beginning) -> list[str]:
+    again = f"next: {_command('init', folder)}"
     if found.table:
         return [
             f"{found.table}: {found.images:,} images, no captions yet",
-            "next: write a caption of each image into caption_1 and, if you have more, into caption_2 to caption_5; "
-            f"then run `rscap init {folder}` again. Rows without a caption are left out.",
+            "Write a caption of each image into caption_1 and, if you have more, into caption_2 to caption_5. Rows "
+            "without a caption are left out.",
+            again,
         ]
     if not found.recipe or not found.source:
-        return [
-            f"{folder}: {found.images:,} images, none with a caption yet",
-            f"next: fill in the captions, then run `rscap init {folder}` again",
-        ]
+        return [f"{folder}: {found.images:,} images, none with a caption yet", "Fill in the captions.", again]
     left_out = len(found.source.rejected)
     lines = [
         f"{folder}: {found.captioned:,} images with captions" + (f", {left_out:,} rows left out" if left_out else "")
@@ -65,7 +65,12 @@ def _told(folder: Path, found: Beginning) -> list[str]:
     lines.append(f"{found.recipe}: the recipe")
     return [
         *lines,
-        f"next: rscap data audit {folder}",
-        f"      rscap doctor {found.recipe}",
-        f"      rscap train {found.recipe} --out runs/{found.recipe.stem}",
+        f"next: {_command('data', 'audit', folder)}",
+        f"      {_command('doctor', found.recipe)}",
+        f"      {_command('train', found.recipe, '--out', Path('runs', found.recipe.stem))}",
     ]
+
+
+def _command(*words: str | Path) -> str:
+    """A command that a shell takes as it stands, whatever characters its paths have."""
+    return shlex.join(["rscap", *map(str, words)])

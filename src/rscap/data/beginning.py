@@ -9,9 +9,12 @@ import csv
 import io
 import math
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import tomli_w
 
 from rscap.annotations import AnnotationRow
 from rscap.annotations.json_files import IMAGE_SUFFIXES
@@ -20,6 +23,7 @@ from rscap.data.opening import open_source
 from rscap.data.source import Source
 from rscap.data.splits import freeze, split_by_ratio
 from rscap.errors import DataError
+from rscap.escape import visible
 from rscap.store import write_text
 
 CAPTION_COLUMNS = tuple(f"caption_{number}" for number in range(1, 6))
@@ -138,7 +142,9 @@ def recipe_text(folder: Path, source: Source, frozen: Path | None, *, base: str,
     steps = math.ceil(max(train, 1) / micro_batch) * epochs
     every = math.ceil(steps / 6)
     counts = ", ".join(f"{name} {count:,}" for name, count in source.splits.items())
-    splits = f'splits = "{frozen.as_posix()}"  # {counts}; duplicates are on one side' if frozen else f"# {counts}"
+    splits = f"# {counts}"
+    if frozen:
+        splits = f"splits = {_quoted(frozen.as_posix())}  # {counts}; duplicates are on one side"
     val = min(64, source.splits.get("val", 0))
     watched = (
         f"evaluate_every = {every}     # {math.ceil(steps / every)} times in {steps:,} steps\n"
@@ -148,18 +154,24 @@ def recipe_text(folder: Path, source: Source, frozen: Path | None, *, base: str,
         else "# without a val split nothing is evaluated during training"
     )
     return _RECIPE.format(
-        name=_name(folder),
+        name=visible(_name(folder), one_line=True),
+        file=visible(shlex.quote(f"{_name(folder)}.toml"), one_line=True),
         images=f"{len(source.examples):,}",
-        source=folder.as_posix(),
+        source=_quoted(folder.as_posix()),
         splits=splits + _left_out(source),
-        model=_TOY_MODEL if toy else _REAL_MODEL.format(base=base),
-        prompt=_PROMPT.format(words=prompt) if prompt else "",
+        model=_TOY_MODEL if toy else _REAL_MODEL.format(base=_quoted(base)),
+        prompt=_PROMPT.format(words=_quoted(prompt)) if prompt else "",
         epochs=epochs,
         seen=f"{train * epochs:,}",
         micro_batch=micro_batch,
         rate="5e-4" if toy else "1e-4",
         watched=watched,
     )
+
+
+def _quoted(text: str) -> str:
+    """Text as a value of TOML, whatever characters it has."""
+    return tomli_w.dumps({"text": text}).removeprefix("text = ").rstrip("\n")
 
 
 def _left_out(source: Source) -> str:
@@ -171,11 +183,11 @@ def _left_out(source: Source) -> str:
 
 _RECIPE = """\
 # How a captioner is trained on {name}: {images} images with captions. `rscap recipe keys` explains every key.
-# Check it with `rscap doctor {name}.toml`, price it with `rscap plan {name}.toml --gpu 16GB`, then train.
+# Check it with `rscap doctor {file}`, price it with `rscap plan {file} --gpu 16GB`, then train.
 seed = 0
 
 [data]
-source = "{source}"
+source = {source}
 UNSPLIT_LINE
 captions = "all"        # all captions of an image, packed behind it: little more work than one
 
@@ -193,7 +205,7 @@ max_new_tokens = 48     # a caption of some 30 words
 
 _PROMPT = """\
 [prompt]                # what the model reads between image and caption
-prefix = "{words}"
+prefix = {words}
 
 """
 
@@ -213,7 +225,7 @@ language_model = "trained\""""
 
 _REAL_MODEL = """\
 [model]
-base = "{base}"
+base = {base}
 # dtype = "auto": bfloat16 where the card computes it. Too little memory: quantisation = "nf4"
 
 [towers]                # a few million adapter weights learn; all else stays as it was pretrained
