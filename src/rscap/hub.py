@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 _SECONDS = 4.0
@@ -13,6 +13,8 @@ _REMEMBERED_SECONDS = 60.0
 """How long the Hub is taken for reachable, or not, without asking again."""
 
 _known: tuple[bool, float] | None = None
+_told: set[str] = set()
+"""Repositories of which a process has said that a copy is used."""
 
 
 @contextmanager
@@ -44,9 +46,33 @@ def why_not_reached() -> str:
     """Why only the cache was looked into, for a message; empty where the Hub was asked."""
     from huggingface_hub import constants
 
-    if _known is not None and not _known[0] and time.monotonic() - _known[1] <= _REMEMBERED_SECONDS:
+    if _is_silent():
         return f"{constants.ENDPOINT} cannot be reached"
     return "HF_HUB_OFFLINE is set, so that the Hub is not asked" if constants.is_offline_mode() else ""
+
+
+def note_cached(repository: str, commit: str | None, say: Callable[[str], None]) -> None:
+    """Say that a copy in the cache was loaded because the Hub cannot be reached, which may have a newer one.
+
+    It is said once a process of each repository, and not where HF_HUB_OFFLINE asks for the cache.
+
+    Args:
+        repository: its name on the Hub.
+        commit: of the copy.
+        say: gets the line.
+    """
+    if repository in _told or not _is_silent():
+        return
+    from huggingface_hub import constants
+
+    _told.add(repository)
+    at = f", commit {commit}" if commit else ""
+    say(f"note: {constants.ENDPOINT} cannot be reached; {repository} is loaded from the cache on this machine{at}")
+
+
+def _is_silent() -> bool:
+    """Whether the Hub was asked lately and did not answer."""
+    return _known is not None and not _known[0] and time.monotonic() - _known[1] <= _REMEMBERED_SECONDS
 
 
 def _answers() -> bool:

@@ -13,6 +13,7 @@ from transformers import PaliGemmaForConditionalGeneration
 
 import rscap
 from recipes import small_recipe
+from rscap import hub
 from rscap.captioner.loading import recipe_of
 from rscap.errors import ModelError
 from rscap.model import load
@@ -259,6 +260,26 @@ def test_the_commit_of_any_base_on_the_hub_is_recorded(on_the_hub: Path) -> None
     loaded = {name: load_base(ModelSection(base="someone/nano", revision=name)) for name in (None, "small", *COMMITS)}
     assert [one.describe()["revision"] for one in loaded.values()] == [*COMMITS, *COMMITS]
     assert load_base(ModelSection(base="nano")).revision is None
+
+
+def test_a_copy_that_is_used_for_want_of_the_hub_is_told_once(
+    on_the_hub: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line names the Hub, the repository and the commit of the copy; with HF_HUB_OFFLINE nothing is said."""
+    base = ModelSection(base="someone/nano")
+    load_base(base)
+    assert "cache" not in capsys.readouterr().err
+    for module in ("huggingface_hub.constants", "transformers.utils.hub.constants"):
+        monkeypatch.setattr(f"{module}.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub, "_known", None)
+    monkeypatch.setattr(hub, "_told", set())
+    monkeypatch.setattr(hub, "_ask", lambda: False)
+    load_base(base)
+    told = " ".join(capsys.readouterr().err.split())
+    line = "someone/nano is loaded from the cache on this machine, commit"
+    assert told.endswith(f"note: https://huggingface.co cannot be reached; {line} {COMMITS[0]}")
+    load_base(base)
+    assert "cannot be reached" not in capsys.readouterr().err
 
 
 def test_a_run_keeps_the_commit_that_it_began_with(on_the_hub: Path, tmp_path: Path) -> None:

@@ -23,8 +23,8 @@ from rscap.captioner.loading import best_device, present_device
 from rscap.data import FileImage, open_data
 from rscap.errors import DataError, ModelError
 from rscap.evaluation.seen import overlap, seen_of
-from rscap.hub import reach_hub
-from rscap.progress import Progress
+from rscap.hub import note_cached, reach_hub
+from rscap.progress import Progress, to_stderr
 from rscap.recipe import DataSection
 from rscap.records import Example, ScoreSheet
 from rscap.scoring.measures import Statistics
@@ -114,6 +114,8 @@ def load_clip(name: str | Path, *, revision: str | None = None, device: str | No
         raise ModelError(f"CLIP {name} is missing {len(absent)} weights, such as {absent[0]}")
     table = folder / SEEN_FILE
     commit = getattr(model.config, "_commit_hash", None) or revision
+    if not local:
+        note_cached(str(name), commit, to_stderr)
     return Clip(
         name=str(name) if not local else folder.name,
         version=(provenance.folder_digest(folder) if local else str(commit))[:12],

@@ -16,7 +16,7 @@ from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 
 from rscap import provenance
 from rscap.errors import ModelError, RscapError
-from rscap.hub import reach_hub, why_not_reached
+from rscap.hub import note_cached, reach_hub, why_not_reached
 from rscap.model.card import check_served, decided
 from rscap.model.families import (
     CHECKPOINTS,
@@ -31,6 +31,7 @@ from rscap.model.families import (
 )
 from rscap.model.quantise import keep_layout
 from rscap.model.towers import tower_of
+from rscap.progress import to_stderr
 from rscap.recipe import TOWERS, ModelSection
 from rscap.store import check_model_folder
 
@@ -114,7 +115,10 @@ def load_base(section: ModelSection, *, device: str | torch.device = "cpu") -> B
     source = locate(section.base)
     check_served(device)
     with reach_hub(isinstance(source, str)):
-        return _load(decided(section, device), source, device)
+        base = _load(decided(section, device), source, device)
+    if isinstance(source, str):
+        note_cached(source, base.revision, to_stderr)
+    return base
 
 
 def _load(section: ModelSection, source: Path | str, device: str | torch.device) -> Base:

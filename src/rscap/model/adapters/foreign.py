@@ -24,10 +24,11 @@ from torch import nn
 
 from rscap import provenance
 from rscap.errors import AdapterError
-from rscap.hub import reach_hub
+from rscap.hub import note_cached, reach_hub
 from rscap.model.adapters.config import quiet_peft
 from rscap.model.adapters.storage import check_rank, listed_keys, read_peft_config, read_weights, wrap
 from rscap.model.load import CHECKPOINTS, NANO
+from rscap.progress import to_stderr
 from rscap.store import AdapterConfig, check_expressions, read_adapter_config, write_json
 from rscap.store.adapter import ADAPTER_CONFIG, ADAPTER_TENSORS
 
@@ -90,6 +91,7 @@ def find_adapter(model: str) -> ForeignAdapter | None:
         if found is None:
             return None
         folder, revision = found, found.name
+        note_cached(model, revision, to_stderr)
     if not (folder / ADAPTER_CONFIG).is_file():
         return None
     config = read_adapter_config(folder)
