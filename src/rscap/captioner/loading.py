@@ -14,6 +14,7 @@ import torch
 from rscap import provenance
 from rscap.captioner.asking import Captioner
 from rscap.captioner.batch import Encoder
+from rscap.captioner.exported import exported_as
 from rscap.errors import AdapterError, ModelError, RecipeError, StoreError
 from rscap.methods import METHODS
 from rscap.model.adapters import (
@@ -28,6 +29,7 @@ from rscap.model.card import decided
 from rscap.model.families import family_of
 from rscap.model.load import Base, default_prompt, load_base
 from rscap.model.packed import PackedModel
+from rscap.progress import to_stderr
 from rscap.recipe import (
     Dtype,
     GenerateSection,
@@ -37,7 +39,7 @@ from rscap.recipe import (
     change_generate,
     read_recipe,
 )
-from rscap.store import ADAPTER, MODEL, MODEL_ITEM, STATUS, Provenance, RunFolder, plain_files, plain_path, read_json
+from rscap.store import ADAPTER, MODEL, STATUS, Provenance, RunFolder, plain_files
 from rscap.tables import check_table
 
 
@@ -121,17 +123,16 @@ class ModelRef:
             adapter = find_adapter(model)
             if base is not None and adapter is None:
                 raise RecipeError(f"{model} is no adapter, so it has no base model", hint="leave --base out")
-            told = _exported_as(folder)
+            told = exported_as(folder, to_stderr)
             table = {
                 "base": base or (adapter.base if adapter else model),
-                "dtype": dtype or told.get("weights.dtype", "auto"),
+                "dtype": dtype or (told.dtype if told else None) or "auto",
                 "quantisation": quantisation or "none",
                 "revision": getattr(adapter.config, "revision", None) if adapter and base is None else None,
             }
             section = check_table(ModelSection, table, name="model")
-            words = told.get("prompt.prefix") if prefix is None else prefix
-            settings = {key.removeprefix("generate."): one for key, one in told.items() if key.startswith("generate.")}
-            generate = check_table(GenerateSection, settings, name="generate")
+            words = told.prefix if told and prefix is None else prefix
+            generate = told.generate if told else GenerateSection()
             ref = cls.of_base(section, name=folder.name, prefix=words, generate=generate)
             return replace(ref, adapter=adapter, merged=merged, exported=generate if told else None).decoding(changes)
         if base is not None or quantisation is not None:
@@ -436,24 +437,6 @@ def _trained_whole(folder: Path, recipe: Recipe, device: str) -> tuple[Base, Pac
             base.model.get_submodule(path).to(base.compute_dtype)
     base.model.tie_weights()
     return base, PackedModel(base.model, compute_dtype=base.compute_dtype)
-
-
-def _exported_as(folder: Path) -> dict[str, Any]:
-    """How the card of an export says that it is asked: `prompt.prefix`, `generate.…`, `weights.dtype`; {} elsewhere.
-
-    Raises:
-        StoreError: the export's description is damaged.
-    """
-    if not (folder / MODEL_ITEM).is_file():
-        return {}
-    path = plain_path(folder, MODEL_ITEM)
-    item = read_json(path)
-    try:
-        return dict(item["properties"]["mlm:hyperparameters"])
-    except (KeyError, TypeError, ValueError):
-        raise StoreError(
-            f"{path} does not say how the model is asked", hint="export the run again, or remove this file"
-        ) from None
 
 
 def _refuse_misspelt(folder: Path) -> None:

@@ -92,14 +92,14 @@ def check_model_folder(folder: Path) -> None:
             )
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """The JSON object of a configuration.
+def read_config(path: Path, *, most: int = _MOST_OF_A_CONFIG) -> dict[str, Any]:
+    """The JSON object of a configuration of at most `most` bytes.
 
     Raises:
         StoreError: missing, unreadable, too large, no JSON, or another value than an object.
     """
     try:
-        value = json.loads(read_plain(path, most=_MOST_OF_A_CONFIG))
+        value = json.loads(read_plain(path, most=most))
     except FileNotFoundError:
         raise StoreError(f"{path} does not exist") from None
     except OSError as error:
