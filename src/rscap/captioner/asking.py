@@ -51,9 +51,9 @@ OneImage = Union["str", "PathLike[str]", bytes, "Image", "np.ndarray[Any, Any]",
 class Captioner:
     """A model with its prompt and decode settings, ready to caption; `rscap.load` makes one from a run or a base.
 
-    Several threads may share it: one lock lets one batch at a time through the model, so they take turns, and each
-    gets the captions that it would get alone. How many images fit in memory is learned once and kept. Captioners of one
-    base model and several adapters share the lock: each is made `beside` the first.
+    Several threads may share it: one lock lets one batch at a time through the model, so they take turns, and each gets
+    the captions that it would get alone. How many images fit in memory is learned once and kept. Captioners of one base
+    model and several adapters share the lock: the first is passed as `beside` to the others.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Captioner:
         merged: bool = False,
         pool: Path | None = None,
     ) -> None:
-        self.merged = merged  # a signature tells it: sums in 16 bits round once more
+        self.merged = merged  # recorded in the signature, since merged weights are rounded once more
         self.encoder = encoder
         self.prefix = prefix
         self.settings = GenerateSection() if settings is None else settings
@@ -158,7 +158,7 @@ class Captioner:
     ) -> Iterator[Prediction | Rejected]:
         """Caption images as they come, in order; holds at most `batch_size` of them. Arguments as for `caption`.
 
-        An error of `images` itself is raised behind the captions of the images that came before it.
+        If iterating over `images` fails, the captions of the images before the failure come first.
         """
         if not _is_several(images):
             raise ImageError(
@@ -192,8 +192,8 @@ class Captioner:
     ) -> Iterator[Prediction | Rejected]:
         """Caption pictures in their order; a `Rejected` stands in the place of one that cannot be decoded.
 
-        Where a GPU captions, a thread decodes the images of the next batch meanwhile. Where a batch does not fit in
-        memory, `say` reports it, and the captioner decodes it and all later ones in smaller parts.
+        On a GPU, a thread decodes the images of the next batch while the model captions the current one. If a batch
+        does not fit in memory, `say` reports it, and the captioner decodes it and all later ones in smaller parts.
 
         Raises:
             OutOfMemory: a single image does not fit.
@@ -229,7 +229,7 @@ class Captioner:
         encode = partial(self.encoder.asked, prefix=self._ids(prefix))
         size = images_together(self.packed, settings, self.encoder.image)
         coming = batches(pictures, encode, size=size, pad=self.encoder.prompter.pad, workers=workers, say=say)
-        if self.packed.device.type != "cpu":  # a processor has no time to spare: two pools of threads would take turns
+        if self.packed.device.type != "cpu":  # on a CPU the two thread pools would compete for the cores
             coming = ahead(coming)
         for batch in coming:
             with self._lock:
@@ -237,9 +237,9 @@ class Captioner:
             yield from _in_place(batch, found)
 
     def encoded(self, picture: Example | Picture, *, prefix: str | None = None) -> PackedRow:
-        """A picture as `answers_of` takes it: decoded, resized, behind its prompt; a few hundred kilobytes.
+        """Decode and resize a picture and add its prompt, ready for `answers_of`; takes a few hundred kilobytes.
 
-        It does not wait for the model, so that a server can refuse a picture, and make others ready, while it captions.
+        This does not wait for the model, so a server can refuse or prepare pictures while the model captions others.
 
         Raises:
             DataError: the image cannot be decoded, or the words spell a special token.
@@ -249,7 +249,7 @@ class Captioner:
     def answers_of(
         self, rows: Sequence[PackedRow], *, prefix: str, settings: GenerateSection, say: Say = to_stderr
     ) -> list[Answer]:
-        """Caption what `encoded` made ready with this prefix, as one batch.
+        """Caption rows that `encoded` prepared with this prefix, as one batch.
 
         Raises:
             OutOfMemory: a single image does not fit.
@@ -260,7 +260,7 @@ class Captioner:
             return self._decoded(collate(rows, pad=self.encoder.prompter.pad), prefix, settings, say, scored=True)
 
     def _refuse_training(self) -> None:
-        if self.packed.net.training:  # nothing here switches the mode of a model that somebody else holds
+        if self.packed.net.training:  # the caller may hold the model too, so its mode is not changed here
             raise ValueError("the model is in training mode, where dropout changes captions: call eval() on it first")
 
     def _ids(self, prefix: str) -> tuple[int, ...]:
@@ -297,7 +297,7 @@ class Captioner:
             ]
 
     def _token_scores(self, decoded: Decoded, *, each: bool) -> tuple[TokenScore, ...]:
-        """The scores of the tokens, if they were asked for; `each` has a margin of its own."""
+        """The scores of the tokens, if they were computed; with `each`, every token has a margin of its own."""
         if not decoded.logprobs:
             return ()
         margins = decoded.margins if each else repeat(None, len(decoded.ids))
@@ -316,7 +316,7 @@ class Captioner:
         )
 
     def close(self) -> None:
-        """Give the memory of the model back; asking again is an error."""
+        """Free the memory of the model; a closed captioner raises an error when it is used again."""
         with self._lock:
             if self._packed is not None:
                 device = self._packed.device
@@ -346,8 +346,8 @@ def caption_all(
 ) -> tuple[list[Prediction], list[Rejected]]:
     """All predictions of a list of pictures, in order, and the pictures that cannot be decoded.
 
-    `done` are predictions of the first pictures from an earlier call, which are not asked for again; `each` is called
-    with every new item.
+    `done` are predictions that an earlier call made of the first pictures, which are not captioned again; `each` is
+    called with every new item.
 
     Raises:
         DataError: more than `max_rejected_share` of the pictures cannot be decoded; `way_out` is the hint.
@@ -368,7 +368,8 @@ def caption_all(
 
 
 def _is_several(images: Any) -> bool:
-    """Whether this is a collection of images. Strings, bytes, files, mappings and arrays of numbers are iterable too.
+    """Whether this is a collection of images. Strings, bytes, files, mappings and arrays of numbers are iterable, but
+    are not collections of images.
 
     The keys of a mapping or a table would be taken for paths, and the lines of a file for images.
     """
@@ -381,7 +382,7 @@ def _is_several(images: Any) -> bool:
 
 
 def _chunks(images: Iterator[Any], size: int) -> Iterator[list[Example | Picture]]:
-    """Up to `size` images at a time; those that came before an error of `images` come before it here too."""
+    """Lists of up to `size` images. If iterating over `images` fails, the images before the failure come first."""
     numbered = enumerate(images)
     while True:
         chunk: list[Example | Picture] = []
@@ -404,7 +405,7 @@ def _picture(image: Any, number: int) -> Example | Picture:
         handle: ImageHandle = opened(given)
     except ImageError as error:
         handle = _Unusable(f"image {number}", error)
-    if named:  # the image of one that was written by hand may be a path
+    if named:  # a caller's own Example or Picture may hold a path
         return named if handle is given else replace(named, image=handle)
     return Picture(id=handle.name, image=handle)
 

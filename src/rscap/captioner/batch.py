@@ -80,7 +80,7 @@ class Batch:
     captions: int = 0
     rejected: tuple[Rejected, ...] = ()
     rejected_at: tuple[int, ...] = ()
-    """Where each of these stood among all that was asked for, images included, counted from 0."""
+    """The position of each rejected item among all items of the batch, usable ones included, counted from 0."""
 
     @property
     def images(self) -> int:
@@ -126,7 +126,7 @@ class Batch:
         return self._with_tensors(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
-        """The same batch in page-locked memory, from where a GPU fetches it while it computes; for the loader."""
+        """The same batch in page-locked memory, which a GPU reads while it computes; the loader calls this."""
         return self._with_tensors(Tensor.pin_memory)
 
     def _with_tensors(self, change: Callable[[Tensor], Tensor]) -> Batch:
@@ -157,7 +157,7 @@ def pack(prefix: Sequence[int], suffixes: Sequence[Sequence[int]], *, first: int
 
 
 def collate(items: Sequence[PackedRow | Rejected], *, pad: int) -> Batch:
-    """Pad encoded rows on the right and stack them; a batch of no images still tells what was rejected."""
+    """Pad encoded rows on the right and stack them; a batch without images still lists what was rejected."""
     rows = [item for item in items if isinstance(item, PackedRow)]
     rejected = {place: item for place, item in enumerate(items) if isinstance(item, Rejected)}
 
@@ -222,7 +222,7 @@ class Encoder:
         )
 
     def asked(self, picture: Picture | Example, *, prefix: Sequence[int]) -> PackedRow:
-        """Encode one picture behind the ids of a prefix, for captions to be generated.
+        """Encode one picture with the ids of a prefix, to generate captions for it.
 
         Raises:
             DataError: the image cannot be decoded; names it.

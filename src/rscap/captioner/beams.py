@@ -1,11 +1,12 @@
-"""Beam search: the W best beginnings of a caption grow together, and the best finished caption is taken.
+"""Beam search: the W best beginnings of a caption grow together, and the best finished caption is the result.
 
 The rules are those of transformers' `generate` with `early_stopping=False`, to the token:
 
 * A step looks at the 2 W best continuations over all beams of an image, by summed log-probability.
-* One that ends (`<eos>`, or the length limit) is finished if it is among the W best; its mark is the sum divided by
-  its number of tokens to the power of the length penalty. The W best finished captions are kept.
-* The W best that do not end go on.
+* One that ends (`<eos>`, or the length limit) is finished if it is among the W best; its mark, by which finished
+  captions are ranked, is the sum divided by its number of tokens to the power of the length penalty. The W best
+  finished captions are kept.
+* The W best that do not end are the beams of the next step.
 * An image is done when W captions are finished and the best beam, marked as if it ended now, is not above the worst
   of them.
 
@@ -50,7 +51,7 @@ class _Search:
     close: Tensor
     """int[B]: near-ties."""
     near: Tensor
-    """float[B]: below this a choice is one."""
+    """float[B]: a choice with a smaller margin is a near-tie."""
     margin: Tensor
     """float[B]: the closest choice so far."""
     sure: Tensor
@@ -142,7 +143,8 @@ def _advance(
     settings: GenerateSection,
     eos: int,
 ) -> tuple[Tensor, Tensor]:
-    """Take the continuations in: what ends, what goes on, who is done. Parents and tokens, int[B, W], of the beams."""
+    """Update the search with the continuations: keep finished captions, choose the next beams, close images that are
+    done. Returns parents and tokens of the beams, int[B, W] each."""
     beams, divisor = settings.beams, length**settings.length_penalty
     texts = _pick(found.said, parents)
     texts[:, :, length - 1] = tokens

@@ -21,7 +21,8 @@ from transformers import (
 from rscap.recipe import GenerateSection, Logits
 
 LEAVING_SHARE = 0.25
-"""Leaving costs a copy of what remains of the cache, about as much as a step's attention: not for every image."""
+"""Finished images leave a batch once they are this share of it. Each time the rest of the cache is copied, which costs
+about as much as the attention of a step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +36,14 @@ class Decoded:
     """Of each token, where they were asked for: the natural logarithm of its probability to the model, before penalties
     and temperature."""
     margins: tuple[float, ...] = ()
-    """How far another choice was at each token, where that was asked for: what `near_tie` is compared with. Beam search
-    has one for the whole caption."""
+    """How far the next best choice was from each token, if it was computed; `near_tie` gives the limit. Beam search has
+    one for the whole caption."""
 
     @classmethod
     def until(
         cls, eos: int, ids: list[int], near_ties: int, logprobs: Sequence[float] = (), margins: Sequence[float] = ()
     ) -> Decoded:
-        """Ids up to the first `eos`, with what is known of each."""
+        """Ids up to the first `eos`, with the log-probability and margin of each."""
         length = ids.index(eos) + 1 if eos in ids else len(ids)
         return cls(ids[:length], near_ties, tuple(logprobs[:length]), tuple(margins[:length]))
 
@@ -54,7 +55,7 @@ class Leaving(Enum):
 
     @classmethod
     def of(cls, done: Tensor) -> Leaving:
-        """Of bool[B]: those that are done, once they are enough. The one moment of a step at which the host waits."""
+        """Decided from bool[B], the images that are done. Only here does the host wait for the device within a step."""
         count = int(done.sum())
         if count == len(done):
             return cls.ALL
@@ -64,15 +65,15 @@ class Leaving(Enum):
 # The next token of each row, and how close the choice was: the best one, or one drawn.
 
 NEAR_TIE = 1e-4
-"""The same for float32, ten times what was measured."""
+"""The margin of a near-tie in float32: ten times what was measured."""
 NEAR_TIES: Mapping[tuple[torch.dtype, Logits], float] = {
     (torch.bfloat16, "float32"): 2**-5,
     (torch.bfloat16, "model"): 2**-3,
     (torch.float16, "float32"): 2**-8,
     (torch.float16, "model"): 2**-5,
 }
-"""By the precision of the model and of its logits: the most by which sums in another order moved the distance between
-the two best logits, rounded up to a power of two (224 choices of nano: docs/decoding.md)."""
+"""Margins by the precision of the model and of its logits: the most by which summing in another order changed the
+distance between the two best logits, rounded up to a power of two (224 choices of nano: docs/decoding.md)."""
 
 
 def near_tie(dtype: torch.dtype, settings: GenerateSection) -> float:
@@ -96,8 +97,8 @@ def drawn(scores: Tensor, at: Sequence[float]) -> tuple[Tensor, Tensor]:
     """Tokens drawn in proportion to softmax(scores), by the inverse of the cumulative distribution.
 
     `at` holds one number in [0, 1) a row. Tokens lie in the order of their ids, not of their scores: rounding errors
-    then move the edges of their shares a little and swap none. Behind the tokens, how far from the edge of the token's
-    share the number lay: float[B].
+    then move the edges of their shares a little and swap none. Returns the tokens int[B], and float[B], how far each
+    number lay from the nearer edge of its token's share.
     """
     wide = scores.cpu() if scores.device.type == "mps" else scores  # which knows no float64
     reached = wide.double().softmax(dim=-1).cumsum(dim=-1)

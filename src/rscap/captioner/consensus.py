@@ -1,7 +1,7 @@
 """Consensus decoding: of several drawn captions, the one that is most like the others (minimum Bayes risk).
 
 The captions of an image are drawn behind one prefix. The one with the highest mean similarity to the others is what the
-model says most often, in other words each time; a caption that was drawn twice counts twice. Kumar and Byrne, "Minimum
+model says most often, in varying words; a caption that was drawn twice counts twice. Kumar and Byrne, "Minimum
 Bayes-risk decoding for statistical machine translation" (NAACL 2004).
 """
 

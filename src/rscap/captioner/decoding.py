@@ -58,7 +58,7 @@ def _extend(
     near = near_tie(packed.compute_dtype, settings)
     choose = _Choice(settings, batch.example_ids)
     ids, said = batch.tokens, batch.tokens.new_full((batch.images, limit), eos)
-    rows = torch.arange(batch.images, device=ids.device)  # of the batch, those that still grow
+    rows = torch.arange(batch.images, device=ids.device)  # places in the batch of the captions that still grow
     close, done = torch.zeros_like(rows), torch.zeros_like(rows, dtype=torch.bool)
     scores = logits.new_zeros(2, batch.images, limit if scored else 0)
     for length in range(limit):
@@ -82,7 +82,8 @@ def _extend(
 
 
 _LOOK_EVERY = 4
-"""Tokens between two looks at who is done, where steps are replayed and nobody leaves: each look waits for the GPU."""
+"""Where steps are replayed no image leaves, and rscap checks only every so many tokens whether all are done, because
+each check waits for the GPU."""
 
 
 def _leaving(done: Tensor, length: int, state: Decoding) -> Leaving:
@@ -111,9 +112,10 @@ class _Choice:
 
 
 _MEMORY_SHARE = 0.5
-"""Of a GPU's free memory, what the caches and logits of a batch may take; what passes through layers takes more."""
+"""Share of a GPU's free memory that the caches and logits of a batch may take; activations need the rest."""
 _MOST = 256
-"""Images decoded together for `auto`: beyond, a GPU computes a token for longer than it takes to start its kernels."""
+"""The most images that `auto` decodes together. With more, computing a step takes longer than starting its kernels, so
+larger batches gain nothing."""
 
 
 def images_together(packed: PackedModel, settings: GenerateSection, image: ImageSpec) -> int:

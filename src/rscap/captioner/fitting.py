@@ -1,4 +1,4 @@
-"""A batch in parts that fit in memory: for captions that are searched, drawn, or drawn to learn from."""
+"""Split batches into parts that fit in memory: for beam search, for sampling, and for training on sampled captions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demand:
-    """What is asked of every image of a batch, as far as it takes memory."""
+    """What decides how much memory each image of a batch needs."""
 
     branches: int
     """Captions that grow at the same time: beams, or captions that are drawn."""
@@ -31,7 +31,7 @@ class Demand:
 
 @dataclass(slots=True)
 class Fitting:
-    """Works through batches, and remembers how many images fit in memory at a time, by what is asked of each."""
+    """Works through batches, and remembers for each kind of demand how many images fit in memory at a time."""
 
     limits: dict[tuple[int, int], int] = field(default_factory=dict)
     """(branches, tokens) to images."""
@@ -42,7 +42,7 @@ class Fitting:
         """Every image of the batch once, in its order: parts of the batch, with what `attempt` made of each.
 
         When memory runs out for the first time in a batch, the cache is emptied and the same part tried again. When it
-        runs out once more, the part is halved, and so is every later one; `say` tells it.
+        runs out once more, the part is halved, and so is every later one; `say` reports it.
 
         Raises:
             OutOfMemory: a single image does not fit.
@@ -67,7 +67,8 @@ class Fitting:
 
 
 def _tried(attempt: Callable[[Batch], T], part: Batch) -> T | None:
-    """None if memory runs out. Nothing of the attempt is alive when this returns: the error held it all."""
+    """The result, or None if memory ran out. The error held all tensors of a failed attempt, and is gone when this
+    returns."""
     try:
         return attempt(part)
     except (RuntimeError, MemoryError) as error:

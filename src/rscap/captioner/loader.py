@@ -1,4 +1,4 @@
-"""Batches made ahead of the step: by data workers, by a thread, or in turn."""
+"""Batches that are prepared ahead of the step: by data workers, by a thread, or in this process."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ Workers = int | Literal["auto"]
 def worker_count(asked: Workers) -> int:
     """How many data workers this process starts: as asked, or for `auto` as many as a GPU needs and the cores allow.
 
-    Batches are the same whatever the number. Beside a CPU that trains, workers would only take its time. The processes
-    of a launcher share the cores out.
+    Batches are the same whatever the number. Where a CPU trains, workers would only take its time. The processes of one
+    launcher divide the cores among them.
     """
     if asked != "auto":
         return asked
@@ -52,7 +52,7 @@ Place = TypeVar("Place")
 
 
 class _Rows(Dataset[PackedRow | Rejected], Generic[Place]):
-    """The encoded row of each place that a sampler names."""
+    """The encoded row at each place that a sampler yields."""
 
     def __init__(self, encode: Callable[[Place], PackedRow], name: Callable[[Place], str]) -> None:
         self.encode, self.name = encode, name
@@ -123,7 +123,7 @@ def batches(
 ) -> Iterator[Batch]:
     """Batches of `size` examples in the order given; `Batch.rejected` lists what cannot be encoded.
 
-    Where a data worker ends, `say` tells why, and this process makes the batches that are left.
+    If a data worker dies, `say` reports why, and this process makes the remaining batches.
     """
     everyone = range(len(examples))
     groups = [everyone[start : start + size] for start in range(0, len(examples), size)]
@@ -144,7 +144,7 @@ def batches(
 
 
 def _finished(coming: Iterator[Batch], rest: Callable[[int, WorkerLost], Iterator[Batch]]) -> Iterator[Batch]:
-    """What comes; after the loss of a worker, the `rest` from the first batch that did not come."""
+    """The batches of `coming`; after the loss of a worker, those of `rest`, from the first batch that is missing."""
     count = 0
     try:
         for batch in coming:
@@ -162,7 +162,8 @@ def grouped(
     pad: int,
     workers: Workers = 0,
 ) -> Iterator[Batch]:
-    """One batch a group of places, in order; groups may never end. `name` says which example lies at a place.
+    """One batch for each group of places, in order; the groups may be endless. `name` gives the name of the example at
+    a place.
 
     With `workers`, that many processes keep a few batches ready ahead of the step.
     """
@@ -199,7 +200,7 @@ _OF_A_WORKER = re.compile(
     r"DataLoader worker|Communication with the workers|Pin memory thread"
     r"|^Caught (?:OSError|MemoryError|BlockingIOError)"
 )
-"""How torch begins to tell that a worker cannot go on; an error of our own code in a worker begins otherwise."""
+"""How torch's messages begin when a worker cannot continue; those of errors in rscap's own code begin otherwise."""
 
 
 @contextmanager

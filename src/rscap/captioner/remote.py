@@ -29,13 +29,13 @@ from rscap.records import Example, ImageHandle, Picture, Prediction, Rejected
 KEY_VARIABLE = "RSCAP_API_KEY"
 """The environment variable that holds the key of the server."""
 PROMPT = "Describe this aerial image in one sentence."
-"""What a server that names no prompt of its own is asked."""
+"""The prompt for servers that do not name one."""
 
 _ATTEMPTS = 6
 _LONGEST_WAIT = 60.0
 _KINDS = {"JPEG": "jpeg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tiff", "JPEG2000": "jp2"}
 _EVERYWHERE = ("max_new_tokens", "temperature", "top_p", "seed", "batch_size", "logits")
-"""Decode settings that OpenAI's API has a word for, or that are no business of the server's."""
+"""Decode settings that are parameters of OpenAI's API, or that do not concern the server."""
 
 
 class RemoteError(RscapError):
@@ -44,7 +44,7 @@ class RemoteError(RscapError):
 
 @dataclass(frozen=True, slots=True)
 class _Retry(Exception):
-    """An answer that another attempt may better."""
+    """A failed answer; another attempt may succeed."""
 
     reason: str
     after: float | None = None
@@ -138,7 +138,7 @@ class RemoteCaptioner:
         return self.sent_prompt if self.sent_prompt is not None else str(self.own.get("prompt", ""))
 
     def describe(self) -> dict[str, Any]:
-        """What decides over the captions: server, model, what the server says of it, prompt and parameters."""
+        """Everything that determines the captions: server, model, what the server says of it, prompt and parameters."""
         said = {key: self.own.get(key) for key in ("kind", "digest", "base")} if self.own else None
         return {
             "server": self.url,
@@ -244,7 +244,7 @@ class RemoteCaptioner:
             ) from None
 
     def _answer(self, ask: Callable[[], httpx.Response], say: Say, *, attempts: int = _ATTEMPTS) -> httpx.Response:
-        """An answer that is final; what may pass is waited for."""
+        """A final answer; failures that may be temporary are retried."""
         for attempt in range(attempts):
             self._pace.wait()
             try:

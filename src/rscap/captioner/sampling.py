@@ -50,14 +50,15 @@ class Sampling:
 
 
 def forbidden_ids(prompter: Prompter, vocabulary: int) -> list[int]:
-    """Ids that no caption holds: the image's, those of other special tokens but `<eos>`, those without a token."""
+    """Ids that no caption may hold: image tokens, all other special tokens except `<eos>`, and ids without a token."""
     tokenizer, layout = prompter.layout.tokenizer, prompter.layout
     special = {*tokenizer.all_special_ids, *layout.special, *range(len(tokenizer), vocabulary)}
     return sorted(one for one in special - {prompter.eos} if one < vocabulary)
 
 
 def with_features(packed: PackedModel, batch: Batch) -> Batch:
-    """The batch with what a frozen vision tower sees, so that several passes share it; as it is if the tower learns."""
+    """The batch with the output of a frozen vision tower, so that several passes share it; unchanged if the tower is
+    trained."""
     if batch.features is not None or packed.vision_learns:
         return batch
     with torch.no_grad(), packed.autocast():
@@ -74,7 +75,7 @@ def sample(packed: PackedModel, batch: Batch, *, sampling: Sampling, forbidden: 
     count, limit = sampling.count, sampling.limit
     logits, state = prefill(packed, batch, room=count * (limit - 1), logits_in=sampling.logits_in)
     logits = logits.unsqueeze(1)
-    rows = torch.arange(batch.images, device=logits.device)  # of the batch, those that still grow
+    rows = torch.arange(batch.images, device=logits.device)  # places in the batch of the images that still grow
     said = torch.full((batch.images, count, limit), eos, device=logits.device)
     logprobs = torch.zeros(said.shape, device=logits.device)
     done = torch.zeros(said.shape[:2], dtype=torch.bool, device=logits.device)

@@ -36,7 +36,7 @@ _COLUMNS = ("id", "caption", "prefix", "tokens", "stopped")
 
 
 class _Done(PredictionRow):
-    """A line of what is done: a prediction, and what names the bytes of its image."""
+    """A line of the file of finished captions: a prediction, and the digest of its image."""
 
     image: str | None
 
@@ -47,11 +47,12 @@ class CaptionTable:
 
     out: Path
     asked: Mapping[str, Any]
-    """Whatever decides what a caption is, the model and its words: what something else captioned is done again."""
+    """What determines a caption: the model, its prompt and its settings. Captions that were made with others are made
+    again."""
     done: dict[str, Prediction] = field(default_factory=dict)
     failed: list[Rejected] = field(default_factory=list)
     set_aside: str = ""
-    """Why captions of an earlier command are made again, once `begin` has found some; names what differs."""
+    """Why `begin` discarded the captions of an earlier command: names what differs. Empty where it discarded none."""
     _images: dict[str, ImageHandle] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -63,7 +64,7 @@ class CaptionTable:
         return self.out.with_name(f".{self.out.name}.so-far")
 
     def begin(self, pictures: Sequence[Picture]) -> list[Picture]:
-        """The pictures that are still to be captioned; a picture whose bytes are others than before is among them."""
+        """The pictures that are still to be captioned; pictures whose bytes have changed are among them."""
         self._images = {picture.id: picture.image for picture in pictures}
         known = self._known()
         self.done = {one.id: one.prediction() for one in known if one.image == _digest(self._images.get(one.id))}

@@ -49,7 +49,8 @@ class Activations:
 
 @contextmanager
 def measured(packed: PackedModel) -> Iterator[Activations]:
-    """Inside, note the largest float16 activation of every module; costs a pass over each output, and no waiting."""
+    """Within the block, record the largest float16 activation of every module: a pass over each output, without
+    waiting."""
     found = Activations()
     with _hooked(packed, found.note):
         yield found
@@ -57,7 +58,7 @@ def measured(packed: PackedModel) -> Iterator[Activations]:
 
 @contextmanager
 def stopping_at_overflow(packed: PackedModel) -> Iterator[None]:
-    """Inside, the first module whose output is not finite is an error; waits for the device after every module.
+    """Within the block, the first module whose output is not finite raises; waits for the device after every module.
 
     Raises:
         NotFinite: names the module, the numbers it read and its precision.
@@ -77,7 +78,7 @@ def stopping_at_overflow(packed: PackedModel) -> Iterator[None]:
 
 @contextmanager
 def noting_overflow(packed: PackedModel) -> Iterator[list[str]]:
-    """Inside, the first module whose output is not finite is noted, and work goes on; waits after every module."""
+    """Within the block, record the first module whose output is not finite, and continue; waits after every module."""
     found: list[str] = []
 
     def look(name: str, made: Tensor) -> None:
@@ -96,7 +97,7 @@ def _described(made: Tensor) -> str:
 
 @contextmanager
 def _hooked(packed: PackedModel, look: Callable[[str, Tensor], None]) -> Iterator[None]:
-    """Show `look` what every module returns, innermost modules first."""
+    """Call `look` with the output of every module, innermost modules first."""
 
     def hook(name: str) -> Callable[..., None]:
         def show(module: nn.Module, given: Any, made: Any) -> None:

@@ -26,7 +26,7 @@ from transformers import AttentionInterface
 FLEX, CACHED = "rscap_flex", "rscap_cached"
 _VARIANTS = 64
 """Graphs of FlexAttention: by autocast, one row or several, all tokens or picked ones. One more would be an error: past
-its own limit of 8 torch would go on uncompiled, without a word, where gradients of capped scores may be wrong."""
+its own limit of 8, torch would silently continue uncompiled, and gradients of capped scores may then be wrong."""
 _TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 2e-2, torch.float16: 5e-3}
 """Norm of the difference over the norm, for outputs and gradients; a GPU may multiply float32 as TF32."""
 
@@ -184,8 +184,8 @@ def flex_differs(shape: Shape, device: torch.device, *, causal: bool = False, ch
     """Compare FlexAttention with plain attention on this device: None if they agree, else what is wrong.
 
     One row and two, of two lengths, all tokens and a few of them as queries, with and without a window, under autocast
-    as in training; outputs and gradients, and if training will compute activations again in its backward pass, then
-    here too: torch 2.13, not compiled, has wrong gradients of capped scores there and says nothing.
+    as in training; outputs and gradients, and with recomputed activations where training recomputes them: there torch
+    2.13, uncompiled, silently has wrong gradients of capped scores.
     """
     generator = torch.Generator().manual_seed(0)
     autocast = torch.autocast(device.type, dtype=shape.dtype, enabled=shape.dtype != torch.float32)

@@ -1,4 +1,4 @@
-"""What the card at hand can do: the precision it computes in, and whether the installed torch has kernels for it.
+"""What a graphics card can do: the precision it computes in, and whether the installed torch has kernels for it.
 
 `model.dtype = "auto"` is decided here, once: bfloat16 where the card computes it, float16 on cards that only emulate it
 (T4, V100, P100), float32 everywhere else. Nothing here downloads or allocates anything.
@@ -113,7 +113,7 @@ def decided(section: ModelSection, device: str | torch.device) -> ModelSection:
 
 
 def emulated(section: ModelSection, device: str | torch.device) -> str | None:
-    """A sentence for whoever named bfloat16 on a card that only emulates it; None where there is nothing to say."""
+    """A warning where a recipe names bfloat16 and the card only emulates it; None elsewhere."""
     if section.dtype != "bfloat16" or computes_bfloat16(device):
         return None
     return (

@@ -1,7 +1,7 @@
 """Encode a prefix once, then extend captions by one token a step, reading the keys and values so far.
 
-Several branches may follow one prefix (the beams of a search). They share its keys and values, and each other's too
-where one continues another: as in training, the cache holds one sequence per image, and a mask says who reads what.
+Several branches may follow one prefix (the beams of a search). They share its keys and values, and those of common
+ancestors: as in training, the cache holds one sequence per image, and a mask says who reads what.
 
     slots      I I I … <bos> caption en \n | a   two | plane planes | on  in  …    two branches, a slot each a step
     visible    1 1 1 …   1      1    1  1  | 1   0   | 1     0      | 1   0        branch 0: a plane on
@@ -81,13 +81,13 @@ class Decoding:
     """int[K]: the position of the token in each slot, for models with a sliding window."""
     next_position: int
     dtype: torch.dtype
-    """Precision of hidden states between layers, as the prefix had them."""
+    """Precision of hidden states between layers; the same as in the prefix."""
     checksum: Tensor
     """float[]: the sum of all logits so far, which is not finite if one of them was not."""
     logits_in: Logits = "model"
     """How the head computes: see `PackedModel.head`."""
     still: Still | None = None
-    """What computes steps of fixed shapes, if they are; images then cannot leave."""
+    """Computes the steps where their shapes are fixed, so that no image can leave; None elsewhere."""
 
     def keep(self, rows: Tensor) -> None:
         """Continue with some of the images only; `rows` is int[B']."""
@@ -96,7 +96,7 @@ class Decoding:
             self.visible = self.visible[rows]
 
     def check_finite(self) -> None:
-        """Refuse captions that were chosen from logits which are not numbers; waits for the device.
+        """Refuse captions that were chosen from logits that are not finite; waits for the device.
 
         Raises:
             NotFinite: an activation or a weight overflowed.
@@ -175,7 +175,7 @@ def _prefix_mask(packed: PackedModel, hidden: Tensor) -> Tensor | None:
 
 
 def step(packed: PackedModel, tokens: Tensor, state: Decoding, *, parents: Tensor | None = None) -> Tensor:
-    """One more token for each branch, int[B, W]: logits float[B, W, V] of the token after it. Moves `state` on.
+    """One more token for each branch, int[B, W]: logits float[B, W, V] of the token after it. Updates `state`.
 
     `parents`, int[B, W], says which branch each token continues; left out, each continues its own.
     """

@@ -4,7 +4,7 @@ FOLDER/<key>/
   index.json     what the features depend on, their shape and type, and each row's image digest and checksum
   features.bin   one row per image, memory-mapped: the projector's input, in the precision of products
 
-The digest of an image's bytes finds its row, so runs on any part of a data set share rows, and a changed image has
+A row is found by the digest of the image's bytes, so runs on any part of a data set share rows, and a changed image has
 none. `<key>` is a digest of everything else that features depend on: the tower's weights, the preprocessing, the
 precision, the kind of device and the versions of the libraries. A row counts only once the index names it, so an
 interrupted build resumes where it stopped.

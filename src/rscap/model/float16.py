@@ -3,10 +3,10 @@
 The residual streams of both towers outgrow it within a few layers. Embeddings and image features therefore enter the
 streams in float32; every layer adds its output to a float32 sum and normalises it in float32.
 
-Inside Gemma's blocks two more places outgrow it. The product of gate and up, and what `down_proj` makes of it: the gate
-is scaled by 1/16, and the output, which is linear in it, by 16 again in float32. Gemma 2's norms behind attention and
-MLP, which multiply by up to tens: they read float32, and so answer in it. Matrix products stay in float16.
-`rscap.model.activations` measures how far the rest is from the limit.
+Inside Gemma's blocks two more places outgrow it. One is the product of gate and up, and the output of `down_proj` with
+it: the gate is scaled by 1/16, and the output, which is linear in the gate, by 16 again in float32. The other is Gemma
+2's norms after attention and MLP, which multiply by up to some tens: they read float32 and therefore return float32.
+Matrix products stay in float16. `rscap.model.activations` measures how far the rest is from the limit.
 """
 
 from __future__ import annotations

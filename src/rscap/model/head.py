@@ -1,8 +1,8 @@
-"""Logits with all the digits that the product of hidden states and the head has.
+"""Logits in float32, although hidden states and the head are held in 16 bits.
 
-In 16 bits the head answers in 16 bits: between 16 and 32, bfloat16 has a step of 1/8, so that the best two of 257,216
-tokens are exactly equal at about 3 choices in 100, and the token id decides. The operands do not demand that. Their
-product, summed in float32 by every device, is here kept in float32: the same operands, no rounding of the result.
+A head in 16 bits returns logits in 16 bits. Between 16 and 32, bfloat16 has steps of 1/8, so that at about 3 choices in
+100 the best two of 257,216 tokens are exactly equal, and the token id decides. This can be avoided: every device sums
+the products in float32 anyway. Here that sum is kept, from the same operands, and not rounded.
 
 A GPU multiplies 16-bit operands with a float32 result at once. A CPU needs the head in float32, which is cast once.
 """
@@ -14,14 +14,15 @@ from torch import Tensor
 
 
 class WideHead:
-    """The head's matrix as a product with a float32 result reads it; kept until `drop`, or until the weights change."""
+    """A copy of the head's matrix for products with a float32 result; kept until `drop`, or until the weights
+    change."""
 
     def __init__(self) -> None:
         self._kept: Tensor | None = None
         self._of: tuple[object, ...] = ()
 
     def drop(self) -> None:
-        """Let the copy go."""
+        """Free the copy."""
         self._kept, self._of = None, ()
 
     def logits(self, hidden: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:

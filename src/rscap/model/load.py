@@ -188,10 +188,11 @@ def _family(base: str, source: Path | str, options: dict[str, Any]) -> Family:
 
 
 def default_prompt(base: str) -> str:
-    """The words before a caption with which a base model is asked where nobody chose others: those of its family.
+    """The default prompt of a base model: that of its family.
 
-    A folder's family stands in its config.json. That of a Hub name is known by the name, else its config.json is read,
-    which is a download of a few kilobytes. Where that fails, the words are the first family's; loading says why.
+    The family of a folder is read from its config.json. The family of a Hub repository is recognised by the name, else
+    its config.json is downloaded, a few kilobytes. If that fails, the prompt is that of the first family, and loading
+    the model reports the reason.
     """
     try:
         source = locate(base)
@@ -285,7 +286,7 @@ _QUANTISED = {"nf4": "Linear4bit", "int8": "Linear8bitLt", "none": ""}
 
 
 def _check_precision(model: nn.Module, section: ModelSection) -> None:
-    """Read the precision back from every layer: the library ignores a misspelt option without an error."""
+    """Check the precision of every layer as it was loaded: the library ignores a misspelt option without an error."""
     wanted, asked = getattr(torch, section.dtype), section.quantisation
     quantise = set(section.quantise) if asked != "none" else set()
     for name, module in model.named_modules():

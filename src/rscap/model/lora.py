@@ -37,7 +37,7 @@ class _Lean:
     """The forward pass of a LoRA layer, in front of one of PEFT's classes."""
 
     folded = False
-    """Whether B holds the scale already."""
+    """Whether B is multiplied by the scale already."""
 
     def forward(self: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if args or kwargs or self.disable_adapters or self.merged or not torch.is_autocast_enabled(x.device.type):
@@ -63,7 +63,7 @@ def _lean(layer: Any) -> Any:
 
 
 def make_lean(net: nn.Module) -> None:
-    """Have the plain LoRA layers of a PEFT model compute without detours; a second call changes nothing.
+    """Give the plain LoRA layers of a PEFT model the forward pass of this module; a second call changes nothing.
 
     DoRA and methods other than LoRA keep PEFT's forward pass, without its cast of the input.
     """
@@ -109,11 +109,11 @@ class Held:
 
     @contextmanager
     def swapped(self) -> Iterator[None]:
-        """Inside, the layers hold the copies, made of what the weights are now."""
-        if not self.wide or self.wide[0].dtype != torch.float32:  # nothing to do, or inside already
+        """Within the block, the layers use copies, which are made of the current weights."""
+        if not self.wide or self.wide[0].dtype != torch.float32:  # nothing to do, or already within the block
             yield
             return
-        with torch.inference_mode(False), torch.no_grad():  # what it makes could not be trained afterwards
+        with torch.inference_mode(False), torch.no_grad():  # its tensors could not be trained afterwards
             given = [one.data for one in self.wide]
             torch._foreach_copy_(self.copies, given)
             for layer, place in self.folded:

@@ -1,4 +1,4 @@
-"""The caption loss without its logits: head and cross-entropy a few rows at a time, gradients found on the way.
+"""The caption loss without holding all logits: head, cross-entropy and gradients are computed a few rows at a time.
 
 A row of Gemma's logits is 257,216 numbers, a megabyte in float32, and an image with five captions has some 70 of
 them. The gradient of a sum of cross-entropies is known as soon as its logits are (softmax minus one-hot), so each chunk
@@ -30,14 +30,14 @@ class Draw(NamedTuple):
     forbidden: Tensor
     """int[F]: ids that cannot be drawn."""
     rows: Tensor
-    """bool[S]: the supervised positions whose targets were drawn; at others targets are what somebody wrote."""
+    """bool[S]: the supervised positions whose targets were drawn; the other targets are captions that people wrote."""
 
     def part(self, rows: slice) -> Draw:
         """The same for some of the positions."""
         return self._replace(rows=self.rows[rows])
 
     def scores(self, logits: Tensor) -> Tensor:
-        """What softmax is taken of, from logits float[S, V], which are changed."""
+        """The input of the softmax, made in place of logits float[S, V]."""
         if len(self.forbidden):
             never = logits[:, self.forbidden].masked_fill(self.rows.unsqueeze(1), -torch.inf)
             logits[:, self.forbidden] = never

@@ -16,7 +16,7 @@ _SAID = (
     "CUDNN_STATUS_ALLOC_FAILED",
 )
 _ON_A_FULL_CARD = "CUDNN_STATUS_INTERNAL_ERROR"
-"""What cuDNN says on a full card, and of other faults too: measured on an H200 with 3 MB free."""
+"""The error of cuDNN on a full card (seen on an H200 with 3 MB free); it reports other faults with it too."""
 
 _FULL = 2**29
 """Free bytes below which a card is full: a library's handle or workspace may not fit."""

@@ -70,7 +70,7 @@ class PackedBatch(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """Takes the place of a cache: hands an attention layer the keys and values of the whole sequence."""
+    """Stands in for a cache: returns to an attention layer the keys and values of the whole sequence."""
 
     keys: Tensor
     values: Tensor
@@ -150,7 +150,7 @@ class PackedModel(nn.Module):
 
     @contextmanager
     def cached_attention(self) -> Iterator[None]:
-        """Inside, layers attend as prefixes and decoding steps do: see `attend_cached`."""
+        """Within the block, layers attend as prefixes and decoding steps do: see `attend_cached`."""
         config = self.text_config
         before, config._attn_implementation = config._attn_implementation, CACHED
         try:
@@ -160,7 +160,7 @@ class PackedModel(nn.Module):
 
     @contextmanager
     def held_for_captions(self) -> Iterator[None]:
-        """Inside, weights that autocast would cast at every token are held as it casts them; captions are the same."""
+        """Within the block, weights that autocast would cast at every token are cast once; captions are the same."""
         if self.compute_dtype == torch.float32:
             yield
             return
@@ -176,7 +176,7 @@ class PackedModel(nn.Module):
                 self._wide_head.drop()
 
     def places(self) -> tuple[int, ...]:
-        """Addresses of the weights of the language model: a graph that reads them is valid while they stay."""
+        """Addresses of the language model's weights; a recorded graph is valid as long as they do not change."""
         return tuple(one.data_ptr() for one in self.language.parameters())
 
     def checkpoint_activations(self) -> None:
@@ -265,7 +265,7 @@ class PackedModel(nn.Module):
     def supervised(self, batch: PackedBatch) -> Tensor:
         """float[S, H]: the last hidden states at the sources of the targets alone.
 
-        Nothing reads what the last layer makes of other tokens, so it computes queries and MLP for these alone,
+        Nothing reads the last layer's output at other tokens, so this layer computes queries and MLP for these alone,
         and keys and values for all. That spares most of one layer in 4 (nano) to 32 (SmolLM2).
         """
         model = self.language
@@ -310,7 +310,8 @@ class PackedModel(nn.Module):
         return getattr(self.text_config, "final_logit_softcapping", None)
 
     def _head_weight(self) -> Tensor:
-        """float[V, H]: the head, for products outside its module, which know of no adapters and no 4 bits."""
+        """float[V, H]: the head's matrix, for products outside its module, which must be free of adapters and 4-bit
+        weights."""
         head = self.bare.lm_head
         if type(head) is not nn.Linear:
             raise ModelError(

@@ -3,7 +3,7 @@
 A step of a model of 3 billion parameters starts some 900 kernels, and starting them takes longer than computing them:
 on an H200 16 ms against 4 (docs/speed.md). A CUDA graph starts them at once, but only if no tensor changes its shape or
 its place. So keys and values lie in tensors with room for the longest caption; a token reads all slots under a mask
-that opens one slot a step; and images whose caption is finished stay until all are.
+that opens one slot a step; and images whose caption is finished stay in the batch until all are finished.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ class Still:
         self.graph: Any = None
 
     def begin(self, filled: int) -> None:
-        """Go on behind prefixes of `filled` tokens, which lie in the first slots."""
+        """Continue after prefixes of `filled` tokens, which lie in the first slots."""
         self.slot.fill_(filled)
         self.position.fill_(filled + self.packed.family.first_position)
         self.mask.fill_(torch.finfo(self.mask.dtype).min)
         self.mask[..., :filled] = 0
 
     def update(self, keys: Tensor, values: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """Store float[B, G, 1, D] of the new token; returns all slots, those to come as well."""
+        """Store float[B, G, 1, D] of the new token; returns all slots, including those still empty."""
         self.keys[layer].index_copy_(2, self.slot, keys.to(self.mask.dtype))
         self.values[layer].index_copy_(2, self.slot, values.to(self.mask.dtype))
         return self.keys[layer], self.values[layer]
@@ -104,7 +104,7 @@ class Stills:
 
     made: list[Still] = field(default_factory=list)
     weights: tuple[int, ...] = ()
-    """Where the weights lie that the graphs read."""
+    """The addresses of the weights that the graphs read."""
     failure: str | None = None
     """Why graphs cannot be used here; steps are then started one kernel at a time, with the same result."""
     told: bool = False
@@ -136,7 +136,7 @@ class Stills:
         return still
 
     def drop(self) -> None:
-        """Let all graphs go, with their memory."""
+        """Drop all graphs and free their memory."""
         self.made.clear()
 
 

@@ -79,7 +79,7 @@ def _selected(source: Source, recipe: Recipe, run: RunFolder, say: Say, team: Te
 def check_validation(recipe: Recipe, source: Source, say: Say, *, resumes: bool = False) -> None:
     """Refuse to select weights without validation images; report where nothing can be evaluated during training.
 
-    A run that an earlier version began all the same may resume.
+    A run without validation images that an earlier version began may still resume.
 
     Raises:
         RecipeError: the recipe has a [selection], and the data have no validation images.

@@ -107,7 +107,7 @@ def record_provenance(run: RunFolder, now: Provenance, say: Say) -> None:
         ("base", "digest", first.base.digest, now.base.digest),
         ("base", "revision", first.base.revision, now.base.revision),
     ):
-        if key == "revision" and before is None:  # of rscap 0.1, which recorded the commits that it pinned alone
+        if key == "revision" and before is None:  # rscap 0.1 recorded only commits that it had pinned
             if after is not None:
                 say(f"the run did not record the commit of its base model; this session uses {after}")
         elif before != after:

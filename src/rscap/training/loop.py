@@ -163,7 +163,7 @@ class _Loop:
             check_targets(self.learner.packed, pieces(usable[0], 16)[0].to(team.device))  # one image is enough
         work = self.objective(usable, step=step)
         state.step = step
-        if not work.tokens:  # all examples of this update are unusable, and listed; or all drawn captions are as good
+        if not work.tokens:  # all examples are unusable, and listed; or all drawn captions score the same
             return
         total = self.schedule.total_steps
         factor = rate_factor(max(step - 1, budget_used(state, train) * total), train=train, total_steps=total)
@@ -252,7 +252,7 @@ class _Loop:
             self.save()
 
     def _note_memorised(self, watch: Mapping[str, float]) -> None:
-        """Say so once where captions of training images are known by heart, so that a reward teaches little."""
+        """Report once that the model knows captions of training images by heart, so that a reward teaches it little."""
         if not watch or self.reward is None or self.warned or not by_heart(self.reward, watch["reward"]):
             return
         self.warned = True
@@ -268,9 +268,9 @@ class _Loop:
         return bool(by_step) or time.perf_counter() - self.saved >= 60 * train.checkpoint_minutes
 
     def saving_if_workers_end(self, coming: Iterator[list[Batch]]) -> Iterator[list[Batch]]:
-        """The same updates; where a data worker was killed, the state between two updates is saved first.
+        """Yield the updates of `coming`; if a data worker is killed, save the state before the error is raised.
 
-        Of several processes only this one knows, so that they cannot save together.
+        With several processes nothing is saved: only one of them knows of the loss, and they must save together.
         """
         try:
             yield from coming

@@ -74,7 +74,7 @@ class Average:
 
     @torch.no_grad()
     def put_in_place(self) -> dict[str, Tensor]:
-        """Give the parameters their averages; returns what they were."""
+        """Put the averages into the parameters; returns the previous values."""
         before = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
         for name, parameter in self.parameters.items():
             parameter.copy_(self.held[name])
@@ -82,7 +82,7 @@ class Average:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Inside, the model is its average; afterwards, to the bit, what it was."""
+        """Within the block the parameters hold their averages; afterwards they are restored bit for bit."""
         before = self.put_in_place()
         try:
             yield

@@ -37,8 +37,9 @@ def consider(
 ) -> bool:
     """Record an evaluation in `state`; returns whether it is the best so far.
 
-    An evaluation with too many degenerate captions never is, whatever its score: a model that repeats one phrase can
-    score well on a metric, and early in training it often does. Nor is one that `watch` shows beyond a limit.
+    An evaluation with too many degenerate captions is never the best, whatever its score: a model that repeats one
+    phrase can score well on a metric, and early in training it often does. The same holds for an evaluation in which a
+    value of `watch` exceeds its limit.
     """
     line = known(selection.metric)  # None: the loss
     lower_is_better = line is None or not line.higher_is_better
@@ -104,7 +105,7 @@ def _gain(best: Best | None, value: float, *, lower_is_better: bool) -> float | 
 
 @dataclass(frozen=True, slots=True)
 class PanelResult:
-    """How a panel did."""
+    """The result of evaluating a panel."""
 
     n: int
     metrics: dict[str, float]
@@ -114,13 +115,13 @@ class PanelResult:
     """Share of the captions that are empty, loop, echo the prompt or are no language."""
     predictions: list[Prediction]
     watch: dict[str, float]
-    """What training on a reward may cost, see `rscap.scoring.fluency`, errors of content by the names of
+    """What may get worse when a reward is trained on (`rscap.scoring.fluency`), errors of content by the names of
     `rscap.scoring.content.RATES`, and the panel's reward; empty for likelihood."""
 
 
 @contextmanager
 def asked(packed: PackedModel) -> Iterator[None]:
-    """The model in evaluation mode, without dropout, while it is asked; afterwards as it was."""
+    """Within the block the model is in evaluation mode, without dropout; afterwards its mode is restored."""
     was_training = packed.training
     packed.eval()
     try:
@@ -140,8 +141,8 @@ def evaluate_panel(
 ) -> PanelResult:
     """Caption the panel, its images dealt out to all processes, and score the captions.
 
-    `batch_size` images at a time go through the loss; generation has its own size, and halves it where it must. With a
-    `reward`, metrics that it leaves out are computed too, and what it may be won by.
+    The loss is computed of `batch_size` images at a time; generation has its own size, which it halves where memory
+    runs out. With a `reward`, metrics outside it are computed too, and the values of `watch`.
     """
     mine = panel[team.rank :: team.size]
     allowed = recipe.data.max_rejected_share

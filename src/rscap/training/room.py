@@ -1,8 +1,8 @@
 """The gradients of an update, in whatever pieces fit in memory.
 
 Where memory runs out, the allocator's cache is emptied and the update tried again as it was: often only gaps between
-blocks were too small. If that does not help, or had to be done a few updates ago, activations are recomputed (if the
-recipe leaves that open) or micro batches are halved, from then on. The update itself stays the same in any case.
+blocks were too small. If that does not help, or was necessary a few updates ago already, activations are recomputed (if
+the recipe leaves that open) or micro batches are halved, from then on. The update itself stays the same in any case.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LARGER = 1.1
 """Cards of one kind differ by less."""
 
 _SPELL = 20
-"""Updates: where memory runs out again so soon, it is short, and not only scattered."""
+"""Updates. Memory that runs out again within so many is too small, and not only fragmented."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -78,7 +78,7 @@ class Gradients:
     def _attempt(self, micro_batches: Sequence[Batch], *, step: int, divisor: int) -> torch.Tensor | None:
         """Add up the gradients of this process's micro batches; None if memory ran out.
 
-        Nothing of a failed attempt is alive when this returns: the error held it all.
+        The error held all tensors of a failed attempt, and is gone when this returns.
         """
         total = torch.zeros((), device=self.team.device)
         try:

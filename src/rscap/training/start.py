@@ -28,12 +28,12 @@ _FREE = ("dropout", "lora_plus_ratio", "calibration_images")
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The run whose weights another begins with."""
+    """A finished run with whose weights another run begins."""
 
     run: RunFolder
     recipe: Recipe
     checkpoint: Path | None = None
-    """Of that run, whose weights are then taken as they were at its step, not what the run keeps."""
+    """A checkpoint of that run, whose weights are used; None for the weights that the run kept."""
 
     @classmethod
     def of(cls, recipe: Recipe) -> Start | None:
@@ -63,7 +63,7 @@ class Start:
                 hint="train the first run with another method, such as lora",
             )
         if checkpoint:
-            read_checkpoint(checkpoint)  # a missing or damaged one is told now, not after the base is loaded
+            read_checkpoint(checkpoint)  # a missing or damaged one is an error now, not after the base is loaded
         return cls(run, first, checkpoint)
 
     def describe(self) -> dict[str, Any]:
@@ -103,7 +103,7 @@ class Start:
         load_weights(net, {name: learned[name] for name in trainable(net)})
 
     def seen_with(self, own: Seen, say: Say) -> Seen:
-        """What a run has seen that began with these weights and saw `own` itself."""
+        """All images that a run has seen: its `own`, and those of the run with whose weights it began."""
         before = seen_by(self.run, self.recipe, say)
         if isinstance(before, str):
             say(f"what {self.run.path} was trained on is not known, so evaluations cannot refuse it: {before}")

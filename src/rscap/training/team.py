@@ -35,7 +35,8 @@ from rscap.recipe import Recipe
 from rscap.training.updates import Share
 
 WAIT = timedelta(hours=2)
-"""How long a process waits for the others; NCCL's own limit is 10 minutes, in which a slow disk reads no large base."""
+"""How long a process waits for the others. NCCL's own limit is 10 minutes, too short for a slow disk to read a large
+base model."""
 
 Item = TypeVar("Item")
 
@@ -91,7 +92,7 @@ class Team:
 
     @classmethod
     def joined(cls) -> Team:
-        """The processes as the launcher set them up; each waits here until all have come.
+        """The processes as the launcher set them up; each waits here until all have arrived.
 
         Raises:
             TrainingError: a kind of distribution that the loop does not support.

@@ -1,8 +1,8 @@
 """Which examples make up each update, and in which order, as a pure function of the recipe.
 
 An update is `micro_batch x accumulation` images; the last one of an epoch may be smaller, so that no example is left
-out. Several processes deal out the images of each update, whatever `accumulation` says, and every process puts its own
-into micro batches.
+out. Several processes divide the images of each update among them, whatever `accumulation` says, and every process puts
+its own into micro batches.
 """
 
 from __future__ import annotations
@@ -112,8 +112,8 @@ def bucketed(update: Sequence[T], size: int, length: Callable[[T], int], share: 
     """The examples of an update that `share` takes, in micro batches of similar length, the longest first.
 
     The update keeps its examples, and its loss is a sum, so only the padding changes. If the longest examples do not
-    fit in memory, the first update shows it. Dealt out in the order of their lengths, the shares of all processes have
-    as many examples as each other, or one less, and nearly as many tokens.
+    fit in memory, the first update shows it. Since examples are dealt out in order of length, the shares of all
+    processes differ by one example at most and have nearly as many tokens.
     """
     ordered = sorted(update, key=length, reverse=True) if len(update) > size or share.of > 1 else update
     return list(chunks(share.mine(ordered), size))

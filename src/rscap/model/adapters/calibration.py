@@ -42,7 +42,7 @@ class Calibration:
 
     @torch.no_grad()
     def watch(self, net: nn.Module, watchers: Mapping[str, Watcher]) -> None:
-        """Show every watcher what its layer (by full path in the bare model) reads, batch by batch.
+        """Call every watcher with the inputs of its layer (by full path in the bare model), batch by batch.
 
         Raises:
             AdapterError: there is no batch, or a layer was shown something else than its tower's sequence.

@@ -6,7 +6,7 @@ The same layer of the first family has been called, and is called in adapter fil
     transformers 4.5x   model.language_model.layers.0 …          model.vision_tower.vision_model.encoder.layers.0 …
     transformers 5.x    model.language_model.layers.0 …          model.vision_tower.encoder.layers.0 …
 
-`load_foreign` finds its layers under any of these names; what PEFT then reports as missing or unexpected must be none.
+`load_foreign` finds its layers under any of these names; PEFT must then report no key as missing or unexpected.
 `make_portable` writes the names of 4.5x into an adapter that is handed on: PEFT 0.21 reads them on 4.57 and on 5.23. Of
 names of 5.x it warns on 4.57, and leaves the vision tower as the base has it.
 """
@@ -44,10 +44,10 @@ _INNER = "model.vision_tower.vision_model."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForeignAdapter:
-    """An adapter in PEFT's layout that no run folder of rscap is around; its files are here."""
+    """An adapter in PEFT's layout, outside any run folder of rscap; its files are on this machine."""
 
     name: str
-    """As it was asked for."""
+    """The folder or the name on the Hub, as the user gave it."""
     folder: Path
     revision: str | None
     """The commit on the Hub; None for a local folder."""
@@ -177,7 +177,7 @@ def load_foreign(base: Any, adapter: ForeignAdapter) -> Any:
 
 
 def current_name(key: str, base: nn.Module) -> str:
-    """The key of an adapter file as the base model that is loaded calls it."""
+    """The key of an adapter file under the names of the loaded base model."""
     name = _since_4_5(key)
     return name if _has_inner(base) else name.replace(_INNER, "model.vision_tower.", 1)
 
@@ -208,7 +208,7 @@ def _names(name: str) -> tuple[str, str, str]:
 
 
 def _find_layers(config: Any, base: nn.Module, adapter: str) -> None:
-    """Let the configuration name its layers as this model calls them, by full path, with their ranks and scales.
+    """Rewrite the configuration to the full paths of this model's layers, with their ranks and scales.
 
     Raises:
         AdapterError: the base has none of them.
@@ -230,7 +230,7 @@ def _find_layers(config: Any, base: nn.Module, adapter: str) -> None:
     config.target_modules = set(fitting)
     for rule in ("exclude_modules", "layers_to_transform", "layers_pattern"):
         if getattr(config, rule, None) is not None:
-            setattr(config, rule, None)  # has been followed
+            setattr(config, rule, None)  # was applied above
 
 
 def _matched(pattern: Mapping[str, Any], name: str) -> Any:
@@ -245,7 +245,7 @@ def _shown(targets: Iterable[str] | str) -> str:
 
 
 def recipe_of_adapter(adapter: ForeignAdapter) -> dict[str, Any]:
-    """The table of a recipe that trains an adapter of this shape on RISC: what `rscap plan` reckons with.
+    """The table of a recipe that trains an adapter of this shape on RISC; `rscap plan` uses it.
 
     Raises:
         AdapterError: its method has no recipe, or it adapts layers that no recipe names.
@@ -277,14 +277,14 @@ def recipe_of_adapter(adapter: ForeignAdapter) -> dict[str, Any]:
     }
 
 
-# The other way: an adapter that is handed on.
+# The other direction: an adapter that rscap exports.
 
 _LITERAL = re.compile(r"vision_tower(\\?\.)encoder")
 """In a path, or in an expression in which its dots are escaped."""
 
 
 def make_portable(folder: Path) -> None:
-    """Give the layers of an adapter in a folder names that transformers 4.52 and later read, where they have others.
+    """Rename the layers of an adapter in a folder, where necessary, so that transformers 4.52 and later read it.
 
     Two kinds keep the names of transformers 5, since PEFT compares them letter by letter: AdaLoRA's ranks, and a vision
     tower whose weights were saved whole.

@@ -1,4 +1,4 @@
-"""Where an adapter starts: PiSSA, OLoRA and CorDA take a part of the base's weights, EVA directions of the data.
+"""What an adapter starts from: PiSSA, OLoRA and CorDA take a part of the base's weights, EVA directions of the data.
 
 The first three split a weight W, float[out, in], exactly into s·B·A of rank r and a frozen remainder; EVA takes
 principal components of rows that arrive batch by batch. The algebra is in float64.
@@ -22,7 +22,7 @@ from rscap.recipe import AdapterSection
 _DAMPING = 0.01
 """CorDA adds this share of the mean variance to the covariance's diagonal, as its authors' program does."""
 _PASS_BYTES = 2 << 30
-"""CorDA calibrates as many layers at once as keep their sums within this."""
+"""CorDA calibrates as many layers at once as fit their sums into this many bytes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,7 +162,7 @@ def _fill(net: Any, stored: dict[str, Tensor], folder: Path) -> None:
     state = {key: value for key, value in net.state_dict().items() if not _repeats_bases(key)}
     pattern = getattr(config := net.peft_config["default"], "rank_pattern", None)
     if config.peft_type == "ADALORA":
-        config.rank_pattern = None  # it cuts shapes, not keys, and PEFT applies it when it loads
+        config.rank_pattern = None  # it changes shapes, not keys, and PEFT applies it when it loads
     expected = get_peft_model_state_dict(net, state_dict=state, save_embedding_layers=False)
     if config.peft_type == "ADALORA":
         config.rank_pattern = pattern
@@ -200,7 +200,7 @@ def _subtract_start(state: dict[str, Tensor], factors: Mapping[str, Factors]) ->
 
 
 def _split_start(stored: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Undo `_subtract_start`: the trained matrices, and those training started from."""
+    """Undo `_subtract_start`: the trained matrices, and those that training started from."""
     trained, initial = dict(stored), {}
     for key, value in stored.items():
         layer = key.removeprefix("base_model.model.").removesuffix(".weight")

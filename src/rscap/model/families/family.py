@@ -1,7 +1,7 @@
-"""What a family of vision-language models answers. The rest of rscap asks these questions and names no model.
+"""The interface of a family of vision-language models. The rest of rscap uses this interface and names no model.
 
-A family is one file beside this one: a subclass of `Family` without state, whose instance `FAMILIES` lists. What a
-loaded model decides (its sizes, its tokenizer) is passed in; what the family decides is written there.
+A family is one file beside this one: a subclass of `Family` without state, whose instance `FAMILIES` lists. What
+depends on the loaded model (its sizes, its tokenizer) is passed in; what depends on the family is written there.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ class Licence:
 
 
 class Family(ABC):
-    """The answers of one family."""
+    """One family of models."""
 
     name: ClassVar[str]
     """`model_type` in config.json."""
@@ -186,7 +186,7 @@ class Family(ABC):
     first_position: ClassVar[int]
     """Position of the first token."""
     default_prompt: ClassVar[str]
-    """The words before a caption where neither a recipe nor a user names others."""
+    """The default prompt."""
     squares: ClassVar[int] = 0
     """Squares that a split image becomes, the whole image among them; 0 where images are never split."""
     published: ClassVar[str]
@@ -220,7 +220,7 @@ class Family(ABC):
 
     @abstractmethod
     def image_spec(self, processor: Any, config: Any, *, split: bool) -> ImageSpec:
-        """How pixels are prepared, with `split` cut into squares; the processor is set to prepare the same."""
+        """How pixels are prepared, cut into squares with `split`; `processor` is changed to prepare the same."""
 
     @abstractmethod
     def layout(self, processor: Any, config: Any, image: ImageSpec) -> Layout:

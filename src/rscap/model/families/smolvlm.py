@@ -229,7 +229,7 @@ class Parts:
         )
 
     def follow(self, image: SquaresSpec) -> None:
-        """Have the image processor prepare what `image` does; what it saves then asks for the same."""
+        """Make the image processor prepare what `image` prepares, also after it was saved and loaded."""
         side = image.resolution_px
         self.image_processor.do_image_splitting = image.split
         self.image_processor.size = {"longest_edge": SQUARES * side if image.split else side}

@@ -1,4 +1,4 @@
-"""What an update learns: an objective makes batches with weights of the micro batches that the loop hands it.
+"""What an update learns: an objective turns the micro batches of the loop into batches with weights.
 
 likelihood.py      the captions that people wrote, every token with weight 1; and what all objectives have in common
 self_critical.py   captions that the model draws itself, weighted by how much better than each other they score

@@ -30,7 +30,7 @@ class Objective(Protocol):
     """What training maximises."""
 
     def __call__(self, micro_batches: Sequence[Batch], *, step: int) -> Work:
-        """What update number `step`, from 1, learns from the examples of this process."""
+        """The work of update number `step`, counted from 1, on the examples of this process."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,7 +116,7 @@ class SelfCritical:
         return sample.ids[-1] == self.encoder.prompter.eos
 
     def _sampled(self, batch: Batch, step: int) -> Iterator[_Sampled]:
-        """Captions of a micro batch, drawn; images whose prompts have other lengths are apart."""
+        """Draw captions of a micro batch; images whose prompts differ in length are drawn apart."""
         prompter, section = self.encoder.prompter, self.section
         sampling = Sampling(
             count=section.samples,
