@@ -350,6 +350,7 @@ def test_a_score_sheet_follows_from_the_two_files_that_it_was_computed_from(tmp_
         (sheet, {"candidates": captions}, "--candidates and --references together"),
         (tmp_path, {"candidates": captions, "references": references}, "are for a score sheet"),
         (captions, {}, "it is no run, evaluation, study"),
+        (tmp_path / "none.json", {"candidates": captions, "references": references}, "it does not exist"),
     ):
         with pytest.raises(StoreError, match=said):
             rscap.verify(thing, **options)

@@ -421,7 +421,8 @@ def _load_run(run: RunFolder, recipe: Recipe, *, device: str) -> tuple[Base, Pac
         return _trained_whole(run.model, recipe, device)
     if not run.adapter.is_dir():
         raise AdapterError(
-            f"{run.path} holds neither {ADAPTER}/ nor {MODEL}/", hint=f"did the training finish? See {STATUS}"
+            f"{run.path} has no weights yet: it holds neither {ADAPTER}/ nor {MODEL}/",
+            hint=f"`rscap train {run.path} --resume` continues an interrupted training; {STATUS} says how it ended",
         )
     base = load_base(precision_to_load(recipe.model, recipe.adapter), device=device)
     net = load_adapter(base.model, run.adapter, recipe).to(device).eval()

@@ -88,6 +88,10 @@ def verify(
 def _scored(
     sheet: Path, candidates: Path | None, references: Path | str | None, split: str | None, protocol: Protocol
 ) -> Kind:
+    if not sheet.exists():
+        raise StoreError(
+            f"{sheet} cannot be verified: it does not exist", hint="`rscap score --out` writes a score sheet"
+        )
     if candidates is None or references is None or not sheet.is_file() or sheet.suffix.lower() != ".json":
         raise StoreError(
             f"{sheet} cannot be verified: --candidates and --references together are for a score sheet",
