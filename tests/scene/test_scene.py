@@ -19,7 +19,7 @@ from shapely.geometry import shape
 
 import rscap
 from command_line import rscap as command
-from rscap.errors import SceneError, StoreError
+from rscap.errors import RscapError, SceneError, StoreError
 from rscap.recipe import GenerateSection
 from scene_files import UTM, Echo, noise, write_raster
 
@@ -288,6 +288,19 @@ def test_a_place_that_is_taken_is_refused(tmp_path: Path) -> None:
     run(scene, tmp_path / "out", window=10)
     with pytest.raises(StoreError, match="window was 10, now 20"):
         run(scene, tmp_path / "out", window=20)
+
+
+def test_a_call_whose_model_could_not_be_loaded_holds_no_place(tmp_path: Path) -> None:
+    """Nothing was captioned, so the next call may ask otherwise, of the same place."""
+    scene = write_raster(tmp_path / "a.tif", noise(3, 20, 20))
+
+    class Broken(Echo):
+        def predictions(self, pictures: Any) -> Any:
+            raise RscapError("these weights are not here")
+
+    with pytest.raises(RscapError, match="not here"):
+        run(scene, tmp_path / "out", Broken(), window=10)
+    assert run(scene, tmp_path / "out", window=20).captioned == 1
 
 
 def test_a_file_that_was_changed_is_captioned_again(tmp_path: Path) -> None:

@@ -323,6 +323,8 @@ class Ledger:
         with self.path.open("rb") as stream:
             first = stream.readline()
             if first != heading and first.endswith(b"\n"):
+                if _nothing_done(first, stream):
+                    return
                 raise StoreError(
                     f"{self.path} holds captions that were asked for otherwise: {_difference(first, heading)}",
                     hint="choose another --out, or remove the old results",
@@ -376,6 +378,16 @@ def _parse(line: bytes, where: str) -> LedgerRow:
 
 def _line(content: Mapping[str, Any]) -> bytes:
     return json.dumps(content, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+
+
+def _nothing_done(heading: bytes, lines: Iterable[bytes]) -> bool:
+    """Whether a ledger holds no caption and no end of a scene, as a call leaves it whose model cannot be loaded."""
+    try:
+        return json.loads(heading)["kind"] == "asked" and all(
+            json.loads(line)["kind"] in ("scene", "skipped") for line in lines
+        )
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def _difference(found: bytes, wanted: bytes) -> str:
