@@ -443,4 +443,4 @@ def test_grouped_on_real_images_leaks_nothing(mini: Source) -> None:
     examples, notes = assign_grouped([replace(example, split="all") for example in mini.split("test")])
     regrouped = audit(source(examples))
     assert set(regrouped.leaks.values()) == {0}
-    assert "no group crosses" in notes[0].text
+    assert "a group is never divided between splits" in notes[0].text

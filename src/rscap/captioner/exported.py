@@ -1,4 +1,4 @@
-"""How an export of rscap is asked: the words, precision and decode settings that its `model.stac.json` holds.
+"""How an export of rscap is asked: the words, precision and decode settings that its STAC Item (`MODEL_ITEM`) holds.
 
 Anybody can put a file of that name into a folder. So a setting is believed only where rscap could have written it: a
 known key, with a value of its type and range. What does not fit is left out, and a note names it.
