@@ -40,13 +40,14 @@ def steps(record: dict[str, Any]) -> Iterator[Row]:
     """`train_step.json`"""
     targets = record["targets"]["times_better_than_the_trainer"]
     for geometry, result in record["geometries"].items():
+        wanted = targets[geometry]
         for way, words in (("rscap", "training step"), ("cached", "… from cached vision features")):
             yield Row(
                 f"{words}, {geometry}",
                 f"{result[way]['captions_per_s']:.1f} captions/s",
                 f"transformers' Trainer {result['trainer']['captions_per_s']:.1f}",
                 f"**{result['ratios'][way]['captions_per_s']:.1f}**",
-                f"≥ {targets[way]['captions_per_s']:g}",
+                f"≥ {wanted[way]['captions_per_s']:g}",
             )
         yield Row(
             f"… against prior work B's settings, {geometry}",
@@ -59,7 +60,7 @@ def steps(record: dict[str, Any]) -> Iterator[Row]:
             f"{result['rscap']['bytes_kept'] / 2**20:.0f} MiB",
             f"Trainer {result['trainer']['bytes_kept'] / 2**20:.0f} MiB",
             f"**{result['ratios']['rscap']['bytes_kept']:.1f}**",
-            f"≥ {targets['rscap']['bytes_kept']:g}",
+            f"≥ {wanted['rscap']['bytes_kept']:g}" if "bytes_kept" in wanted["rscap"] else "",
         )
 
 
