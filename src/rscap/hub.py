@@ -54,7 +54,7 @@ def why_not_reached() -> str:
 def note_cached(repository: str, commit: str | None, say: Callable[[str], None]) -> None:
     """Say that a copy in the cache was loaded because the Hub cannot be reached, which may have a newer one.
 
-    It is said once a process of each repository, and not where HF_HUB_OFFLINE asks for the cache.
+    A process says it once for each repository, and never where the user chose the cache by HF_HUB_OFFLINE.
 
     Args:
         repository: its name on the Hub.

@@ -381,7 +381,11 @@ def _line(content: Mapping[str, Any]) -> bytes:
 
 
 def _nothing_done(heading: bytes, lines: Iterable[bytes]) -> bool:
-    """Whether a ledger holds no caption and no end of a scene, as a call leaves it whose model cannot be loaded."""
+    """Whether a ledger holds no caption and no end of a scene.
+
+    A call leaves such a ledger when its model cannot be loaded: the heading is on disk before the first window, and a
+    model is loaded only once a window needs it.
+    """
     try:
         return json.loads(heading)["kind"] == "asked" and all(
             json.loads(line)["kind"] in ("scene", "skipped") for line in lines
